@@ -1,0 +1,103 @@
+"""The benchmark of inference: our chosen plan beside what other tools give, on six networks trained on real data here.
+
+python benchmarks/inference.py                     # about 40 minutes on two cores; goes on where it was stopped
+python benchmarks/inference.py --quick --only mnist_mlp
+python benchmarks/inference.py --exhaustive --only digits_cnn transformer
+python benchmarks/inference.py --table             # writes the table into README.md from what is there
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import race
+import table
+
+from vivace.devices.machine import detect
+
+PACKAGES = ("torch", "onnxruntime", "openvino", "nncf", "torchao", "vivace")
+QUICK = race.Effort(time="30s", restarts=1, seconds=3.0)
+
+
+def main() -> None:
+    options = parse()
+    if options.table:
+        print(table.write())
+        return
+    race.main_thread_only()
+    warnings.simplefilter("ignore")
+    chosen = QUICK if options.quick else race.Effort(time=options.time)
+    effort = dataclasses.replace(chosen, fixed_shapes=options.fixed_shapes)
+    run_one = exhaustive if options.exhaustive else compare_with_peers
+    for name in options.only or race.WORKLOADS:
+        run_one(name, effort, options.results, options.again)
+    if not options.exhaustive:
+        print(table.table(table.read_results(options.results)))
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--time", default="2m", help="what vivace.optimize may take (default 2m)")
+    parser.add_argument("--only", nargs="+", choices=race.WORKLOADS, metavar="NAME", help="some workloads only")
+    parser.add_argument("--quick", action="store_true", help="seconds instead of minutes, to see that it works")
+    parser.add_argument("--again", action="store_true", help="do again what is already there")
+    parser.add_argument("--fixed-shapes", action="store_true", help="allow plans for exactly the shapes measured")
+    parser.add_argument("--exhaustive", action="store_true", help="compare --time with a search without a limit")
+    parser.add_argument("--table", action="store_true", help="only write the table into README.md")
+    parser.add_argument("--results", type=Path, help="folder of results (default benchmarks/results)")
+    options = parser.parse_args()
+    options.results = options.results or (race.WORK / "quick" if options.quick else table.RESULTS)
+    options.results.mkdir(parents=True, exist_ok=True)
+    return options
+
+
+def compare_with_peers(name: str, effort: race.Effort, results: Path, again: bool) -> None:
+    """One workload's file, unless it is there."""
+    file = results / f"workload-{race.WORKLOADS.index(name) + 1}-{name}.json"
+    if file.exists() and not again:
+        print(f"{name}: already in {file}; --again repeats it", flush=True)
+        return
+    keep(file, race.Race.ready(name, effort, say).run())
+
+
+def exhaustive(name: str, effort: race.Effort, results: Path, again: bool) -> None:
+    """What share of an unlimited search's speed the time limit reached, measured artifact against artifact."""
+    file = results / f"exhaustive-{name}.json"
+    if file.exists() and not again:
+        print(f"{name}: already in {file}; --again repeats it", flush=True)
+        return
+    ready = race.Race.ready(name, effort, say)
+    limited, limited_record = ready.optimize()
+    unlimited, unlimited_record = ready.optimize("3h", exhaustive=True)
+    share = race.interval(ready.compare(unlimited, limited, "exhaustive"))
+    print(f"{name}: {effort.time} reached {share['value']:.1%} [{share['low']:.1%}, {share['high']:.1%}]", flush=True)
+    keep(file, {"workload": name, "limited": limited_record, "unlimited": unlimited_record, "share_reached": share})
+
+
+def keep(file: Path, found: dict[str, Any]) -> None:
+    """Write a whole file or none."""
+    document = {"date": f"{datetime.date.today()}", "machine": machine(), **found}
+    beside = file.with_suffix(".part")
+    beside.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+    beside.replace(file)
+
+
+def machine() -> dict[str, Any]:
+    here = detect()
+    versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in PACKAGES)
+    return {"processor": here.processor, "cores": here.cores_allowed, "versions": versions, "details": here.to_json()}
+
+
+def say(line: str) -> None:
+    print(f"{datetime.datetime.now():%H:%M:%S}  {line}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""ONNX Runtime: torch.onnx.export and an InferenceSession, both with their defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+NAME = "ONNX Runtime"
+
+
+def prepare(model: nn.Module, calls: Sequence[tuple[Tensor, ...]], folder: Path) -> dict[str, str]:
+    file = folder / "model.onnx"
+    torch.onnx.export(model.eval(), calls[0], str(file), dynamo=True)
+    return {"file": str(file)}
+
+
+def open_peer(arguments: Mapping[str, Any], payload: nn.Module) -> Callable[..., Any]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(arguments["file"], providers=["CPUExecutionProvider"])
+    names = [entry.name for entry in session.get_inputs()]
+
+    def run(*inputs: Tensor) -> Tensor:
+        feed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
+        return torch.from_numpy(session.run(None, feed)[0])
+
+    return run

@@ -1,0 +1,207 @@
+"""One workload of the benchmark: our artifact and every peer against eager, by the project's own paired measurement."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import math
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from prepare import HERE, WORK
+from torch import Tensor
+
+import vivace as vv
+from vivace.core.errors import VivaceError
+from vivace.core.measurement import Comparison, Interval
+from vivace.core.quality import Gate, Quality, QualityVerdict
+from vivace.core.structure import Structure
+from vivace.data import samples
+from vivace.measure import environment
+from vivace.measure.gate import judge_scores
+from vivace.measure.paired import ArmSpec, StopRule, compare
+from vivace.measure.process import Limits, Phase, Worker
+
+WORKLOADS = ("digits_cnn", "mnist_mlp", "resnet18", "mobilenet", "transformer", "lstm")
+PEERS = ("inference_mode", "torch_compile", "onnxruntime_default", "openvino_default", "openvino_int8")
+TIMED_CALLS = 8
+"""Distinct inputs that every arm walks. No tool here keeps answers, so none are held out to unmask that."""
+CALIBRATION_CALLS = 300
+"""What nncf.quantize takes by default."""
+Say = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Effort:
+    """How much to spend: the search's time limit, and how far each comparison goes."""
+
+    time: str = "2m"
+    restarts: int = 3
+    seconds: float = 6.0
+    fixed_shapes: bool = False
+
+    def rule(self) -> StopRule:
+        return StopRule(max_seconds=self.seconds, warm_seconds=1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Race:
+    """A workload made ready: its calls are stored once, and every arm is compared on them."""
+
+    name: str
+    work: vv.Workload
+    budget: vv.Budget
+    folder: Path
+    effort: Effort
+    say: Say
+
+    @staticmethod
+    def ready(name: str, effort: Effort, say: Say) -> Race:
+        """Train or read the network and write its calls."""
+        module = importlib.import_module(f"workloads.{name}")
+        folder = WORK / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        race = Race(name, module.workload(), module.BUDGET, folder, effort, say)
+        race.write_calls("timed", TIMED_CALLS)
+        race.write_calls("judged", len(race.work.data))
+        return race
+
+    def write_calls(self, part: str, count: int) -> None:
+        call = Structure("dict", (Structure("tensor"),), ("input",))
+        samples.write(self.folder / part, [[inputs] for inputs, _ in self.work.data[:count]], call, 1)
+
+    def run(self) -> dict[str, Any]:
+        """Everything about this workload, as JSON."""
+        before, effort = environment.snapshot(), dataclasses.asdict(self.effort)
+        ours, record = self.optimize()
+        arms = {"vivace": self.against_eager("ours", ours)} | {peer: self.try_peer(peer) for peer in PEERS}
+        best = best_peer(arms)
+        ratio = None
+        if best and arms["vivace"]["outcome"] == "ok":
+            self.say(f"{self.name}: ours against the best peer, {best}")
+            ratio = interval(self.compare(self.peer_spec(best), ours, f"final-{best}"))
+        return {
+            "workload": self.name, "shape": list(self.work.inputs[0].shape), "budget": self.budget.drop,
+            "optimize": record, "arms": arms, "best_peer": best, "ours_over_best_peer": ratio,
+            "conditions": {"before": before, "after": environment.snapshot(), "effort": effort},
+        }  # fmt: skip
+
+    def optimize(self, time: str | None = None, exhaustive: bool = False) -> tuple[ArmSpec, dict[str, Any]]:
+        """Our artifact, as an arm, and what the search says of it."""
+        time, fixed_shapes = time or self.effort.time, self.effort.fixed_shapes
+        self.say(f"{self.name}: vivace.optimize, time={time}{', exhaustive' if exhaustive else ''}")
+        out = self.folder / f"artifact-{'exhaustive' if exhaustive else 'timed'}"
+        result = vv.optimize(
+            self.work, self.budget, "latency", time, out, fixed_shapes=fixed_shapes, exhaustive=exhaustive
+        )
+        record = {
+            "time": time, "plan": str(result.plan), "status": result.status.value, "speedup": values(result.speedup),
+            "candidates": len(result.candidates), "wall_seconds": result.wall_seconds,
+            "quality": result.quality.verdict.value,
+        }  # fmt: skip
+        return ArmSpec("peers.ours:open_peer", {"folder": str(out)}, None, "vivace"), record
+
+    def try_peer(self, peer: str) -> dict[str, Any]:
+        """One peer's numbers, or why it has none: a tool that fails is a finding, not the end of the run."""
+        try:
+            return self.against_eager(peer, self.peer_spec(peer))
+        except VivaceError as error:
+            return {"outcome": "failed", "reason": str(error)[:500]}
+
+    def peer_spec(self, peer: str) -> ArmSpec:
+        """The peer as an arm; what it converts is made once, in a process of its own."""
+        module = importlib.import_module(f"peers.{peer}")
+        return ArmSpec(f"peers.{peer}:open_peer", self.prepared(peer, module), self.work.model, module.NAME)
+
+    def prepared(self, peer: str, module: ModuleType) -> Mapping[str, Any]:
+        folder = self.folder / f"peer-{peer}"
+        if not hasattr(module, "prepare"):
+            return {}
+        if (folder / "worker.log").exists():
+            return {"file": str(next(f for f in folder.iterdir() if f.suffix in (".onnx", ".xml")))}
+        with Worker(folder, Limits()) as worker:
+            calls = [(inputs,) for inputs, _ in self.work.data[:CALIBRATION_CALLS]]
+            arguments = {"peer": peer, "folder": str(folder)}
+            payload = (self.work.model, calls)
+            prepared: dict[str, Any] = worker.open("peers:prepare", arguments, payload, Phase.CONVERT)
+            return prepared
+
+    def against_eager(self, name: str, spec: ArmSpec) -> dict[str, Any]:
+        """An arm's quality at the budget, then its speed-up over eager."""
+        self.say(f"{self.name}: {spec.name}")
+        quality = self.judge(name, spec)
+        comparison = self.compare(self.eager(), spec, name)
+        return {
+            "outcome": "ok", "name": spec.name, "quality": summary(quality), "speedup": interval(comparison),
+            "verdict": comparison.verdict.value, "restarts": comparison.restarts, "blocks": comparison.blocks,
+            "median_seconds": comparison.candidate.median_seconds,
+            "eager_median_seconds": comparison.baseline.median_seconds,
+            "ratios": comparison.ratios,
+        }  # fmt: skip
+
+    def eager(self) -> ArmSpec:
+        return ArmSpec("peers.eager:open_peer", {}, self.work.model, "eager")
+
+    def compare(self, baseline: ArmSpec, candidate: ArmSpec, name: str) -> Comparison:
+        folder = self.folder / f"race-{name}"
+        return compare(
+            baseline, candidate, self.folder / "timed", folder, rule=self.effort.rule(), restarts=self.effort.restarts
+        )
+
+    def judge(self, name: str, spec: ArmSpec) -> Quality:
+        """Every peer is judged on all data that was held out from training, by the gate that judges our plans."""
+        margin = self.budget.margin(float(self.scores("eager", self.eager()).mean()))
+        return judge_scores(self.scores("eager", self.eager()), self.scores(name, spec), margin, gate=Gate.STRICT)
+
+    def scores(self, name: str, spec: ArmSpec) -> Any:
+        """One score a sample for an arm's answers, taken in a process of its own, once."""
+        file = self.folder / f"outputs-{name}.safetensors"
+        if not file.exists():
+            with Worker(self.folder / f"judge-{name}", Limits()) as worker:
+                arguments = {
+                    "program": spec.program, "arguments": dict(spec.arguments), "calls": str(self.folder / "timed")
+                }  # fmt: skip
+                worker.open("vivace.measure.arm:open_arm", arguments, spec.payload)
+                worker.call("outputs", {"calls": str(self.folder / "judged"), "to": str(file)}, Phase.VERIFY)
+        stored = samples.read_outputs(file)
+        metric: Callable[[Tensor, Tensor], Tensor] = self.work.metric  # type: ignore[assignment]
+        scored = [metric(stored[i][0], target) for i, (_, target) in enumerate(self.work.data)]
+        return torch.cat([torch.as_tensor(score) for score in scored]).double().numpy()
+
+
+def best_peer(arms: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The fastest peer whose quality held; a peer outside the budget is shown and does not count."""
+    held = QualityVerdict.HELD.value
+    able = {
+        name: arm["speedup"]["value"]
+        for name, arm in arms.items()
+        if name in PEERS and arm["outcome"] == "ok" and arm["quality"]["verdict"] == held
+    }
+    return max(able, key=lambda name: able[name]) if able else None
+
+
+def summary(quality: Quality) -> dict[str, Any]:
+    keys = ("samples", "margin", "baseline", "candidate", "drop", "drop_upper")
+    return {"verdict": quality.verdict.value} | {key: getattr(quality, key) for key in keys}
+
+
+def interval(comparison: Comparison) -> dict[str, float | None]:
+    return values(comparison.speedup)
+
+
+def values(speedup: Interval) -> dict[str, float | None]:
+    """The interval as JSON; null for the bound that too few blocks leave open."""
+    return {"value": speedup.value, "low": speedup.low, "high": None if math.isinf(speedup.high) else speedup.high}
+
+
+def main_thread_only() -> None:
+    """This process trains and scores; it must not disturb what is measured elsewhere."""
+    torch.set_num_threads(1)
+    if str(HERE) not in sys.path:
+        sys.path.insert(0, str(HERE))

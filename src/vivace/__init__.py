@@ -1,0 +1,60 @@
+"""Vivace makes deep-learning models faster and proves it. `import vivace as vv`; names load when first used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vivace.api import load, measure, metrics, optimize
+    from vivace.core import errors
+    from vivace.core.quality import Budget
+    from vivace.core.workload import Workload
+
+    __version__: str
+
+__all__ = ["Budget", "Workload", "__version__", "errors", "load", "measure", "metrics", "optimize"]
+
+_HOMES = {
+    "Budget": "vivace.core.quality",
+    "Workload": "vivace.core.workload",
+    "errors": "vivace.core",
+    "load": "vivace.api",
+    "metrics": "vivace.api",
+    "optimize": "vivace.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for (PEP 562), so that `import vivace` stays light."""
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("vivace")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vivace' has no attribute {name!r}; it has {', '.join(__all__)}")
+    home = importlib.import_module(_HOMES[name])
+    return getattr(home, name, None) or importlib.import_module(f"{_HOMES[name]}.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """This package, in which `measure` is always the verb although a room has the same name.
+
+    Python binds a submodule to its package when it is imported; the setter lets that go by. The room is reached with
+    `from vivace.measure import ...`, which does not look here.
+    """
+
+    def _verb(self) -> Any:
+        return importlib.import_module("vivace.api").measure
+
+    def _let_go_by(self, room: ModuleType) -> None:
+        pass
+
+    measure = property(_verb, _let_go_by)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,41 @@
+"""The short README that lies in every artifact: what it is, what was proved, how to load it."""
+
+from __future__ import annotations
+
+from vivace.artifact.manifest import Manifest
+from vivace.core.result import Result
+
+
+def readme_of(result: Result, manifest: Manifest) -> str:
+    """Markdown text."""
+    trust = ", trust=True" if manifest.executes_native_code else ""
+    speed = result.comparison.speedup
+    quality = result.quality
+    lines = [
+        f"# {manifest.name}, made by Vivace {manifest.vivace_version}",
+        "",
+        f"Plan: {manifest.plan_name}",
+        "",
+        f"Speed (MEASURED): {speed.value:.2f} times the original's [{speed.low:.2f}, {speed.high:.2f}], "
+        f"{result.verdict.value}.",
+        f"Quality: {quality.verdict.value} ({quality.basis}, {quality.samples} samples).",
+        f"Proved on: {manifest.machine['processor']}, {manifest.machine['cores_allowed']} cores.",
+        f"Accepts: {manifest.accepts}",
+        "",
+        "```python",
+        "import vivace as vv",
+        "",
+        f'model = vv.load("path/to/this/folder"{trust})',
+        "output = model(...)  # the same call as the original's",
+        "```",
+        "",
+        "Loading checks every file's digest and replays the golden calls. `results.json` holds everything that was "
+        "measured; `manifest.json` the digests, the environment and the verdicts.",
+    ]
+    if manifest.executes_native_code:
+        lines += [
+            "",
+            "This artifact contains native code, which runs with your rights: load it only if you built it or "
+            "trust whoever did.",
+        ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,90 @@
+"""Loading an artifact: every digest is checked, the golden calls are replayed, and a strange machine is pointed out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vivace.artifact.golden import replay
+from vivace.artifact.manifest import PROGRAM, Manifest, digest, files_of, read_manifest
+from vivace.core.errors import ArtifactError
+from vivace.devices.machine import detect
+from vivace.measure.process import Phase, Worker
+from vivace.runtimes import store
+from vivace.runtimes.program import Program
+
+
+class ArtifactWarning(UserWarning):
+    """The artifact works here, but something differs from where it was proved."""
+
+
+def load(path: str | Path, trust: bool = False) -> Program:
+    """The accelerated model of an artifact: the same call as the original's, and no class of the user's needed.
+
+    Checks every file's digest, then replays the golden calls within the stated tolerance. Warns (ArtifactWarning) when
+    this machine differs from the one where speed and quality were proved. `trust=True` allows an artifact that
+    contains native code (AOTInductor) to run it; give it only for artifacts that you built or whose maker you trust.
+
+    Raises ArtifactError when a file was changed, is missing or was added, when the golden check fails, or when native
+    code is not trusted; MissingExtra when the artifact's runtime is not installed.
+    """
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    check_files(folder, manifest)
+    if manifest.executes_native_code and not trust:
+        raise ArtifactError(
+            f"{folder} contains native code (AOTInductor), which runs with your rights; load it with "
+            "trust=True (--trust) if you built it or trust whoever did"
+        )
+    _compare_machine(folder, manifest)
+    program = store.load(folder / PROGRAM, trust=trust)
+    replay(program, folder, manifest.golden)
+    return program
+
+
+def open_artifact(arguments: Mapping[str, Any], payload: object) -> Program:
+    """A worker's entry: the program of an artifact or of one that is being made, for timing; no golden replay."""
+    return store.load(Path(arguments["folder"]) / PROGRAM, trust=bool(arguments["trust"]))
+
+
+def open_checked(arguments: Mapping[str, Any], payload: object) -> None:
+    """A worker's entry: load an artifact as a user would, with every check."""
+    load(arguments["folder"], trust=bool(arguments["trust"]))
+
+
+def check_in_worker(folder: Path, log: Path, environment: Mapping[str, str]) -> None:
+    """Load an artifact in a fresh process, with every check. Raises ArtifactError or WorkerFailure."""
+    with Worker(log, environment=environment) as worker:
+        worker.open("vivace.artifact.load:open_checked", {"folder": str(folder), "trust": True}, phase=Phase.COMPILE)
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Raise ArtifactError unless the folder holds exactly the files that the manifest lists, unchanged."""
+    found = files_of(folder)
+    strange = sorted(set(found) ^ set(manifest.files))
+    if strange:
+        state = "is not listed in the manifest" if strange[0] in found else "is missing"
+        raise ArtifactError(
+            f"{folder / strange[0]} {state}; the artifact was changed after it was made: make it again or copy it anew"
+        )
+    for name, path in found.items():
+        if digest(path) != manifest.files[name]:
+            raise ArtifactError(
+                f"{path} differs from its digest in the manifest; the artifact was changed or damaged: "
+                "make it again or copy it anew"
+            )
+
+
+def _compare_machine(folder: Path, manifest: Manifest) -> None:
+    here = detect()
+    if here.fingerprint != manifest.machine.get("fingerprint"):
+        there = manifest.machine.get("processor", "another machine")
+        warnings.warn(
+            f"{folder} was proved on {there} with {manifest.machine.get('cores_allowed')} cores; this is "
+            f"{here.processor} with {here.cores_allowed}. The answers are checked against the golden outputs, but the "
+            "speed was not measured here: run `vivace measure` or optimize again",
+            ArtifactWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,109 @@
+"""Writing an artifact: beside its place first, checked, then moved there in one step; the previous one stays intact."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from vivace.artifact.manifest import MANIFEST, PROGRAM, Manifest, digest, files_of
+from vivace.core.errors import DiskFull, EnvironmentFault, UsageError
+
+_RENAME_EXCHANGE = 2
+_AT_FDCWD = -100
+
+
+def check_destination(out: Path) -> None:
+    """Raise a clear error when an artifact cannot be written at `out`, before any work is done.
+
+    Allowed are a path that does not exist, an empty folder, and an artifact, which is replaced in the end.
+    """
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise UsageError(f"--out {out} is not a folder; give a new path, an empty folder or an artifact to replace")
+    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
+        raise UsageError(
+            f"--out {out} is a folder with other files in it; give a new path, an empty folder or an "
+            "artifact to replace"
+        )
+    parent = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
+    if not os.access(parent, os.W_OK | os.X_OK) or not parent.is_dir():
+        raise EnvironmentFault(f"cannot write to {parent}: permission denied; give an --out in a folder that you own")
+
+
+@contextmanager
+def disk_errors(where: Path) -> Iterator[None]:
+    """Turn the system's 'no space left' and 'permission denied' into our errors, with the place and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(
+                f"the disk is full: cannot write to {where}; free some space or give another --out"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise EnvironmentFault(
+                f"cannot write to {where}: {error.strerror}; give an --out in a folder that you own"
+            ) from error
+        raise
+
+
+def seal(folder: Path, manifest: Manifest, texts: Mapping[str, str]) -> Manifest:
+    """Write the texts (such as results.json) and, last, the manifest with every file's digest, flushed to the disk."""
+    with disk_errors(folder):
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        entries = {name: digest(path) for name, path in files_of(folder).items()}
+        manifest = manifest.model_copy(update={"files": entries})
+        (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        for path in (*files_of(folder).values(), folder / MANIFEST):
+            _flush(path)
+    return manifest
+
+
+def publish(staged: Path, out: Path) -> None:
+    """Move a sealed folder to its place; an artifact that was there is exchanged in one step and then removed.
+
+    Files of the old one that are mapped by a running process stay valid: they are unlinked, never overwritten.
+    """
+    with disk_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.is_dir() and not any(out.iterdir()):
+            out.rmdir()
+        if not out.exists():
+            staged.rename(out)
+        elif _exchange(staged, out):
+            shutil.rmtree(staged)
+        else:
+            aside = out.with_name(f".{out.name}.previous-{os.getpid()}")
+            out.rename(aside)
+            staged.rename(out)
+            shutil.rmtree(aside)
+        _flush(out.parent)
+
+
+def stage_program(program: Path, staged: Path) -> None:
+    """Copy a program folder into a new artifact folder."""
+    with disk_errors(staged):
+        staged.mkdir(parents=True)
+        shutil.copytree(program, staged / PROGRAM)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two paths atomically (Linux renameat2); False where the system cannot."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    paths = os.fsencode(one.absolute()), os.fsencode(other.absolute())
+    return bool(renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE) == 0)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

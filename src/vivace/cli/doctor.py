@@ -1,0 +1,132 @@
+"""`vivace doctor`: what this machine is, what it can do, and which runtimes are there."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import platform
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from vivace.cli.options import Json
+from vivace.cli.output import document_only, emit_json, out_console
+from vivace.core.errors import install_line
+from vivace.core.machine import Machine
+
+PROBE_SECONDS = 0.25
+PROBE_CALLS = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Runtime:
+    """One package that runs or prepares programs, its version here (None when missing) and the extra that brings it."""
+
+    package: str
+    does: str
+    version: str | None
+    extra: str
+
+    @property
+    def install(self) -> str:
+        """How to get it; empty when it is there."""
+        return "" if self.version or not self.extra else install_line(self.extra)
+
+
+RUNTIMES = (
+    ("torch", "eager, torch.compile, AOTInductor", ""),
+    ("onnxruntime", "runs ONNX programs", "onnx"),
+    ("onnx", "reads and writes ONNX programs", "onnx"),
+    ("onnxscript", "turns PyTorch programs into ONNX", "onnx"),
+    ("openvino", "runs OpenVINO programs", "openvino"),
+    ("nncf", "static int8 for OpenVINO", "openvino"),
+    ("torchao", "int8 for PyTorch", "ao"),
+    ("keras", "reads .keras models", "keras"),
+    ("scikit-learn", "the digits of `vivace demo`", "demo"),
+)
+
+
+def doctor(
+    measured: Annotated[
+        bool,
+        typer.Option(
+            "--measure/--no-measure", help="Measure the ceilings of arithmetic and memory: about 3 s a thread count."
+        ),
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Show this machine: cores that the container allows, instruction sets, measured ceilings, runtimes.
+
+    Examples:
+
+      vivace doctor
+
+      vivace doctor --no-measure --json
+    """
+    with document_only(as_json):
+        machine = examine(measured)
+    runtimes = installed_runtimes()
+    if as_json:
+        emit_json(doctor_document(machine, runtimes))
+    else:
+        _print(machine, runtimes)
+
+
+def examine(measured: bool) -> Machine:
+    """The machine, with ceilings for one thread and for all allowed ones when they are to be measured."""
+    from vivace.devices.machine import detect
+
+    machine = detect()
+    if not measured:
+        return machine
+    from vivace.devices.ceilings import measure_ceilings
+
+    threads = sorted({1, machine.cores_allowed})
+    return dataclasses.replace(machine, ceilings=measure_ceilings(threads, fastest_seconds))
+
+
+def fastest_seconds(kernel: Callable[[], object]) -> float:
+    """Seconds of the fastest of many runs of a kernel, after a warm-up, in about a quarter of a second."""
+    from vivace.measure.clock import time_calls
+
+    def run(_: int) -> object:
+        return kernel()
+
+    first = min(time_calls(run, range(2)))
+    runs = min(PROBE_CALLS, max(3, int(PROBE_SECONDS / max(first, 1e-9))))
+    return min(time_calls(run, range(runs)))
+
+
+def installed_runtimes() -> tuple[Runtime, ...]:
+    """Every runtime that techniques may use, there or missing."""
+    return tuple(Runtime(package, does, _version(package), extra) for package, does, extra in RUNTIMES)
+
+
+def doctor_document(machine: Machine, runtimes: tuple[Runtime, ...]) -> dict[str, Any]:
+    """What --json prints."""
+    return {
+        "schema_version": 1,
+        "machine": machine.to_json(),
+        "facts": sorted(fact.name for fact in machine.facts()),
+        "runtimes": [{**dataclasses.asdict(runtime), "install": runtime.install} for runtime in runtimes],
+        "python": platform.python_version(),
+        "vivace": _version("vivace"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _print(machine: Machine, runtimes: tuple[Runtime, ...]) -> None:
+    from vivace.report.machine import machine_block, runtime_table
+    from vivace.report.terminal import print_block
+
+    console = out_console()
+    print_block(console, machine_block(machine))
+    rows = [(r.package, r.version or "missing", r.install or r.does) for r in runtimes]
+    print_block(console, runtime_table(rows))

@@ -1,0 +1,144 @@
+"""`vivace optimize TARGET`: the fastest way to run a model here, proved, within the quality that may be lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vivace.cli.options import Json, Quiet, Time, split_names
+from vivace.cli.output import document_only, emit, error_console, out_console
+from vivace.core.errors import Cancelled
+from vivace.core.quality import Budget, Gate
+from vivace.core.result import Result
+from vivace.core.workload import Objective
+
+
+def optimize(
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="path/to/file.py:name, where name is a Workload or a function that returns one; or a model file "
+            "(.onnx, .pt2, .keras).",
+            metavar="TARGET",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Where the artifact goes; one that is there is replaced.")] = Path(
+        "fast"
+    ),
+    objective: Annotated[Objective, typer.Option("--objective", help="What is to become small.")] = Objective.LATENCY,
+    max_drop: Annotated[
+        float, typer.Option("--max-drop", help="Quality that may be lost: 0.01 is one point of accuracy.")
+    ] = 0.01,
+    relative: Annotated[
+        bool, typer.Option("--relative", help="--max-drop is a share of the original's score.")
+    ] = False,
+    time: Time = "5m",
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, or auto: whatever is here.")] = "auto",
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", help="Techniques that may be used, with commas between them.", metavar="NAME,..."),
+    ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option("--without", help="Techniques that may not be used.", metavar="NAME,...")
+    ] = None,
+    gate: Annotated[
+        Gate,
+        typer.Option(
+            "--gate",
+            help="strict: a certified bound; point: the estimate; fidelity: agreement with the original's outputs.",
+        ),
+    ] = Gate.STRICT,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the plans that would compete, and stop.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run with this --out was stopped.")] = False,
+    native: Annotated[
+        bool, typer.Option("--native", help="Allow artifacts with native code, which load only with trust=True.")
+    ] = False,
+    fixed_shapes: Annotated[
+        bool, typer.Option("--fixed-shapes", help="Allow plans that accept exactly the example's shapes.")
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Of everything that is drawn by chance.")] = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find the fastest way to run a model on this machine, prove it, and keep it as an artifact.
+
+    Examples:
+
+      vivace optimize work.py:digits --out fast --time 5m
+
+      vivace optimize model.onnx --max-drop 0.005 --json
+
+      vivace optimize work.py:digits --only threads,openvino --dry-run
+    """
+    from vivace.report.duration import parse_duration
+
+    budget = Budget(drop=max_drop, relative=relative)
+    parse_duration(time)
+    chosen: dict[str, Any] = {
+        "only": split_names(only),
+        "without": split_names(without),
+        "native": native,
+        "fixed_shapes": fixed_shapes,
+        "device": device,
+    }
+    if dry_run:
+        _preview(target, chosen, as_json)
+        return
+    asked = {
+        "budget": budget,
+        "objective": objective.value,
+        "time": time,
+        "out": out,
+        "gate": gate.value,
+        "resume": resume,
+        "seed": seed,
+        **chosen,
+    }
+    result = _search(target, asked, as_json, quiet)
+    show_result(result, as_json)
+    raise typer.Exit(result.status.exit_code)
+
+
+def show_result(result: Result, as_json: bool) -> None:
+    """The document or the block of a result, on standard output."""
+    from vivace.report.results import to_document
+    from vivace.report.terminal import print_result
+
+    if as_json:
+        emit(to_document(result).to_text())
+    else:
+        print_result(out_console(), result)
+
+
+def _search(target: str, asked: dict[str, Any], as_json: bool, quiet: bool) -> Result:
+    from vivace.report.progress import progress_on
+
+    progress = progress_on(error_console(), quiet)
+    with document_only(as_json):
+        from vivace.api import optimize as search
+        from vivace.api.target import resolve_workload
+
+        try:
+            return search(resolve_workload(target), progress=progress, **asked)
+        except KeyboardInterrupt:
+            kept = f"what was at {asked['out']} is unchanged, and --resume goes on from here"
+            raise Cancelled(f"cancelled; {kept}") from None
+        finally:
+            progress.done()
+
+
+def _preview(target: str, chosen: dict[str, Any], as_json: bool) -> None:
+    from vivace.report.results import preview_document
+    from vivace.report.terminal import preview_block, print_block
+
+    with document_only(as_json):
+        from vivace.api.optimize import preview
+        from vivace.api.target import resolve_workload
+
+        found = preview(resolve_workload(target), **chosen)
+    if as_json:
+        emit(preview_document(found.name, found.plans, found.left_out, found.notes).to_text())
+    else:
+        print_block(out_console(), preview_block(found.plans, found.left_out, found.notes))

@@ -1,0 +1,102 @@
+"""`vivace techniques`: the catalogue by family, each technique with its status here and the reason."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping
+
+from vivace.cli.options import Json
+from vivace.cli.output import document_only, emit_json, out_console
+from vivace.core.facts import Fact
+from vivace.core.machine import Machine
+from vivace.core.registry import missing_package
+from vivace.core.technique import Family, Technique
+
+OF_THE_MACHINE = frozenset(
+    {Fact.BF16_INSTRUCTIONS, Fact.INT8_INSTRUCTIONS, Fact.CUDA_DEVICE, Fact.CUDA_BF16, Fact.CXX_COMPILER}
+)
+OF_THE_JOB = frozenset({Fact.CALIBRATION, Fact.NATIVE_ALLOWED})
+MADE_BY_TECHNIQUES = frozenset({Fact.ON_CUDA, Fact.CHANNELS_LAST})
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One technique of the catalogue, and whether it can be used on this machine. `reason` is empty when it can."""
+
+    name: str
+    family: str
+    stage: str
+    effect: str
+    available: bool
+    reason: str
+    asks_for: tuple[str, ...]
+    summary: str
+    source: str
+
+
+def techniques(as_json: Json = False) -> None:
+    """List every technique by family, with its status on this machine and the reason.
+
+    Examples:
+
+      vivace techniques
+
+      vivace techniques --json
+    """
+    with document_only(as_json):
+        from vivace.core.registry import techniques as known
+        from vivace.devices.machine import detect
+
+        entries = catalogue(known(), detect())
+    if as_json:
+        emit_json({"schema_version": 1, "techniques": [dataclasses.asdict(entry) for entry in entries]})
+    else:
+        _print(entries)
+
+
+def catalogue(known: Mapping[str, type[Technique]], machine: Machine) -> tuple[Entry, ...]:
+    """Every technique with its status: what the machine, the packages and the other techniques make possible."""
+    installed = {name: kind for name, kind in known.items() if missing_package(kind) is None}
+    reachable = _reachable(installed, machine)
+    return tuple(_entry(kind, reachable) for kind in known.values())
+
+
+def _reachable(installed: Mapping[str, type[Technique]], machine: Machine) -> frozenset[Fact]:
+    """What can become true here for some model and some job."""
+    facts = frozenset(Fact) - OF_THE_MACHINE - MADE_BY_TECHNIQUES | machine.facts()
+    for _ in installed:
+        facts = facts.union(*(kind.gives for kind in installed.values() if kind.needs <= facts))
+    return facts
+
+
+def _entry(kind: type[Technique], reachable: frozenset[Fact]) -> Entry:
+    lacking = sorted(kind.needs - reachable, key=lambda fact: fact.name)
+    reason = f"needs {lacking[0].value}" if lacking else missing_package(kind) or ""
+    return Entry(
+        name=kind.name(),
+        family=kind.family.value,
+        stage=kind.stage.name.lower(),
+        effect=kind.effect.value,
+        available=not reason,
+        reason=reason,
+        asks_for=tuple(fact.value for fact in sorted(kind.needs & OF_THE_JOB, key=lambda fact: fact.name)),
+        summary=(inspect.getdoc(kind) or "").partition("\n")[0],
+        source=kind.source,
+    )
+
+
+def _print(entries: tuple[Entry, ...]) -> None:
+    from vivace.report.machine import technique_table
+    from vivace.report.terminal import print_block
+
+    for family in Family:
+        rows = [(entry.name, entry.stage, _status(entry)) for entry in entries if entry.family == family.value]
+        if rows:
+            print_block(out_console(), technique_table(family.value, rows))
+
+
+def _status(entry: Entry) -> str:
+    if not entry.available:
+        return f"unavailable: {entry.reason}"
+    return "available" + (f", given {' and '.join(entry.asks_for)}" if entry.asks_for else "")

@@ -1,0 +1,1 @@
+"""The nouns of Vivace: frozen values that every other room speaks in. Standard library only."""

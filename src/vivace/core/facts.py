@@ -1,0 +1,39 @@
+"""What can be true of a program, a job or a machine; techniques rely on facts, make them true, or make them false."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Fact(Enum):
+    """One thing that is or is not so. The value is the phrase that completes "needs ..." in a report."""
+
+    # of the program, changing along a plan
+    TORCH_GRAPH = "a program that is still a PyTorch graph"
+    ONNX_READY = "a program that can be written as ONNX"
+    OPENVINO_READY = "a program that OpenVINO can read"
+    RUNNABLE = "a runtime for the program"
+    FLOAT32 = "float32 arithmetic"
+    UNQUANTIZED = "weights that are not quantized yet"
+    UNCOMPILED = "a program that no compiler has taken over yet"
+    ON_CPU = "the program to be on the CPU"
+    ON_CUDA = "the program to be on a CUDA device"
+    CHANNELS_LAST = "channels-last tensors"
+
+    # of the model, as given
+    HAS_CONV2D = "a two-dimensional convolution"
+    HAS_LINEAR = "a linear layer"
+    HAS_CONV_BATCHNORM = "a convolution followed by batch normalization"
+    HAS_LINEAR_BATCHNORM = "a linear layer followed by batch normalization"
+    HAS_ATTENTION = "attention"
+
+    # of the job
+    CALIBRATION = "calibration data (give the workload `data`, or several inputs)"
+    NATIVE_ALLOWED = "permission to produce native code (--native, native=True)"
+
+    # of the machine
+    BF16_INSTRUCTIONS = "bfloat16 instructions (AVX-512 BF16, AMX or ARM BF16)"
+    INT8_INSTRUCTIONS = "int8 dot-product instructions (VNNI, AMX or ARM dot product)"
+    CUDA_DEVICE = "a CUDA device"
+    CUDA_BF16 = "a CUDA device of compute capability 8.0 or newer"
+    CXX_COMPILER = "a C++ compiler (install g++ or clang)"

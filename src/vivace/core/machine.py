@@ -1,0 +1,80 @@
+"""What one machine is: detected by `devices.machine`, recorded with every number, compared when an artifact loads."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from vivace.core.facts import Fact
+
+
+@dataclasses.dataclass(frozen=True)
+class Gpu:
+    """One accelerator that PyTorch can use."""
+
+    name: str
+    memory_bytes: int
+    compute_capability: tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ceiling:
+    """A measured limit of this machine, taken with `threads` threads.
+
+    `gflops` maps a precision (f32, bf16, int8) to 10^9 operations a second; `copy_gigabytes_per_second` is a large
+    copy beyond the caches, bytes read plus bytes written.
+    """
+
+    threads: int
+    gflops: Mapping[str, float]
+    copy_gigabytes_per_second: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """The machine at hand. `cores_allowed` is what the container and the affinity mask leave, not what the host has."""
+
+    processor: str
+    architecture: str
+    instructions: tuple[str, ...]
+    cores_allowed: int
+    cores_host: int
+    memory_bytes: int
+    operating_system: str
+    gpus: tuple[Gpu, ...] = ()
+    cxx_compiler: str = ""
+    ceilings: tuple[Ceiling, ...] = ()
+
+    def facts(self) -> frozenset[Fact]:
+        """What plans may rely on here."""
+        found: set[Fact] = set()
+        if {"avx512_bf16", "amx_bf16", "bf16"} & set(self.instructions):
+            found.add(Fact.BF16_INSTRUCTIONS)
+        if {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"} & set(self.instructions):
+            found.add(Fact.INT8_INSTRUCTIONS)
+        if self.gpus:
+            found.add(Fact.CUDA_DEVICE)
+        if any(gpu.compute_capability >= (8, 0) for gpu in self.gpus):
+            found.add(Fact.CUDA_BF16)
+        if self.cxx_compiler:
+            found.add(Fact.CXX_COMPILER)
+        return frozenset(found)
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for machines on which a proof carries over: processor, instructions, cores and GPUs."""
+        parts = [
+            self.processor,
+            self.architecture,
+            sorted(self.instructions),
+            self.cores_allowed,
+            [gpu.name for gpu in self.gpus],
+        ]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, as a JSON value."""
+        return {**dataclasses.asdict(self), "fingerprint": self.fingerprint}

@@ -1,0 +1,103 @@
+"""The words for what was measured: an interval, a verdict on speed, an outcome of a trial."""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import Enum
+
+
+class Kind(Enum):
+    """Where a number comes from. The three never mix in one column without this label."""
+
+    MEASURED = "MEASURED"
+    SIMULATED = "SIMULATED"
+    PREDICTED = "PREDICTED"
+
+
+class SpeedVerdict(Enum):
+    """What a comparison of two arms concluded."""
+
+    FASTER = "FASTER"
+    SLOWER = "SLOWER"
+    SAME = "SAME"
+    UNDECIDED = "UNDECIDED"
+
+
+class Outcome(Enum):
+    """How the trial of one plan ended."""
+
+    OK = "ok"
+    UNSUPPORTED = "unsupported"
+    CONVERT_FAILED = "convert_failed"
+    CRASHED = "crashed"
+    TIMEOUT = "timeout"
+    OOM = "oom"
+    NONFINITE = "nonfinite"
+    WRONG_OUTPUT = "wrong_output"
+    QUALITY_FAILED = "quality_failed"
+    QUALITY_UNKNOWN = "quality_unknown"
+    NOT_FASTER = "not_faster"
+    CANCELLED = "cancelled"
+    DISK_FULL = "disk_full"
+    INFRA_ERROR = "infra_error"
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """A value with its 95% interval: `low <= value <= high`."""
+
+    value: float
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.value <= self.high:
+            raise ValueError(f"not an interval: low={self.low}, value={self.value}, high={self.high}")
+
+    @property
+    def relative_half_width(self) -> float:
+        """Half the width, as a share of the value."""
+        return (self.high - self.low) / 2 / abs(self.value) if self.value else float("inf")
+
+    def reciprocal(self) -> Interval:
+        """The interval of 1/value, for a positive interval."""
+        return Interval(1 / self.value, 1 / self.high, 1 / self.low)
+
+    def __str__(self) -> str:
+        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
+
+@dataclasses.dataclass(frozen=True)
+class ArmTimes:
+    """How long one arm took: medians, percentiles and the costs that are paid once. Seconds.
+
+    `p99_seconds` is None when too few calls were made to estimate it; `steady` is False when the arm never settled.
+    """
+
+    median_seconds: float
+    p90_seconds: float | None
+    p99_seconds: float | None
+    calls: int
+    load_seconds: float
+    first_call_seconds: float
+    steady: bool
+    peak_memory_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A paired comparison of a baseline and a candidate.
+
+    `speedup` is baseline_seconds / candidate_seconds. `noise_floor` is the half-width and offset of the session's A/A
+    pair, as a share. `ratios` are the per-block ratios in time order, one tuple a restart: the raw evidence.
+    """
+
+    speedup: Interval
+    verdict: SpeedVerdict
+    baseline: ArmTimes
+    candidate: ArmTimes
+    blocks: int
+    restarts: int
+    noise_floor: float
+    ratios: tuple[tuple[float, ...], ...]
+    note: str = ""

@@ -1,0 +1,77 @@
+"""A plan: a tuple of techniques in the order of their stages, and the one pass that says whether it is legal."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from vivace.core.cost import Cost
+from vivace.core.facts import Fact
+from vivace.core.technique import Effect, Technique
+
+BASELINE_NAME = "original"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Techniques to apply one after the other. The empty plan is the original."""
+
+    techniques: tuple[Technique, ...] = ()
+
+    @staticmethod
+    def of(techniques: Iterable[Technique]) -> Plan:
+        """A plan of these techniques, sorted by stage and then by name."""
+        return Plan(tuple(sorted(techniques, key=lambda t: (t.stage.value, t.name()))))
+
+    @property
+    def effect(self) -> Effect:
+        """The strongest effect of its techniques."""
+        order = (Effect.CHANGED, Effect.ROUNDED, Effect.EXACT)
+        present = {technique.effect for technique in self.techniques}
+        return next((effect for effect in order if effect in present), Effect.EXACT)
+
+    def cost(self, cost: Cost) -> Cost:
+        """The work of one call after every technique."""
+        for technique in self.techniques:
+            cost = technique.rewrite(cost)
+        return cost
+
+    def illegal(self, facts: frozenset[Fact]) -> str | None:
+        """Why the plan cannot work, as a sentence for the report; None when it can.
+
+        Walks the facts from those given: each technique needs some, makes some true and some false. In the end
+        something must be able to run the program.
+        """
+        seen: dict[str, Technique] = {}
+        broken_by: dict[Fact, Technique] = {}
+        for technique in self.techniques:
+            if technique.name() in seen:
+                return f"{technique.name()} appears twice"
+            seen[technique.name()] = technique
+            for fact in sorted(technique.needs - facts, key=lambda f: f.name):
+                reason = f", which {broken_by[fact]} took away" if fact in broken_by else ""
+                return f"{technique} needs {fact.value}{reason}"
+            broken_by.update(dict.fromkeys(technique.breaks, technique))
+            facts = facts - technique.breaks | technique.gives
+        if Fact.RUNNABLE not in facts:
+            return f"{broken_by[Fact.RUNNABLE]} needs a later technique that can run its program"
+        return None
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """A JSON value that `read_plan` reads back."""
+        return [{"technique": t.name(), "settings": t.settings()} for t in self.techniques]
+
+    def __str__(self) -> str:
+        return " + ".join(str(technique) for technique in self.techniques) or BASELINE_NAME
+
+    def __iter__(self) -> Any:
+        return iter(self.techniques)
+
+    def __len__(self) -> int:
+        return len(self.techniques)
+
+
+def read_plan(node: Sequence[Mapping[str, Any]], known: Mapping[str, type[Technique]]) -> Plan:
+    """Read what `Plan.to_json` wrote, with the techniques that are known here. Raises KeyError for an unknown one."""
+    return Plan(tuple(known[entry["technique"]](**entry["settings"]) for entry in node))

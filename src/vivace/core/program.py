@@ -1,0 +1,83 @@
+"""A model on its way through a plan: which form its program has, how it is called, and the settings it runs under."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+from vivace.core.signature import Signature
+
+
+class Form(Enum):
+    """What a program is made of; each form has one runtime that saves, loads and runs it."""
+
+    TORCH = "torch"
+    """A torch.export.ExportedProgram over flat tensors, run operator by operator."""
+    INDUCTOR = "inductor"
+    """The same, compiled by torch.compile when it is loaded."""
+    AOT_INDUCTOR = "aot-inductor"
+    """A package of native code compiled beforehand; loading it needs the user's trust."""
+    ONNX = "onnx"
+    """An ONNX file, run by ONNX Runtime."""
+    OPENVINO = "openvino"
+    """An OpenVINO model, compiled by OpenVINO when it is loaded."""
+    NULL = "null"
+    """Nothing at all: answers zeros, for tests."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a program runs under. Entered around each call or handed to the runtime's session; never set globally.
+
+    `threads` None leaves the runtime's own default. `precision` is what a runtime that may choose is told to use.
+    `options` are further switches of the program's own runtime, as sorted pairs.
+    """
+
+    threads: int | None = None
+    inference_mode: bool = False
+    device: str = "cpu"
+    precision: str = "f32"
+    tf32: bool = False
+    options: tuple[tuple[str, str | int | bool], ...] = ()
+
+    def replace(self, **changes: Any) -> Settings:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def with_options(self, **options: str | int | bool) -> Settings:
+        """A copy with some runtime switches added or changed."""
+        return self.replace(options=tuple(sorted({**dict(self.options), **options}.items())))
+
+    def option(self, name: str, default: str | int | bool) -> str | int | bool:
+        """One runtime switch."""
+        return dict(self.options).get(name, default)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value that `from_json` reads back."""
+        return {**dataclasses.asdict(self), "options": dict(self.options)}
+
+    @staticmethod
+    def from_json(node: Mapping[str, Any]) -> Settings:
+        """Read what `to_json` wrote."""
+        return Settings(**{**node, "options": tuple(sorted(node["options"].items()))})
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A program, its form, its signature and its settings; what a technique consumes and returns.
+
+    `program` is an ExportedProgram for TORCH and INDUCTOR, and a path to a file for the other forms.
+    `lineage` is the short name of each technique applied so far: it keys conversions that plans can share.
+    """
+
+    form: Form
+    program: Any
+    signature: Signature
+    settings: Settings = Settings()
+    lineage: tuple[str, ...] = ()
+
+    def replace(self, **changes: Any) -> Model:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)

@@ -1,0 +1,106 @@
+"""What an optimization gave: every trial with its outcome, and what won."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from vivace.core.measurement import Comparison, Interval, Outcome, SpeedVerdict
+from vivace.core.plan import Plan
+from vivace.core.quality import Quality
+
+
+class Status(Enum):
+    """How an optimization ended. The value is the phrase for people."""
+
+    FASTER = "faster"
+    NOTHING_FASTER = "nothing faster"
+    QUALITY_UNCERTIFIED = "quality uncertified"
+
+    @property
+    def exit_code(self) -> int:
+        """The command line's exit code: 0 faster, 3 nothing faster, 4 quality could not be certified."""
+        return {Status.FASTER: 0, Status.NOTHING_FASTER: 3, Status.QUALITY_UNCERTIFIED: 4}[self]
+
+
+class TrialStage(Enum):
+    """Where in the search a plan was tried."""
+
+    LADDER = "ladder"
+    SEARCH = "search"
+    FINALIST = "finalist"
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One plan that was tried, how it ended and what was seen.
+
+    `speedup` is from the race (for ranking only); `confirmed` is from the confirmation run with fresh processes.
+    `predicted_speedup` is what the roofline said beforehand. `reproduce` is a command that runs this plan alone.
+    """
+
+    plan: Plan
+    outcome: Outcome
+    stage: TrialStage
+    reason: str = ""
+    speedup: Interval | None = None
+    predicted_speedup: float | None = None
+    quality: Quality | None = None
+    confirmed: Comparison | None = None
+    size_bytes: int | None = None
+    peak_memory_bytes: int | None = None
+    build_seconds: float = 0.0
+    load_seconds: float = 0.0
+    reproduce: str = ""
+
+    @property
+    def name(self) -> str:
+        """The plan's name."""
+        return str(self.plan)
+
+    def replace(self, **changes: Any) -> Trial:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rung:
+    """One rung of the baseline ladder that was confirmed: what plain PyTorch gives without anything special."""
+
+    plan: Plan
+    comparison: Comparison
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What an optimization gave: the winner's plan (empty: the original), all evidence, and where the artifact is.
+
+    `comparison` is the original against the winner from the confirmation run. `best_rung` is the best plain rung of
+    the ladder, confirmed in the same way. `conditions` is what was recorded with the numbers.
+    """
+
+    name: str
+    status: Status
+    plan: Plan
+    comparison: Comparison
+    quality: Quality
+    best_rung: Rung | None
+    candidates: tuple[Trial, ...]
+    noise_floor: float
+    conditions: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+    wall_seconds: float = 0.0
+    artifact: Path | None = None
+
+    @property
+    def speedup(self) -> Interval:
+        """The winner against the original, from the confirmation run."""
+        return self.comparison.speedup
+
+    @property
+    def verdict(self) -> SpeedVerdict:
+        """FASTER, SLOWER, SAME or UNDECIDED."""
+        return self.comparison.verdict

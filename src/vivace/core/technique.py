@@ -1,0 +1,92 @@
+"""The technique: a small frozen value that maps a model to a model and a cost to a cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any, ClassVar
+
+from vivace.core.cost import Cost
+from vivace.core.facts import Fact
+from vivace.core.machine import Machine
+from vivace.core.program import Model
+from vivace.core.work import Work
+
+
+class Stage(Enum):
+    """When a technique acts; a plan sorts by it."""
+
+    FEED = 0
+    REWRITE = 1
+    SPARSITY = 2
+    PRECISION = 3
+    MEMORY = 4
+    PARALLEL = 5
+    COMPILE = 6
+    TARGET = 7
+
+
+class Family(Enum):
+    """The family of acceleration that a technique belongs to."""
+
+    HARDWARE = "hardware"
+    ALGORITHM = "algorithm"
+    SYSTEM = "system"
+
+
+class Effect(Enum):
+    """What a technique may do to the answers, hence which gate it must pass."""
+
+    EXACT = "exact"
+    """The same arithmetic in the same order."""
+    ROUNDED = "rounded"
+    """The same arithmetic, reassociated: error at most twice the original's own, against float64."""
+    CHANGED = "changed"
+    """Another computation: judged by the metric or by fidelity."""
+
+
+class Technique(ABC):
+    """One way to make a model faster. Subclasses are frozen dataclasses; their fields are their whole configuration."""
+
+    stage: ClassVar[Stage]
+    family: ClassVar[Family]
+    effect: ClassVar[Effect]
+    needs: ClassVar[frozenset[Fact]] = frozenset()
+    gives: ClassVar[frozenset[Fact]] = frozenset()
+    breaks: ClassVar[frozenset[Fact]] = frozenset()
+    source: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Optional packages that it imports inside `apply`."""
+    extra: ClassVar[str] = ""
+    """The extra of Vivace that installs them."""
+    program_entry: ClassVar[str] = ""
+    """A worker entry that opens its programs during the search instead of the store's own; for planted faults."""
+
+    @classmethod
+    def name(cls) -> str:
+        """The name that users type: the class's name in lower case with hyphens."""
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
+
+    @classmethod
+    def variants(cls, work: Work, machine: Machine) -> Iterator[Technique]:
+        """Settings worth trying here, most promising first; may yield none."""
+        yield cls()
+
+    def rewrite(self, cost: Cost) -> Cost:
+        """The work of one call afterwards, for ranking and for `predict`."""
+        return cost
+
+    @abstractmethod
+    def apply(self, model: Model, work: Work) -> Model:
+        """Consume a model and return the changed one. Raises NotApplicable(reason) if nothing would change."""
+
+    def settings(self) -> dict[str, Any]:
+        """The fields and their values."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        values = ", ".join(f"{key}={value}" for key, value in self.settings().items())
+        return f"{self.name()}({values})" if values else self.name()

@@ -1,0 +1,125 @@
+"""Calls and outputs kept as safetensors: written once, mapped into memory lazily, nothing pickled."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vivace.core.errors import ArtifactError, DiskFull
+from vivace.core.structure import Structure
+
+CALLS_JSON = "calls.json"
+CALLS_TENSORS = "calls.safetensors"
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredTensors:
+    """Groups of flat tensors in one safetensors file; each group is read when it is asked for."""
+
+    path: Path
+    count: int
+    leaves: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> list[Tensor]:
+        if not -self.count <= index < self.count:
+            raise IndexError(f"there is no entry {index} among {self.count} in {self.path}")
+        position = index % self.count
+        if self.leaves == 0:
+            return []
+        with safe_open(str(self.path), framework="pt") as file:
+            return [file.get_tensor(f"{position}.{leaf}") for leaf in range(self.leaves)]
+
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        return (self[index] for index in range(self.count))
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredCalls(StoredTensors):
+    """Calls of a model. `call` is the structure of a dict by parameter name; `positional` of them go by position."""
+
+    call: Structure
+    positional: int
+
+    def arguments(self, index: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """One call as the user would make it: positional arguments and keyword arguments."""
+        named = self.call.build(self[index])
+        names = list(named)
+        args = tuple(named[name] for name in names[: self.positional])
+        return args, {name: named[name] for name in names[self.positional :]}
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredOutputs(StoredTensors):
+    """Answers of a model; `answer` is the structure of one."""
+
+    answer: Structure
+
+    def value(self, index: int) -> Any:
+        """One answer, nested as the user's model gives it."""
+        return self.answer.build(self[index])
+
+
+def write(folder: Path, calls: Sequence[Sequence[Tensor]], call: Structure, positional: int) -> Path:
+    """Keep calls in a folder (calls.json and calls.safetensors) and return it. Raises DiskFull."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _save(folder / CALLS_TENSORS, calls, {})
+    note = {"calls": len(calls), "call": call.to_json(), "positional": positional}
+    (folder / CALLS_JSON).write_text(json.dumps(note))
+    return folder
+
+
+def read(folder: Path) -> StoredCalls:
+    """Open what `write` kept. Raises ArtifactError when it is not there."""
+    try:
+        note = json.loads((folder / CALLS_JSON).read_text())
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"there are no stored calls in {folder}: {error}") from error
+    call = Structure.from_json(note["call"])
+    return StoredCalls(folder / CALLS_TENSORS, note["calls"], call.tensors, call, note["positional"])
+
+
+def write_outputs(path: Path, outputs: Sequence[Sequence[Tensor]], answer: Structure) -> Path:
+    """Keep answers in one safetensors file. Raises DiskFull."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _save(path, outputs, {"answer": json.dumps(answer.to_json()), "count": str(len(outputs))})
+    return path
+
+
+def read_outputs(path: Path) -> StoredOutputs:
+    """Open what `write_outputs` kept. Raises ArtifactError when it is not there."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata()
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"there are no stored outputs at {path}: {error}") from error
+    answer = Structure.from_json(json.loads(metadata["answer"]))
+    return StoredOutputs(path, int(metadata["count"]), answer.tensors, answer)
+
+
+def _save(path: Path, groups: Sequence[Sequence[Tensor]], metadata: Mapping[str, str]) -> None:
+    tensors = {f"{i}.{j}": _own(leaf) for i, group in enumerate(groups) for j, leaf in enumerate(group)}
+    try:
+        save_file(tensors, str(path), metadata=dict(metadata) or None)
+    except (OSError, SafetensorError) as error:
+        if getattr(error, "errno", None) != errno.ENOSPC and "No space left" not in str(error):
+            raise
+        path.unlink(missing_ok=True)
+        size = sum(t.numel() * t.element_size() for t in tensors.values())
+        raise DiskFull(f"no room for {size} bytes at {path}; free some space or give another folder") from error
+
+
+def _own(leaf: Tensor) -> Tensor:
+    """A contiguous CPU tensor that shares its storage with nothing, as safetensors demands."""
+    return leaf.detach().to(device="cpu", memory_format=torch.contiguous_format, copy=True)

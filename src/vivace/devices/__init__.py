@@ -1,0 +1,1 @@
+"""What hardware can do: this machine detected and measured, and arithmetic on such numbers."""

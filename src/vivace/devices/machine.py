@@ -1,0 +1,75 @@
+"""Detects the machine at hand: processor, instruction sets, cores and memory that are allowed, GPUs, C++ compiler."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from pathlib import Path
+
+from vivace.core.machine import Gpu, Machine
+from vivace.devices.container import Limits, container_limits
+from vivace.devices.processor import processor, read_cpuinfo
+
+COMPILERS = ("g++", "clang++", "c++")
+
+
+def detect(root: Path = Path("/")) -> Machine:
+    """The machine as this process may use it; ceilings are not measured here (`ceilings.measure_ceilings`).
+
+    `cores_allowed` is the smallest of the affinity mask, the control groups' processor quota (rounded down, at least
+    1) and the host's cores; `memory_bytes` is the smaller of physical memory and the control groups' limit. `root` is
+    where /proc and /sys are looked for.
+    """
+    name, instructions = processor(read_cpuinfo(root))
+    limits = container_limits(root)
+    return Machine(
+        processor=name,
+        architecture=platform.machine(),
+        instructions=instructions,
+        cores_allowed=cores_allowed(limits, _affinity(), _cores_host()),
+        cores_host=_cores_host(),
+        memory_bytes=min(_physical_memory(), limits.memory_bytes or _physical_memory()),
+        operating_system=f"{platform.system()} {platform.release()}",
+        gpus=_gpus(),
+        cxx_compiler=_cxx_compiler(),
+    )
+
+
+def cores_allowed(limits: Limits, affinity: int, host: int) -> int:
+    """How many threads can run at once.
+
+    >>> cores_allowed(Limits(cores=2.5), affinity=8, host=64)
+    2
+    >>> cores_allowed(Limits(cores=0.5), affinity=8, host=64)
+    1
+    """
+    quota = host if limits.cores is None else int(limits.cores)
+    return max(1, min(quota, affinity, host))
+
+
+def _cores_host() -> int:
+    return os.cpu_count() or 1
+
+
+def _affinity() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _cores_host()
+
+
+def _physical_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _gpus() -> tuple[Gpu, ...]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return ()
+    found = (torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count()))
+    return tuple(Gpu(gpu.name, gpu.total_memory, (gpu.major, gpu.minor)) for gpu in found)
+
+
+def _cxx_compiler() -> str:
+    asked = os.environ.get("CXX", "").split()[:1]
+    found = (shutil.which(name) for name in (*asked, *COMPILERS))
+    return next((path for path in found if path), "")

@@ -1,0 +1,65 @@
+"""The roofline: how long a counted amount of work should take on a machine, for ranking plans before any is built."""
+
+from __future__ import annotations
+
+from vivace.core.cost import Cost
+from vivace.core.facts import Fact
+from vivace.core.machine import Ceiling, Machine
+
+# Priors for one core of a machine whose ceilings were not measured. They rank plans and never reach a report as
+# measured. The first is half of what two Zen 4 cores with AVX-512 gave (208 GFLOP/s f32, 446 bf16, 900 int8, measured
+# for this project in 2026); a core with AVX2 has vectors half as wide, one with neither half again.
+AVX512_CORE_GFLOPS = 100.0
+AVX2_CORE_GFLOPS = 50.0
+PLAIN_CORE_GFLOPS = 25.0
+CORE_GIGABYTES_PER_SECOND = 12.0
+MACHINE_GIGABYTES_PER_SECOND = 40.0
+BF16_GAIN = 2.0
+"""A core with bf16 products does about twice as many of them as of f32 ones (446/208 measured, see above)."""
+INT8_GAIN = 4.0
+"""A core with int8 dot products does about four times as many (900/208 measured, see above)."""
+
+
+def predicted_seconds(cost: Cost, machine: Machine) -> float:
+    """Seconds of one call, PREDICTED.
+
+    seconds = max(flops / (peak * efficiency), bytes / bandwidth) + operators * operator_seconds + call_seconds
+
+    `peak` is the ceiling of the cost's precision with the cost's threads (never more threads than the machine allows);
+    `bytes` are weights and activations together. Uses the machine's measured ceilings, and documented priors where
+    there are none. A precision without a ceiling runs at the rate of f32. Source: Williams, Waterman and Patterson,
+    "Roofline", Communications of the ACM 52(4), 2009.
+
+    >>> machine = Machine("p", "x86_64", (), 1, 1, 0, "Linux", ceilings=(Ceiling(1, {"f32": 100.0}, 10.0),))
+    >>> round(predicted_seconds(Cost(flops=1e9, weight_bytes=0, activation_bytes=0, operators=0), machine), 4)
+    0.02
+    """
+    threads = max(1, min(cost.threads, machine.cores_allowed))
+    ceiling = ceiling_at(machine, threads)
+    peak = ceiling.gflops.get(cost.precision, ceiling.gflops["f32"]) * 1e9
+    arithmetic = cost.flops / (peak * cost.efficiency)
+    traffic = (cost.weight_bytes + cost.activation_bytes) / (ceiling.copy_gigabytes_per_second * 1e9)
+    return max(arithmetic, traffic) + cost.operators * cost.operator_seconds + cost.call_seconds
+
+
+def ceiling_at(machine: Machine, threads: int) -> Ceiling:
+    """The measured ceiling with this count of threads; else the nearest one, scaled by threads; else priors."""
+    if not machine.ceilings:
+        return default_ceiling(machine, threads)
+    nearest = min(machine.ceilings, key=lambda ceiling: abs(ceiling.threads - threads))
+    scale = threads / nearest.threads
+    scaled = {precision: rate * scale for precision, rate in nearest.gflops.items()}
+    return Ceiling(threads, scaled, nearest.copy_gigabytes_per_second * min(1.0, scale))
+
+
+def default_ceiling(machine: Machine, threads: int) -> Ceiling:
+    """What to expect of a machine that nobody measured, from its instruction sets alone."""
+    sets = set(machine.instructions)
+    base = AVX512_CORE_GFLOPS if "avx512f" in sets else AVX2_CORE_GFLOPS if "avx2" in sets else PLAIN_CORE_GFLOPS
+    rates = {"f32": base}
+    if Fact.BF16_INSTRUCTIONS in machine.facts():
+        rates["bf16"] = base * BF16_GAIN
+    if Fact.INT8_INSTRUCTIONS in machine.facts():
+        rates["int8"] = base * INT8_GAIN
+    bandwidth = min(threads * CORE_GIGABYTES_PER_SECOND, MACHINE_GIGABYTES_PER_SECOND)
+    return Ceiling(threads, {precision: rate * threads for precision, rate in rates.items()}, bandwidth)

@@ -1,0 +1,1 @@
+"""Where a number is earned: isolated workers, paired timing, statistics, gates. All timing code lives here."""

@@ -1,0 +1,147 @@
+"""An arm that is running: a worker with a program open in it, warmed, and stopped whenever it is not its turn."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from vivace.core.errors import WorkerFailure
+from vivace.core.measurement import Outcome
+from vivace.measure.arm import SAMPLES
+from vivace.measure.process import STANDARD, Limits, Phase, Worker
+
+ENTRY = "vivace.measure.arm:open_arm"
+MOST_WARM_CALLS = 5000
+
+
+@dataclasses.dataclass(frozen=True)
+class ArmSpec:
+    """What an arm runs: `program` is "module:function", called in the worker with (arguments, payload); it returns the
+    callable that is timed. `device` is where the inputs lie. `samples` names the module that reads stored calls.
+    """
+
+    program: str
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    payload: object | None = None
+    name: str = ""
+    device: str = "cpu"
+    samples: str = SAMPLES
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What was read from one arm: the seconds of every timed call, what is paid once, and its peak memory."""
+
+    seconds: tuple[float, ...]
+    load_seconds: float
+    first_call_seconds: float
+    steady: bool
+    peak_bytes: int
+
+
+class LiveArm:
+    """One arm in a worker of its own. A context manager; leaving it ends the worker.
+
+    `seconds` are all calls that were timed, in order. Failures of the worker are raised as WorkerFailure; those of a
+    baseline (`is_baseline`) as INFRA_ERROR, so that no candidate is blamed for them.
+    """
+
+    def __init__(
+        self,
+        spec: ArmSpec,
+        calls: Path,
+        folder: Path,
+        limits: Limits = STANDARD,
+        environment: Mapping[str, str] | None = None,
+        is_baseline: bool = False,
+    ) -> None:
+        self.spec = spec
+        self.is_baseline = is_baseline
+        self.calls = calls
+        self.seconds: list[float] = []
+        self.load_seconds = 0.0
+        self.first_call_seconds = 0.0
+        self.seconds_per_call = 0.0
+        self.steady = False
+        self.peak_bytes = 0
+        self.distinct_inputs = 0
+        self._cached: dict[str, Any] | None = None
+        self.worker = Worker(folder, limits, environment)
+
+    def start(self, warm_seconds: float = 5.0) -> None:
+        """Load the program and its calls, make the first call, warm up, and stop until asked."""
+        arguments = {
+            "program": self.spec.program,
+            "arguments": dict(self.spec.arguments),
+            "calls": str(self.calls),
+            "device": self.spec.device,
+            "samples": self.spec.samples,
+        }
+        with self._blame():
+            opened = self.worker.open(ENTRY, arguments, self.spec.payload, Phase.LOAD)
+        self.load_seconds = opened["load_seconds"]
+        self.distinct_inputs = opened["calls"]
+        self.first_call_seconds = self.ask("first_call", phase=Phase.FIRST_CALL)["seconds"]
+        self.warm(warm_seconds)
+
+    def warm(self, seconds: float = 5.0) -> None:
+        """Call until times settle, at most this long (a call that runs is finished)."""
+        warmed = self.ask("warm", {"max_seconds": seconds, "max_calls": MOST_WARM_CALLS})
+        self.steady = warmed["steady"]
+        self.seconds_per_call = warmed["seconds_per_call"]
+
+    def time(self, start: int, calls: int) -> list[float]:
+        """Seconds of each call, from input `start` on; one call settles the arm first unless calls are long."""
+        seconds: list[float] = self.ask("time", {"start": start, "calls": calls, "settle": calls > 1})
+        self.seconds += seconds
+        return seconds
+
+    def ask(self, method: str, arguments: Mapping[str, Any] | None = None, phase: Phase = Phase.MEASURE) -> Any:
+        """Wake the arm, call one of its methods, and stop it again."""
+        with self._blame():
+            answer = self.worker.call(method, arguments, phase)
+        self.worker.pause()
+        return answer
+
+    def caching(self) -> dict[str, Any]:
+        """Whether the program answers repeated inputs from memory (`Arm.caching`); asked once, then remembered."""
+        if self._cached is None:
+            self._cached = self.ask("caching")
+        return self._cached
+
+    def reading(self, since: int = 0) -> Reading:
+        """What was read so far, of the timed calls from number `since` on."""
+        return Reading(
+            tuple(self.seconds[since:]), self.load_seconds, self.first_call_seconds, self.steady, self.peak_bytes
+        )
+
+    def read_memory(self) -> int:
+        """Peak bytes since the program was loaded: the device's where it uses one, the host's otherwise."""
+        found = self.ask("memory")
+        self.peak_bytes = found["device_peak_bytes"] or found["peak_bytes"]
+        return self.peak_bytes
+
+    @contextlib.contextmanager
+    def _blame(self) -> Iterator[None]:
+        try:
+            yield
+        except WorkerFailure as failure:
+            if not self.is_baseline:
+                raise
+            raise WorkerFailure(Outcome.INFRA_ERROR, f"the baseline failed, not the candidate: {failure}") from failure
+
+    def close(self) -> None:
+        """End the worker."""
+        self.worker.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.worker.__exit__(kind, error, trace)

@@ -1,0 +1,323 @@
+"""The paired comparison: two arms in processes of their own, interleaved blocks, the verdict on their ratio."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import random
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from vivace.core.errors import WorkerFailure
+from vivace.core.measurement import ArmTimes, Comparison, Interval, Outcome, SpeedVerdict
+from vivace.measure import environment, stats
+from vivace.measure.clock import Clock, SystemClock
+from vivace.measure.live import ArmSpec as ArmSpec
+from vivace.measure.live import LiveArm, Reading
+from vivace.measure.process import STANDARD, Limits
+
+Progress = Callable[[str], None]
+
+SMALLEST_CLAIM = 0.01
+SAME_WITHIN = 0.02
+MOST_CALLS = 10_000
+
+
+@dataclasses.dataclass(frozen=True)
+class StopRule:
+    """When to stop adding blocks: on the interval's width or on the budget, never on significance.
+
+    `half_width` is of the 95% interval of the ratio, as a share. `min_blocks` (over all restarts) are needed for a
+    claim. `max_blocks` are per restart. `max_seconds` bounds the blocks of all restarts together; a block that runs is
+    finished. `block_seconds` is the least length of a sub-block. `warm_seconds` caps the warm-up of one arm.
+    """
+
+    half_width: float = 0.01
+    min_blocks: int = 10
+    max_blocks: int = 60
+    max_seconds: float = 20.0
+    block_seconds: float = 0.02
+    warm_seconds: float = 5.0
+
+    def share(self, restarts: int) -> StopRule:
+        """The rule of one restart among several: pooling narrows by the square root of their number."""
+        return dataclasses.replace(
+            self,
+            half_width=self.half_width * math.sqrt(restarts),
+            min_blocks=max(stats.FEWEST_FOR_INTERVAL, math.ceil(self.min_blocks / restarts)),
+            max_seconds=self.max_seconds / restarts,
+        )
+
+    def is_met(self, log_ratios: Sequence[float], seconds: float) -> bool:
+        """Whether to stop after these blocks and this time."""
+        if not log_ratios:
+            return False
+        if len(log_ratios) >= self.max_blocks or seconds >= self.max_seconds:
+            return True
+        if len(log_ratios) < self.min_blocks:
+            return False
+        found = stats.hodges_lehmann(log_ratios)
+        return (found.high - found.low) / 2 <= self.half_width
+
+
+ONE_PERCENT = StopRule()
+
+
+class Pair:
+    """A baseline and a candidate, both started. Blocks of ABBA are added one by one; the first letter is random.
+
+    A block times k calls of one arm, twice k of the other, and k of the first again; both walk the same inputs in the
+    same order. k is such that the faster arm's sub-block lasts `block_seconds`. Its figure is
+    d = ln(median baseline seconds / median candidate seconds), over the block's calls of each arm.
+    """
+
+    def __init__(
+        self, baseline: LiveArm, candidate: LiveArm, block_seconds: float = 0.02, chance: random.Random | None = None
+    ) -> None:
+        self.baseline = baseline
+        self.candidate = candidate
+        self.log_ratios: list[float] = []
+        self.calls = calls_per_block(block_seconds, baseline.seconds_per_call, candidate.seconds_per_call)
+        self._chance = chance or random.Random()
+        self._next = 0
+        self._already = (len(baseline.seconds), len(candidate.seconds))
+
+    def blocks(self, count: int = 1) -> None:
+        """Add blocks."""
+        for _ in range(count):
+            self._block()
+
+    def run(
+        self, rule: StopRule, clock: Clock | None = None, hopeless: Callable[[Interval], bool] | None = None
+    ) -> None:
+        """Add blocks until the rule is met, or the speed-up's interval is hopeless."""
+        clock = clock or SystemClock()
+        started = clock.now()
+        while not rule.is_met(self.log_ratios, clock.now() - started):
+            self._block()
+            if hopeless and len(self.log_ratios) >= stats.FEWEST_FOR_INTERVAL and hopeless(self.speedup()):
+                return
+
+    def speedup(self) -> Interval:
+        """Baseline seconds over candidate seconds, with the 95% interval of these two processes."""
+        return exponential(stats.hodges_lehmann(self.log_ratios))
+
+    @property
+    def ratios(self) -> tuple[float, ...]:
+        """Baseline over candidate, block by block."""
+        return tuple(math.exp(value) for value in self.log_ratios)
+
+    def readings(self) -> tuple[Reading, Reading]:
+        """What was read from the baseline and from the candidate in this pair's blocks."""
+        return self.baseline.reading(self._already[0]), self.candidate.reading(self._already[1])
+
+    def _block(self) -> None:
+        """One ABBA block."""
+        outer, inner = (
+            (self.baseline, self.candidate) if self._chance.random() < 0.5 else (self.candidate, self.baseline)
+        )
+        k, start = self.calls, self._next
+        outer_seconds = outer.time(start, k)
+        inner_seconds = inner.time(start, k) + inner.time(start + k, k)
+        outer_seconds += outer.time(start + k, k)
+        self._next += 2 * k
+        difference = math.log(statistics.median(outer_seconds) / statistics.median(inner_seconds))
+        self.log_ratios.append(difference if outer is self.baseline else -difference)
+
+
+def compare(
+    baseline: ArmSpec,
+    candidate: ArmSpec,
+    calls: Path,
+    folder: Path,
+    *,
+    rule: StopRule = ONE_PERCENT,
+    restarts: int = 1,
+    noise_floor: float = 0.0,
+    limits: Limits = STANDARD,
+    environment_variables: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+    seed: int | None = None,
+) -> Comparison:
+    """Compare two arms from scratch, in `restarts` fresh pairs of processes.
+
+    `calls` is a folder of stored calls; `folder` receives the workers' logs. At least 3 restarts are needed for a
+    number that leaves the tool. Raises WorkerFailure when an arm fails, and with WRONG_OUTPUT when the candidate
+    answers repeated inputs from memory while the baseline does not.
+    """
+    chance = random.Random(seed)
+    before = environment.counters()
+    ratios: list[tuple[float, ...]] = []
+    readings: list[tuple[Reading, Reading]] = []
+    share = rule.share(restarts)
+    for restart in range(1, restarts + 1):
+        with _two_arms(baseline, candidate, calls, folder / f"pair-{restart}", share, limits,
+                       environment_variables, chance) as both:  # fmt: skip
+            pair = Pair(*both, share.block_seconds, chance)
+            pair.run(share)
+            if restart == 1:
+                refuse_cached(*both)
+            for arm in both:
+                arm.read_memory()
+            ratios.append(pair.ratios)
+            readings.append(pair.readings())
+        if progress:
+            progress(f"pair {restart} of {restarts}: {pair.speedup()}")
+    notes = [environment.disturbance(before, environment.counters())]
+    return conclude(ratios, readings, rule, noise_floor, notes)
+
+
+def refuse_cached(baseline: LiveArm, candidate: LiveArm) -> None:
+    """Raise WorkerFailure (WRONG_OUTPUT) when only the candidate answers repeated inputs from memory."""
+    found = candidate.caching()
+    if found["cached"] and not baseline.caching()["cached"]:
+        raise WorkerFailure(
+            Outcome.WRONG_OUTPUT,
+            f"new inputs take {found['new_over_repeated']:.1f} times as long as repeated ones, so it answers from "
+            "memory and its timing on repeated inputs says nothing",
+        )
+
+
+def conclude(
+    ratios: Sequence[tuple[float, ...]],
+    readings: Sequence[tuple[Reading, Reading]],
+    rule: StopRule,
+    noise_floor: float,
+    notes: Sequence[str] = (),
+) -> Comparison:
+    """The comparison that these blocks amount to: a tuple of ratios and the readings of both arms for each restart."""
+    combined = stats.combine([[math.log(ratio) for ratio in restart] for restart in ratios])
+    speedup = exponential(combined.interval)
+    blocks = sum(map(len, ratios))
+    enough = blocks >= rule.min_blocks
+    baseline = summary([first for first, _ in readings])
+    candidate = summary([second for _, second in readings])
+    found = [
+        *notes,
+        "the interval is over restarts, which differ by more than blocks explain" if combined.over_restarts else "",
+        "" if enough else f"only {blocks} blocks; a claim takes {rule.min_blocks}",
+        "" if baseline.steady else "the baseline is UNSTEADY",
+        "" if candidate.steady else "the candidate is UNSTEADY",
+    ]
+    return Comparison(
+        speedup=speedup,
+        verdict=decide(speedup, noise_floor) if enough else SpeedVerdict.UNDECIDED,
+        baseline=baseline,
+        candidate=candidate,
+        blocks=blocks,
+        restarts=len(ratios),
+        noise_floor=noise_floor,
+        ratios=tuple(ratios),
+        note="; ".join(note for note in found if note),
+    )
+
+
+def decide(speedup: Interval, noise_floor: float = 0.0) -> SpeedVerdict:
+    """The verdict on a speed-up's interval (MEASURE.md, item 8).
+
+    FASTER or SLOWER when the whole interval is beyond 1 by more than 1% and more than the noise floor; otherwise SAME
+    when the whole interval is within 2% of 1; otherwise UNDECIDED.
+
+    >>> decide(Interval(1.05, 1.03, 1.07), noise_floor=0.02).value
+    'FASTER'
+    >>> decide(Interval(1.05, 1.03, 1.07), noise_floor=0.04).value
+    'UNDECIDED'
+    """
+    least = 1 + max(SMALLEST_CLAIM, noise_floor)
+    if speedup.low > least:
+        return SpeedVerdict.FASTER
+    if speedup.high < 1 / least:
+        return SpeedVerdict.SLOWER
+    if speedup.low >= 1 - SAME_WITHIN and speedup.high <= 1 + SAME_WITHIN:
+        return SpeedVerdict.SAME
+    return SpeedVerdict.UNDECIDED
+
+
+def noise_floor_of(same: Comparison) -> float:
+    """The smallest effect that may be claimed, from a comparison of the baseline with itself.
+
+    It is the farther end of the A/A interval from 1, as a share. Infinite when there were too few blocks.
+    """
+    farther = max(abs(math.log(same.speedup.low)) if same.speedup.low > 0 else math.inf,
+                  abs(math.log(same.speedup.high)))  # fmt: skip
+    return math.expm1(farther)
+
+
+def measure_noise(
+    baseline: ArmSpec,
+    calls: Path,
+    folder: Path,
+    *,
+    rule: StopRule = ONE_PERCENT,
+    restarts: int = 1,
+    limits: Limits = STANDARD,
+    environment_variables: Mapping[str, str] | None = None,
+    seed: int | None = None,
+) -> Comparison:
+    """The session's A/A pair: the baseline against itself in another process. `noise_floor` is filled in."""
+    same = compare(baseline, baseline, calls, folder, rule=rule, restarts=restarts, limits=limits,
+                   environment_variables=environment_variables, seed=seed)  # fmt: skip
+    return dataclasses.replace(same, noise_floor=noise_floor_of(same))
+
+
+def hopeless(speedup: Interval, leader_low: float) -> bool:
+    """Whether a candidate may leave the race: its upper bound is below the leader's lower bound.
+
+    >>> hopeless(Interval(1.1, 1.0, 1.2), leader_low=1.5)
+    True
+    """
+    return speedup.high < leader_low
+
+
+def calls_per_block(block_seconds: float, *seconds_per_call: float) -> int:
+    """How many calls make a sub-block of the fastest arm last this long; the same for all arms.
+
+    >>> calls_per_block(0.02, 0.004, 0.001)
+    20
+    """
+    return min(MOST_CALLS, max(1, math.ceil(block_seconds / max(min(seconds_per_call), 1e-9))))
+
+
+def exponential(logs: Interval) -> Interval:
+    """An interval of logs as one of ratios."""
+    return Interval(math.exp(logs.value), math.exp(logs.low), math.exp(logs.high))
+
+
+def summary(readings: Sequence[Reading]) -> ArmTimes:
+    """Median and tail bounds of an arm's calls, and the medians of what is paid once, over its restarts."""
+    seconds = [second for reading in readings for second in reading.seconds]
+    return ArmTimes(
+        median_seconds=statistics.median(seconds),
+        p90_seconds=stats.tail_bound(seconds, 0.90),
+        p99_seconds=stats.tail_bound(seconds, 0.99),
+        calls=len(seconds),
+        load_seconds=statistics.median(reading.load_seconds for reading in readings),
+        first_call_seconds=statistics.median(reading.first_call_seconds for reading in readings),
+        steady=all(reading.steady for reading in readings),
+        peak_memory_bytes=max(reading.peak_bytes for reading in readings),
+    )
+
+
+@contextlib.contextmanager
+def _two_arms(
+    baseline: ArmSpec,
+    candidate: ArmSpec,
+    calls: Path,
+    folder: Path,
+    rule: StopRule,
+    limits: Limits,
+    variables: Mapping[str, str] | None,
+    chance: random.Random,
+) -> Iterator[tuple[LiveArm, LiveArm]]:
+    """Both arms, started one after the other in random order, ended together."""
+    specs = {"baseline": baseline, "candidate": candidate}
+    order = ["baseline", "candidate"] if chance.random() < 0.5 else ["candidate", "baseline"]
+    arms: dict[str, LiveArm] = {}
+    with contextlib.ExitStack() as stack:
+        for name in order:
+            arm = LiveArm(specs[name], calls, folder / name, limits, variables, is_baseline=name == "baseline")
+            arms[name] = stack.enter_context(arm)
+            arms[name].start(rule.warm_seconds)
+        yield arms["baseline"], arms["candidate"]

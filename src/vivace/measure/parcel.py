@@ -1,0 +1,122 @@
+"""The user's own object on its way to our own child: pickled by value over a private pipe, never stored.
+
+Classes of `__main__`, of a notebook and of files that were loaded from a path travel by value. Tensors on the CPU are
+written straight from their storage, and tied ones stay tied.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import pickle
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import cloudpickle
+import torch
+
+from vivace.core.errors import UnsupportedModel
+from vivace.measure import wire
+
+TypedStorage = torch.storage.TypedStorage
+UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError, NotImplementedError, RecursionError, ValueError)
+"""What picklers raise for objects that cannot be sent."""
+
+
+class _Bytes:
+    """One storage; a single object for each, so that tensors that share a storage still do on the other side."""
+
+    def __init__(self, storage: torch.UntypedStorage) -> None:
+        self.storage = storage
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        data: Any = torch.empty(0, dtype=torch.uint8).set_(self.storage).numpy()
+        return _untyped, (pickle.PickleBuffer(data),)
+
+
+def _untyped(data: bytes | bytearray) -> torch.UntypedStorage:
+    """A storage of torch's own allocation, so that its alignment is what torch's kernels are used to."""
+    if not data:
+        return torch.empty(0).untyped_storage()
+    with contextlib.ExitStack() as stack:
+        view = stack.enter_context(memoryview(data))
+        source = torch.frombuffer(view if not view.readonly else bytearray(data), dtype=torch.uint8)
+        copy = torch.empty(len(data), dtype=torch.uint8).copy_(source)
+        del source
+    return copy.untyped_storage()
+
+
+def _typed(storage: torch.UntypedStorage, dtype: torch.dtype) -> TypedStorage:
+    return TypedStorage(wrap_storage=storage, dtype=dtype, _internal=True)  # type: ignore[no-untyped-call]
+
+
+class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
+    """cloudpickle, with storages sent as plain bytes instead of through torch.save."""
+
+    def __init__(self, file: io.RawIOBase) -> None:
+        super().__init__(file, protocol=5)
+        self._storages: dict[int, _Bytes] = {}
+
+    def reducer_override(self, value: Any) -> Any:
+        """Take over the storages of plain CPU tensors; leave everything else to cloudpickle."""
+        if type(value) is TypedStorage and value._untyped_storage.device.type == "cpu":
+            untyped = value._untyped_storage
+            holder = self._storages.setdefault(untyped._cdata, _Bytes(untyped))
+            return _typed, (holder, value.dtype)
+        return super().reducer_override(value)
+
+
+def send(value: object, write: wire.Write) -> None:
+    """Pickle a value into chunks. Raises UnsupportedModel when some part of it cannot be pickled."""
+    writer = wire.ChunkWriter(write)
+    with _unreachable_modules_by_value():
+        try:
+            _Pickler(writer).dump(value)
+        except UNPICKLABLE as error:
+            raise UnsupportedModel(
+                f"the model cannot be sent to a worker process: {type(error).__name__}: {error}; remove open files, "
+                "locks and the like from it, or export it to a .pt2 or .onnx file and give its path"
+            ) from error
+    writer.finish()
+
+
+def receive(descriptor: int) -> object:
+    """Unpickle what our own parent sent."""
+    reader = wire.ChunkReader(descriptor)
+    try:
+        return pickle.Unpickler(io.BufferedReader(reader, wire.CHUNK_BYTES)).load()
+    finally:
+        reader.drain()
+
+
+@contextlib.contextmanager
+def _unreachable_modules_by_value() -> Iterator[None]:
+    """Classes of modules that a fresh interpreter could not import by name (loaded from a path) go by value."""
+    modules = [module for name, module in list(sys.modules.items()) if _is_unreachable(name, module)]
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in modules:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def _is_unreachable(name: str, module: Any) -> bool:
+    if "." in name or name in sys.stdlib_module_names or name == "__main__" or not isinstance(module, ModuleType):
+        return False
+    file = getattr(module, "__file__", None)
+    if not file or not file.endswith(".py") or name in cloudpickle.list_registry_pickle_by_value():
+        return False
+    return bool(_where_found(name) != file)
+
+
+def _where_found(name: str) -> str | None:
+    """The file that a fresh import of a top-level module would load, by the finders that a child has too."""
+    for finder in sys.meta_path:
+        spec = finder.find_spec(name, None)
+        if spec is not None:
+            return spec.origin
+    return None

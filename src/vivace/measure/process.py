@@ -1,0 +1,387 @@
+"""Isolated workers, the parent's side: one fresh interpreter each, with deadlines, a memory limit and captured output.
+
+The parent sleeps in poll(2) while a worker works. It wakes to take what the worker prints and, every POLL_SECONDS, to
+read the resident size of the worker's processes from /proc (about 0.1 ms; finding new members of its session, a few
+milliseconds, is left out while calls are timed). A worker is killed by the kernel when the thread that started it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from enum import Enum
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from vivace.core import errors
+from vivace.core.errors import WorkerFailure
+from vivace.core.measurement import Outcome
+from vivace.measure import memory, wire
+from vivace.measure.log import CappedLog
+
+POLL_SECONDS = 0.2
+TERM_SECONDS = 2.0
+STOP_SECONDS = 2.0
+CLOSE_SECONDS = 5.0
+QUIET = {
+    "KERAS_BACKEND": "torch",
+    "PYTHONFAULTHANDLER": "1",
+    "PYTHONUNBUFFERED": "1",
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "ONEDNN_VERBOSE": "0",
+}
+"""What every worker's environment has. Threads are left as the user has them: they are what is measured."""
+
+
+class Phase(Enum):
+    """What a worker is doing; each has its own deadline."""
+
+    LOAD = "load"
+    CONVERT = "convert"
+    COMPILE = "compile"
+    FIRST_CALL = "first_call"
+    VERIFY = "verify"
+    MEASURE = "measure"
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Deadlines in seconds, by phase; bytes for a worker with all its children, and of what it prints.
+
+    `memory_bytes` None allows nine tenths of what the machine or its container has free when the worker starts.
+    """
+
+    load: float = 120
+    convert: float = 180
+    compile: float = 300
+    first_call: float = 60
+    verify: float = 300
+    measure: float = 300
+    memory_bytes: int | None = None
+    log_bytes: int = 1_000_000
+
+    def seconds(self, phase: Phase) -> float:
+        """The deadline of one phase.
+
+        >>> Limits(compile=20).seconds(Phase.COMPILE)
+        20.0
+        """
+        return float(getattr(self, phase.value))
+
+
+STANDARD = Limits()
+
+
+class Worker:
+    """One child process. Use it as a context manager: leaving it ends the child and everything that it started.
+
+    `folder` receives worker.log. `environment` is added to the child's. Every failure raises WorkerFailure with its
+    Outcome, except errors about what the user gave, which are raised as in the parent; after a crash, a timeout or a
+    kill the worker is gone.
+    """
+
+    def __init__(self, folder: Path, limits: Limits = STANDARD, environment: Mapping[str, str] | None = None) -> None:
+        self.folder = folder
+        self.limits = limits
+        self.peak_bytes = 0
+        self._memory_limit = limits.memory_bytes or int(memory.available_bytes() * memory.SPARE_SHARE)
+        self._kernel_kills = memory.kernel_kills()
+        self._members: list[int] = []
+        self._members_found = 0.0
+        self._buffer = bytearray()
+        self._paused = False
+        self._closed = False
+        self._start({**os.environ, **QUIET, "PYTHONPATH": _search_path(), **(environment or {})})
+
+    def _start(self, environment: dict[str, str]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        child_reads, self._commands = os.pipe()
+        self._answers, child_writes = os.pipe()
+        printed, child_prints = os.pipe()
+        command = [sys.executable, "-P", "-m", "vivace.measure.worker"]
+        try:
+            self._child = subprocess.Popen(
+                [*command, str(child_reads), str(child_writes), str(os.getpid())],
+                stdin=subprocess.DEVNULL, stdout=child_prints, stderr=child_prints,
+                pass_fds=(child_reads, child_writes), env=environment, start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            for descriptor in (self._commands, self._answers, printed):
+                os.close(descriptor)
+            raise WorkerFailure(Outcome.INFRA_ERROR, f"no worker process could be started: {error}") from error
+        finally:
+            for descriptor in (child_reads, child_writes, child_prints):
+                os.close(descriptor)
+        self._log = CappedLog(self.folder / "worker.log", printed, self.limits.log_bytes)
+        self._finalizer = weakref.finalize(self, _end_group, self._child)
+        os.set_blocking(self._commands, False)
+        os.set_blocking(self._answers, False)
+        self._exit = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
+
+    @property
+    def pid(self) -> int:
+        """The child's process id, which is also its group's and its session's."""
+        return self._child.pid
+
+    def open(
+        self,
+        entry: str,
+        arguments: Mapping[str, Any],
+        payload: object | None = None,
+        phase: Phase = Phase.LOAD,
+        seconds: float | None = None,
+    ) -> Any:
+        """Import "module:function" in the child and call it with (arguments, payload); what it returns is the service.
+
+        Returns the service itself when it is plain JSON, otherwise its attribute `opened`, or None. `seconds` takes
+        the place of the phase's deadline. `payload` is cloudpickled over the private pipe.
+        """
+        command = {"do": "open", "entry": entry, "arguments": dict(arguments), "payload": payload is not None}
+        return self._exchange(command, phase, seconds, payload)
+
+    def call(
+        self,
+        method: str,
+        arguments: Mapping[str, Any] | None = None,
+        phase: Phase = Phase.MEASURE,
+        seconds: float | None = None,
+    ) -> Any:
+        """Call service.method(**arguments) in the child and return its JSON answer."""
+        return self._exchange({"do": "call", "method": method, "arguments": dict(arguments or {})}, phase, seconds)
+
+    def pause(self) -> None:
+        """Stop every process of the worker's group, so that it uses no core whatever its threads wait like."""
+        if not self._paused and not self._closed:
+            self._signal(signal.SIGSTOP)
+            self._paused = True
+            self._wait_until(lambda: self._has_state(os.WSTOPPED | os.WEXITED), STOP_SECONDS)
+
+    def resume(self) -> None:
+        """Let a paused worker go on."""
+        if self._paused:
+            self._signal(signal.SIGCONT)
+            self._paused = False
+
+    def log_tail(self) -> str:
+        """The last of what the child printed, on either stream."""
+        if not self._closed:
+            self._log.drain()
+        return self._log.tail()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the child still runs (or is paused)."""
+        return not self._closed and not self._has_exited()
+
+    def close(self) -> None:
+        """Ask the child to leave, wait CLOSE_SECONDS at most, then end it and all that it started. Never raises."""
+        if self._closed:
+            return
+        self.resume()
+        with contextlib.suppress(WorkerFailure, OSError):
+            self._send({"do": "close"}, None, _Deadline(Phase.MEASURE, CLOSE_SECONDS))
+            self._wait_for_exit(CLOSE_SECONDS)
+        self.abandon()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self.abandon()
+
+    def _exchange(
+        self, command: dict[str, Any], phase: Phase, seconds: float | None, payload: object | None = None
+    ) -> Any:
+        if self._closed:
+            raise WorkerFailure(Outcome.INFRA_ERROR, "this worker has ended; start another")
+        deadline = _Deadline(phase, self.limits.seconds(phase) if seconds is None else seconds)
+        self.resume()
+        try:
+            self._send(command, payload, deadline)
+            answer = self._receive(deadline)
+        except BaseException:
+            self.abandon()
+            raise
+        if "error" in answer:
+            raise _as_error(answer["error"], phase)
+        return answer["result"]
+
+    def _send(self, command: dict[str, Any], payload: object | None, deadline: _Deadline) -> None:
+        self._write(memoryview(wire.encode(command)), deadline)
+        if payload is not None:
+            from vivace.measure import parcel  # imports torch: only for those who need it
+
+            parcel.send(payload, lambda data: self._write(data, deadline))
+
+    def _write(self, data: memoryview, deadline: _Deadline) -> None:
+        while data:
+            try:
+                data = data[os.write(self._commands, data) :]
+            except BlockingIOError:
+                self._wait(self._commands, select.POLLOUT, deadline)
+            except BrokenPipeError:
+                self._wait_for_exit(TERM_SECONDS)
+                raise self._death(deadline.phase) from None
+
+    def _receive(self, deadline: _Deadline) -> dict[str, Any]:
+        size = wire.length_of(self._read(wire.LENGTH.size, deadline))
+        answer = json.loads(self._read(size, deadline))
+        if not isinstance(answer, dict):
+            raise WorkerFailure(Outcome.INFRA_ERROR, "the worker's answer is not a JSON object")
+        return answer
+
+    def _read(self, size: int, deadline: _Deadline) -> bytes:
+        while len(self._buffer) < size:
+            try:
+                part = os.read(self._answers, wire.CHUNK_BYTES)
+            except BlockingIOError:
+                if self._wait(self._answers, select.POLLIN, deadline):
+                    continue
+                part = b""
+            if not part:
+                self._wait_for_exit(TERM_SECONDS)
+                raise self._death(deadline.phase)
+            self._buffer += part
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return data
+
+    def _wait(self, descriptor: int, event: int, deadline: _Deadline) -> bool:
+        """Sleep until the descriptor is ready (True) or the child is gone (False); raise at a limit."""
+        poller = select.poll()
+        poller.register(descriptor, event)
+        poller.register(self._log.descriptor, select.POLLIN)
+        if self._exit is not None:
+            poller.register(self._exit, select.POLLIN)
+        while True:
+            ready = dict(poller.poll(1000 * max(0.0, min(POLL_SECONDS, deadline.left()))))
+            if self._log.descriptor in ready and not self._log.drain():
+                poller.unregister(self._log.descriptor)
+            if descriptor in ready:
+                return True
+            if self._exit in ready or (self._exit is None and self._has_exited()):
+                return False
+            if deadline.left() <= 0:
+                raise WorkerFailure(Outcome.TIMEOUT, f"{deadline.phase.value} took longer than {deadline.seconds:g} "
+                                    f"seconds{self._said()}")  # fmt: skip
+            self._check_memory(deadline.phase)
+
+    def _check_memory(self, phase: Phase) -> None:
+        now = time.monotonic()
+        if not self._members or (phase is not Phase.MEASURE and now - self._members_found > 2 * POLL_SECONDS):
+            self._members = memory.session_members(self.pid)
+            self._members_found = now
+        held = memory.resident_bytes(self._members)
+        self.peak_bytes = max(self.peak_bytes, held)
+        if held > self._memory_limit:
+            raise WorkerFailure(Outcome.OOM, f"{phase.value} held {held / 1e9:.2f} GB; allowed are "
+                                f"{self._memory_limit / 1e9:.2f} GB")  # fmt: skip
+
+    def _death(self, phase: Phase) -> WorkerFailure:
+        """What to say of a child that ended by itself."""
+        self._child.wait()
+        code = self._child.returncode
+        if code == -signal.SIGKILL and memory.kernel_kills() > self._kernel_kills:
+            return WorkerFailure(Outcome.OOM, f"the kernel killed the worker in {phase.value} for lack of memory")
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+        return WorkerFailure(Outcome.CRASHED, f"the worker {how} in {phase.value}{self._said()}")
+
+    def _said(self) -> str:
+        tail = self.log_tail().strip()
+        return f"; its last words: {tail}" if tail else ""
+
+    def _has_exited(self) -> bool:
+        """Without reaping, so that the group's id stays ours until the whole group is ended."""
+        return self._child.returncode is not None or self._has_state(os.WEXITED)
+
+    def _has_state(self, states: int) -> bool:
+        try:
+            return os.waitid(os.P_PID, self.pid, states | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return True
+
+    def _wait_until(self, condition: Callable[[], bool], seconds: float) -> None:
+        """Sleep in short steps until the condition holds or time is up."""
+        deadline = _Deadline(Phase.MEASURE, seconds)
+        while not condition() and deadline.left() > 0:
+            time.sleep(0.001)
+
+    def _wait_for_exit(self, seconds: float) -> None:
+        """Sleep until the child is gone, taking what it still prints."""
+        deadline = _Deadline(Phase.MEASURE, seconds)
+        while not self._has_exited() and deadline.left() > 0:
+            self._log.drain()
+            select.select([self._exit] if self._exit is not None else [], [], [], min(0.02, deadline.left()))
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+    def abandon(self) -> None:
+        """End the worker now: SIGTERM to the group, a moment, SIGKILL; reap; release descriptors. Never raises."""
+        if self._closed:
+            return
+        self._closed = True
+        self._signal(signal.SIGCONT)
+        if not self._has_exited():
+            self._signal(signal.SIGTERM)
+            self._wait_for_exit(TERM_SECONDS)
+        self._finalizer()
+        self._wait_until(lambda: not memory.session_members(self.pid), STOP_SECONDS)  # so that their memory is free
+        self._log.close()
+        for descriptor in (self._commands, self._answers, self._exit):
+            if descriptor is not None:
+                os.close(descriptor)
+
+
+class _Deadline:
+    """A moment by which a phase must be over."""
+
+    def __init__(self, phase: Phase, seconds: float) -> None:
+        self.phase = phase
+        self.seconds = seconds
+        self._until = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Seconds that are left; negative when it has passed."""
+        return self._until - time.monotonic()
+
+
+def _end_group(child: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of the group, then reap its leader; also runs when the interpreter exits."""
+    if child.returncode is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def _search_path() -> str:
+    """Where this interpreter looks for modules, so that the child finds the user's."""
+    return os.pathsep.join(dict.fromkeys(entry or os.getcwd() for entry in sys.path))  # noqa: PTH109  a text is needed
+
+
+def _as_error(error: Mapping[str, str], phase: Phase) -> errors.VivaceError:
+    """The exception for what a child reported."""
+    if "raise" in error:
+        kind: type[errors.VivaceError] = getattr(errors, error["raise"])
+        return kind(error["reason"])
+    if error["outcome"]:
+        return WorkerFailure(Outcome(error["outcome"]), error["reason"])
+    building = phase in (Phase.CONVERT, Phase.COMPILE)
+    return WorkerFailure(Outcome.CONVERT_FAILED if building else Outcome.CRASHED, error["reason"])

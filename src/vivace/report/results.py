@@ -1,0 +1,183 @@
+"""The document of a result: what results.json holds and `vivace optimize --json` prints, with a schema version.
+
+Its keys are the field names of the Python objects (`core.result`, `core.measurement`, `core.quality`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from vivace.core.measurement import Comparison, Interval, Outcome, SpeedVerdict
+from vivace.core.plan import Plan
+from vivace.core.quality import Quality
+from vivace.core.result import Result, Status, Trial, TrialStage
+
+SCHEMA_VERSION: Final = 1
+_OWN_KEYS = ("machine", "environment", "versions")
+"""What is taken out of `Result.conditions` and given a key of its own."""
+
+
+class _Document(BaseModel):
+    # an infinite ratio (equal outputs) is written as "Infinity", which reads back; JSON has no number for it
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+
+    def to_text(self) -> str:
+        """JSON text, indented, with a line end."""
+        return self.model_dump_json(indent=2) + "\n"
+
+
+class TechniqueDocument(_Document):
+    """One technique of a plan: its name and every setting."""
+
+    technique: str
+    settings: dict[str, Any]
+
+
+class TrialDocument(_Document):
+    """One plan that was tried. `speedup` is from the race and only ranks; `confirmed` is from fresh processes."""
+
+    plan: list[TechniqueDocument]
+    plan_name: str
+    outcome: Outcome
+    stage: TrialStage
+    reason: str
+    speedup: Interval | None
+    predicted_speedup: float | None
+    quality: Quality | None
+    confirmed: Comparison | None
+    size_bytes: int | None
+    peak_memory_bytes: int | None
+    build_seconds: float
+    load_seconds: float
+    reproduce: str
+
+
+class RungDocument(_Document):
+    """The best plain rung of the baseline ladder, confirmed against the original."""
+
+    plan: list[TechniqueDocument]
+    plan_name: str
+    comparison: Comparison
+
+
+class ResultDocument(_Document):
+    """results.json. Speeds are ratios baseline_seconds / candidate_seconds; times are seconds, sizes are bytes."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: str
+    status: Status
+    kind: Literal["MEASURED"] = "MEASURED"
+    speedup: Interval
+    verdict: SpeedVerdict
+    quality: Quality
+    plan: list[TechniqueDocument]
+    plan_name: str
+    artifact: str | None
+    comparison: Comparison
+    best_rung: RungDocument | None
+    ladder: list[TrialDocument]
+    candidates: list[TrialDocument]
+    noise_floor: float
+    machine: dict[str, Any]
+    environment: dict[str, Any]
+    versions: dict[str, Any]
+    conditions: dict[str, Any]
+    notes: list[str]
+    wall_seconds: float
+
+
+class ComparisonDocument(_Document):
+    """What `vivace measure --json` prints: `a` is the baseline and `b` the candidate of the comparison."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    kind: Literal["MEASURED"] = "MEASURED"
+    a: str
+    b: str
+    speedup: Interval
+    verdict: SpeedVerdict
+    comparison: Comparison
+
+
+class PreviewedPlan(_Document):
+    """One plan that would compete, with its predicted speed-up over the original."""
+
+    plan: list[TechniqueDocument]
+    plan_name: str
+    predicted_speedup: float
+
+
+class PreviewDocument(_Document):
+    """What `vivace optimize --dry-run --json` prints: nothing in it was measured."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    kind: Literal["PREDICTED"] = "PREDICTED"
+    name: str
+    plans: list[PreviewedPlan]
+    left_out: dict[str, str]
+    notes: list[str]
+
+
+def to_document(result: Result) -> ResultDocument:
+    """The document of a result.
+
+    `machine`, `environment` and `versions` come from the entries of these names in `result.conditions`.
+    """
+    rest = {key: value for key, value in result.conditions.items() if key not in _OWN_KEYS}
+    trials = [_trial(trial) for trial in result.candidates]
+    return ResultDocument(
+        name=result.name,
+        status=result.status,
+        speedup=result.speedup,
+        verdict=result.verdict,
+        quality=result.quality,
+        plan=_plan(result.plan),
+        plan_name=str(result.plan),
+        artifact=None if result.artifact is None else str(result.artifact),
+        comparison=result.comparison,
+        best_rung=None
+        if result.best_rung is None
+        else RungDocument(
+            plan=_plan(result.best_rung.plan),
+            plan_name=str(result.best_rung.plan),
+            comparison=result.best_rung.comparison,
+        ),
+        ladder=[trial for trial in trials if trial.stage is TrialStage.LADDER],
+        candidates=trials,
+        noise_floor=result.noise_floor,
+        machine=_mapping(result.conditions.get("machine")),
+        environment=_mapping(result.conditions.get("environment")),
+        versions=_mapping(result.conditions.get("versions")),
+        conditions=rest,
+        notes=list(result.notes),
+        wall_seconds=result.wall_seconds,
+    )
+
+
+def comparison_document(comparison: Comparison, a: str, b: str) -> ComparisonDocument:
+    """The document of one comparison; `a` and `b` are what the user called the two."""
+    return ComparisonDocument(a=a, b=b, speedup=comparison.speedup, verdict=comparison.verdict, comparison=comparison)
+
+
+def preview_document(
+    name: str, plans: Sequence[tuple[Plan, float]], left_out: Mapping[str, str], notes: Sequence[str]
+) -> PreviewDocument:
+    """The document of a dry run: plans with their predicted speed-ups, best first, and what was left out and why."""
+    listed = [PreviewedPlan(plan=_plan(plan), plan_name=str(plan), predicted_speedup=gain) for plan, gain in plans]
+    return PreviewDocument(name=name, plans=listed, left_out=dict(left_out), notes=list(notes))
+
+
+def _plan(plan: Plan) -> list[TechniqueDocument]:
+    return [TechniqueDocument(technique=t.name(), settings=t.settings()) for t in plan.techniques]
+
+
+def _trial(trial: Trial) -> TrialDocument:
+    names = TrialDocument.model_fields.keys() - {"plan", "plan_name"}
+    fields = {name: getattr(trial, name) for name in names}
+    return TrialDocument(plan=_plan(trial.plan), plan_name=str(trial.plan), **fields)
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {}

@@ -1,0 +1,258 @@
+"""The final block: at most 40 lines that can be pasted into an issue, plain where there is no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from vivace.core.measurement import ArmTimes, Comparison, Outcome, SpeedVerdict
+from vivace.core.plan import Plan
+from vivace.core.quality import Quality, QualityVerdict
+from vivace.core.result import Result, Status, Trial, TrialStage
+from vivace.core.workload import Objective
+from vivace.report.layout import line, plain_table, short
+from vivace.report.tried import ladder, tried
+from vivace.report.wording import (
+    P99_CALLS,
+    quality_sentence,
+    show_bytes,
+    show_milliseconds,
+    show_percentiles,
+    show_speedup,
+    speed_sentence,
+)
+
+MAX_FINALISTS = 3
+MAX_LOSERS = 12
+MAX_NOTES = 2
+MAX_LINES = 40
+MAX_PREVIEWED = 20
+UNSHOWN = ("machine", "environment", "versions", "baseline_seconds", "timed_region")
+"""Conditions that results.json holds and the block has no room for, or shows in words of its own."""
+
+
+def print_result(console: Console, result: Result) -> None:
+    """Print the block of a result in at most 40 lines: as many losers are shown as there is room for."""
+    for losers in range(MAX_LOSERS, 0, -1):
+        if len(_lines(console, result_block(result, losers))) <= MAX_LINES:
+            break
+    print_block(console, result_block(result, losers))
+
+
+def result_block(result: Result, losers: int = MAX_LOSERS) -> RenderableType:
+    """Everything that a reader needs of a result, verdict first: finalists, ladder, what was tried, conditions."""
+    finalists = _finalists(result)
+    return Group(
+        _verdict(result),
+        line(f"plan: {result.plan}"),
+        Text(""),
+        _finalist_table(result, finalists),
+        *_names(finalists),
+        *_tails([result.comparison.baseline, *(t.confirmed.candidate for t in finalists if t.confirmed)]),
+        *_gains(result),
+        *ladder(result.candidates),
+        Text(""),
+        *tried(result, {trial.plan for trial in finalists}, losers),
+        Text(""),
+        *(short(f"note: {note}") for note in result.notes[:MAX_NOTES]),
+        line(_conditions(result)),
+        line(_next_step(result)),
+    )
+
+
+def comparison_block(comparison: Comparison, a: str, b: str) -> RenderableType:
+    """What `vivace measure A B` found: the verdict, both arms, the evidence."""
+    table = plain_table("arm", "median ms", "p90/p99 ms", "first call ms", "load s", "memory")
+    for name, times in ((f"A {a}", comparison.baseline), (f"B {b}", comparison.candidate)):
+        table.add_row(
+            Text(name, no_wrap=True, overflow="ellipsis"),
+            show_milliseconds(times.median_seconds),
+            show_percentiles(times),
+            show_milliseconds(times.first_call_seconds),
+            f"{times.load_seconds:.2f}",
+            show_bytes(times.peak_memory_bytes),
+        )
+    unsteady = [name for name, times in (("A", comparison.baseline), ("B", comparison.candidate)) if not times.steady]
+    return Group(
+        Text(f"B is {speed_sentence(comparison, 'A')}", _speed_style(comparison.verdict)),
+        table,
+        *_tails([comparison.baseline, comparison.candidate]),
+        *([line(f"UNSTEADY: {' and '.join(unsteady)} never settled while warming up")] if unsteady else []),
+        *([line(comparison.note)] if comparison.note else []),
+        line(f"{_evidence(comparison)}; noise floor {comparison.noise_floor:.1%}"),
+    )
+
+
+def preview_block(
+    plans: Sequence[tuple[Plan, float]], left_out: Mapping[str, str], notes: Sequence[str]
+) -> RenderableType:
+    """What a search would begin with, best prediction first, and what is left out and why; nothing was run."""
+    table = plain_table("#", "speed-up", "plan")
+    for number, (plan, speedup) in enumerate(plans[:MAX_PREVIEWED], 1):
+        table.add_row(str(number), show_speedup(speedup), short(str(plan)))
+    more = len(plans) - MAX_PREVIEWED
+    return Group(
+        Text(f"{len(plans)} plans would compete first, in this order; every speed-up is PREDICTED", "bold"),
+        table,
+        *([line(f"and {more} more (--json lists all)")] if more > 0 else []),
+        *([line("left out:")] if left_out else []),
+        *(short(f"  {name}: {reason}") for name, reason in left_out.items()),
+        *(line(f"note: {note}") for note in notes),
+    )
+
+
+def print_block(console: Console, block: RenderableType) -> None:
+    """Print a block without trailing blanks, so that it can be pasted; signs that the stream cannot show become "?"."""
+    text = "".join(f"{text}\n" for text in _lines(console, block))
+    console.file.write(text.encode(console.encoding, "replace").decode(console.encoding))
+    console.file.flush()
+
+
+def _lines(console: Console, block: RenderableType) -> list[str]:
+    with console.capture() as captured:
+        console.print(block)
+    return [line.rstrip() for line in captured.get().removesuffix("\n").split("\n")]
+
+
+def _verdict(result: Result) -> Text:
+    where = f"; artifact {result.artifact}/" if result.artifact is not None else "; no artifact was written"
+    if result.status is Status.FASTER:
+        return Text(f"{_gain(result)}; {quality_sentence(result.quality)}{where}", "bold green")
+    if result.status is Status.QUALITY_UNCERTIFIED:
+        return Text(f"kept the original: something was faster, but {_doubt(result)}{where}", "bold yellow")
+    return Text(f"kept the original: nothing faster was found that holds the budget{where}", "bold yellow")
+
+
+def _doubt(result: Result) -> str:
+    """The verdict on the fastest plan that could not be certified."""
+    unsure = [t for t in result.candidates if t.outcome is Outcome.QUALITY_UNKNOWN and t.quality is not None]
+    best = max(unsure, key=_race_speed, default=None)
+    if best is None or best.quality is None:
+        return quality_sentence(result.quality)
+    return f"{best.name} ({show_speedup(best.speedup)}): {quality_sentence(best.quality)}"
+
+
+def _race_speed(trial: Trial) -> float:
+    return trial.speedup.value if trial.speedup else 0.0
+
+
+def _gain(result: Result) -> str:
+    """What became better by how much: the speed first, or the memory or size when that was the objective."""
+    speed = speed_sentence(result.comparison)
+    objective = result.conditions.get("objective")
+    before, after = result.comparison.baseline.peak_memory_bytes, result.comparison.candidate.peak_memory_bytes
+    if objective == Objective.MEMORY.value:
+        return f"peak memory {show_bytes(after)}, the original {show_bytes(before)}, MEASURED; {speed}"
+    if objective == Objective.SIZE.value:
+        size = next((trial.size_bytes for trial in result.candidates if trial.plan == result.plan), None)
+        return f"size {show_bytes(size)}; {speed}"
+    return speed
+
+
+def _finalists(result: Result) -> list[Trial]:
+    confirmed = [trial for trial in result.candidates if trial.confirmed is not None]
+    confirmed.sort(key=lambda trial: (trial.plan != result.plan, -_value(trial.confirmed)))
+    plain = {TrialStage.LADDER}
+    return [t for t in confirmed if t.stage not in plain or t.plan == result.plan][:MAX_FINALISTS]
+
+
+def _value(comparison: Comparison | None) -> float:
+    return comparison.speedup.value if comparison else 0.0
+
+
+def _finalist_table(result: Result, finalists: Sequence[Trial]) -> Table:
+    table = plain_table("#", "speed-up", "median ms", "p90/p99 ms", "memory", "size", "quality")
+    base = result.comparison.baseline
+    table.add_row(
+        "0",
+        "1x",
+        show_milliseconds(base.median_seconds),
+        show_percentiles(base),
+        show_bytes(base.peak_memory_bytes),
+        "-",
+        "reference",
+    )
+    for number, trial in enumerate(finalists, 1):
+        table.add_row(str(number), *_figures(trial))
+    return table
+
+
+def _figures(trial: Trial) -> Iterator[RenderableType]:
+    assert trial.confirmed is not None
+    times = trial.confirmed.candidate
+    yield show_speedup(trial.confirmed.speedup)
+    yield show_milliseconds(times.median_seconds)
+    yield show_percentiles(times)
+    yield show_bytes(trial.peak_memory_bytes or times.peak_memory_bytes)
+    yield show_bytes(trial.size_bytes)
+    yield Text("-") if trial.quality is None else Text(trial.quality.verdict.value, _quality_style(trial.quality))
+
+
+def _names(finalists: Sequence[Trial]) -> Iterator[Text]:
+    names = ["original", *(trial.name for trial in finalists)]
+    yield from (short(f"  {number} {name}") for number, name in enumerate(names))
+
+
+def _tails(arms: Sequence[ArmTimes]) -> Iterator[Text]:
+    calls = sorted({times.calls for times in arms if times.p99_seconds is None})
+    if calls:
+        counts = ", ".join(f"n={count}" for count in calls)
+        yield line(f"  p99 not estimable ({counts}): it needs {P99_CALLS} calls")
+
+
+def _gains(result: Result) -> Iterator[Text]:
+    if result.status is Status.FASTER:
+        yield line(f"gain over the original {show_speedup(result.speedup)}{_over_rung(result)}")
+
+
+def _over_rung(result: Result) -> str:
+    rung = result.best_rung
+    if rung is None:
+        return ""
+    if rung.plan == result.plan:
+        return "; the winner is itself the best plain rung"
+    gain = result.speedup.value / rung.comparison.speedup.value
+    return f"; over the best plain rung ({rung.plan}) {show_speedup(gain)}"
+
+
+def _conditions(result: Result) -> str:
+    parts = [_evidence(result.comparison), f"noise floor {result.noise_floor:.1%}", *_where(result.conditions)]
+    return "conditions: " + "; ".join(part for part in parts if part)
+
+
+def _evidence(comparison: Comparison) -> str:
+    return f"{comparison.blocks} paired blocks in {comparison.restarts} pairs of fresh processes"
+
+
+def _where(conditions: Mapping[str, Any]) -> Iterator[str]:
+    machine, versions = conditions.get("machine"), conditions.get("versions")
+    if isinstance(machine, Mapping):
+        yield f"{machine.get('processor', '?')}, {machine.get('cores_allowed', '?')} cores allowed"
+    if isinstance(versions, Mapping):
+        yield ", ".join(f"{name} {versions[name]}" for name in ("python", "torch") if name in versions)
+    for key, value in conditions.items():
+        if isinstance(value, str | int | float) and key not in UNSHOWN:
+            shown = f"{value:.3g}" if isinstance(value, float) else value
+            yield f"{key.replace('_', ' ')} {shown}"
+
+
+def _next_step(result: Result) -> str:
+    if result.artifact is None:
+        return "next: run again with --out FOLDER to keep the result"
+    if result.status is Status.QUALITY_UNCERTIFIED:
+        return "next: give more labelled data, or accept the point estimate with --gate point"
+    if result.status is Status.NOTHING_FASTER:
+        return "next: give more time (--time 15m) or another objective; the artifact is the original, ready to load"
+    return f'next: python -c "import vivace as vv; model = vv.load({str(result.artifact)!r})"'
+
+
+def _speed_style(verdict: SpeedVerdict) -> str:
+    return {SpeedVerdict.FASTER: "bold green", SpeedVerdict.SLOWER: "bold red"}.get(verdict, "bold")
+
+
+def _quality_style(quality: Quality) -> str:
+    return {QualityVerdict.HELD: "green", QualityVerdict.NOT_HELD: "red"}.get(quality.verdict, "yellow")

@@ -1,0 +1,101 @@
+"""Which dimension counts samples: found by running a doubled batch and seeing what doubles."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+Axis = int | None
+_TOLERANCE = {torch.float16: 2e-2, torch.bfloat16: 4e-2, torch.float64: 1e-8}
+
+
+@dataclasses.dataclass(frozen=True)
+class Axes:
+    """The batch axis of each flat input and each flat output; None where there is none."""
+
+    inputs: tuple[Axis, ...]
+    outputs: tuple[Axis, ...]
+
+
+def find(function: Callable[..., Sequence[Tensor]], example: Sequence[Tensor], plain: Sequence[Tensor]) -> Axes | None:
+    """The batch axes of a function of flat tensors, or None.
+
+    The batch is doubled with other rows (each sample reversed along its own dimensions) along axis 0 and then 1 of the
+    tensors that share its size. Every output must double along one axis, or be the same constant, and the answers to
+    the first half must be those of the plain call.
+    """
+    for axes in _candidates(example):
+        try:
+            with torch.no_grad():
+                doubled = function(*[_doubled(leaf, axis) for leaf, axis in zip(example, axes, strict=True)])
+        except (RuntimeError, ValueError, IndexError, TypeError, AssertionError):
+            continue
+        size = next(leaf.shape[axis] for leaf, axis in zip(example, axes, strict=True) if axis is not None)
+        outputs = [_grown(before, after, size) for before, after in zip(plain, doubled, strict=True)]
+        if all(ok for ok, _ in outputs) and any(axis is not None for _, axis in outputs):
+            return Axes(tuple(axes), tuple(axis for _, axis in outputs))
+    return None
+
+
+def resized(leaves: Sequence[Tensor], axes: Sequence[Axis], size: int) -> list[Tensor]:
+    """The same call with `size` samples: rows are repeated from the start."""
+    return [
+        leaf if axis is None else leaf.index_select(axis, torch.arange(size) % leaf.shape[axis])
+        for leaf, axis in zip(leaves, axes, strict=True)
+    ]
+
+
+def close(want: Tensor, got: Tensor) -> bool:
+    """Whether two tensors agree to rounding, relative to the largest value; NaN agrees with NaN."""
+    if want.shape != got.shape:
+        return False
+    if not want.dtype.is_floating_point:
+        return bool(torch.equal(want, got))
+    if want.numel() == 0:
+        return True
+    tolerance = _TOLERANCE.get(want.dtype, 1e-4)
+    want, got = want.detach().double(), got.detach().double()
+    scale = torch.nan_to_num(want, posinf=0.0, neginf=0.0).abs().max().item()
+    return bool(torch.allclose(want, got, rtol=tolerance, atol=tolerance * scale + 1e-7, equal_nan=True))
+
+
+def _candidates(example: Sequence[Tensor]) -> Iterator[tuple[Axis, ...]]:
+    seen: set[tuple[Axis, ...]] = set()
+    for first in (0, 1):
+        size = next((leaf.shape[first] for leaf in example if leaf.dim() > first), None)
+        if size is None:
+            continue
+        same = tuple(first if leaf.dim() > first and leaf.shape[first] == size else None for leaf in example)
+        mixed = tuple(
+            next((a for a in (first, 1 - first) if leaf.dim() > a and leaf.shape[a] == size), None) for leaf in example
+        )
+        lone = tuple(axis if i == same.index(first) else None for i, axis in enumerate(same))
+        for axes in (same, mixed, lone):
+            if axes not in seen:
+                seen.add(axes)
+                yield axes
+
+
+def _doubled(leaf: Tensor, axis: Axis) -> Tensor:
+    if axis is None:
+        return leaf
+    others = [i for i in range(leaf.dim()) if i != axis]
+    reversed_rows = leaf.flip(others) if others else leaf
+    if leaf.dtype.is_floating_point:
+        reversed_rows = reversed_rows * 0.75
+    return torch.cat([leaf, reversed_rows.roll(1, axis)], dim=axis)
+
+
+def _grown(before: Tensor, after: Tensor, size: int) -> tuple[bool, Axis]:
+    """Whether an output is right for a doubled batch, and along which axis it grew."""
+    if after.dim() != before.dim():
+        return False, None
+    grown = [i for i in range(before.dim()) if after.shape[i] != before.shape[i]]
+    if not grown:
+        return close(before, after), None
+    if len(grown) > 1 or before.shape[grown[0]] != size or after.shape[grown[0]] != 2 * size:
+        return False, None
+    return close(before, after.narrow(grown[0], 0, size)), grown[0]

@@ -1,0 +1,180 @@
+"""What a program is made of: its operators, the facts that techniques rely on, and the work of one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils.flop_counter import FlopCounterMode
+
+from vivace.core.cost import Cost
+from vivace.core.facts import Fact
+from vivace.core.program import Form, Model
+from vivace.runtimes import eager, onnx_counts
+
+_CONV2D = frozenset({"conv2d", "convolution", "_convolution"})
+_LINEAR = frozenset({"linear", "addmm"})
+_BATCH_NORM = frozenset(
+    {"batch_norm", "native_batch_norm", "_native_batch_norm_legit_no_training", "_batch_norm_no_update"}
+)
+_ATTENTION = frozenset({"scaled_dot_product_attention", "_native_multi_head_attention"})
+_PRODUCTS = frozenset({"matmul", "bmm"})
+_INTEGER = frozenset({"int8", "uint8"})
+_VIEWS = frozenset(
+    {
+        "view",
+        "reshape",
+        "permute",
+        "transpose",
+        "t",
+        "expand",
+        "unsqueeze",
+        "squeeze",
+        "slice",
+        "select",
+        "alias",
+        "detach",
+        "flatten",
+        "unflatten",
+        "split",
+        "chunk",
+        "unbind",
+        "dropout",
+    }
+)
+
+
+def facts_of(model: Model) -> frozenset[Fact]:
+    """What is true of a program as it was captured or opened."""
+    if model.form is Form.ONNX:
+        return onnx_counts.facts_of(model)
+    found = {Fact.RUNNABLE, Fact.ON_CPU if model.settings.device == "cpu" else Fact.ON_CUDA}
+    if model.form is Form.TORCH:
+        found |= {Fact.TORCH_GRAPH, Fact.ONNX_READY, Fact.OPENVINO_READY, Fact.UNCOMPILED} | _graph_facts(model)
+    return frozenset(found)
+
+
+def operators_of(model: Model) -> tuple[str, ...]:
+    """The names of the graph's operators, each once, sorted: `aten.linear` and the like, or ONNX's own."""
+    if model.form is Form.ONNX:
+        return onnx_counts.operators_of(model)
+    if model.form not in (Form.TORCH, Form.INDUCTOR):
+        return ()
+    return tuple(sorted({f"{node.target.namespace}.{node.target._opname}" for node in _operators(model)}))
+
+
+def cost_of(model: Model, leaves: Sequence[Tensor]) -> Cost:
+    """The work of one call with these flat inputs.
+
+    flops are those of products, a multiply-add being 2, counted by torch.utils.flop_counter while the graph runs once;
+    recurrent cells, which it does not know, are 2 flops a weight and step. Bytes are those of parameters and of what
+    every operator but a view writes. For ONNX an estimate from its shapes.
+    """
+    if model.form is Form.ONNX:
+        return onnx_counts.cost_of(model, leaves)
+    values = {**model.program.state_dict, **model.program.constants}
+    weight_bytes = sum(v.numel() * v.element_size() for v in values.values() if isinstance(v, Tensor))
+    count = _Counter(model.program.graph_module)
+    lifted = list(eager.lifted_values(model.program))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        count.run(*lifted, *leaves)
+    return Cost(
+        flops=float(counter.get_total_flops() + count.recurrent_flops),
+        weight_bytes=float(weight_bytes),
+        activation_bytes=float(count.written_bytes + sum(leaf.numel() * leaf.element_size() for leaf in leaves)),
+        operators=sum(1 for node in _operators(model) if node.target._opname not in _VIEWS),
+        precision=_precision(model),
+        threads=torch.get_num_threads(),
+    )
+
+
+class _Counter(fx.Interpreter):
+    """Runs a graph and adds up what its operators write."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.written_bytes = 0
+        self.recurrent_flops = 0
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run one node, counting."""
+        result = super().run_node(n)
+        name = getattr(n.target, "_opname", "")
+        if n.op == "call_function" and name and name not in _VIEWS:
+            self.written_bytes += _bytes_of(result)
+            if name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
+                self.recurrent_flops += _recurrent_flops(*self.fetch_args_kwargs_from_env(n)[0][:3])
+        return result
+
+
+def _bytes_of(value: Any) -> int:
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    return sum(_bytes_of(item) for item in value) if isinstance(value, tuple | list) else 0
+
+
+def _recurrent_flops(sequence: Tensor, _: Any, weights: Sequence[Tensor]) -> int:
+    """2 flops for each matrix weight, step and sample: `sequence` is steps x samples x features, in either order."""
+    return 2 * sequence.shape[0] * sequence.shape[1] * sum(w.numel() for w in weights if w.dim() == 2)
+
+
+def _graph_facts(model: Model) -> set[Fact]:
+    found: set[Fact] = set()
+    nodes = _operators(model)
+    for node in nodes:
+        name = node.target._opname
+        if name in _CONV2D and _rank(node) == 4:
+            found.add(Fact.HAS_CONV2D)
+        if name in _LINEAR:
+            found.add(Fact.HAS_LINEAR)
+        if name in _ATTENTION:
+            found.add(Fact.HAS_ATTENTION)
+        if name in _BATCH_NORM:
+            found |= _folded(node)
+        if name in _PRODUCTS and any(_comes_from_softmax(source) for source in node.all_input_nodes):
+            found.add(Fact.HAS_ATTENTION)
+    values = [v for v in model.program.state_dict.values() if isinstance(v, Tensor)]
+    if not any(str(v.dtype).removeprefix("torch.") in _INTEGER and v.dim() > 1 for v in values):
+        found.add(Fact.UNQUANTIZED)
+    if all(v.dtype == torch.float32 for v in values if v.dtype.is_floating_point):
+        found.add(Fact.FLOAT32)
+    return found
+
+
+def _comes_from_softmax(node: fx.Node) -> bool:
+    """Whether a value is a softmax, or a view or dropout of one: the weights of attention."""
+    while getattr(node.target, "_opname", "") in _VIEWS and node.all_input_nodes:
+        node = node.all_input_nodes[0]
+    return getattr(node.target, "_opname", "") in ("softmax", "_softmax")
+
+
+def _folded(node: fx.Node) -> set[Fact]:
+    """What feeds a batch normalization and nothing else."""
+    source = node.args[0]
+    if not isinstance(source, fx.Node) or len(source.users) != 1:
+        return set()
+    name = getattr(source.target, "_opname", "")
+    if name in _LINEAR:
+        return {Fact.HAS_LINEAR_BATCHNORM}
+    return {Fact.HAS_CONV_BATCHNORM} if name in _CONV2D | {"conv1d", "conv3d"} else set()
+
+
+def _operators(model: Model) -> list[Any]:
+    graphs = [m.graph for m in model.program.graph_module.modules() if isinstance(m, fx.GraphModule)]
+    return [node for graph in graphs for node in graph.nodes if isinstance(node.target, torch._ops.OpOverload)]
+
+
+def _rank(node: fx.Node) -> int:
+    value = node.meta.get("val")
+    return value.dim() if isinstance(value, Tensor) else 0
+
+
+def _precision(model: Model) -> str:
+    short = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16", torch.float64: "f64"}
+    kinds: dict[torch.dtype, int] = {}
+    for value in model.program.state_dict.values():
+        if isinstance(value, Tensor) and value.dtype in short:
+            kinds[value.dtype] = kinds.get(value.dtype, 0) + value.numel()
+    return short[max(kinds, key=lambda kind: kinds[kind])] if kinds else "f32"

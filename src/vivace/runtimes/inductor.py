@@ -1,0 +1,126 @@
+"""Form INDUCTOR: the exported graph compiled by Inductor when it is loaded; calls never compile."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._inductor import standalone_compile
+from torch._subclasses import FakeTensorMode
+from torch.export import ExportedProgram
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+from vivace.core.errors import NotApplicable
+from vivace.core.program import Form, Model
+from vivace.runtimes import batches, eager
+from vivace.runtimes.calls import example_leaves
+from vivace.runtimes.program import Program, Run, under_settings
+
+_COMPILERS = ("g++", "clang++", "c++")
+_Compiled = Callable[..., Sequence[Tensor]]
+
+
+def load(model: Model) -> Program:
+    """Compile the model and give a program that never compiles again.
+
+    The settings' options are Inductor's own (`freezing`, `max_autotune`, ...). The example's exact shapes get a
+    compilation of their own; when shapes may vary, a second one serves all others. There are no guards: `Program`
+    checks each call against the signature instead. Raises NotApplicable without a C++ compiler, or when compiling
+    fails.
+    """
+    require_compiler()
+    device = model.settings.device
+    program = eager.placed(model.program, device)
+    example = [leaf.to(device) for leaf in example_of(model)]
+    options = dict(model.settings.options)
+    with torch.no_grad(), _quiet():
+        exact = _compile(program, _fixed(example), options)
+        others = None
+        if any(None in spec.shape for spec in model.signature.inputs):
+            others = _compile(program, _free(program), options)
+        run = _dispatch(exact, others, [leaf.shape for leaf in example])
+        run(example)
+        if others is not None:
+            _verify_one_sample(model, run, example)
+    return Program(model.signature, model.settings, under_settings(run, model.settings), Form.INDUCTOR)
+
+
+def example_of(model: Model) -> list[Tensor]:
+    """The example call that the program carries; zeros in the signature's shapes when it carries none."""
+    kept = model.program.example_inputs
+    return list(kept[0]) if kept is not None else example_leaves(model.signature)
+
+
+def require_compiler() -> None:
+    """Raise NotApplicable with the install line when there is no C++ compiler."""
+    if not any(shutil.which(name) for name in _COMPILERS):
+        raise NotApplicable("Inductor needs a C++ compiler; install one, for example: apt-get install g++")
+
+
+def _fixed(example: Sequence[Tensor]) -> list[Tensor]:
+    """Stand-ins for exactly these shapes."""
+    mode = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)
+    return [mode.from_tensor(leaf.detach(), static_shapes=True) for leaf in example]
+
+
+def _free(program: ExportedProgram) -> list[Tensor]:
+    """The stand-ins that the exported graph was traced with, free dimensions included."""
+    users = set(program.graph_signature.user_inputs)
+    return [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name in users]
+
+
+def _compile(program: ExportedProgram, inputs: Sequence[Tensor], options: dict[str, Any]) -> _Compiled:
+    module = eager.as_module(program)
+    for name, parameter in list(module.named_parameters()):
+        setattr(module, name, torch.nn.Parameter(parameter.detach(), requires_grad=False))
+    for node in module.graph.output_node().all_input_nodes:
+        node.meta["example_value"] = inputs[0]  # standalone_compile takes the mode of its stand-ins from here
+    try:
+        compiled: _Compiled = standalone_compile(
+            module, list(inputs), dynamic_shapes="from_graph", options={"config_patches": options}
+        )
+    except Exception as error:  # the compiler may raise anything
+        raise NotApplicable(f"Inductor failed: {type(error).__name__}: {str(error)[:400]}") from error
+    return compiled
+
+
+def _dispatch(exact: _Compiled, others: _Compiled | None, shapes: list[torch.Size]) -> Run:
+    """Choose by shape; compiled code relies on contiguous inputs."""
+
+    def run(leaves: Sequence[Tensor]) -> Sequence[Tensor]:
+        leaves = [leaf.contiguous() for leaf in leaves]
+        if others is None or [leaf.shape for leaf in leaves] == shapes:
+            return exact(*leaves)
+        return others(*leaves)
+
+    return run
+
+
+def _verify_one_sample(model: Model, run: Run, example: Sequence[Tensor]) -> None:
+    """Compilers assume that a free dimension exceeds 1; see that the assumption harms nothing here."""
+    axes = [spec.batch_axis for spec in model.signature.inputs]
+    for size in (1, 3):
+        leaves = batches.resized(example, axes, size)
+        expected = eager.run_flat(eager.placed(model.program, model.settings.device), leaves)
+        if not all(batches.close(want, got) for want, got in zip(expected, run(leaves), strict=True)):
+            raise NotApplicable(f"Inductor's code for any number of samples is wrong for {size}; use fixed shapes")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Inductor warns of its own deprecations, and that this compilation cannot be saved; nobody asked it to."""
+    logger = logging.getLogger("torch._inductor.standalone_compile")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,95 @@
+"""To form ONNX: the exported graph written as an ONNX file, converted once for all plans that share its lineage."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import io
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from vivace.core.errors import MissingExtra, NotApplicable
+from vivace.core.program import Form, Model
+from vivace.core.work import Work
+
+_EXTERNAL_DATA_BYTES = 1 << 30
+
+
+def to_onnx(model: Model, work: Work) -> Model:
+    """The model as an ONNX file under `work.folder`/onnx, checked by onnx; a model of form ONNX is returned as it is.
+
+    Input names are the graph's; weights of 1 GiB and more lie beside the file as `model.onnx.data`. Raises MissingExtra
+    and, when the graph cannot be written as ONNX, NotApplicable.
+    """
+    if model.form is Form.ONNX:
+        return model
+    if model.form is not Form.TORCH:
+        raise NotApplicable(f"a program of form {model.form.value} cannot be written as ONNX")
+    folder = conversion_folder(work, "onnx", model)
+    path = folder / "model.onnx"
+    if not path.is_file():
+        _convert_into(model, folder)
+    return model.replace(form=Form.ONNX, program=path)
+
+
+def conversion_folder(work: Work, kind: str, model: Model) -> Path:
+    """Where the conversion of a model is kept: one folder for each lineage."""
+    key = hashlib.sha256("\n".join((model.form.value, *model.lineage)).encode()).hexdigest()[:16]
+    return work.folder / kind / key
+
+
+def require(package: str, extra: str, purpose: str) -> None:
+    """Raise MissingExtra when a package is not installed."""
+    if importlib.util.find_spec(package) is None:
+        raise MissingExtra(package, extra, purpose)
+
+
+def _convert_into(model: Model, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=".converting.", dir=folder.parent))
+    try:
+        convert(model, beside / "model.onnx")
+        shutil.rmtree(folder, ignore_errors=True)
+        beside.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def convert(model: Model, path: Path) -> None:
+    """Write an exported model as an ONNX file and check it. Raises MissingExtra, NotApplicable."""
+    for package in ("onnx", "onnxscript"):
+        require(package, "onnx", "writing ONNX")
+    import onnx
+    import torch
+
+    try:
+        with quiet():
+            written = torch.onnx.export(model.program, dynamo=True, verbose=False, optimize=True)
+            assert written is not None
+            size = sum(value.numel() * value.element_size() for value in model.program.state_dict.values())
+            written.save(str(path), external_data=size >= _EXTERNAL_DATA_BYTES)
+            onnx.checker.check_model(str(path))
+    except Exception as error:  # the exporter may raise anything
+        told = " ".join(str(error).split())[:400]
+        raise NotApplicable(f"the graph cannot be written as ONNX: {type(error).__name__}: {told}") from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep a converter's warnings, prints and log lines out of the user's terminal."""
+    names = ("torch.onnx", "onnxscript", "onnx_ir", "openvino", "nncf")
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

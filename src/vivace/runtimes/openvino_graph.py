@@ -1,0 +1,84 @@
+"""To form OPENVINO: the exported graph, or the ONNX file, written as an OpenVINO model without changed weights."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from vivace.core.errors import NotApplicable
+from vivace.core.program import Form, Model
+from vivace.core.work import Work
+from vivace.runtimes.onnx_graph import conversion_folder, quiet, require, to_onnx
+
+
+def to_openvino(model: Model, work: Work) -> Model:
+    """The model as model.xml and model.bin under `work.folder`/openvino, float32 weights kept as they are.
+
+    Converted from the exported graph, and through ONNX where that fails. Raises MissingExtra, NotApplicable.
+    """
+    if model.form is Form.OPENVINO:
+        return model
+    if model.form not in (Form.TORCH, Form.ONNX):
+        raise NotApplicable(f"a program of form {model.form.value} cannot be converted to OpenVINO")
+    folder = conversion_folder(work, "openvino", model)
+    if not (folder / "model.xml").is_file():
+        save_graph(_converted(model, work), folder)
+    return model.replace(form=Form.OPENVINO, program=folder / "model.xml")
+
+
+def import_openvino() -> Any:
+    """The openvino package with its telemetry off. Raises MissingExtra."""
+    require("openvino", "openvino", "running OpenVINO")
+    silence_telemetry()
+    with quiet():
+        import openvino
+    return openvino
+
+
+def silence_telemetry() -> None:
+    """Tell OpenVINO's and NNCF's telemetry package to send nothing, before either is imported."""
+    os.environ.setdefault("NNCF_TELEMETRY", "0")
+    if not _has("openvino_telemetry"):
+        return
+    from openvino_telemetry import Telemetry  # type: ignore[import-untyped,import-not-found,unused-ignore]
+
+    for name in ("send_event", "send_error", "send_stack_trace", "start_session", "end_session", "force_shutdown"):
+        if hasattr(Telemetry, name):
+            setattr(Telemetry, name, lambda *args, **kwargs: None)
+
+
+def save_graph(graph: Any, folder: Path) -> Path:
+    """Write an OpenVINO model as `folder`/model.xml and model.bin, all or nothing; answers the .xml."""
+    openvino = import_openvino()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=".converting.", dir=folder.parent))
+    try:
+        openvino.save_model(graph, str(beside / "model.xml"), compress_to_fp16=False)
+        shutil.rmtree(folder, ignore_errors=True)
+        beside.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return folder / "model.xml"
+
+
+def _converted(model: Model, work: Work) -> Any:
+    openvino = import_openvino()
+    if model.form is Form.TORCH:
+        try:
+            with quiet():
+                return openvino.convert_model(model.program)
+        except Exception:  # the front end raises several kinds; ONNX is the second way in  # noqa: BLE001
+            model = to_onnx(model, work)
+    try:
+        with quiet():
+            return openvino.Core().read_model(str(model.program))
+    except RuntimeError as error:
+        raise NotApplicable(f"OpenVINO cannot read the model: {str(error)[:400]}") from error
+
+
+def _has(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None

@@ -1,0 +1,82 @@
+"""Form OPENVINO: an OpenVINO model, compiled for the CPU when it is loaded, its precision always stated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vivace.core.errors import ArtifactError, NotApplicable
+from vivace.core.program import Form, Model, Settings
+from vivace.runtimes.openvino_graph import import_openvino
+from vivace.runtimes.program import Program, Run, as_numpy
+
+_PRECISIONS = {"f32": "f32", "bf16": "bf16", "f16": "f16"}
+
+
+def load(model: Model) -> Program:
+    """A program on OpenVINO's CPU plug-in, in the precision of the settings and no other.
+
+    Settings' threads None leaves OpenVINO's default. Options in capitals are handed to OpenVINO as they are. Raises
+    MissingExtra, ArtifactError, NotApplicable.
+    """
+    openvino = import_openvino()
+    path = Path(model.program)
+    try:
+        core = openvino.Core()
+        graph = core.read_model(str(path))
+    except RuntimeError as error:
+        raise ArtifactError(f"OpenVINO cannot read {path}: {str(error)[:400]}") from error
+    try:
+        compiled = core.compile_model(graph, "CPU", configuration(model.settings))
+    except RuntimeError as error:
+        raise NotApplicable(f"OpenVINO cannot compile the model: {str(error)[:400]}") from error
+    return Program(model.signature, model.settings, _runner(openvino, compiled, model), Form.OPENVINO)
+
+
+def configuration(settings: Settings) -> dict[str, str]:
+    """What OpenVINO is told: precision stated (its own default silently takes bf16), for latency, no pinning.
+
+    >>> configuration(Settings(threads=2))["INFERENCE_NUM_THREADS"]
+    '2'
+    """
+    if settings.precision not in _PRECISIONS:
+        raise NotApplicable(f"OpenVINO is told the precision {settings.precision!r}; allowed are f32, bf16, f16")
+    told = {
+        "INFERENCE_PRECISION_HINT": _PRECISIONS[settings.precision],
+        "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": "NO",
+    }
+    if settings.threads is not None:
+        told["INFERENCE_NUM_THREADS"] = str(settings.threads)
+    return told | {name: str(value) for name, value in settings.options if name.isupper()}
+
+
+def _runner(openvino: Any, compiled: Any, model: Model) -> Run:
+    """One infer request, used again for each call; its outputs are copied before the next call overwrites them."""
+    request = compiled.create_infer_request()
+    infer = request.infer
+    kept = _positions(compiled, model)
+    count = len(model.signature.outputs)
+    dtypes = [getattr(torch, spec.dtype) for spec in model.signature.outputs]
+
+    def call(leaves: Sequence[Tensor]) -> list[Tensor]:
+        results = infer({key: as_numpy(leaves[i]) for key, i in kept}, share_inputs=True, share_outputs=True)
+        return [torch.from_numpy(results[n]).to(dtypes[n], copy=True) for n in range(count)]
+
+    return call
+
+
+def _positions(compiled: Any, model: Model) -> list[tuple[int, int]]:
+    """For each of OpenVINO's inputs, which flat input feeds it."""
+    count = len(model.signature.inputs)
+    if len(compiled.inputs) == count:
+        return [(i, i) for i in range(count)]
+    wanted = {f"leaves_{i}": i for i in range(count)}
+    found = [next((wanted[name] for name in port.get_names() if name in wanted), None) for port in compiled.inputs]
+    if None in found:
+        raise ArtifactError("the OpenVINO model's inputs are not those of the signature")
+    return [(key, i) for key, i in enumerate(found) if i is not None]

@@ -1,0 +1,176 @@
+"""The program: a callable used exactly as the user's model, around a runtime that knows flat tensors only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vivace.core.errors import CallError
+from vivace.core.program import Form, Settings
+from vivace.core.signature import Signature, TensorSpec
+from vivace.core.structure import flatten
+from vivace.runtimes.calls import as_tensor, dtype_name, is_tensor, torch_dtype
+
+Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+_REMEMBERED_SHAPES = 1024
+
+
+class Program:
+    """A model ready to be called: `program(*args, **kwargs)` takes and gives what the user's model does.
+
+    Arguments are tensors or numpy arrays; a call that does not fit raises CallError. It may be called from several
+    threads one after the other, never at the same time: a runtime keeps one set of buffers. `close` frees the
+    runtime; a closed program raises CallError.
+    """
+
+    def __init__(
+        self,
+        signature: Signature,
+        settings: Settings,
+        run: Run,
+        form: Form = Form.TORCH,
+        close: Callable[[], None] | None = None,
+    ) -> None:
+        self.signature = signature
+        self.settings = settings
+        self.form = form
+        self._close = close
+        self._run = run
+        self._checks = [(spec, torch_dtype(spec.dtype)) for spec in signature.inputs]
+        self._fitting: set[tuple[int, ...]] = set()
+        items = signature.call.items
+        self._one = len(items) == 1 and items[0].kind == "tensor"
+        self._one_dtype = self._checks[0][1] if self._one else None
+        self._one_answer = signature.answer.kind == "tensor"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._one and len(args) == 1 and not kwargs:
+            tensor = args[0]
+            if type(tensor) is Tensor and tensor.dtype is self._one_dtype and tensor.shape in self._fitting:
+                outputs = self._run(args)
+                return outputs[0] if self._one_answer else self.signature.answer.build(outputs)
+        leaves = self.flatten(*args, **kwargs)
+        if self._one and len(self._fitting) < _REMEMBERED_SHAPES:
+            self._fitting.add(leaves[0].shape)
+        return self.signature.answer.build(self._run(leaves))
+
+    def flatten(self, *args: Any, **kwargs: Any) -> list[Tensor]:
+        """The checked flat tensors of a call. Raises CallError."""
+        signature = self.signature
+        given, call = flatten(signature.named(args, kwargs), is_tensor)
+        if call != signature.call:
+            raise CallError(
+                f"received arguments of another structure or with other constants; allowed are "
+                f"{signature.describe_call()} exactly as in the example"
+            )
+        leaves = [as_tensor(leaf) for leaf in given]
+        self._check(leaves)
+        return leaves
+
+    def run(self, leaves: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Flat tensors in, flat tensors out; checked. Raises CallError."""
+        if len(leaves) != len(self._checks):
+            raise CallError(f"received {len(leaves)} tensors; allowed are {self.signature.describe_call()}")
+        self._check(leaves)
+        return self._run(leaves)
+
+    def close(self) -> None:
+        """Free the runtime. Harmless the second time."""
+        self._run = _closed
+        if self._close is not None:
+            self._close()
+            self._close = None
+
+    def _check(self, leaves: Sequence[Tensor]) -> None:
+        sizes: dict[int, str] = {}
+        for (spec, dtype), leaf in zip(self._checks, leaves, strict=True):
+            problem = spec.problem_with(spec.dtype if leaf.dtype is dtype else dtype_name(leaf.dtype), leaf.shape)
+            if problem:
+                raise CallError(problem)
+            if _batch_is_free(spec):
+                sizes.setdefault(leaf.shape[spec.batch_axis], spec.name)  # type: ignore[index]
+        if len(sizes) > 1:
+            told = ", ".join(f"{name} has {size}" for size, name in sizes.items())
+            raise CallError(f"the inputs disagree on the number of samples: {told}; give the same number in each")
+        if 0 in sizes:
+            raise CallError(f"{sizes[0]} holds no samples; give at least one")
+
+
+def _batch_is_free(spec: TensorSpec) -> bool:
+    return spec.batch_axis is not None and spec.shape[spec.batch_axis] is None
+
+
+def _closed(_: Sequence[Tensor]) -> Sequence[Tensor]:
+    raise CallError("the program was closed; load it again")
+
+
+def under_settings(run: Run, settings: Settings) -> Run:
+    """The same function, entering inference mode, threads and TF32 as the settings ask, around each call.
+
+    Nothing stays changed after a call, and nothing is wrapped where the settings ask for nothing.
+    """
+    if settings.tf32:
+        run = _with_tf32(run)
+    if settings.device != "cpu":
+        run = _on_device(run, settings.device)
+    if settings.threads is not None:
+        run = _with_threads(run, settings.threads)
+    if settings.inference_mode:
+        run = _with_inference_mode(run)
+    return run
+
+
+def _with_inference_mode(run: Run) -> Run:
+    mode = torch.inference_mode
+
+    def inner(leaves: Sequence[Tensor]) -> Sequence[Tensor]:
+        with mode():
+            return run(leaves)
+
+    return inner
+
+
+def _with_threads(run: Run, threads: int) -> Run:
+    def inner(leaves: Sequence[Tensor]) -> Sequence[Tensor]:
+        ambient = torch.get_num_threads()
+        if ambient == threads:
+            return run(leaves)
+        torch.set_num_threads(threads)
+        try:
+            return run(leaves)
+        finally:
+            torch.set_num_threads(ambient)
+
+    return inner
+
+
+def _with_tf32(run: Run) -> Run:
+    def inner(leaves: Sequence[Tensor]) -> Sequence[Tensor]:
+        matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        try:
+            return run(leaves)
+        finally:
+            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn
+
+    return inner
+
+
+def _on_device(run: Run, device: str) -> Run:
+    target = torch.device(device)
+
+    def inner(leaves: Sequence[Tensor]) -> Sequence[Tensor]:
+        back = leaves[0].device if leaves else torch.device("cpu")
+        outputs = run([leaf.to(target) for leaf in leaves])
+        return outputs if back.type == target.type else [output.to(back) for output in outputs]
+
+    return inner
+
+
+def as_numpy(leaf: Tensor) -> np.ndarray[Any, Any]:
+    """A CPU tensor as a contiguous numpy array, without a copy where it already is one."""
+    return leaf.detach().cpu().contiguous().numpy()

@@ -1,0 +1,189 @@
+"""The .pt2 file: written with no pickled member, and inspected as plain text before anything of it is trusted."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import json
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from vivace.core.errors import ArtifactError
+
+_MEMBERS = re.compile(
+    r"archive_format|archive_version|byteorder|\.data/version|\.data/serialization_id|models/\w+\.json"
+    r"|data/sample_inputs/\w+\.pt|data/weights/(weight_\d+|\w+_weights_config\.json)"
+    r"|data/constants/(tensor_\d+|\w+_constants_config\.json)"
+)
+_TARGET = re.compile(
+    r"torch\.ops\.(?!_)\w+\.(?!__)\w+(\.(?!__)\w+)?|_operator\.(?!__)\w+|math\.(?!__)\w+|torch\.sym_\w+"
+    r"|torch\._check|torch\._sym_\w+"
+)
+_FORBIDDEN_TARGETS = re.compile(r"torch\.ops\.(aten\.from_file|inductor|debugprims|profiler|loop|c10d|rpc)\b.*")
+_NAMES = frozenset({"name", "as_name"})
+_FUNCTIONS = re.compile(
+    r"Symbol|Integer|Rational|Float|Add|Mul|Pow|Max|Min|Mod|Abs|Eq|Ne|Lt|Le|Gt|Ge|And|Or|Not|Equality|Unequality"
+    r"|(Strict)?(Less|Greater)Than|Piecewise|Identity|floor|ceiling|sqrt|FloorDiv|ModularIndexing|Where|PythonMod|CleanDiv"
+    r"|CeilDiv|CeilToInt|FloorToInt|IntTrueDiv|FloatTrueDiv|ToFloat|TruncToInt|TruncToFloat|RoundToInt|RoundDecimal"
+    r"|LShift|RShift|PowByNatural|FloatPow|IsNonOverlappingAndDenseIndicator|OpaqueUnaryFn_\w+|Bitwise\w+"
+)  # the functions that torch.export writes in shape expressions (torch/utils/_sympy/functions.py)
+_CONFIG_BYTES = 1 << 28
+
+
+def save(program: ExportedProgram, path: Path) -> None:
+    """Write an exported program without its example call, so that no member is pickled. Raises OSError, and
+    ArtifactError when it holds something that only pickle could write."""
+    example = program.example_inputs
+    program.example_inputs = None
+    try:
+        torch.export.save(program, str(path))
+    finally:
+        program.example_inputs = example
+    refuse_pickles(path)
+
+
+def load(path: Path) -> ExportedProgram:
+    """Read an exported program. Raises ArtifactError for a damaged file or one with a pickled or hostile member."""
+    refuse_pickles(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.export.load(str(path))
+    except Exception as error:  # a damaged graph may fail anywhere inside the deserializer
+        raise ArtifactError(f"{path} cannot be read as an exported program: {type(error).__name__}: {error}") from error
+
+
+def refuse_pickles(path: Path) -> None:
+    """Check that a .pt2 file can be read without running anything that it brings. Raises ArtifactError.
+
+    torch.export.load would unpickle weights, constants and example inputs, evaluate shape expressions as Python and
+    resolve operator names by attribute: each is refused here unless it is of the plain kind that torch writes.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_members(path, archive)
+    except (OSError, zipfile.BadZipFile, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path} is not a readable .pt2 file: {error}") from error
+
+
+def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
+    infos = archive.infolist()
+    roots = {info.filename.split("/")[0] for info in infos}
+    if len(roots) != 1 or len({info.filename for info in infos}) != len(infos):
+        raise ArtifactError(f"{path} is not one .pt2 archive: top folders {sorted(roots)[:5]}, or names given twice")
+    for info in infos:
+        name = info.filename.partition("/")[2]
+        _check_member(path, info, name)
+        if name.startswith("data/sample_inputs/") and info.file_size:
+            _check_sample_inputs(path, archive, info)
+        if name.endswith("_config.json"):
+            _check_config(path, json.loads(archive.read(info)))
+        if name.startswith("models/"):
+            _check_graph(path, json.loads(archive.read(info)))
+
+
+def _check_member(path: Path, info: zipfile.ZipInfo, name: str) -> None:
+    if info.flag_bits & 0x1 or info.compress_type != zipfile.ZIP_STORED:
+        raise ArtifactError(f"{path} holds {info.filename!r} encrypted or compressed; a .pt2 file is stored plainly")
+    if ".." in info.filename or "\\" in info.filename or not _MEMBERS.fullmatch(name):
+        raise ArtifactError(
+            f"{path} holds {info.filename!r}, which is not part of a plain exported program (it could "
+            "be pickled); export the model again with torch.export.save and no custom objects"
+        )
+    if name.endswith(".json") and info.file_size > _CONFIG_BYTES:
+        raise ArtifactError(f"{path} holds {info.filename!r} of {info.file_size} bytes; at most {_CONFIG_BYTES}")
+
+
+def _check_sample_inputs(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
+    with archive.open(info) as member:
+        try:
+            torch.load(member, weights_only=True, map_location="cpu")
+        except Exception as error:  # the unpickler raises its own and the file's errors
+            raise ArtifactError(
+                f"{path} keeps its example inputs as a pickle that may run code; save it again without them: "
+                "program.example_inputs = None; torch.export.save(program, path)"
+            ) from error
+
+
+def _check_config(path: Path, config: Any) -> None:
+    for name, entry in config["config"].items():
+        if entry.get("use_pickle") is not False or not re.fullmatch(r"(weight|tensor)_\d+", entry["path_name"]):
+            raise ArtifactError(
+                f"{path} keeps {name!r} pickled, which could run code; save the model again with plain "
+                "tensors as its parameters, buffers and constants"
+            )
+
+
+def _check_graph(path: Path, graph: Any) -> None:
+    for key, value in _strings(graph):
+        problem = _problem(key, value)
+        if problem:
+            raise ArtifactError(
+                f"{path} holds the {problem} {value[:80]!r} in its graph, which is not one that "
+                "torch.export writes; it is not loaded"
+            )
+
+
+def _problem(key: str, value: str) -> str:
+    if key in _NAMES and value and not value.isidentifier():
+        return "name"
+    if key == "target" and "." in value and value.startswith(("torch", "_operator", "math", "#")):
+        return "" if _TARGET.fullmatch(value) and not _FORBIDDEN_TARGETS.fullmatch(value) else "operator"
+    if key == "expr_str" and not _is_plain_expression(value):
+        return "expression"
+    return "class" if "__enum__" in value or "default_factory_module" in value else ""
+
+
+def _strings(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in a JSON value with the key that it stands under; the keys of tables of names count as names."""
+    pending = [(key, node)]
+    while pending:
+        key, node = pending.pop()
+        if isinstance(node, str):
+            yield key, node
+        elif isinstance(node, dict):
+            pending.extend(node.items())
+            if key in ("tensor_values", "sym_int_values", "sym_float_values", "sym_bool_values", "custom_obj_values"):
+                pending.extend(("name", name) for name in node)
+            if key == "range_constraints":
+                pending.extend(("expr_str", name) for name in node)
+        elif isinstance(node, list):
+            pending.extend((key, item) for item in node)
+
+
+def _is_plain_expression(text: str) -> bool:
+    """Whether a shape expression is arithmetic on symbols: no attribute, and no call but of sympy's plain functions."""
+    try:
+        tree = ast.parse(text, mode="eval")
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return False
+    return _is_arithmetic(tree.body)
+
+
+def _is_arithmetic(node: ast.AST) -> bool:
+    if isinstance(node, ast.Call):
+        return _is_plain_call(node)
+    if isinstance(node, ast.Constant):
+        return isinstance(node.value, int | float)
+    if isinstance(node, ast.Name):
+        return node.id.isidentifier() and not node.id.startswith("_") and node.id not in dir(builtins)
+    parts = (ast.BinOp, ast.UnaryOp, ast.Compare, ast.operator, ast.unaryop, ast.cmpop)
+    return isinstance(node, parts) and all(_is_arithmetic(child) for child in ast.iter_child_nodes(node))
+
+
+def _is_plain_call(node: ast.Call) -> bool:
+    if not isinstance(node.func, ast.Name) or not _FUNCTIONS.fullmatch(node.func.id):
+        return False
+    if not all(isinstance(keyword.value, ast.Constant) and keyword.arg for keyword in node.keywords):
+        return False
+    if node.func.id in ("Symbol", "Float"):
+        texts = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
+        return len(texts) == len(node.args) and all(re.fullmatch(r"[\w.+-]+", str(text)) for text in texts)
+    return all(_is_arithmetic(arg) for arg in node.args)

@@ -1,0 +1,147 @@
+"""The user's model as it was given: a module, or a file opened as its own library would: the baseline of proofs."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vivace.core.errors import ArtifactError, UnsupportedModel, UsageError
+from vivace.core.program import Form, Model, Settings
+from vivace.core.signature import Signature, TensorSpec
+from vivace.core.structure import Structure
+from vivace.core.workload import MODEL_FILES
+from vivace.runtimes import onnx_session, pt2
+from vivace.runtimes.calls import example_leaves
+from vivace.runtimes.onnx_graph import require
+
+_ONNX_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(bfloat16)": "bfloat16",
+    "tensor(int64)": "int64",
+    "tensor(int32)": "int32",
+    "tensor(int16)": "int16",
+    "tensor(int8)": "int8",
+    "tensor(uint8)": "uint8",
+    "tensor(bool)": "bool",
+}
+
+
+def open_source(model: Any) -> Callable[..., Any]:
+    """The original as a callable: the module itself in eval mode, or a file as its own library opens it.
+
+    .onnx: ONNX Runtime with its defaults. .keras: keras.saving.load_model in safe mode, on the torch back end. .pt2:
+    torch.export.load, after refusing pickled members. Raises UsageError, ArtifactError, MissingExtra.
+    """
+    if isinstance(model, nn.Module):
+        return model.eval()
+    if not isinstance(model, str | Path):
+        raise UsageError(
+            f"the model is a {type(model).__name__}; allowed are a torch.nn.Module and a path ending in "
+            f"{', '.join(MODEL_FILES)}"
+        )
+    path = Path(model)
+    if not path.is_file():
+        raise UsageError(f"there is no model file at {path}; check the path")
+    if path.suffix == ".onnx":
+        return onnx_session.load(onnx_model(path))
+    return open_module(path)
+
+
+def open_original(arguments: Mapping[str, Any], payload: object | None = None) -> Callable[..., Any]:
+    """Worker entry: the baseline arm, from {"file": path} or from a module as the payload."""
+    return open_source(arguments["file"] if arguments.get("file") else payload)
+
+
+def open_module(path: Path) -> nn.Module:
+    """A .pt2 or .keras file as a module that can be captured. Raises UsageError, ArtifactError, MissingExtra."""
+    if path.suffix == ".pt2":
+        return pt2.load(path).module()
+    if path.suffix == ".keras":
+        return _open_keras(path)
+    raise UsageError(f"{path} cannot be opened as a module; allowed endings are .pt2 and .keras")
+
+
+def onnx_model(path: Path) -> Model:
+    """An .onnx file as a Model of form ONNX: its graph is kept as it is. A free first dimension counts samples."""
+    session = onnx_session.open_session(path, Settings())
+    inputs = tuple(_onnx_spec(port, path) for port in session.get_inputs())
+    outputs = tuple(_onnx_spec(port, path) for port in session.get_outputs())
+    call = Structure("dict", (Structure("tensor"),) * len(inputs), tuple(spec.name for spec in inputs))
+    tensor = Structure("tensor")
+    answer = tensor if len(outputs) == 1 else Structure("tuple", (tensor,) * len(outputs))
+    return Model(Form.ONNX, path, Signature(call, len(inputs), inputs, answer, outputs))
+
+
+def example_inputs(path: Path) -> Any:
+    """Inputs for a bare model file: the shapes that it declares, 2 where a dimension may vary, values from a seed.
+
+    Floats are standard normal; integers are zeros and ones, which every vocabulary holds. Raises UsageError when the
+    file declares no shapes.
+    """
+    if path.suffix == ".onnx":
+        signature = onnx_model(path).signature
+        return tuple(_filled(leaf) for leaf in example_leaves(signature))
+    if path.suffix == ".keras":
+        return _keras_inputs(_open_keras(path), path)
+    program = pt2.load(path)
+    users = set(program.graph_signature.user_inputs)
+    values = [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name in users]
+    if program.call_spec.in_spec is None or not all(isinstance(value, Tensor) for value in values):
+        raise UsageError(f"{path} takes arguments that are not tensors; give one example call as inputs")
+    leaves = [
+        _filled(torch.zeros([int(n) if isinstance(n, int) else 2 for n in v.shape], dtype=v.dtype)) for v in values
+    ]
+    args, kwargs = torch.utils._pytree.tree_unflatten(leaves, program.call_spec.in_spec)
+    if args and kwargs:
+        raise UsageError(f"{path} takes both positional and keyword arguments; give one example call as inputs")
+    return kwargs or args
+
+
+def _open_keras(path: Path) -> nn.Module:
+    require("keras", "keras", "opening a .keras file")
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import keras
+    if keras.backend.backend() != "torch":
+        raise UsageError(f"Keras runs on its {keras.backend.backend()} back end; set KERAS_BACKEND=torch")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = keras.saving.load_model(str(path), compile=False, safe_mode=True)
+    except (ValueError, TypeError, OSError, KeyError) as error:
+        raise ArtifactError(f"Keras cannot open {path}: {' '.join(str(error).split())[:400]}") from error
+    if not isinstance(model, nn.Module):
+        raise UnsupportedModel(f"{path} holds a {type(model).__name__}, which is not a model")
+    return model.eval()
+
+
+def _keras_inputs(model: Any, path: Path) -> Any:
+    try:
+        specs = [(spec.shape, str(spec.dtype)) for spec in model.inputs]
+    except (AttributeError, ValueError, TypeError) as error:
+        raise UsageError(f"{path} declares no input shapes; give one example call as inputs") from error
+    leaves = [_filled(torch.zeros([n or 2 for n in shape], dtype=getattr(torch, dtype))) for shape, dtype in specs]
+    return tuple(leaves) if len(leaves) == 1 else (leaves,)
+
+
+def _filled(leaf: Tensor) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    if leaf.dtype.is_floating_point:
+        return torch.randn(leaf.shape, generator=generator).to(leaf.dtype)
+    return torch.randint(0, 2, leaf.shape, generator=generator).to(leaf.dtype)
+
+
+def _onnx_spec(port: Any, path: Path) -> TensorSpec:
+    if port.type not in _ONNX_DTYPES:
+        raise UsageError(f"{path} has {port.name} of type {port.type}; allowed are {', '.join(_ONNX_DTYPES)}")
+    shape = tuple(n if isinstance(n, int) and n > 0 else None for n in port.shape)
+    return TensorSpec(port.name, _ONNX_DTYPES[port.type], shape, 0 if shape and shape[0] is None else None)

@@ -1,0 +1,162 @@
+"""The program folder: a model in any form, written beside and renamed, and opened again as a callable program."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from vivace.core.errors import ArtifactError, DiskFull
+from vivace.core.program import Form, Model, Settings
+from vivace.core.signature import Signature
+from vivace.runtimes import aot, eager, inductor, null, onnx_session, openvino_session, pt2
+from vivace.runtimes.program import Program
+
+SCHEMA = 1
+PROGRAM_JSON = "program.json"
+EXAMPLE = "example.safetensors"
+_RUNTIMES = {
+    Form.TORCH: eager.load,
+    Form.INDUCTOR: inductor.load,
+    Form.AOT_INDUCTOR: aot.load,
+    Form.ONNX: onnx_session.load,
+    Form.OPENVINO: openvino_session.load,
+    Form.NULL: null.load,
+}
+_EXPORTED = (Form.TORCH, Form.INDUCTOR)
+_FILES = {
+    Form.TORCH: "model.pt2",
+    Form.INDUCTOR: "model.pt2",
+    Form.AOT_INDUCTOR: "native.pt2",
+    Form.ONNX: "model.onnx",
+    Form.OPENVINO: "model.xml",
+    Form.NULL: "",
+}
+
+
+def save(model: Model, folder: Path) -> None:
+    """Write a model as a program folder, all or nothing; a folder that is there is replaced.
+
+    Raises DiskFull, and ArtifactError when the model holds something that only pickle could write.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        _write(model, beside)
+        _replace(beside, folder)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise DiskFull(f"no room left on the disk for {folder}; free some space or give another folder") from error
+        raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def load(folder: Path, trust: bool = False) -> Program:
+    """Open a program folder as a callable. Loading includes every compilation, so that calls hold none.
+
+    Native code is loaded with `trust=True` only. Raises ArtifactError, MissingExtra, NotApplicable.
+    """
+    model = read_model(folder)
+    if model.form is Form.AOT_INDUCTOR and not trust:
+        raise ArtifactError(
+            f"{folder} holds compiled native code, which runs with your rights; if you trust who made "
+            "it, load it with trust=True"
+        )
+    return _RUNTIMES[model.form](model)
+
+
+def read_model(folder: Path) -> Model:
+    """Read a program folder back as a model to go on building with. Raises ArtifactError."""
+    try:
+        note = json.loads((folder / PROGRAM_JSON).read_text())
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"there is no readable program in {folder}: {error}") from error
+    if not isinstance(note, dict) or note.get("schema") != SCHEMA:
+        raise ArtifactError(f"{folder / PROGRAM_JSON} has another schema; this version reads {SCHEMA}")
+    try:
+        form = Form(note["form"])
+        model = Model(
+            form,
+            None,
+            Signature.from_json(note["signature"]),
+            Settings.from_json(note["settings"]),
+            tuple(note["lineage"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(f"{folder / PROGRAM_JSON} is damaged: {type(error).__name__}: {error}") from error
+    return model.replace(program=_read_program(folder, form))
+
+
+def open_program(arguments: Mapping[str, Any], payload: object | None = None) -> Program:
+    """Worker entry: {"folder": path, "trust": bool} to a program."""
+    return load(Path(arguments["folder"]), bool(arguments.get("trust", False)))
+
+
+def _write(model: Model, folder: Path) -> None:
+    if model.form in _EXPORTED:
+        pt2.save(model.program, folder / _FILES[model.form])
+        if model.program.example_inputs is not None:
+            _write_example(model.program.example_inputs[0], folder / EXAMPLE)
+    elif model.form is not Form.NULL:
+        _copy_files(Path(model.program), folder, _FILES[model.form])
+    note = {
+        "schema": SCHEMA,
+        "form": model.form.value,
+        "signature": model.signature.to_json(),
+        "settings": model.settings.to_json(),
+        "lineage": list(model.lineage),
+    }
+    (folder / PROGRAM_JSON).write_text(json.dumps(note, indent=1))
+
+
+def _copy_files(source: Path, folder: Path, name: str) -> None:
+    """Copy a program's file under its fixed name, with the weights that lie beside it under theirs."""
+    if not source.is_file():
+        raise ArtifactError(f"the program file {source} is gone")
+    shutil.copyfile(source, folder / name)
+    if name == "model.xml":
+        shutil.copyfile(source.with_suffix(".bin"), folder / "model.bin")
+    beside = source.with_name(source.name + ".data")
+    if name == "model.onnx" and beside.is_file():
+        shutil.copyfile(beside, folder / beside.name)
+
+
+def _write_example(leaves: tuple[Tensor, ...], path: Path) -> None:
+    save_file({str(i): leaf.detach().cpu().contiguous().clone() for i, leaf in enumerate(leaves)}, str(path))
+
+
+def _read_program(folder: Path, form: Form) -> Any:
+    if form is Form.NULL:
+        return None
+    path = folder / _FILES[form]
+    if not path.is_file():
+        raise ArtifactError(f"{folder} lacks {path.name}")
+    if form not in _EXPORTED:
+        return path
+    program = pt2.load(path)
+    if (folder / EXAMPLE).is_file():
+        try:
+            leaves = load_file(str(folder / EXAMPLE))
+            program.example_inputs = (tuple(leaves[str(i)] for i in range(len(leaves))), {})
+        except (SafetensorError, KeyError, OSError) as error:
+            raise ArtifactError(f"{folder / EXAMPLE} is damaged: {error}") from error
+    return program
+
+
+def _replace(beside: Path, folder: Path) -> None:
+    if not folder.exists():
+        beside.rename(folder)
+        return
+    old = folder.with_name(f"{beside.name}.old")
+    folder.rename(old)
+    beside.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,119 @@
+"""Confirmation: finalists and the original measured again from scratch, from what will be delivered, on unseen data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from vivace.core.errors import WorkerFailure
+from vivace.core.measurement import Comparison, Outcome, SpeedVerdict
+from vivace.core.plan import Plan
+from vivace.core.quality import Quality, QualityVerdict
+from vivace.core.result import Trial, TrialStage
+from vivace.core.technique import Effect
+from vivace.data.samples import read_outputs
+from vivace.measure.live import ArmSpec, LiveArm
+from vivace.measure.paired import StopRule, compare
+from vivace.measure.process import Phase
+from vivace.search.judge import Rules, judge, refuse
+from vivace.search.laboratory import Laboratory, key_of
+from vivace.search.options import SAME_SPEED, Options
+
+Deliver = Callable[[Plan, Path], ArmSpec]
+"""Puts a plan's program into the form in which it will be delivered, and says how a worker opens that."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Confirmed:
+    """A finalist after confirmation."""
+
+    trial: Trial
+    comparison: Comparison
+    quality: Quality
+
+
+def confirm(
+    laboratory: Laboratory, trial: Trial, deliver: Deliver, noise_floor: float, rule: StopRule, verdicts: int
+) -> Trial:
+    """Judge one finalist on the confirm part and time it in fresh pairs of processes.
+
+    `verdicts` is how many finalists may be judged on the confirm part in all: each verdict's error is divided by it
+    (Bonferroni), for the data is used that often. Returns the trial with its outcome.
+    """
+    trial = trial.replace(stage=TrialStage.FINALIST)
+    try:
+        spec = deliver(trial.plan, laboratory.program(trial.plan))
+        quality = _judge(laboratory, trial, spec, verdicts)
+        trial = trial.replace(quality=quality)
+        outcome = refused(quality)
+        if outcome is not None:
+            return trial.replace(outcome=outcome, reason=quality.reason or f"quality {quality.verdict.value}")
+        return trial.replace(confirmed=timed(laboratory, trial.plan, spec, noise_floor, rule))
+    except WorkerFailure as failure:
+        return trial.replace(outcome=failure.outcome, reason=failure.reason)
+
+
+def timed(laboratory: Laboratory, plan: Plan, spec: ArmSpec, noise_floor: float, rule: StopRule) -> Comparison:
+    """The original against a program, in fresh pairs of processes, on inputs that the race did not use."""
+    options = laboratory.options
+    return compare(
+        laboratory.prepared.original,
+        spec,
+        laboratory.prepared.confirm_calls,
+        laboratory.folder / "confirm" / key_of(plan),
+        rule=rule,
+        restarts=options.restarts,
+        noise_floor=noise_floor,
+        limits=options.limits,
+        environment_variables=laboratory.variables,
+    )
+
+
+def refused(quality: Quality) -> Outcome | None:
+    """The outcome of a finalist whose quality was not certified; None when it was."""
+    return {
+        QualityVerdict.HELD: None,
+        QualityVerdict.NOT_HELD: Outcome.QUALITY_FAILED,
+        QualityVerdict.CANNOT_TELL: Outcome.QUALITY_UNKNOWN,
+    }[quality.verdict]
+
+
+def best_of(confirmed: list[Trial], options: Options) -> Trial | None:
+    """The winner: the best confirmed finalist; among those within 2% of it the one that changes least.
+
+    For a time the finalist must be FASTER than the original; for memory and size it must not be SLOWER.
+    """
+    fit = [trial for trial in confirmed if trial.confirmed is not None and _beats(trial, options)]
+    if not fit:
+        return None
+    best = max(_merit(trial, options) for trial in fit)
+    near = [trial for trial in fit if _merit(trial, options) >= best * (1 - SAME_SPEED)]
+    order = [Effect.EXACT, Effect.ROUNDED, Effect.CHANGED]
+    return min(near, key=lambda trial: (order.index(trial.plan.effect), len(trial.plan), -_merit(trial, options)))
+
+
+def _beats(trial: Trial, options: Options) -> bool:
+    verdict = trial.confirmed.verdict if trial.confirmed else SpeedVerdict.UNDECIDED
+    return verdict is SpeedVerdict.FASTER if options.by_speed else verdict is not SpeedVerdict.SLOWER
+
+
+def _merit(trial: Trial, options: Options) -> float:
+    if options.by_speed and trial.confirmed is not None:
+        return trial.confirmed.speedup.value
+    return options.merit(trial)
+
+
+def _judge(laboratory: Laboratory, trial: Trial, spec: ArmSpec, verdicts: int) -> Quality:
+    prepared, folder = laboratory.prepared, laboratory.folder / "confirm" / key_of(trial.plan) / "judge"
+    rules: Rules = dataclasses.replace(laboratory.rules, alpha=laboratory.rules.alpha / verdicts)
+    with LiveArm(spec, prepared.confirm_calls, folder, laboratory.options.limits, laboratory.variables) as arm:
+        arm.start(warm_seconds=0.0)
+        for name, calls in (("referee", prepared.referee.calls), ("confirm", prepared.confirm.calls)):
+            to = folder / f"{name}.safetensors"
+            if not arm.ask("outputs", {"calls": str(calls), "to": str(to)}, Phase.VERIFY)["finite"]:
+                raise WorkerFailure(Outcome.NONFINITE, "the answers hold NaN or infinite values")
+        wrong = refuse(prepared.referee, read_outputs(folder / "referee.safetensors"), trial.plan.effect)
+        if wrong:
+            raise WorkerFailure(Outcome.WRONG_OUTPUT, wrong)
+        return judge(prepared.confirm, read_outputs(folder / "confirm.safetensors"), trial.plan.effect, rules)

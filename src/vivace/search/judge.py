@@ -1,0 +1,81 @@
+"""Judging a candidate's answers: a float64 referee for what only rounds, the metric or fidelity for what changes."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from vivace.core.measurement import Outcome
+from vivace.core.quality import Budget, Gate, Quality, QualityVerdict
+from vivace.core.technique import Effect
+from vivace.data.samples import StoredOutputs, read_outputs
+from vivace.measure import fidelity, gate
+from vivace.search.evaluation import Evaluation, Metric
+
+REFEREE_BASIS = "float64 referee: error at most twice the original's own"
+SAME_OUTPUTS_SQNR_DB = 60.0
+"""What an exact or rounded plan must reach against the original where no float64 referee could be had."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Referee:
+    """What the original answers to some stored calls, and in float64 (`exact`; None where it has no float64)."""
+
+    calls: Path
+    original: Path
+    exact: Path | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """How quality is judged. `metric` None means fidelity; `alpha` is the error allowed for one verdict."""
+
+    budget: Budget
+    gate: Gate
+    metric: Metric | None
+    alpha: float = 0.05
+
+
+def judge(part: Evaluation, outputs: StoredOutputs, effect: Effect, rules: Rules) -> Quality:
+    """The verdict on a candidate's answers to one part of the data.
+
+    A plan that only rounds was passed by the referee before; the metric can still refuse it, but too few samples
+    cannot leave it undecided.
+    """
+    close = fidelity.compare_outputs(list(part.original_outputs()), list(outputs))
+    if rules.metric is None or rules.gate is Gate.FIDELITY:
+        quality = fidelity.judge_fidelity(close, rules.budget.drop)
+    else:
+        baseline = part.scores(part.original_outputs(), rules.metric)
+        candidate = part.scores(outputs, rules.metric)
+        margin = rules.budget.margin(float(baseline.double().mean()))
+        quality = gate.judge_scores(baseline, candidate, margin, gate=rules.gate, alpha=rules.alpha)
+    if effect is not Effect.CHANGED and quality.verdict is QualityVerdict.CANNOT_TELL:
+        quality = dataclasses.replace(quality, verdict=QualityVerdict.HELD, basis=REFEREE_BASIS, samples_needed=None)
+    return dataclasses.replace(quality, fidelity=close)
+
+
+def refuse(referee: Referee, outputs: StoredOutputs, effect: Effect) -> str | None:
+    """Why an exact or rounded plan's answers are wrong; None when they are right, or when the plan may change them."""
+    if effect is Effect.CHANGED:
+        return None
+    original = list(read_outputs(referee.original))
+    if referee.exact is None:
+        close = fidelity.compare_outputs(original, list(outputs))
+        if close.sqnr_db >= SAME_OUTPUTS_SQNR_DB:
+            return None
+        return (
+            f"outputs differ from the original's by {close.sqnr_db:.1f} dB SQNR; a plan that only rounds must reach "
+            f"{SAME_OUTPUTS_SQNR_DB:g} dB"
+        )
+    passed, reason = fidelity.referee(list(read_outputs(referee.exact)), original, list(outputs))
+    return None if passed else reason
+
+
+def outcome_of(quality: Quality) -> tuple[Outcome, str]:
+    """What a verdict on the select part means for a trial: go on, or refused."""
+    if quality.verdict is QualityVerdict.NOT_HELD:
+        return Outcome.QUALITY_FAILED, quality.reason
+    if quality.drop is not None and quality.verdict is QualityVerdict.CANNOT_TELL and quality.drop > quality.margin:
+        return Outcome.QUALITY_FAILED, f"drop {quality.drop:.4g} is above the budget {quality.margin:.4g}"
+    return Outcome.OK, ""

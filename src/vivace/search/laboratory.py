@@ -1,0 +1,191 @@
+"""Where plans are tried: built in one worker, opened in a fresh one, judged, and raced with the original."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from vivace.core.errors import WorkerFailure
+from vivace.core.measurement import Interval, Outcome
+from vivace.core.plan import Plan
+from vivace.core.result import Trial, TrialStage
+from vivace.core.technique import Effect
+from vivace.data.samples import read_outputs
+from vivace.measure.clock import SystemClock
+from vivace.measure.live import ArmSpec, LiveArm
+from vivace.measure.paired import Pair, StopRule, refuse_cached
+from vivace.measure.process import Phase, Worker
+from vivace.search.alone import Invariance
+from vivace.search.judge import Rules, judge, outcome_of, refuse
+from vivace.search.options import Options, hopeless
+from vivace.search.prepare import Prepared
+
+STORE_ENTRY = "vivace.runtimes.store:open_program"
+BUILDER_ENTRY = "vivace.search.build:open_builder"
+RACE = StopRule(half_width=0.02, min_blocks=10, max_blocks=30, max_seconds=10.0, warm_seconds=2.0)
+
+
+class Laboratory:
+    """Holds the original's arm, which is stopped while a candidate is built, and the builder. A context manager."""
+
+    def __init__(self, prepared: Prepared, options: Options, folder: Path) -> None:
+        self.prepared = prepared
+        self.options = options
+        self.folder = folder
+        self.invariance = Invariance(prepared, folder)
+        self.variables = compiler_variables(folder)
+        self.rules = Rules(options.budget, options.gate, options.metric)
+        self._clock = SystemClock()
+        self._builder: Worker | None = None
+        self._baseline: LiveArm | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._builder is not None:
+            self._builder.__exit__(kind, error, trace)
+        if self._baseline is not None:
+            self._baseline.__exit__(kind, error, trace)
+
+    def learn_original(self) -> float:
+        """Let the original answer everything that candidates are judged by. Returns its median seconds of a call."""
+        baseline = self.baseline()
+        referee = self.prepared.referee
+        wanted = [(part.calls, part.reference) for part in (self.prepared.select, self.prepared.confirm)]
+        for calls, to in (*wanted, (referee.calls, referee.original)):
+            baseline.ask("outputs", {"calls": str(calls), "to": str(to)}, Phase.VERIFY)
+        self.invariance.learn(baseline)
+        return baseline.seconds_per_call
+
+    def baseline(self) -> LiveArm:
+        """The original's arm, started anew when it died."""
+        if self._baseline is None or not self._baseline.worker.alive:
+            self._baseline = self._arm(self.prepared.original, "baseline")
+            self._baseline.start(RACE.warm_seconds)
+            self._baseline.read_memory()
+        return self._baseline
+
+    def noise(self) -> Interval:
+        """The original against itself in another process: what this session would call a difference for nothing."""
+        with self._arm(self.prepared.original, "again") as again:
+            again.start(RACE.warm_seconds)
+            pair = Pair(self.baseline(), again, RACE.block_seconds)
+            pair.run(RACE)
+            return pair.speedup()
+
+    def attempt(self, plan: Plan, stage: TrialStage, leader: Trial | None, seconds: float) -> Trial:
+        """Try one plan, in about `seconds` at most. Never raises for what a candidate does: its outcome says it."""
+        trial = Trial(plan, Outcome.OK, stage)
+        self.baseline()
+        limits = self.options.limits
+        limits = dataclasses.replace(limits, load=min(limits.load, seconds), convert=min(limits.convert, seconds))
+        spec, folder = self.spec(plan), self.folder / "arms" / key_of(plan)
+        # its interpreter starts while the plan is built
+        with LiveArm(spec, self.prepared.race_calls, folder, limits, self.variables) as arm:
+            try:
+                started = self._clock.now()
+                self.build(plan, limits.convert)
+                trial = trial.replace(build_seconds=self._clock.now() - started, size_bytes=size_of(self.program(plan)))
+                return self._examine(arm, trial, leader)
+            except WorkerFailure as failure:
+                return trial.replace(outcome=failure.outcome, reason=failure.reason)
+
+    def build(self, plan: Plan, seconds: float | None = None) -> Path:
+        """The plan's program folder, built unless it is there. Raises WorkerFailure."""
+        folder = self.program(plan)
+        if not folder.is_dir():
+            self._open_builder().call("build", {"plan": plan.to_json(), "to": str(folder)}, Phase.CONVERT, seconds)
+        return folder
+
+    def program(self, plan: Plan) -> Path:
+        """Where a plan's program lies; the empty plan's is the captured original."""
+        return self.folder / "programs" / key_of(plan) if len(plan) else self.prepared.program
+
+    def spec(self, plan: Plan) -> ArmSpec:
+        """How a worker opens a plan's program."""
+        entry = next((t.program_entry for t in plan if t.program_entry), STORE_ENTRY)
+        arguments: dict[str, Any] = {"folder": str(self.program(plan)), "trust": True}
+        if entry != STORE_ENTRY:
+            arguments["plan"] = plan.to_json()
+        return ArmSpec(entry, arguments, None, str(plan))
+
+    def _examine(self, arm: LiveArm, trial: Trial, leader: Trial | None) -> Trial:
+        """Open, judge, race; in this order, so that nothing wrong is ever timed."""
+        arm.start(RACE.warm_seconds)
+        trial = trial.replace(load_seconds=arm.load_seconds + arm.first_call_seconds)
+        trial = self._judge(arm, trial)
+        if trial.outcome is not Outcome.OK:
+            return trial
+        pair = Pair(self.baseline(), arm, RACE.block_seconds)
+        by_speed = self.options.by_speed
+        pair.run(RACE, hopeless=lambda speedup: by_speed and hopeless(speedup, leader))
+        refuse_cached(self.baseline(), arm)
+        trial = trial.replace(speedup=pair.speedup(), peak_memory_bytes=arm.read_memory())
+        if by_speed and pair.speedup().high < 1.0:
+            return trial.replace(outcome=Outcome.NOT_FASTER, reason=f"{_slower(pair.speedup())} than the original")
+        return trial
+
+    def _judge(self, arm: LiveArm, trial: Trial) -> Trial:
+        effect, folder = trial.plan.effect, arm.worker.folder
+        if not arm.ask("repeatable", phase=Phase.VERIFY)["repeatable"] and effect is not Effect.CHANGED:
+            return trial.replace(outcome=Outcome.WRONG_OUTPUT, reason="the same input gave different answers")
+        referee = self.prepared.referee
+        if not self._outputs(arm, referee.calls, folder / "referee.safetensors"):
+            return trial.replace(outcome=Outcome.NONFINITE, reason="the answers hold NaN or infinite values")
+        wrong = refuse(referee, read_outputs(folder / "referee.safetensors"), effect)
+        wrong = wrong or self.invariance.refuse(arm, effect)
+        if wrong:
+            return trial.replace(outcome=Outcome.WRONG_OUTPUT, reason=wrong)
+        part = self.prepared.select
+        if not self._outputs(arm, part.calls, folder / "select.safetensors"):
+            return trial.replace(outcome=Outcome.NONFINITE, reason="the answers hold NaN or infinite values")
+        quality = judge(part, read_outputs(folder / "select.safetensors"), effect, self.rules)
+        outcome, reason = outcome_of(quality)
+        return trial.replace(quality=quality, outcome=outcome, reason=reason)
+
+    def _outputs(self, arm: LiveArm, calls: Path, to: Path) -> bool:
+        """Have the arm answer stored calls; whether every answer is finite."""
+        return bool(arm.ask("outputs", {"calls": str(calls), "to": str(to)}, Phase.VERIFY)["finite"])
+
+    def _arm(self, spec: ArmSpec, name: str) -> LiveArm:
+        return LiveArm(spec, self.prepared.race_calls, self.folder / name, self.options.limits, self.variables)
+
+    def _open_builder(self) -> Worker:
+        if self._builder is None or not self._builder.alive:
+            self._builder = Worker(self.folder / "builder", self.options.limits, self.variables)
+            self._builder.open(
+                BUILDER_ENTRY,
+                {
+                    "work": self.prepared.work.to_json(),
+                    "original": str(self.prepared.program),
+                    "extra": list(self.options.extra),
+                },
+                None,
+                Phase.LOAD,
+            )
+        return self._builder
+
+
+def compiler_variables(folder: Path) -> dict[str, str]:
+    """What keeps compilers' caches inside the run: shared by its workers, gone with it."""
+    return {"TORCHINDUCTOR_CACHE_DIR": str((folder / "inductor").absolute())}
+
+
+def key_of(plan: Plan) -> str:
+    """A short name for a plan's folders."""
+    return hashlib.sha256(str(plan).encode()).hexdigest()[:12]
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _slower(speedup: Interval) -> str:
+    return f"{1 / speedup.value:.2f} times slower"

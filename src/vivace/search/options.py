@@ -1,0 +1,56 @@
+"""What the user asked of a search, checked once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from vivace.core.measurement import Interval
+from vivace.core.quality import Budget, Gate
+from vivace.core.result import Trial
+from vivace.core.technique import Technique
+from vivace.core.workload import Objective
+from vivace.measure.process import Limits
+from vivace.search.evaluation import Metric
+
+SAME_SPEED = 0.02
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The rules of one search. `seconds` is the whole time allowed, preparation and confirmation included.
+
+    `known` are the techniques that may be used; `extra` names further ones by "module:tuple" for the builder.
+    """
+
+    budget: Budget
+    gate: Gate
+    objective: Objective
+    seconds: float
+    metric: Metric | None
+    known: Mapping[str, type[Technique]]
+    only: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    exhaustive: bool = False
+    limits: Limits = Limits()
+    finalists: int = 3
+    restarts: int = 3
+
+    def merit(self, trial: Trial) -> float:
+        """What the objective makes large: the speed-up, or one over the bytes."""
+        if self.objective is Objective.MEMORY:
+            return 1.0 / (trial.peak_memory_bytes or float("inf"))
+        if self.objective is Objective.SIZE:
+            return 1.0 / (trial.size_bytes or float("inf"))
+        return trial.speedup.value if trial.speedup else 0.0
+
+    @property
+    def by_speed(self) -> bool:
+        """Whether the objective is a time, so that a race can drop a candidate early."""
+        return self.objective in (Objective.LATENCY, Objective.THROUGHPUT)
+
+
+def hopeless(speedup: Interval, leader: Trial | None) -> bool:
+    """Whether a candidate's upper bound lies below the leader's lower bound."""
+    return leader is not None and leader.speedup is not None and speedup.high < leader.speedup.low

@@ -1,0 +1,143 @@
+"""Which plans there are: settings from each technique's variants, legal combinations, and the neighbours of a plan."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+
+from vivace.core.errors import UsageError
+from vivace.core.facts import Fact
+from vivace.core.machine import Machine
+from vivace.core.plan import Plan
+from vivace.core.registry import missing_package
+from vivace.core.technique import Stage, Technique
+from vivace.core.work import Work
+
+LADDER = ("inference-mode", "threads", "channels-last", "inductor")
+"""The techniques that plain PyTorch offers to anyone: the rungs of the baseline ladder."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """The settings worth trying, by technique, and the facts that plans start from.
+
+    `left_out` says why each technique that offers nothing here was left out.
+    """
+
+    facts: frozenset[Fact]
+    settings: Mapping[str, tuple[Technique, ...]]
+    left_out: Mapping[str, str]
+
+    def legal(self, techniques: Sequence[Technique]) -> Plan | None:
+        """The plan of these techniques, or None when it cannot work."""
+        plan = Plan.of(techniques)
+        return plan if plan.illegal(self.facts) is None else None
+
+    def of_stage(self, stage: Stage) -> list[Technique]:
+        """Every setting of one stage."""
+        return [t for settings in self.settings.values() for t in settings if t.stage is stage]
+
+    def seeds(self) -> Iterator[Plan]:
+        """Every legal pairing of at most two precisions with at most one compiler, and nothing else."""
+        precisions = self.of_stage(Stage.PRECISION)
+        for some in itertools.chain([()], itertools.combinations(precisions, 1), itertools.combinations(precisions, 2)):
+            for compiler in (None, *self.of_stage(Stage.COMPILE)):
+                plan = self.legal([*some, compiler] if compiler else some)
+                if plan is not None and len(plan):
+                    yield plan
+
+    def neighbours(self, plan: Plan) -> Iterator[Plan]:
+        """Every legal plan that adds, removes or resets one technique."""
+        for name, settings in self.settings.items():
+            others = [t for t in plan.techniques if t.name() != name]
+            for changed in (others, *([*others, setting] for setting in settings)):
+                neighbour = self.legal(changed)
+                if neighbour is not None and neighbour != plan and len(neighbour):
+                    yield neighbour
+
+    def everything(self) -> set[Plan]:
+        """Every plan that neighbours lead to from the seeds: the exhaustive space, for benchmarks."""
+        found = set(self.seeds())
+        frontier = list(found)
+        while frontier:
+            for neighbour in self.neighbours(frontier.pop()):
+                if neighbour not in found:
+                    found.add(neighbour)
+                    frontier.append(neighbour)
+        return found
+
+
+def space_of(
+    work: Work,
+    machine: Machine,
+    known: Mapping[str, type[Technique]],
+    only: Sequence[str] = (),
+    without: Sequence[str] = (),
+) -> Space:
+    """The space of a job on a machine. `only` and `without` name techniques and have been checked to exist."""
+    facts = work.facts | machine.facts()
+    settings: dict[str, tuple[Technique, ...]] = {}
+    left_out: dict[str, str] = {}
+    for name, kind in known.items():
+        reason = _why_not(name, kind, facts, only, without)
+        offered = () if reason else tuple(kind.variants(work, machine))
+        if offered:
+            settings[name] = offered
+        else:
+            left_out[name] = reason or "offers no setting for this model and machine"
+    return Space(facts, settings, left_out)
+
+
+def check_usable(space: Space, only: Sequence[str]) -> None:
+    """Raise UsageError when what the user allows leaves no plan at all, saying why."""
+    if not only or any(True for _ in space.seeds()) or any(True for _ in space.neighbours(Plan())):
+        return
+    reasons = [f"{name}: {space.left_out[name]}" for name in only if name in space.left_out]
+    reasons += [
+        f"{plan}: {plan.illegal(space.facts)}"
+        for name in only
+        for plan in (Plan.of([t]) for t in space.settings.get(name, ())[:1])
+    ]
+    raise UsageError(
+        f"--only {','.join(only)} leaves no plan that could run here ({'; '.join(reasons)}); allow the "
+        "technique that is missing, or leave --only out"
+    )
+
+
+_STARTING = frozenset(
+    {
+        Fact.CUDA_DEVICE,
+        Fact.CUDA_BF16,
+        Fact.BF16_INSTRUCTIONS,
+        Fact.INT8_INSTRUCTIONS,
+        Fact.CXX_COMPILER,
+        Fact.CALIBRATION,
+        Fact.NATIVE_ALLOWED,
+        Fact.HAS_CONV2D,
+        Fact.HAS_LINEAR,
+        Fact.HAS_CONV_BATCHNORM,
+        Fact.HAS_LINEAR_BATCHNORM,
+        Fact.HAS_ATTENTION,
+        Fact.TORCH_GRAPH,
+        Fact.ONNX_READY,
+        Fact.OPENVINO_READY,
+        Fact.FLOAT32,
+    }
+)
+"""Facts that no technique can bring about: one that needs a false one can be left out at once."""
+
+
+def _why_not(
+    name: str, kind: type[Technique], facts: frozenset[Fact], only: Sequence[str], without: Sequence[str]
+) -> str | None:
+    if name in without:
+        return "left out by --without"
+    if only and name not in only:
+        return "left out by --only"
+    missing = missing_package(kind)
+    if missing:
+        return missing
+    for fact in sorted(kind.needs & _STARTING - facts, key=lambda f: f.name):
+        return f"needs {fact.value}"
+    return None

@@ -1,0 +1,131 @@
+"""In which order plans are tried: the ladder, then one of each compiler, then whatever looks best, near the leader too.
+
+A strategy is a generator that does no input or output: it yields a plan and is sent the trial.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+
+from vivace.core.measurement import Outcome
+from vivace.core.plan import Plan
+from vivace.core.result import Trial, TrialStage
+from vivace.core.technique import Stage, Technique
+from vivace.search.rank import Ranking
+from vivace.search.space import LADDER, Space
+
+Request = tuple[Plan, TrialStage]
+Strategy = Generator[Request, Trial, None]
+
+
+class Memory:
+    """What the strategy has seen: every plan tried, the leader, and the techniques that do nothing here."""
+
+    def __init__(self, ranking: Ranking, baseline_seconds: float, merit: Callable[[Trial], float]) -> None:
+        self.ranking = ranking
+        self._merit = merit
+        self.baseline_seconds = baseline_seconds
+        self.tried: dict[Plan, Trial] = {}
+        self.useless: set[str] = set()
+
+    def record(self, plan: Plan, trial: Trial) -> None:
+        """Take in one trial."""
+        self.tried[plan] = trial
+        if trial.speedup is not None:
+            self.ranking.learn(plan, self.baseline_seconds / trial.speedup.value)
+        if trial.outcome is Outcome.UNSUPPORTED and len(plan) == 1:
+            self.useless.add(plan.techniques[0].name())
+
+    @property
+    def leader(self) -> Trial | None:
+        """The best trial that may be delivered."""
+        return max(filter(may_win, self.tried.values()), key=self._merit, default=None)
+
+    def untried(self, plans: Iterable[Plan]) -> list[Plan]:
+        """Those not tried yet, most promising first, without techniques known to do nothing."""
+        fresh = {plan for plan in plans if plan not in self.tried and not self.useless & {t.name() for t in plan}}
+        return self.ranking.ordered(fresh)
+
+
+def may_win(trial: Trial) -> bool:
+    """Whether a trial is fit to be confirmed: it ran, was raced, and its quality was not refused."""
+    return trial.outcome is Outcome.OK and trial.speedup is not None
+
+
+def default_strategy(space: Space, memory: Memory) -> Strategy:
+    """Ladder, one plan of each compiler, then the best predicted of all seeds and of the leader's neighbours."""
+    for plan in ladder(space):
+        if plan not in memory.tried:
+            yield from _ask(memory, plan, TrialStage.LADDER)
+    friends = _friends(memory)
+    while (best := _next(space, memory, friends)) is not None:
+        yield from _ask(memory, best, TrialStage.SEARCH)
+
+
+def exhaustive_strategy(space: Space, memory: Memory) -> Strategy:
+    """Every plan there is, most promising first; for benchmarks of the default strategy."""
+    for plan in ladder(space):
+        yield from _ask(memory, plan, TrialStage.LADDER)
+    while plans := memory.untried(space.everything()):
+        yield from _ask(memory, plans[0], TrialStage.SEARCH)
+
+
+def ladder(space: Space) -> Iterator[Plan]:
+    """The rungs that exist here: inference mode, alone and with each thread count or channels-last; torch.compile."""
+    rungs = {name: [setting for setting in space.settings.get(name, ()) if _is_plain(setting)] for name in LADDER}
+    base = rungs["inference-mode"][:1]
+    singles = [setting for name in ("threads", "channels-last") for setting in rungs[name]]
+    wanted: list[list[Technique]] = [base, *([*base, setting] for setting in singles), rungs["inductor"][:1]]
+    seen: set[Plan] = set()
+    for techniques in wanted:
+        plan = space.legal(techniques)
+        if plan is not None and len(plan) and plan not in seen:
+            seen.add(plan)
+            yield plan
+
+
+def is_rung(plan: Plan) -> bool:
+    """Whether a plan uses nothing but what plain PyTorch offers to anyone."""
+    return all(_is_plain(technique) for technique in plan)
+
+
+def _is_plain(technique: Technique) -> bool:
+    """One of the ladder's techniques, and torch.compile without freezing."""
+    return technique.name() in LADDER and technique.settings().get("freeze") is not True
+
+
+def _ask(memory: Memory, plan: Plan, stage: TrialStage) -> Strategy:
+    trial = yield plan, stage
+    memory.record(plan, trial)
+
+
+def _friends(memory: Memory) -> list[Technique]:
+    """The settings of the best ladder rung other than its compiler: seeds start with them."""
+    best = memory.leader
+    return [t for t in best.plan if t.stage is not Stage.COMPILE] if best else []
+
+
+def _next(space: Space, memory: Memory, friends: list[Technique]) -> Plan | None:
+    seeds = [_befriend(space, seed, friends) for seed in space.seeds()]
+    seen_compilers = {_compiler_of(plan) for plan in memory.tried}
+    first = memory.untried(seed for seed in seeds if _compiler_of(seed) not in seen_compilers)
+    if first:
+        return first[0]
+    near = space.neighbours(memory.leader.plan) if memory.leader else iter(())
+    candidates = memory.untried([*seeds, *near])
+    return candidates[0] if candidates else None
+
+
+def _befriend(space: Space, seed: Plan, friends: list[Technique]) -> Plan:
+    """The seed with as many friends as are legal beside it."""
+    plan = seed
+    for friend in friends:
+        plan = space.legal([*plan.techniques, friend]) or plan
+    return plan
+
+
+def _compiler_of(plan: Plan) -> str:
+    return next((t.name() for t in plan if t.stage is Stage.COMPILE), "")
+
+
+StrategyFactory = Callable[[Space, Memory], Strategy]

@@ -1,0 +1,1 @@
+"""How the work of one call is spread over cores."""

@@ -1,0 +1,53 @@
+"""Runs products in bfloat16 on processors that have instructions for it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from vivace.core.cost import Cost
+from vivace.core.facts import Fact
+from vivace.core.program import Model
+from vivace.core.technique import Effect, Family, Stage, Technique
+from vivace.core.work import Work
+from vivace.techniques.graph import GraphEdit, torch_program
+from vivace.techniques.precision.narrow import narrow
+
+
+@dataclasses.dataclass(frozen=True)
+class Bfloat16(Technique):
+    """Convolutions, linear layers, matrix products, attention and LSTMs in bfloat16; inputs and outputs as before.
+
+    Weights are converted once, in the stored program. What loses too much with 8 bits of mantissa (exponentials,
+    powers, long sums) stays in float32, and every kernel accumulates in float32. Raises NotApplicable when the graph
+    has no float32 product.
+
+    Source: Kalamkar et al., A Study of BFLOAT16 for Deep Learning Training, 2019 (arXiv:1905.12322); which operators
+    stay wide follows https://docs.pytorch.org/docs/stable/amp.html (CPU op reference), read in November 2026.
+
+    >>> Bfloat16().rewrite(Cost(1e9, 4e6, 4e6, 100)).precision
+    'bf16'
+    """
+
+    stage = Stage.PRECISION
+    family = Family.ALGORITHM
+    effect = Effect.CHANGED
+    needs = frozenset({Fact.TORCH_GRAPH, Fact.FLOAT32, Fact.UNQUANTIZED, Fact.BF16_INSTRUCTIONS})
+    breaks = frozenset({Fact.FLOAT32, Fact.ONNX_READY, Fact.OPENVINO_READY})
+    source = "Kalamkar et al., 2019, arXiv:1905.12322; https://docs.pytorch.org/docs/stable/amp.html"
+
+    def rewrite(self, cost: Cost) -> Cost:
+        """Half the bytes, products at the ceiling of bfloat16, a few conversions."""
+        return cost.replace(
+            precision="bf16",
+            weight_bytes=cost.weight_bytes / 2,
+            activation_bytes=cost.activation_bytes / 2,
+            operators=cost.operators + 2,
+        )
+
+    def apply(self, model: Model, work: Work) -> Model:
+        """The model with its products in bfloat16."""
+        edit = GraphEdit(torch_program(model))
+        narrow(edit, torch.bfloat16)
+        return model.replace(program=edit.close(), lineage=(*model.lineage, str(self)))

@@ -1,0 +1,61 @@
+"""Runs products in bfloat16 on a CUDA device, beside a processor that has no instructions for it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import torch
+
+from vivace.core.cost import Cost
+from vivace.core.facts import Fact
+from vivace.core.machine import Machine
+from vivace.core.program import Model
+from vivace.core.technique import Effect, Family, Stage, Technique
+from vivace.core.work import Work
+from vivace.techniques.graph import GraphEdit, torch_program
+from vivace.techniques.precision.narrow import narrow
+
+
+@dataclasses.dataclass(frozen=True)
+class CudaBfloat16(Technique):
+    """Convolutions, linear layers, matrix products, attention and LSTMs in bfloat16, for a CUDA device.
+
+    The same program as `bfloat16` gives. That one needs a processor with bfloat16 instructions, and where there is one
+    it serves CUDA as well, so that this technique then offers nothing to the search. Raises NotApplicable when the
+    graph has no float32 product.
+
+    Source: NVIDIA A100 Tensor Core GPU Architecture, 2020, "Third-generation Tensor Cores" (bfloat16 from compute
+    capability 8.0 on); Kalamkar et al., 2019 (arXiv:1905.12322).
+
+    >>> CudaBfloat16().rewrite(Cost(1e9, 4e6, 4e6, 100)).precision
+    'bf16'
+    """
+
+    stage = Stage.PRECISION
+    family = Family.HARDWARE
+    effect = Effect.CHANGED
+    needs = frozenset({Fact.TORCH_GRAPH, Fact.FLOAT32, Fact.UNQUANTIZED, Fact.CUDA_BF16})
+    breaks = frozenset({Fact.FLOAT32, Fact.ONNX_READY, Fact.OPENVINO_READY, Fact.RUNNABLE, Fact.ON_CPU})
+    source = "NVIDIA A100 Tensor Core GPU Architecture whitepaper, 2020; Kalamkar et al., 2019, arXiv:1905.12322"
+
+    @classmethod
+    def variants(cls, work: Work, machine: Machine) -> Iterator[Technique]:
+        """None where `bfloat16` says the same."""
+        if Fact.BF16_INSTRUCTIONS not in machine.facts():
+            yield cls()
+
+    def rewrite(self, cost: Cost) -> Cost:
+        """Half the bytes, products at the ceiling of bfloat16, a few conversions."""
+        return cost.replace(
+            precision="bf16",
+            weight_bytes=cost.weight_bytes / 2,
+            activation_bytes=cost.activation_bytes / 2,
+            operators=cost.operators + 2,
+        )
+
+    def apply(self, model: Model, work: Work) -> Model:
+        """The model with its products in bfloat16."""
+        edit = GraphEdit(torch_program(model))
+        narrow(edit, torch.bfloat16)
+        return model.replace(program=edit.close(), lineage=(*model.lineage, str(self)))

@@ -1,0 +1,53 @@
+"""Runs products in float16 on a CUDA device."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from vivace.core.cost import Cost
+from vivace.core.facts import Fact
+from vivace.core.program import Model
+from vivace.core.technique import Effect, Family, Stage, Technique
+from vivace.core.work import Work
+from vivace.techniques.graph import GraphEdit, torch_program
+from vivace.techniques.precision.narrow import narrow
+
+
+@dataclasses.dataclass(frozen=True)
+class Float16(Technique):
+    """Convolutions, linear layers, matrix products, attention and LSTMs in float16, for a CUDA device.
+
+    Weights are converted once and held within float16's range (65504). Activations beyond it become infinite, which the
+    gate then sees. Raises NotApplicable when the graph has no float32 product. Not for processors: they have float16
+    arithmetic rarely, and bfloat16 instead.
+
+    Source: Micikevicius et al., Mixed Precision Training, ICLR 2018 (arXiv:1710.03740); which operators stay wide
+    follows https://docs.pytorch.org/docs/stable/amp.html (CUDA op reference), read in November 2026.
+
+    >>> Float16().rewrite(Cost(1e9, 4e6, 4e6, 100)).precision
+    'f16'
+    """
+
+    stage = Stage.PRECISION
+    family = Family.HARDWARE
+    effect = Effect.CHANGED
+    needs = frozenset({Fact.TORCH_GRAPH, Fact.FLOAT32, Fact.UNQUANTIZED, Fact.CUDA_DEVICE})
+    breaks = frozenset({Fact.FLOAT32, Fact.ONNX_READY, Fact.OPENVINO_READY, Fact.RUNNABLE, Fact.ON_CPU})
+    source = "Micikevicius et al., ICLR 2018, arXiv:1710.03740; https://docs.pytorch.org/docs/stable/amp.html"
+
+    def rewrite(self, cost: Cost) -> Cost:
+        """Half the bytes, products at the ceiling of float16, a few conversions."""
+        return cost.replace(
+            precision="f16",
+            weight_bytes=cost.weight_bytes / 2,
+            activation_bytes=cost.activation_bytes / 2,
+            operators=cost.operators + 2,
+        )
+
+    def apply(self, model: Model, work: Work) -> Model:
+        """The model with its products in float16."""
+        edit = GraphEdit(torch_program(model))
+        narrow(edit, torch.float16)
+        return model.replace(program=edit.close(), lineage=(*model.lineage, str(self)))

@@ -1,0 +1,159 @@
+"""Products in 8-bit integers in an ONNX file, activations scaled by what calibration data showed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vivace.core.cost import Cost
+from vivace.core.errors import NotApplicable, UsageError
+from vivace.core.facts import Fact
+from vivace.core.machine import Machine
+from vivace.core.program import Model
+from vivace.core.technique import Effect, Family, Stage, Technique
+from vivace.core.work import Work
+from vivace.data import samples
+from vivace.runtimes import onnx_graph
+from vivace.runtimes.program import as_numpy
+
+METHODS = ("minmax", "entropy", "percentile")
+PRODUCTS = ("Conv", "MatMul", "Gemm")
+MOST_CALLS = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class OnnxStaticInt8(Technique):
+    """Weights and activations in int8, with fixed scales from calibration calls, as QuantizeLinear pairs (QDQ).
+
+    `method` finds the range of an activation: its extremes (minmax), the range of least information lost (entropy) or
+    of 99.999% of the values (percentile). `products_only` leaves everything but convolutions and matrix products in
+    float32, which attention needs; otherwise what lies between them is int8 too. `reduce_range` keeps weights to 7 bits,
+    for processors without int8 dot products. Activations are unsigned and weights signed (U8S8), one scale a channel.
+    At most 128 calls are read. Raises NotApplicable without calibration data or without such a product, MissingExtra
+    without the packages, UsageError for an unknown method.
+
+    Source: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html, read in November 2026; Jacob
+    et al., CVPR 2018 (arXiv:1712.05877).
+
+    >>> str(OnnxStaticInt8(method="entropy"))
+    'onnx-static-int8(method=entropy, products_only=False, reduce_range=False)'
+    """
+
+    method: str = "minmax"
+    products_only: bool = False
+    reduce_range: bool = False
+
+    stage = Stage.PRECISION
+    family = Family.ALGORITHM
+    effect = Effect.CHANGED
+    needs = frozenset({
+        Fact.ONNX_READY, Fact.UNQUANTIZED, Fact.FLOAT32, Fact.UNCOMPILED, Fact.ON_CPU, Fact.CALIBRATION
+    })
+    breaks = frozenset({Fact.TORCH_GRAPH, Fact.OPENVINO_READY, Fact.RUNNABLE, Fact.UNQUANTIZED, Fact.FLOAT32})
+    source = "https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html"
+    packages = ("onnx", "onnxruntime", "onnxscript")
+    extra = "onnx"
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise UsageError(f"onnx-static-int8 received method={self.method!r}; allowed are {', '.join(METHODS)}")
+
+    @classmethod
+    def variants(cls, work: Work, machine: Machine) -> Iterator[Technique]:
+        """Products only where there is attention; elsewhere everything first."""
+        reduce_range = Fact.INT8_INSTRUCTIONS not in machine.facts()
+        if Fact.HAS_ATTENTION not in work.facts:
+            yield cls(reduce_range=reduce_range)
+        yield cls(products_only=True, reduce_range=reduce_range)
+        yield cls(method="entropy", products_only=Fact.HAS_ATTENTION in work.facts, reduce_range=reduce_range)
+
+    def rewrite(self, cost: Cost) -> Cost:
+        """A quarter of the weights, and of the activations where those between products are int8 too."""
+        activations = 0.6 if self.products_only else 0.35
+        return cost.replace(
+            precision="int8",
+            weight_bytes=cost.weight_bytes / 4,
+            activation_bytes=cost.activation_bytes * activations,
+            efficiency=cost.efficiency * (0.55 if self.products_only else 0.7),
+        )
+
+    def apply(self, model: Model, work: Work) -> Model:
+        """The model as an ONNX file with quantized products."""
+        if work.calibration is None:
+            raise NotApplicable(f"needs {Fact.CALIBRATION.value}")
+        plain = onnx_graph.to_onnx(model, work)
+        lineage = (*model.lineage, str(self))
+        path = onnx_graph.conversion_folder(work, "onnx", plain.replace(lineage=lineage)) / "model.onnx"
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._quantize(Path(plain.program), path, work.calibration)
+        return plain.replace(program=path, lineage=lineage)
+
+    def _quantize(self, plain: Path, path: Path, calibration: Path) -> None:
+        onnx_graph.require("onnxruntime", "onnx", self.name())
+        import onnx
+
+        with onnx_graph.quiet():
+            from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+            prepared = _prepared(plain, path.with_name("prepared.onnx"))
+            graph = onnx.load(str(prepared), load_external_data=False).graph
+            if not any(node.op_type in PRODUCTS for node in graph.node):
+                raise NotApplicable("the model has no convolution or matrix product to quantize")
+            quantize_static(
+                str(prepared),
+                str(path),
+                _reader([value.name for value in graph.input], calibration),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=list(PRODUCTS) if self.products_only else None,
+                per_channel=True,
+                reduce_range=self.reduce_range,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method={
+                    "minmax": CalibrationMethod.MinMax,
+                    "entropy": CalibrationMethod.Entropy,
+                    "percentile": CalibrationMethod.Percentile,
+                }[self.method],
+                extra_options={"MatMulConstBOnly": self.products_only},
+            )
+
+
+def _prepared(plain: Path, prepared: Path) -> Path:
+    """The model with its shapes inferred and its operators fused, as ONNX Runtime advises before quantization."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    try:
+        quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
+    except Exception:  # it may raise anything, and quantization works without it  # noqa: BLE001
+        return plain
+    return prepared
+
+
+def _reader(names: list[str], calibration: Path) -> Any:
+    """What ONNX Runtime reads calibration calls from: dicts from input name to array."""
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.calls = _feeds(names, calibration)
+
+        def get_next(self) -> Any:
+            return next(self.calls, None)
+
+    return Reader()
+
+
+def _feeds(names: list[str], calibration: Path) -> Iterator[dict[str, Any]]:
+    calls = samples.read(calibration)
+    for index in range(min(len(calls), MOST_CALLS)):
+        leaves = calls[index]
+        yield {name: as_numpy(leaves[_position(name, order)]) for order, name in enumerate(names)}
+
+
+def _position(name: str, order: int) -> int:
+    """Which flat input a graph's input is: the exporter may drop unused ones, and names the others leaves_0, ..."""
+    number = name.removeprefix("leaves_")
+    return int(number) if number.isdigit() and name != number else order

@@ -1,0 +1,1 @@
+"""Which device the program runs on."""

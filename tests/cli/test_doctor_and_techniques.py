@@ -1,0 +1,140 @@
+"""What this machine is said to be, and which techniques can be used on it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from vivace.cli import doctor
+from vivace.cli.app import main
+from vivace.cli.doctor import Runtime, fastest_seconds
+from vivace.cli.techniques import catalogue
+from vivace.core.facts import Fact
+from vivace.core.machine import Gpu, Machine
+from vivace.core.technique import Effect, Family, Stage, Technique
+
+PLAIN = Machine("p", "x86_64", (), 2, 2, 1 << 30, "Linux")
+
+
+@dataclasses.dataclass(frozen=True)
+class MadeUp(Technique):
+    """A made-up technique.
+
+    With more to say.
+    """
+
+    stage = Stage.PRECISION
+    family = Family.ALGORITHM
+    effect = Effect.CHANGED
+    source = "a paper"
+
+    def apply(self, model: Any, work: Any) -> Any:
+        return model
+
+
+class Place(MadeUp):
+    needs = frozenset({Fact.CUDA_DEVICE})
+    gives = frozenset({Fact.ON_CUDA})
+
+
+class Graphs(MadeUp):
+    needs = frozenset({Fact.ON_CUDA})
+
+
+class Absent(MadeUp):
+    packages = ("a_package_that_nobody_has",)
+    extra = "onnx"
+
+
+class Native(MadeUp):
+    needs = frozenset({Fact.NATIVE_ALLOWED, Fact.CALIBRATION})
+
+
+def only(kind: type[Technique], machine: Machine, *others: type[Technique]) -> Any:
+    known = {k.name(): k for k in (kind, *others)}
+    return catalogue(known, machine)[0]
+
+
+def test_doctor_prints_the_machine_and_its_runtimes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--no-measure"]) == 0
+    printed = capsys.readouterr().out
+    assert "cores" in printed
+    assert "ceilings were not measured" in printed
+    assert "torch" in printed
+
+
+def test_doctor_prints_one_document(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--no-measure", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["machine"]["cores_allowed"] >= 1
+    assert {runtime["package"] for runtime in document["runtimes"]} >= {"torch", "onnxruntime", "openvino"}
+
+
+def test_doctor_measures_one_thread_and_all_allowed_ones(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def at_once(kernel: Any) -> float:
+        return 0.1
+
+    monkeypatch.setattr(doctor, "fastest_seconds", at_once)
+    assert main(["doctor", "--json"]) == 0
+    machine = json.loads(capsys.readouterr().out)["machine"]
+    assert [ceiling["threads"] for ceiling in machine["ceilings"]] == sorted({1, machine["cores_allowed"]})
+
+
+def test_the_fastest_run_counts() -> None:
+    assert 0 < fastest_seconds(lambda: sum(range(1000))) < 0.01
+
+
+def test_a_missing_runtime_comes_with_its_install_line() -> None:
+    assert Runtime("onnxruntime", "runs", None, "onnx").install == "install it with: pip install 'vivace[onnx]'"
+    assert Runtime("onnxruntime", "runs", "1.0", "onnx").install == ""
+
+
+def test_a_technique_that_lacks_a_machine_fact_says_which() -> None:
+    entry = only(Place, PLAIN)
+    assert (entry.available, entry.reason) == (False, "needs a CUDA device")
+
+
+def test_a_technique_that_builds_on_an_impossible_one_is_unavailable() -> None:
+    assert only(Graphs, PLAIN, Place).reason == "needs the program to be on a CUDA device"
+
+
+def test_a_technique_that_builds_on_a_possible_one_is_available() -> None:
+    machine = dataclasses.replace(PLAIN, gpus=(Gpu("a card", 1 << 30, (9, 0)),))
+    assert only(Graphs, machine, Place).available
+
+
+def test_a_technique_without_its_package_says_how_to_get_it() -> None:
+    entry = only(Absent, PLAIN)
+    assert entry.reason == ("needs the package a_package_that_nobody_has; install it with: pip install 'vivace[onnx]'")
+
+
+def test_what_the_user_must_give_is_named() -> None:
+    entry = only(Native, PLAIN)
+    assert entry.available
+    assert entry.asks_for == (Fact.CALIBRATION.value, Fact.NATIVE_ALLOWED.value)
+
+
+def test_the_first_line_of_the_docstring_is_the_summary() -> None:
+    assert only(MadeUp, PLAIN).summary == "A made-up technique."
+
+
+def test_techniques_prints_one_document(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vivace.core.registry.techniques", lambda: {"made-up": MadeUp, "place": Place})
+    assert main(["techniques", "--json"]) == 0
+    entries = json.loads(capsys.readouterr().out)["techniques"]
+    assert [(entry["name"], entry["family"]) for entry in entries] == [("made-up", "algorithm"), ("place", "algorithm")]
+
+
+def test_techniques_prints_a_table_by_family(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vivace.core.registry.techniques", lambda: {"made-up": MadeUp, "absent": Absent})
+    assert main(["techniques"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("algorithm")
+    assert "unavailable: needs the package" in printed

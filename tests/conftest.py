@@ -1,0 +1,43 @@
+"""What every test shares: one thread, a folder to work in, and GPU tests that are skipped aloud without a card."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+# Set before anything imports torch: on a shared machine, oversubscribed OpenMP barriers cost a hundredfold. Workers
+# that tests start inherit it; techniques that choose threads set their own.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The benchmark's modules are scripts beside each other; their tests import them like this.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a card, with the reason, where PyTorch sees none."""
+    on_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if not on_gpu:
+        return
+    import torch
+
+    if torch.cuda.is_available():
+        return
+    for item in on_gpu:
+        item.add_marker(pytest.mark.skip(reason="PyTorch sees no CUDA device here"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def workbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that is also the current one, so that nothing is written into the repository."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

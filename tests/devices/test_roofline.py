@@ -1,0 +1,72 @@
+"""The roofline against sums done by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from vivace.core.cost import Cost
+from vivace.core.machine import Ceiling, Machine
+from vivace.devices.roofline import ceiling_at, default_ceiling, predicted_seconds
+
+MACHINE = Machine(
+    "p",
+    "x86_64",
+    ("avx2", "avx512f", "avx512_bf16", "avx512_vnni"),
+    4,
+    8,
+    1 << 34,
+    "Linux",
+    ceilings=(Ceiling(1, {"f32": 100.0, "bf16": 200.0}, 10.0), Ceiling(4, {"f32": 320.0, "bf16": 640.0}, 30.0)),
+)
+PLAIN = dataclasses.replace(MACHINE, ceilings=())
+WORK = Cost(
+    flops=1e9, weight_bytes=0, activation_bytes=0, operators=0, operator_seconds=0, call_seconds=0, efficiency=1
+)
+
+
+def test_arithmetic_bounds_a_call_with_few_bytes() -> None:
+    assert predicted_seconds(WORK, MACHINE) == pytest.approx(1e9 / 100e9)
+
+
+def test_half_the_efficiency_takes_twice_as_long() -> None:
+    assert predicted_seconds(WORK.replace(efficiency=0.5), MACHINE) == pytest.approx(2e9 / 100e9)
+
+
+def test_traffic_bounds_a_call_with_many_bytes() -> None:
+    cost = WORK.replace(weight_bytes=6e8, activation_bytes=4e8)
+    assert predicted_seconds(cost, MACHINE) == pytest.approx(1e9 / 10e9)
+
+
+def test_operators_and_the_call_add_their_overhead() -> None:
+    cost = WORK.replace(operators=10, operator_seconds=1e-3, call_seconds=0.5)
+    assert predicted_seconds(cost, MACHINE) == pytest.approx(0.01 + 0.01 + 0.5)
+
+
+def test_a_precision_has_its_own_ceiling() -> None:
+    assert predicted_seconds(WORK.replace(precision="bf16"), MACHINE) == pytest.approx(1e9 / 200e9)
+
+
+def test_a_precision_without_a_ceiling_runs_like_f32() -> None:
+    assert predicted_seconds(WORK.replace(precision="f16"), MACHINE) == predicted_seconds(WORK, MACHINE)
+
+
+def test_threads_between_measurements_scale_the_nearest_one() -> None:
+    assert ceiling_at(MACHINE, 3).gflops["f32"] == pytest.approx(320 * 3 / 4)
+
+
+def test_more_threads_than_allowed_bring_nothing() -> None:
+    assert predicted_seconds(WORK.replace(threads=64), MACHINE) == predicted_seconds(WORK.replace(threads=4), MACHINE)
+
+
+def test_a_machine_that_nobody_measured_has_priors_from_its_instructions() -> None:
+    assert default_ceiling(PLAIN, 2).gflops == {"f32": 200.0, "bf16": 400.0, "int8": 800.0}
+
+
+def test_a_machine_without_wide_vectors_has_no_faster_precision() -> None:
+    assert default_ceiling(dataclasses.replace(PLAIN, instructions=()), 1).gflops == {"f32": 25.0}
+
+
+def test_priors_rank_bf16_before_f32_where_the_instructions_are() -> None:
+    assert predicted_seconds(WORK.replace(precision="bf16"), PLAIN) < predicted_seconds(WORK, PLAIN)

@@ -1,0 +1,219 @@
+"""The paired comparison: blocks, stopping, verdicts; then real workers."""
+
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vivace.core.errors import WorkerFailure
+from vivace.core.measurement import Interval, Outcome, SpeedVerdict
+from vivace.measure.clock import FakeClock
+from vivace.measure.live import ArmSpec, Reading
+from vivace.measure.paired import (
+    Pair,
+    StopRule,
+    calls_per_block,
+    compare,
+    conclude,
+    decide,
+    hopeless,
+    measure_noise,
+    noise_floor_of,
+)
+from vivace.measure.race import Race
+
+QUICK = StopRule(max_blocks=12, max_seconds=3.0, warm_seconds=0.5, block_seconds=0.005)
+
+
+class FakeArm:
+    """An arm whose calls all take the same time."""
+
+    def __init__(self, seconds: float, log: list[tuple[str, int, int]], name: str) -> None:
+        self.seconds_per_call = seconds
+        self.seconds: list[float] = []
+        self._log = log
+        self._name = name
+
+    def time(self, start: int, calls: int) -> list[float]:
+        self._log.append((self._name, start, calls))
+        self.seconds += [self.seconds_per_call] * calls
+        return [self.seconds_per_call] * calls
+
+    def reading(self, since: int) -> Reading:
+        return Reading(tuple(self.seconds[since:]), 0.1, 0.2, True, 100)
+
+
+def fake_pair(baseline: float = 0.01, candidate: float = 0.005, seed: int = 0) -> tuple[Pair, list[Any]]:
+    log: list[Any] = []
+    arms: Any = FakeArm(baseline, log, "A"), FakeArm(candidate, log, "B")
+    return Pair(*arms, 0.02, random.Random(seed)), log
+
+
+def test_a_block_is_abba_over_the_same_inputs() -> None:
+    pair, log = fake_pair()
+    pair.blocks(1)
+    outer, inner = log[0][0], log[1][0]
+    assert log == [(outer, 0, 4), (inner, 0, 4), (inner, 4, 4), (outer, 4, 4)]
+    assert {outer, inner} == {"A", "B"}
+
+
+def test_the_first_letter_is_random() -> None:
+    pair, log = fake_pair()
+    pair.blocks(20)
+    assert {log[4 * block][0] for block in range(20)} == {"A", "B"}
+
+
+def test_the_ratio_is_baseline_over_candidate_whichever_came_first() -> None:
+    pair, _ = fake_pair(0.03, 0.01)
+    pair.blocks(8)
+    assert pair.log_ratios == pytest.approx([math.log(3)] * 8)
+
+
+def test_the_next_block_goes_on_with_the_next_inputs() -> None:
+    pair, log = fake_pair()
+    pair.blocks(2)
+    assert [start for _, start, _ in log[4:]] == [8, 8, 12, 12]
+
+
+def test_calls_per_block_follow_the_faster_arm() -> None:
+    assert calls_per_block(0.02, 0.1, 0.001) == 20
+    assert calls_per_block(0.02, 1.0, 2.0) == 1
+
+
+def test_a_run_stops_on_width_only_after_the_least_blocks() -> None:
+    pair, _ = fake_pair()
+    pair.run(StopRule(), FakeClock())
+    assert len(pair.log_ratios) == 10
+
+
+def test_a_run_stops_at_its_time_whatever_the_width() -> None:
+    pair, _ = fake_pair()
+    pair.run(StopRule(max_seconds=5.0), FakeClock([0.0] + [1.0] * 50))
+    assert len(pair.log_ratios) == 5
+
+
+def test_a_run_ends_early_when_it_is_hopeless() -> None:
+    pair, _ = fake_pair()
+    pair.run(StopRule(), FakeClock(), hopeless=lambda speedup: hopeless(speedup, 3.0))
+    assert len(pair.log_ratios) == 6
+
+
+def test_a_wide_interval_goes_on_to_the_most_blocks() -> None:
+    rule = StopRule(max_blocks=30)
+    noisy = [0.5 * (-1) ** block for block in range(29)]
+    assert not rule.is_met(noisy, 1.0)
+    assert rule.is_met([*noisy, 0.5], 1.0)
+
+
+def test_significance_never_stops_a_run() -> None:
+    clearly_faster_but_wide = [1.0 + 0.2 * block for block in range(12)]
+    assert not StopRule().is_met(clearly_faster_but_wide, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("interval", "noise", "verdict"),
+    [
+        (Interval(1.05, 1.011, 1.1), 0.0, SpeedVerdict.FASTER),
+        (Interval(1.05, 1.009, 1.1), 0.0, SpeedVerdict.UNDECIDED),
+        (Interval(1.05, 1.03, 1.1), 0.04, SpeedVerdict.UNDECIDED),
+        (Interval(0.95, 0.9, 0.989), 0.0, SpeedVerdict.SLOWER),
+        (Interval(0.95, 0.9, 0.989), 0.05, SpeedVerdict.UNDECIDED),
+        (Interval(1.0, 0.985, 1.015), 0.0, SpeedVerdict.SAME),
+        (Interval(1.0, 0.97, 1.015), 0.0, SpeedVerdict.UNDECIDED),
+        (Interval(1.0, 0.0, math.inf), 0.0, SpeedVerdict.UNDECIDED),
+    ],
+)
+def test_the_verdict_is_by_the_whole_interval(interval: Interval, noise: float, verdict: SpeedVerdict) -> None:
+    assert decide(interval, noise) is verdict
+
+
+def test_too_few_blocks_are_undecided_however_clear() -> None:
+    reading = Reading((0.01,) * 40, 0.1, 0.2, True, 100)
+    found = conclude([(2.0,) * 9], [(reading, reading)], StopRule(), 0.0)
+    assert found.verdict is SpeedVerdict.UNDECIDED
+    assert "only 9 blocks; a claim takes 10" in found.note
+
+
+def test_a_p99_takes_473_calls() -> None:
+    few, enough = (Reading((0.01,) * calls, 0.1, 0.2, True, 100) for calls in (472, 473))
+    found = conclude([(1.0,) * 10], [(few, enough)], StopRule(), 0.0)
+    assert found.baseline.p99_seconds is None
+    assert found.candidate.p99_seconds == 0.01
+
+
+def test_an_arm_that_never_settled_is_named() -> None:
+    reading = Reading((0.01,) * 40, 0.1, 0.2, False, 100)
+    assert "candidate is UNSTEADY" in conclude([(1.0,) * 10], [(reading, reading)], StopRule(), 0.0).note
+
+
+def test_the_noise_floor_is_the_farther_end_of_the_interval() -> None:
+    reading = Reading((0.01,) * 40, 0.1, 0.2, True, 100)
+    same = conclude([(1.0, 1.02) * 10], [(reading, reading)], StopRule(), 0.0)
+    assert noise_floor_of(same) == pytest.approx(0.02)
+
+
+def test_a_planted_difference_is_measured_between_real_workers(calls: Path, tmp_path: Path) -> None:
+    slow, fast = (ArmSpec("programs:spin", {"seconds": seconds}) for seconds in (0.002, 0.001))
+    found = compare(slow, fast, calls, tmp_path, rule=QUICK, seed=1)
+    assert found.verdict is SpeedVerdict.FASTER
+    assert found.speedup.low < 2.0 < found.speedup.high * 1.02
+    assert found.baseline.median_seconds == pytest.approx(0.002, rel=0.1)
+    assert found.candidate.peak_memory_bytes > 50_000_000
+
+
+def test_a_candidate_that_remembers_is_a_wrong_output(calls: Path, tmp_path: Path) -> None:
+    honest, cheat = ArmSpec("programs:spin", {"seconds": 0.002}), ArmSpec("programs:remembers")
+    with pytest.raises(WorkerFailure, match="answers from memory") as caught:
+        compare(honest, cheat, calls, tmp_path, rule=QUICK)
+    assert caught.value.outcome is Outcome.WRONG_OUTPUT
+
+
+def test_a_failing_candidate_is_blamed_and_a_failing_baseline_is_not(calls: Path, tmp_path: Path) -> None:
+    good, bad = ArmSpec("programs:multiply"), ArmSpec("programs:fails_at", {"call": 50})
+    with pytest.raises(WorkerFailure) as candidate:
+        compare(good, bad, calls, tmp_path / "1", rule=QUICK)
+    with pytest.raises(WorkerFailure) as baseline:
+        compare(bad, good, calls, tmp_path / "2", rule=QUICK)
+    assert (candidate.value.outcome, baseline.value.outcome) == (Outcome.CRASHED, Outcome.INFRA_ERROR)
+    assert "ValueError: planted" in baseline.value.reason
+
+
+def test_a_race_keeps_its_baseline_and_drops_the_hopeless_early(calls: Path, tmp_path: Path) -> None:
+    spec = {name: ArmSpec("programs:spin", {"seconds": s}) for name, s in (("slow", 0.004), ("even", 0.002))}
+    with Race(spec["even"], calls, tmp_path, rule=QUICK, seed=2) as race:
+        even = race.run(spec["even"], "even")
+        process = race.baseline().worker.pid
+        slow = race.run(spec["slow"], "slow", leader_low=even.speedup.low)
+        assert race.baseline().worker.pid == process
+    assert slow.blocks == 6
+    assert "left the race" in slow.note
+    assert slow.speedup.value == pytest.approx(0.5, rel=0.1)
+
+
+def test_a_race_goes_on_after_a_candidate_failed(calls: Path, tmp_path: Path) -> None:
+    even = ArmSpec("programs:spin", {"seconds": 0.001})
+    with Race(even, calls, tmp_path, rule=QUICK) as race:
+        with pytest.raises(WorkerFailure):
+            race.run(ArmSpec("programs:fails_at", {"call": 3}), "bad")
+        assert race.run(even, "good").blocks >= 10
+
+
+@pytest.mark.slow
+def test_an_arm_against_itself_is_never_called_different_by_more_than_its_noise(calls: Path, tmp_path: Path) -> None:
+    spec = ArmSpec("programs:multiply", {"repeats": 200})
+    rule = StopRule(max_seconds=9.0, warm_seconds=1.0)
+    noise = measure_noise(spec, calls, tmp_path / "noise", rule=rule, restarts=3, seed=3)
+    found = compare(spec, spec, calls, tmp_path, rule=rule, restarts=3, noise_floor=noise.noise_floor, seed=4)
+    assert found.verdict in (SpeedVerdict.SAME, SpeedVerdict.UNDECIDED)
+
+
+@pytest.mark.slow
+def test_a_planted_five_percent_is_found_between_real_workers(calls: Path, tmp_path: Path) -> None:
+    slow, fast = (ArmSpec("programs:spin", {"seconds": seconds}) for seconds in (0.00210, 0.00200))
+    found = compare(fast, slow, calls, tmp_path, rule=StopRule(max_seconds=15.0), restarts=3, seed=5)
+    assert found.verdict is SpeedVerdict.SLOWER
+    assert found.speedup.value == pytest.approx(1 / 1.05, rel=0.01)

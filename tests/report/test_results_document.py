@@ -1,0 +1,91 @@
+"""The document of results.json: its keys, its values, and that it reads back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from vivace.core.quality import Fidelity
+from vivace.core.result import Result
+from vivace.report.results import ResultDocument, comparison_document, preview_document, to_document
+
+
+def loaded(result: Result) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(to_document(result).to_text())
+    return document
+
+
+def test_the_keys_are_the_field_names_of_the_python_objects(result: Result) -> None:
+    document = loaded(result)
+    assert document["schema_version"] == 1
+    assert document["speedup"] == {"value": 2.31, "low": 2.27, "high": 2.35}
+    assert document["quality"]["verdict"] == "HELD"
+    assert document["artifact"] == "fast"
+    assert document["status"] == "faster"
+    assert document["plan"][1] == {"technique": "openvino", "settings": {"precision": "bf16"}}
+    assert document["plan_name"] == "threads(count=1) + openvino(precision=bf16)"
+
+
+def test_every_field_of_a_result_is_in_the_document(result: Result) -> None:
+    assert {field.name for field in dataclasses.fields(result)} <= loaded(result).keys()
+
+
+def test_every_field_of_a_trial_is_in_the_document(result: Result) -> None:
+    trial = result.candidates[0]
+    assert {field.name for field in dataclasses.fields(trial)} <= loaded(result)["candidates"][0].keys()
+
+
+def test_every_candidate_is_there_with_its_outcome_and_reason(result: Result) -> None:
+    found = [(trial["outcome"], trial["reason"]) for trial in loaded(result)["candidates"]]
+    assert ("crashed", "SIGSEGV while converting") in found
+    assert len(found) == 5
+
+
+def test_the_ladder_holds_the_plain_rungs(result: Result) -> None:
+    assert [trial["plan_name"] for trial in loaded(result)["ladder"]] == ["threads(count=1)"]
+
+
+def test_machine_environment_and_versions_have_keys_of_their_own(result: Result) -> None:
+    document = loaded(result)
+    assert document["machine"]["cores_allowed"] == 2
+    assert document["environment"] == {"load": 0.3}
+    assert document["versions"] == {"torch": "2.13.0"}
+    assert document["conditions"] == {"seed": 0}
+
+
+def test_the_document_reads_back_equal(result: Result) -> None:
+    document = to_document(result)
+    assert ResultDocument.model_validate_json(document.to_text()) == document
+
+
+def test_an_infinite_ratio_is_legal_json_and_reads_back(result: Result) -> None:
+    equal = Fidelity(float("inf"), 1.0, float("inf"), 1.0, 0.99, 64)
+    document = to_document(dataclasses.replace(result, quality=dataclasses.replace(result.quality, fidelity=equal)))
+    assert json.loads(document.to_text(), parse_constant=pytest.fail)["quality"]["fidelity"]["sqnr_db"] == "Infinity"
+    assert ResultDocument.model_validate_json(document.to_text()) == document
+
+
+def test_an_unknown_key_is_refused(result: Result) -> None:
+    with pytest.raises(ValidationError, match="surprise"):
+        ResultDocument.model_validate({**loaded(result), "surprise": 1})
+
+
+def test_a_result_without_an_artifact_says_null(result: Result) -> None:
+    assert loaded(dataclasses.replace(result, artifact=None))["artifact"] is None
+
+
+def test_a_dry_run_is_labelled_as_predicted(result: Result) -> None:
+    document = json.loads(preview_document("job", [(result.plan, 1.5)], {"tf32": "needs a card"}, ["fixed"]).to_text())
+    assert document["kind"] == "PREDICTED"
+    assert document["plans"][0]["predicted_speedup"] == 1.5
+    assert document["left_out"] == {"tf32": "needs a card"}
+
+
+def test_a_comparison_names_both_arms(result: Result) -> None:
+    document = json.loads(comparison_document(result.comparison, "old", "new").to_text())
+    assert (document["a"], document["b"], document["verdict"]) == ("old", "new", "FASTER")
+    assert document["comparison"]["baseline"]["median_seconds"] == 0.00277

@@ -1,0 +1,144 @@
+"""The final block: a golden text, its size, and what it must not leave out."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+
+import pytest
+from rich.console import Console
+
+from vivace.core.measurement import Outcome
+from vivace.core.quality import Fidelity, Quality, QualityVerdict
+from vivace.core.result import Result
+from vivace.report.terminal import MAX_LINES, comparison_block, preview_block, print_block, print_result
+
+GOLDEN = """\
+2.31x faster [2.27, 2.35] than the original, MEASURED; quality HELD: drop 0.12
+pp, upper bound 0.41 < budget 1.0 pp (n=550); artifact fast/
+plan: threads(count=1) + openvino(precision=bf16)
+
+#  speed-up            median ms  p90/p99 ms    memory  size    quality
+0  1x                  2.77       3.05 / n=320  210 MB  -       reference
+1  2.31x [2.27, 2.35]  1.20       1.32 / 1.80   210 MB  1.2 MB  HELD
+  0 original
+  1 threads(count=1) + openvino(precision=bf16)
+  p99 not estimable (n=320): it needs 473 calls
+gain over the original 2.31x [2.27, 2.35]; over the best plain rung
+(threads(count=1)) 1.78x
+ladder of plain PyTorch, speeds from the race:
+  1.30x [1.28, 1.32]   threads(count=1)
+
+tried 5 in 1m58s: 2 ok, 1 unsupported, 1 crashed, 1 not faster (speeds from the
+race)
+  crashed         openvino(precision=f16): SIGSEGV while converting
+  SLOWER          openvino(precision=f32): 0.92x [0.90, 0.94], below the leader
+  unsupported     openvino(precision=int8): needs calibration data
+
+conditions: 40 paired blocks in 3 pairs of fresh processes; noise floor 0.8%;
+AMD EPYC, 2 cores allowed; torch 2.13.0; seed 0
+next: python -c "import vivace as vv; model = vv.load('fast')"
+"""
+
+
+def printed(result: Result, width: int = 80) -> str:
+    stream = io.StringIO()
+    print_result(Console(file=stream, width=width, markup=False, highlight=False), result)
+    return stream.getvalue()
+
+
+def test_a_faster_result_prints_the_golden_block(result: Result) -> None:
+    assert printed(result) == GOLDEN
+
+
+def test_a_crowded_result_still_fits_40_lines_of_80_signs(crowded: Result) -> None:
+    lines = printed(crowded).splitlines()
+    assert len(lines) <= MAX_LINES
+    assert max(len(line) for line in lines) <= 80
+
+
+def test_a_crowded_result_says_how_many_were_left_out(crowded: Result) -> None:
+    assert "more, each with its reason, in results.json" in printed(crowded)
+
+
+def test_too_few_samples_are_said_first_with_how_many_would_decide(uncertified: Result) -> None:
+    first = " ".join(printed(uncertified).splitlines()[:3])
+    assert first.startswith("kept the original: something was faster, but openvino(precision=f32) (0.92x")
+    assert "quality CANNOT TELL" in first
+    assert "about 298 samples would decide" in first
+
+
+def test_nothing_faster_is_said_in_the_first_line(nothing: Result) -> None:
+    assert printed(nothing).startswith("kept the original: nothing faster was found")
+
+
+def test_no_colour_and_no_escape_where_there_is_no_terminal(result: Result) -> None:
+    assert "\x1b" not in printed(result)
+
+
+def test_a_terminal_gets_colour(result: Result) -> None:
+    stream = io.StringIO()
+    print_result(Console(file=stream, width=80, force_terminal=True, color_system="standard", no_color=False), result)
+    assert "\x1b[1;32m" in stream.getvalue()
+
+
+def test_no_color_is_obeyed_on_a_terminal(result: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream = io.StringIO()
+    print_result(Console(file=stream, width=80, force_terminal=True, color_system="standard"), result)
+    assert "\x1b[1;32m" not in stream.getvalue()
+    assert "32m" not in stream.getvalue()
+
+
+def test_a_stream_that_knows_ascii_only_is_not_broken(crowded: Result) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    print_result(Console(file=stream, width=80), crowded)
+    stream.seek(0)
+    assert "2.31x faster" in stream.read()
+
+
+def test_a_plan_name_with_markup_is_printed_as_it_is(result: Result) -> None:
+    hostile = dataclasses.replace(result.candidates[2], reason="[bold]not[/bold] [red]markup")
+    found = printed(dataclasses.replace(result, candidates=(*result.candidates, hostile)))
+    assert "[bold]not[/bold] [red]markup" in found
+
+
+def test_fidelity_without_labels_is_said(result: Result) -> None:
+    quality = Quality(QualityVerdict.HELD, "fidelity", 64, 0.01, fidelity=Fidelity(41, 1, 30, 0.998, 0.992, 64))
+    first = " ".join(printed(dataclasses.replace(result, quality=quality)).splitlines()[:3])
+    assert "quality HELD by fidelity (no labels): top-1 agreement 99.80% (at least 99.20%), SQNR 41 dB, n=64" in first
+
+
+def test_a_verdict_that_the_bound_does_not_carry_names_its_basis(result: Result) -> None:
+    quality = dataclasses.replace(result.quality, drop_upper=0.02, basis="float64 referee")
+    assert "upper bound 2.00 >= budget 1.0 pp, held by float64" in " ".join(
+        printed(dataclasses.replace(result, quality=quality)).splitlines()[:3]
+    )
+
+
+def test_the_memory_objective_puts_memory_first(result: Result) -> None:
+    found = printed(dataclasses.replace(result, conditions={"objective": "memory"}))
+    assert found.startswith("peak memory 210 MB, the original 210 MB, MEASURED; 2.31x faster")
+
+
+def test_every_outcome_is_counted(result: Result) -> None:
+    trials = tuple(result.candidates[2].replace(outcome=outcome) for outcome in Outcome)
+    found = " ".join(printed(dataclasses.replace(result, candidates=trials)).split())
+    assert "tried 14 in 1m58s: 1 ok, 1 unsupported, 1 convert failed" in found
+
+
+def test_a_comparison_says_who_is_faster_and_what_is_not_estimable(result: Result) -> None:
+    stream = io.StringIO()
+    print_block(Console(file=stream, width=80), comparison_block(result.comparison, "work.py:digits", "fast"))
+    assert stream.getvalue().startswith("B is 2.31x faster [2.27, 2.35] than A, MEASURED\n")
+    assert "p99 not estimable (n=320)" in stream.getvalue()
+
+
+def test_a_dry_run_labels_every_speed_as_predicted(result: Result) -> None:
+    stream = io.StringIO()
+    plans = [(result.plan, 1.5)] * 25
+    print_block(Console(file=stream, width=80), preview_block(plans, {"tf32": "needs a CUDA device"}, ["fixed"]))
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "25 plans would compete first, in this order; every speed-up is PREDICTED"
+    assert lines[2] == "1   1.50x     threads(count=1) + openvino(precision=bf16)"
+    assert lines[-4:] == ["and 5 more (--json lists all)", "left out:", "  tf32: needs a CUDA device", "note: fixed"]

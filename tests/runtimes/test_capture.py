@@ -1,0 +1,130 @@
+"""Capturing: what the program gives is what the module gives, for any number of samples, or the reason why not."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from runtimes.models import Branching, Convolution, Counting, Function, Overwriting, Pair, Recurrent, Scores, mlp
+from vivace.core.errors import UnsupportedModel, UsageError
+from vivace.runtimes import eager
+from vivace.runtimes.capture import capture, recapture
+
+
+def test_one_tensor_in_and_out_for_any_number_of_samples() -> None:
+    module = mlp()
+
+    found = capture(module, (torch.randn(1, 784),))
+
+    program, x = eager.load(found.model), torch.randn(7, 784)
+    assert found.note == ""
+    assert found.model.signature.inputs[0].shape == (None, 784)
+    assert found.model.signature.outputs[0].shape == (None, 10)
+    assert torch.equal(program(x), module(x))
+
+
+def test_keywords_constants_and_a_dataclass_answer_are_kept() -> None:
+    module = Recurrent().eval()
+    found = capture(module, {"x": torch.randn(2, 5, 8), "scale": 3.0}, varying=[frozenset({0, 1})])
+
+    x = torch.randn(3, 9, 8)
+    received, expected = eager.load(found.model)(x=x, scale=3.0), module(x, 3.0)
+
+    assert type(received) is Scores
+    assert torch.allclose(received.logits, expected.logits, atol=1e-6)
+    assert torch.allclose(received.states[1], expected.states[1], atol=1e-6)
+    assert [spec.batch_axis for spec in found.model.signature.outputs] == [0, 1, 1]
+
+
+def test_the_batch_axis_may_be_the_second() -> None:
+    found = capture(nn.LSTM(8, 16).eval(), (torch.randn(5, 1, 8),))
+
+    assert found.batch_axes == (1,)
+    assert found.model.signature.inputs[0].shape == (5, None, 8)
+
+
+def test_a_size_that_equals_the_batch_is_not_mistaken_for_it() -> None:
+    module = Function(lambda x, table: x @ table).eval()
+
+    found = capture(module, (torch.randn(4, 4), torch.randn(4, 4)))
+
+    assert found.batch_axes == (0, None)
+
+
+def test_named_tuples_lists_and_star_arguments_are_kept() -> None:
+    module = Function(lambda a, b: Pair(a + b, [a - b][0])).eval()
+
+    found = capture(module, (torch.randn(2, 3), torch.randn(2, 3)))
+
+    answer = eager.load(found.model)(torch.ones(5, 3), torch.ones(5, 3))
+    assert found.model.signature.parameters == ("arg0", "arg1")
+    assert type(answer) is Pair
+    assert torch.equal(answer.left, torch.full((5, 3), 2.0))
+
+
+def test_a_model_that_mixes_its_samples_gets_fixed_shapes_and_a_note() -> None:
+    found = capture(Function(lambda x: (x - x.mean()).sum(1, keepdim=True) * x.mean()).eval(), (torch.randn(4, 3),))
+
+    assert "no batch axis was found" in found.note
+    assert found.model.signature.inputs[0].shape == (4, 3)
+
+
+def test_fixed_shapes_on_request_keep_the_batch_axis_beside() -> None:
+    found = capture(mlp(), (torch.randn(2, 784),), fixed_shapes=True)
+
+    assert found.model.signature.inputs[0].shape == (2, 784)
+    assert not found.model.signature.has_batch
+    assert found.batch_axes == (0,)
+
+
+def test_a_hugging_face_model_answers_with_its_own_class() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        transformers = pytest.importorskip("transformers")
+    sizes: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 50}
+    module = transformers.BertModel(transformers.BertConfig(intermediate_size=64, **sizes)).eval()
+    ids = torch.randint(0, 50, (2, 12))
+    call = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+    found = capture(module, call, varying=[frozenset({0, 1})] * 2)
+
+    shorter = {name: value[:1, :7] for name, value in call.items()}
+    received = eager.load(found.model)(**shorter)
+    assert type(received) is type(module(**shorter))
+    assert torch.allclose(received.last_hidden_state, module(**shorter).last_hidden_state, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (Branching(), "torch.export could not capture the model: GuardOnDataDependent"),
+        (Counting(), "the model changes b_module_calls when it is called"),
+        (Overwriting(), "the model changes leaves_0 when it is called"),
+        (Function(lambda x: {"x": object()}), "the model's answer cannot be kept"),
+        (Function(lambda x: None), "holds no tensor"),
+        (nn.Dropout(0.5).train(), "does not repeat the model's output"),
+    ],
+)
+def test_models_that_cannot_be_captured_are_refused_with_the_reason(module: nn.Module, message: str) -> None:
+    with pytest.raises(UnsupportedModel, match=message):
+        capture(module, (torch.randn(2, 3),))
+
+
+def test_too_many_positional_inputs_are_refused() -> None:
+    with pytest.raises(UsageError, match="2 positional arguments, but the model's forward takes 1"):
+        capture(mlp(), (torch.randn(1, 784), torch.randn(1, 784)))
+
+
+def test_recapture_keeps_the_signature_and_the_free_batch() -> None:
+    module = Convolution().eval()
+    model = capture(module, (torch.randn(2, 1, 8, 8),)).model
+
+    again = recapture(eager.as_module(model.program), model)
+
+    x = torch.randn(5, 1, 8, 8)
+    assert again.signature == model.signature
+    assert torch.allclose(eager.load(again)(x), module(x), atol=1e-6)

@@ -1,0 +1,87 @@
+"""Facts, operators and counted work of tiny models, against arithmetic done by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from runtimes.models import Convolution, mlp, work
+from vivace.core.facts import Fact
+from vivace.runtimes import counts, onnx_graph, source
+from vivace.runtimes.capture import capture
+
+
+def test_the_flops_of_an_mlp_are_two_for_each_weight_and_sample() -> None:
+    x = torch.randn(3, 784)
+
+    cost = counts.cost_of(capture(mlp(), (x,)).model, [x])
+
+    assert cost.flops == 2 * 3 * (784 * 128 + 128 * 10)
+    assert cost.weight_bytes == 4 * (784 * 128 + 128 + 128 * 10 + 10)
+    assert cost.activation_bytes == 4 * 3 * (784 + 128 + 128 + 10)
+    assert cost.operators == 3
+
+
+def test_recurrent_cells_are_counted() -> None:
+    x = torch.randn(2, 5, 8)
+
+    cost = counts.cost_of(capture(nn.LSTM(8, 16, batch_first=True).eval(), (x,)).model, [x])
+
+    assert cost.flops == 2 * 2 * 5 * 4 * 16 * (8 + 16)
+
+
+def test_facts_of_a_convolution_with_batch_normalization() -> None:
+    model = capture(Convolution().eval(), (torch.randn(2, 1, 8, 8),)).model
+
+    facts = counts.facts_of(model)
+
+    assert facts >= {
+        Fact.HAS_CONV2D,
+        Fact.HAS_CONV_BATCHNORM,
+        Fact.HAS_LINEAR,
+        Fact.FLOAT32,
+        Fact.UNQUANTIZED,
+        Fact.TORCH_GRAPH,
+        Fact.ONNX_READY,
+        Fact.OPENVINO_READY,
+        Fact.RUNNABLE,
+        Fact.UNCOMPILED,
+        Fact.ON_CPU,
+    }
+    assert not facts & {Fact.HAS_ATTENTION, Fact.HAS_LINEAR_BATCHNORM}
+    assert "aten.conv2d" in counts.operators_of(model)
+
+
+def test_a_linear_layer_with_batch_normalization_is_seen() -> None:
+    model = capture(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)).eval(), (torch.randn(2, 4),)).model
+
+    assert Fact.HAS_LINEAR_BATCHNORM in counts.facts_of(model)
+
+
+def test_attention_is_seen_and_a_softmax_at_the_end_is_not() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).train()
+    layer.dropout.p = layer.dropout1.p = layer.dropout2.p = layer.self_attn.dropout = 0.0
+    attention = capture(layer, (torch.randn(2, 5, 8),)).model
+    plain = capture(nn.Sequential(nn.Linear(4, 4), nn.Softmax(-1)).eval(), (torch.randn(2, 4),)).model
+
+    assert Fact.HAS_ATTENTION in counts.facts_of(attention)
+    assert Fact.HAS_ATTENTION not in counts.facts_of(plain)
+
+
+def test_half_precision_weights_are_not_float32() -> None:
+    model = capture(nn.Linear(4, 4).bfloat16().eval(), (torch.randn(2, 4).bfloat16(),)).model
+
+    assert Fact.FLOAT32 not in counts.facts_of(model)
+    assert counts.cost_of(model, [torch.randn(2, 4).bfloat16()]).precision == "bf16"
+
+
+def test_an_onnx_file_counts_the_same_products_and_has_no_torch_graph(tmp_path: Path) -> None:
+    x = torch.randn(3, 1, 8, 8)
+    model = capture(Convolution().eval(), (x,)).model
+    written = source.onnx_model(onnx_graph.to_onnx(model, work(model, tmp_path)).program)
+
+    assert counts.cost_of(written, [x]).flops == counts.cost_of(model, [x]).flops
+    assert Fact.TORCH_GRAPH not in counts.facts_of(written)
+    assert counts.facts_of(written) >= {Fact.ONNX_READY, Fact.HAS_CONV2D, Fact.HAS_LINEAR, Fact.FLOAT32}
