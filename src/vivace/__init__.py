@@ -8,7 +8,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vivace.api import load, measure, metrics, optimize
+    from vivace.api import metrics
+    from vivace.api.measure import measure
+    from vivace.api.optimize import optimize
+    from vivace.artifact.load import load
     from vivace.core import errors
     from vivace.core.quality import Budget
     from vivace.core.workload import Workload

@@ -104,7 +104,7 @@ def test_the_block_goes_to_standard_output_and_progress_to_standard_error(
 
 def test_with_json_nothing_else_reaches_standard_output(api: FalseApi, capfd: pytest.CaptureFixture[str]) -> None:
     def answer() -> Result:
-        print("the user's file prints")
+        sys.stdout.write("the user's file prints")
         os.write(1, b"a native library prints\n")
         return made_result()
 

@@ -29,8 +29,8 @@ gain over the original 2.31x [2.27, 2.35]; over the best plain rung
 ladder of plain PyTorch, speeds from the race:
   1.30x [1.28, 1.32]   threads(count=1)
 
-tried 5 in 1m58s: 2 ok, 1 unsupported, 1 crashed, 1 not faster (speeds from the
-race)
+tried 5 in 1m58s: 2 ok, 1 unsupported, 1 crashed, 1 not faster
+not chosen, speeds from the race:
   crashed         openvino(precision=f16): SIGSEGV while converting
   SLOWER          openvino(precision=f32): 0.92x [0.90, 0.94], below the leader
   unsupported     openvino(precision=int8): needs calibration data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -86,11 +87,11 @@ def test_threads_are_set_for_the_call_and_restored() -> None:
     model = capture(mlp(), (torch.randn(2, 784),)).model
     ambient = torch.get_num_threads()
 
-    run = under_settings(
-        lambda leaves: [seen.append(torch.get_num_threads())] or leaves,  # type: ignore[func-returns-value,list-item]
-        model.settings.replace(threads=ambient + 1),
-    )
-    run([torch.ones(1)])
+    def run(leaves: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+        seen.append(torch.get_num_threads())
+        return leaves
+
+    under_settings(run, model.settings.replace(threads=ambient + 1))([torch.ones(1)])
 
     assert seen == [ambient + 1]
     assert torch.get_num_threads() == ambient

@@ -6,6 +6,7 @@ import errno
 import importlib.util
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,23 @@ def test_a_nested_answer_keeps_its_shape_in_every_form(build: Build, tmp_path: P
     expected = module(torch.ones(4, 5, 8), 2.0)
     assert torch.allclose(received.logits, expected.logits, atol=1e-5)
     assert torch.allclose(received.states[0], expected.states[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("build", [_torch, _onnx, pytest.param(_openvino, marks=pytest.mark.slow)])
+def test_a_transformer_with_a_free_length_is_stored_in_every_form(build: Build, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        transformers = pytest.importorskip("transformers")
+    sizes: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 50}
+    module = transformers.BertModel(transformers.BertConfig(intermediate_size=64, **sizes)).eval()
+    ids = torch.randint(0, 50, (2, 12))
+    call = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    store.save(build(capture(module, call, varying=[frozenset({1})] * 2).model, tmp_path), tmp_path / "program")
+
+    shorter = {name: value[:1, :7] for name, value in call.items()}
+    received = store.load(tmp_path / "program")(**shorter)
+
+    assert torch.allclose(received.last_hidden_state, module(**shorter).last_hidden_state, atol=1e-5)
 
 
 @pytest.mark.parametrize("build", FORMS[1:4])

@@ -235,7 +235,7 @@ def _where(conditions: Mapping[str, Any]) -> Iterator[str]:
     if isinstance(versions, Mapping):
         yield ", ".join(f"{name} {versions[name]}" for name in ("python", "torch") if name in versions)
     for key, value in conditions.items():
-        if isinstance(value, str | int | float) and key not in UNSHOWN:
+        if isinstance(value, str | int | float) and value != "" and key not in UNSHOWN:
             shown = f"{value:.3g}" if isinstance(value, float) else value
             yield f"{key.replace('_', ' ')} {shown}"
 

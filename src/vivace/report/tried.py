@@ -31,9 +31,11 @@ def tried(result: Result, finalists: Collection[Plan], room: int) -> Iterator[Te
     counts = Counter(trial.outcome for trial in result.candidates)
     words = ", ".join(f"{counts[outcome]} {_word(outcome)}" for outcome in Outcome if counts[outcome])
     took = show_duration(result.wall_seconds)
-    yield line(f"tried {len(result.candidates)} in {took}: {words or 'nothing'} (speeds from the race)")
+    yield line(f"tried {len(result.candidates)} in {took}{': ' if words else ''}{words}")
     losers = [t for t in result.candidates if t.plan not in finalists and t.stage is not TrialStage.LADDER]
     losers.sort(key=_interest)
+    if losers:
+        yield line("not chosen, speeds from the race:")
     for trial in losers[:room]:
         yield short(f"  {_label(trial):15} {trial.name}: {_reason(trial)}")
     if len(losers) > room:

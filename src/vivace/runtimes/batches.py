@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 Axis = int | None
+_UNEQUAL_SIZES = (3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97)
 _TOLERANCE = {torch.float16: 2e-2, torch.bfloat16: 4e-2, torch.float64: 1e-8}
 
 
@@ -46,6 +47,12 @@ def resized(leaves: Sequence[Tensor], axes: Sequence[Axis], size: int) -> list[T
         leaf if axis is None else leaf.index_select(axis, torch.arange(size) % leaf.shape[axis])
         for leaf, axis in zip(leaves, axes, strict=True)
     ]
+
+
+def unlike_size(leaves: Sequence[Tensor]) -> int:
+    """A number of samples unlike every dimension of these tensors, as tracers take equal sizes for one."""
+    taken = {n for leaf in leaves for n in leaf.shape}
+    return next(n for n in _UNEQUAL_SIZES if n not in taken)
 
 
 def close(want: Tensor, got: Tensor) -> bool:

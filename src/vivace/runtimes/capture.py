@@ -19,7 +19,6 @@ from vivace.runtimes import batches, eager
 from vivace.runtimes.calls import flat_call, leaf_names, specs_of
 
 _REASON_CHARACTERS = 600
-_UNEQUAL_SIZES = (3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,9 +168,7 @@ def _stretched(example: Sequence[Tensor], free: Sequence[frozenset[int]], found:
     """The example with a number of samples unlike any other dimension, as export mistakes equal sizes for one."""
     if found is None or not any(axis is not None and axis in may for axis, may in zip(found.inputs, free, strict=True)):
         return list(example)
-    taken = {n for leaf in example for n in leaf.shape}
-    size = next(n for n in _UNEQUAL_SIZES if n not in taken)
-    return batches.resized(example, found.inputs, size)
+    return batches.resized(example, found.inputs, batches.unlike_size(example))
 
 
 def _export(flat: nn.Module, example: Sequence[Tensor], dynamic: list[dict[int, Any]] | None) -> ExportedProgram:

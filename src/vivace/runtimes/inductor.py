@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._dynamo.source import ConstantSource
 from torch._inductor import standalone_compile
 from torch._subclasses import FakeTensorMode
 from torch.export import ExportedProgram
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 
 from vivace.core.errors import NotApplicable
 from vivace.core.program import Form, Model
@@ -43,7 +44,7 @@ def load(model: Model) -> Program:
         exact = _compile(program, _fixed(example), options)
         others = None
         if any(None in spec.shape for spec in model.signature.inputs):
-            others = _compile(program, _free(program), options)
+            others = _compile(program, _free(model, example), options)
         run = _dispatch(exact, others, [leaf.shape for leaf in example])
         run(example)
         if others is not None:
@@ -69,10 +70,21 @@ def _fixed(example: Sequence[Tensor]) -> list[Tensor]:
     return [mode.from_tensor(leaf.detach(), static_shapes=True) for leaf in example]
 
 
-def _free(program: ExportedProgram) -> list[Tensor]:
-    """The stand-ins that the exported graph was traced with, free dimensions included."""
-    users = set(program.graph_signature.user_inputs)
-    return [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name in users]
+def _free(model: Model, example: Sequence[Tensor]) -> list[Tensor]:
+    """Stand-ins whose free dimensions are symbols; equal sizes are one symbol, so samples get a size of their own."""
+    mode = FakeTensorMode(shape_env=ShapeEnv())
+    axes = [spec.batch_axis for spec in model.signature.inputs]
+    stretched = batches.resized(example, axes, batches.unlike_size(example))
+    return [
+        mode.from_tensor(
+            leaf.detach(),
+            symbolic_context=StatelessSymbolicContext(
+                dynamic_sizes=[DimDynamic.STATIC if n is not None else DimDynamic.DUCK for n in spec.shape]
+            ),
+            source=ConstantSource(f"leaves_{i}"),
+        )
+        for i, (leaf, spec) in enumerate(zip(stretched, model.signature.inputs, strict=True))
+    ]
 
 
 def _compile(program: ExportedProgram, inputs: Sequence[Tensor], options: dict[str, Any]) -> _Compiled:

@@ -23,8 +23,8 @@ _MEMBERS = re.compile(
     r"|data/constants/(tensor_\d+|\w+_constants_config\.json)"
 )
 _TARGET = re.compile(
-    r"torch\.ops\.(?!_)\w+\.(?!__)\w+(\.(?!__)\w+)?|_operator\.(?!__)\w+|math\.(?!__)\w+|torch\.sym_\w+"
-    r"|torch\._check|torch\._sym_\w+"
+    r"torch\.ops\.(?!_)\w+\.(?!__)\w+(\.(?!__)\w+)?|torch\.ops\.aten\.__i?(and|or|xor|lshift|rshift)__\.\w+"
+    r"|_operator\.(?!__)\w+|math\.(?!__)\w+|torch\.sym_\w+|torch\._check|torch\._sym_\w+"
 )
 _FORBIDDEN_TARGETS = re.compile(r"torch\.ops\.(aten\.from_file|inductor|debugprims|profiler|loop|c10d|rpc)\b.*")
 _NAMES = frozenset({"name", "as_name"})

@@ -62,7 +62,7 @@ def check_is_a_frozen_value(kind: type[Technique]) -> None:
     assert dataclasses.is_dataclass(kind), f"{kind.__name__} is no dataclass; add @dataclass(frozen=True)"
     parameters = kind.__dataclass_params__  # type: ignore[attr-defined]
     assert parameters.frozen, f"{kind.__name__} can be changed; add frozen=True"
-    for one in _variants(kind):
+    for one in variants_of(kind):
         assert hash(one) == hash(dataclasses.replace(one)) and one == dataclasses.replace(one)  # type: ignore[type-var]
 
 
@@ -95,7 +95,7 @@ def check_facts_agree(kind: type[Technique]) -> None:
 
 def check_rewrites_costs_sensibly(kind: type[Technique]) -> None:
     """Counts stay counts; flops stay unless the technique says it changed the computation; nothing becomes free."""
-    for one in _variants(kind):
+    for one in variants_of(kind):
         cost = one.rewrite(SAMPLE_COST)
         assert isinstance(cost, Cost)
         assert cost.operators >= 1 and cost.operator_seconds > 0 and cost.call_seconds > 0
@@ -107,7 +107,7 @@ def check_rewrites_costs_sensibly(kind: type[Technique]) -> None:
 
 def check_variants_survive_json(kind: type[Technique]) -> None:
     """Its variants are of its own class, differ, and come back from a plan's JSON."""
-    variants = _variants(kind)
+    variants = variants_of(kind)
     assert all(type(one) is kind for one in variants)
     assert len(set(variants)) == len(variants), f"{kind.name()} offers the same setting twice"
     for one in variants:
@@ -171,7 +171,7 @@ def describe(original: Model, model: Tiny, folder: Path) -> Work:
     calls = [_leaves(model.inputs(seed=100 + i)) for i in range(CALIBRATION_CALLS)]
     calibration = samples.write(folder / "calibration", calls, signature.call, signature.positional)
     facts = counts.facts_of(original) | machines.detect().facts() | {Fact.CALIBRATION, Fact.NATIVE_ALLOWED}
-    cost = counts.cost_of(original, model.inputs())
+    cost = counts.cost_of(original, _leaves(model.inputs()))
     return Work(model.name, signature, facts, cost, folder, calibration, False, counts.operators_of(original))
 
 
@@ -241,7 +241,7 @@ def _is_tensor(value: Any) -> bool:
     return isinstance(value, Tensor)
 
 
-def _variants(kind: type[Technique]) -> list[Technique]:
+def variants_of(kind: type[Technique]) -> list[Technique]:
     work = Work("any", None, frozenset(Fact), SAMPLE_COST, Path())  # type: ignore[arg-type]
     return list(kind.variants(work, SAMPLE_MACHINE)) or _defaults(kind)
 

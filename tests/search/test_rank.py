@@ -1,0 +1,40 @@
+"""The ranking follows the roofline until measurements teach it otherwise."""
+
+from __future__ import annotations
+
+import pytest
+
+from search.toys import MACHINE, WORK, Engine, Halve, Turbine
+from vivace.core.plan import Plan
+from vivace.devices.roofline import predicted_seconds
+from vivace.search.rank import Ranking
+
+
+def ranking() -> Ranking:
+    """Over the toy job."""
+    return Ranking(WORK.cost, lambda cost: predicted_seconds(cost, MACHINE))
+
+
+def test_without_measurements_less_work_is_predicted_to_be_faster() -> None:
+    plans = [Plan(), Plan.of([Turbine()]), Plan.of([Engine()])]
+
+    assert ranking().ordered(plans) == [Plan.of([Engine()]), Plan.of([Turbine()]), Plan()]
+
+
+def test_a_measured_plan_is_predicted_as_measured() -> None:
+    known = ranking()
+
+    known.learn(Plan.of([Engine()]), 0.5)
+
+    assert known.predicted_seconds(Plan.of([Engine()])) == pytest.approx(0.5)
+
+
+def test_a_slow_measurement_lowers_plans_with_the_same_compiler_only() -> None:
+    known = ranking()
+    before = known.predicted_seconds(Plan.of([Turbine()]))
+    known.learn(Plan.of([Turbine()]), before)
+
+    known.learn(Plan.of([Engine()]), 100 * known.predicted_seconds(Plan.of([Engine()])))
+
+    assert known.ordered([Plan.of([Halve(), Engine()]), Plan.of([Turbine()])])[0] == Plan.of([Turbine()])
+    assert known.predicted_seconds(Plan.of([Turbine()])) == pytest.approx(before)

@@ -1,0 +1,114 @@
+"""The strategy tries the ladder, then each compiler, then what looks best; it is a generator of plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from search.toys import KNOWN, MACHINE, WORK, Engine, Halve, InferenceMode, Threads, Turbine, trial
+from vivace.core.measurement import Outcome
+from vivace.core.plan import Plan
+from vivace.core.result import Trial
+from vivace.devices.roofline import predicted_seconds
+from vivace.search.rank import Ranking
+from vivace.search.space import Space, space_of
+from vivace.search.strategy import Memory, Strategy, default_strategy, exhaustive_strategy, is_rung
+
+
+def space(**bounds: list[str]) -> Space:
+    """The toy space without the technique that needs another to run."""
+    return space_of(WORK, MACHINE, {name: kind for name, kind in KNOWN.items() if name != "packed"}, **bounds)
+
+
+def memory() -> Memory:
+    """Nothing known but the original's second."""
+    return Memory(
+        Ranking(WORK.cost, lambda cost: predicted_seconds(cost, MACHINE)), 1.0, lambda t: t.speedup.value  # type: ignore[union-attr]
+    )
+
+
+def drive(strategy: Strategy, answer: Callable[[Plan], Trial], most: int = 100) -> list[Plan]:
+    """Run a strategy against made-up trials; the plans that it asked for."""
+    asked = []
+    request = next(strategy, None)
+    while request is not None and len(asked) < most:
+        asked.append(request[0])
+        try:
+            request = strategy.send(answer(request[0]))
+        except StopIteration:
+            break
+    return asked
+
+
+def test_the_ladder_comes_first_and_every_compiler_follows() -> None:
+    asked = drive(default_strategy(space(), memory()), lambda plan: trial(plan, 1.1))
+
+    assert asked[0] == Plan.of([InferenceMode()])
+    assert asked[1:3] == [Plan.of([InferenceMode(), Threads(count=n)]) for n in (1, 2)]
+    assert {t for plan in asked[3:5] for t in plan} >= {Engine(), Turbine()}
+
+
+def test_no_plan_is_tried_twice() -> None:
+    asked = drive(default_strategy(space(), memory()), lambda plan: trial(plan, 1.0 + len(plan) / 10))
+
+    assert len(asked) == len(set(asked))
+
+
+def test_seeds_start_with_the_settings_of_the_best_rung() -> None:
+    best = Plan.of([InferenceMode(), Threads(count=2)])
+
+    asked = drive(default_strategy(space(), memory()), lambda plan: trial(plan, 3.0 if plan == best else 1.5))
+
+    assert all({InferenceMode(), Threads(count=2)} <= set(plan) for plan in asked[3:5])
+
+
+def test_the_neighbours_of_the_leader_are_tried() -> None:
+    def answer(plan: Plan) -> Trial:
+        return trial(plan, 9.0 if Turbine() in plan.techniques else 1.2)
+
+    asked = drive(default_strategy(space(), memory()), answer)
+
+    assert any(Turbine() in p.techniques and Halve() in p.techniques and len(p) >= 3 for p in asked)
+
+
+def test_a_wrong_plan_never_leads() -> None:
+    known = memory()
+
+    drive(
+        default_strategy(space(), known),
+        lambda plan: trial(plan, 50.0, Outcome.WRONG_OUTPUT) if Engine() in plan.techniques else trial(plan, 1.5),
+    )
+
+    assert known.leader is not None
+    assert Engine() not in known.leader.plan.techniques
+
+
+def test_a_technique_that_does_nothing_alone_is_not_combined() -> None:
+    known = memory()
+    only = space(only=["halve", "inference-mode"])
+
+    asked = drive(
+        default_strategy(only, known),
+        lambda plan: trial(plan, None, Outcome.UNSUPPORTED) if plan == Plan.of([Halve()]) else trial(plan, 1.1),
+    )
+
+    assert sum(Halve() in plan.techniques for plan in asked) <= 2
+
+
+def test_known_trials_are_not_repeated_by_a_resumed_search() -> None:
+    known = memory()
+    first = drive(default_strategy(space(), known), lambda plan: trial(plan, 1.3), most=4)
+
+    second = drive(default_strategy(space(), known), lambda plan: trial(plan, 1.3))
+
+    assert not set(first[:3]) & set(second)
+
+
+def test_the_exhaustive_strategy_tries_everything() -> None:
+    asked = drive(exhaustive_strategy(space(), memory()), lambda plan: trial(plan, 1.1))
+
+    assert set(asked) == space().everything()
+
+
+def test_rungs_are_plans_of_plain_techniques_only() -> None:
+    assert is_rung(Plan.of([InferenceMode(), Threads(count=1)]))
+    assert not is_rung(Plan.of([InferenceMode(), Engine()]))
