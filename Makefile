@@ -28,8 +28,8 @@ help:
 # The stamp is written last, so that an interrupted set-up is done again from scratch, and holds what was installed from.
 setup:
 	@set -euo pipefail; \
-	want="$$(cat pyproject.toml constraints.txt | cksum) $(CURDIR) $(PYTHON) $(INDEX_URL)"; \
-	if [ "$$(cat $(STAMP) 2>/dev/null)" = "$$want" ] && $(BIN)/python -c 'import vivace' 2>/dev/null; then exit 0; fi; \
+	want="$$(cat pyproject.toml constraints.txt | cksum) $(CURDIR)"; \
+	if [ "$$(head -n 1 $(STAMP) 2>/dev/null)" = "$$want" ] && { [ -z "$(PYTHON)" ] || grep -qxF "$(PYTHON)" $(STAMP); } && $(BIN)/python -c 'import vivace' 2>/dev/null; then exit 0; fi; \
 	old='import sys; sys.exit(sys.version_info < (3, 11))'; \
 	python="$(PYTHON)"; \
 	for name in $${python:-python3.11 python3.12 python3.13 python3 python}; do \
@@ -50,7 +50,7 @@ setup:
 	eval "$$pip -e '.[dev]'"; \
 	echo "setup 4/4  checking what was installed"; \
 	$(BIN)/python -m pip check; \
-	echo "$$want" > $(STAMP)
+	printf '%s\n%s\n' "$$want" "$(PYTHON)" > $(STAMP)
 
 demo: setup
 	@$(BIN)/vivace demo

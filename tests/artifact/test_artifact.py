@@ -131,7 +131,7 @@ def test_the_golden_check_catches_a_program_that_computes_something_else(artifac
     text = manifest.model_copy(update={"golden": strict}).model_dump_json()
     (artifact / "manifest.json").write_text(text)
 
-    with pytest.raises(loading.ArtifactError, match="golden call 0 .* is off by"):
+    with pytest.raises(loading.ArtifactError, match=r"golden call 0 .* is off by"):
         load(artifact)
 
 

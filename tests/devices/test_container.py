@@ -35,8 +35,8 @@ def test_a_parents_tighter_limit_counts(tmp_path: Path) -> None:
         tmp_path,
         {
             "proc/self/cgroup": "0::/job/worker",
-            "sys/fs/cgroup/job/worker/cpu.max": "max 100000",
-            "sys/fs/cgroup/job/worker/memory.max": "max",
+            "sys/fs/cgroup/job/worker/cpu.max": "400000 100000",
+            "sys/fs/cgroup/job/worker/memory.max": "9000",
             "sys/fs/cgroup/job/cpu.max": "100000 100000",
             "sys/fs/cgroup/job/memory.max": "5000",
         },
@@ -71,5 +71,12 @@ def test_version_1_says_no_limit_with_minus_one_and_a_huge_number(tmp_path: Path
             "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
             "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712",
         },
+    )
+    assert container_limits(tmp_path) == Limits(None, None)
+
+
+def test_version_2_says_no_limit_with_the_word_max(tmp_path: Path) -> None:
+    write(
+        tmp_path, {"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "max 100000", "sys/fs/cgroup/memory.max": "max"}
     )
     assert container_limits(tmp_path) == Limits(None, None)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
+import torch
 
 from vivace.core.facts import Fact
+from vivace.core.machine import Gpu
 from vivace.devices.container import Limits
 from vivace.devices.machine import cores_allowed, detect
 from vivace.devices.processor import processor
@@ -90,3 +93,13 @@ def test_a_missing_compiler_is_an_empty_text(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert detect().cxx_compiler == ""
+
+
+def test_a_card_is_detected_with_its_memory_and_compute_capability(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = SimpleNamespace(name="a card", total_memory=1 << 34, major=9, minor=0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: card)
+    machine = detect()
+    assert machine.gpus == (Gpu("a card", 1 << 34, (9, 0)),)
+    assert {Fact.CUDA_DEVICE, Fact.CUDA_BF16} <= machine.facts()

@@ -8,11 +8,12 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from vivace.core import errors
 from vivace.core.measurement import Outcome
-from vivace.measure.process import Worker
+from vivace.measure.process import Phase, Worker, _Deadline
 
 
 def echo(arguments: dict[str, Any], payload: object) -> Any:
@@ -141,11 +142,11 @@ class Starts:
     """A service that starts a worker of its own, as a parent that may be killed does."""
 
     def start(self, folder: str) -> int:
-        """Start a worker and give its process."""
-        from pathlib import Path
-
+        """Start a worker, let it be busy in a call, and give its process."""
         self.inner = Worker(Path(folder))
-        self.inner.open("misbehaving:echo", {})
+        self.inner.open("misbehaving:service", {})
+        hang = {"do": "call", "method": "hang", "arguments": {}}
+        self.inner._send(hang, None, _Deadline(Phase.MEASURE, 5))
         return self.inner.pid
 
 

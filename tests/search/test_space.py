@@ -58,7 +58,7 @@ def test_only_and_without_bound_the_space() -> None:
 def test_only_techniques_that_cannot_run_alone_are_refused_with_the_reason() -> None:
     space = space_of(WORK, MACHINE, KNOWN, only=["packed"])
 
-    with pytest.raises(UsageError, match="leaves no plan.*packed needs a later technique"):
+    with pytest.raises(UsageError, match=r"leaves no plan.*packed needs a later technique"):
         check_usable(space, ["packed"])
 
 

@@ -1,7 +1,9 @@
 """The front door: optimize, measure, load, as plain functions."""
 
+from vivace.api import metrics
 from vivace.api.measure import measure
 from vivace.api.optimize import Optimized, optimize
+from vivace.api.preview import Preview, preview
 from vivace.artifact.load import load
 
-__all__ = ["Optimized", "load", "measure", "optimize"]
+__all__ = ["Optimized", "Preview", "load", "measure", "metrics", "optimize", "preview"]

@@ -134,7 +134,7 @@ def _preview(target: str, chosen: dict[str, Any], as_json: bool) -> None:
     from vivace.report.terminal import preview_block, print_block
 
     with document_only(as_json):
-        from vivace.api.optimize import preview
+        from vivace.api import preview
         from vivace.api.target import resolve_workload
 
         found = preview(resolve_workload(target), **chosen)

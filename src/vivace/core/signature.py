@@ -14,7 +14,7 @@ from vivace.core.structure import Structure
 class TensorSpec:
     """One flat tensor. `shape` holds None for a dimension that may vary; `dtype` is torch's name, such as float32.
 
-    `batch_axis` is the dimension that grows with the number of samples, or None where there is none.
+    `batch_axis` is the dimension that counts samples, also where their number is fixed, or None where there is none.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Signature:
     @property
     def has_batch(self) -> bool:
         """Whether any number of samples may be given at once."""
-        return any(spec.batch_axis is not None for spec in self.inputs)
+        return any(spec.batch_axis is not None and spec.shape[spec.batch_axis] is None for spec in self.inputs)
 
     def named(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The call as a dict by parameter name, complete and in order; CallError when it does not fit."""

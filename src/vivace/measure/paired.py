@@ -311,7 +311,7 @@ def _two_arms(
     variables: Mapping[str, str] | None,
     chance: random.Random,
 ) -> Iterator[tuple[LiveArm, LiveArm]]:
-    """Both arms, started one after the other in random order, ended together."""
+    """Both arms, ended together. Their interpreters start side by side; programs open one by one, in random order."""
     specs = {"baseline": baseline, "candidate": candidate}
     order = ["baseline", "candidate"] if chance.random() < 0.5 else ["candidate", "baseline"]
     arms: dict[str, LiveArm] = {}
@@ -319,5 +319,6 @@ def _two_arms(
         for name in order:
             arm = LiveArm(specs[name], calls, folder / name, limits, variables, is_baseline=name == "baseline")
             arms[name] = stack.enter_context(arm)
+        for name in order:
             arms[name].start(rule.warm_seconds)
         yield arms["baseline"], arms["candidate"]

@@ -7,10 +7,13 @@ import functools
 import math
 import statistics
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from vivace.core.measurement import Interval
+
+Floats = Sequence[float] | np.ndarray[Any, np.dtype[np.float64]]
 
 Z95 = 1.959963984540054
 CONFIDENCE = 0.95
@@ -18,7 +21,7 @@ FEWEST_FOR_INTERVAL = 6
 """With fewer differences no two-sided 95% signed-rank interval exists: 2 / 2**5 > 0.05."""
 
 
-def hodges_lehmann(differences: Sequence[float]) -> Interval:
+def hodges_lehmann(differences: Floats) -> Interval:
     """The median of the pairwise means of paired differences, with its 95% interval by the Wilcoxon signed-rank test.
 
     The interval runs between the c-th smallest and c-th largest of the n(n+1)/2 Walsh averages; c is exact up to 50
@@ -81,7 +84,7 @@ covers 85% instead of 95%. With this share it covers 95% or more whatever that e
 tests/truth/test_statistics_speed.py), at the price of intervals half as wide again where restarts do agree."""
 
 
-def combine(restarts: Sequence[Sequence[float]]) -> Combined:
+def combine(restarts: Sequence[Floats]) -> Combined:
     """The estimate over several restarts of block differences (logs of ratios).
 
     One restart, or restarts that agree: Hodges-Lehmann over all blocks. Restarts that differ by more than the

@@ -238,9 +238,8 @@ def _signature(
     free: list[frozenset[int]],
 ) -> Signature:
     assert flat.answer is not None
-    general = found is not None and any(free)
-    input_axes = found.inputs if found is not None and general else (None,) * len(example)
-    output_axes = found.outputs if found is not None and general else (None,) * len(plain)
+    input_axes = found.inputs if found is not None else (None,) * len(example)
+    output_axes = found.outputs if found is not None else (None,) * len(plain)
     returned = next(node for node in program.graph.nodes if node.op == "output").args[0]
     open_outputs = [frozenset(i for i, n in enumerate(_shape_of(node)) if not isinstance(n, int)) for node in returned]
     inputs = specs_of(leaf_names(call), example, input_axes, free)
@@ -258,11 +257,7 @@ def _verify(
 ) -> None:
     """Run the program beside the module, on the example and on other numbers of samples."""
     axes = [spec.batch_axis for spec in signature.inputs]
-    calls = (
-        [example] + [batches.resized(example, axes, n) for n in (1, 4)]
-        if any(a is not None for a in axes)
-        else [example]
-    )
+    calls = [example] + [batches.resized(example, axes, n) for n in (1, 4) if signature.has_batch]
     for leaves in calls:
         with torch.no_grad():
             expected = plain if leaves is example else list(flat(*leaves))

@@ -79,7 +79,7 @@ class Invariance:
             [leaf.narrow(axis, row, 1) for leaf, axis in zip(together, self._axes, strict=True) if axis is not None]
             for row in range(self._count)
         ]
-        return compare_outputs(rows, list(answers["alone"])).sqnr_db
+        return compare_outputs(rows, answers["alone"], self._axes).sqnr_db
 
 
 def _joined(calls: samples.StoredCalls, index: int, axis: int) -> Tensor:

@@ -24,15 +24,6 @@ Deliver = Callable[[Plan, Path], ArmSpec]
 """Puts a plan's program into the form in which it will be delivered, and says how a worker opens that."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Confirmed:
-    """A finalist after confirmation."""
-
-    trial: Trial
-    comparison: Comparison
-    quality: Quality
-
-
 def confirm(
     laboratory: Laboratory, trial: Trial, deliver: Deliver, noise_floor: float, rule: StopRule, verdicts: int
 ) -> Trial:
@@ -67,6 +58,7 @@ def timed(laboratory: Laboratory, plan: Plan, spec: ArmSpec, noise_floor: float,
         noise_floor=noise_floor,
         limits=options.limits,
         environment_variables=laboratory.variables,
+        seed=options.seed,
     )
 
 

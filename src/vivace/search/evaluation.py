@@ -22,7 +22,7 @@ class Evaluation:
     """One part of the data. `calls` is a folder of stored calls, `targets` has one entry a call (None without labels).
 
     `reference` is the file of the original's outputs, once it has given them. `sizes` are the samples in each call and
-    `axis` the batch axis of the first output.
+    `axes` the batch axis of each output.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Evaluation:
     targets: Sequence[Any]
     sizes: Sequence[int]
     reference: Path
+    axes: Sequence[int | None]
 
     @property
     def samples(self) -> int:

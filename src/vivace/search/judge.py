@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from vivace.core.measurement import Outcome
@@ -24,6 +25,7 @@ class Referee:
     calls: Path
     original: Path
     exact: Path | None
+    axes: Sequence[int | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +44,7 @@ def judge(part: Evaluation, outputs: StoredOutputs, effect: Effect, rules: Rules
     A plan that only rounds was passed by the referee before; the metric can still refuse it, but too few samples
     cannot leave it undecided.
     """
-    close = fidelity.compare_outputs(list(part.original_outputs()), list(outputs))
+    close = fidelity.compare_outputs(part.original_outputs(), outputs, part.axes)
     if rules.metric is None or rules.gate is Gate.FIDELITY:
         quality = fidelity.judge_fidelity(close, rules.budget.drop)
     else:
@@ -59,16 +61,16 @@ def refuse(referee: Referee, outputs: StoredOutputs, effect: Effect) -> str | No
     """Why an exact or rounded plan's answers are wrong; None when they are right, or when the plan may change them."""
     if effect is Effect.CHANGED:
         return None
-    original = list(read_outputs(referee.original))
+    original = read_outputs(referee.original)
     if referee.exact is None:
-        close = fidelity.compare_outputs(original, list(outputs))
+        close = fidelity.compare_outputs(original, outputs, referee.axes)
         if close.sqnr_db >= SAME_OUTPUTS_SQNR_DB:
             return None
         return (
             f"outputs differ from the original's by {close.sqnr_db:.1f} dB SQNR; a plan that only rounds must reach "
             f"{SAME_OUTPUTS_SQNR_DB:g} dB"
         )
-    passed, reason = fidelity.referee(list(read_outputs(referee.exact)), original, list(outputs))
+    passed, reason = fidelity.referee(read_outputs(referee.exact), original, outputs, referee.axes)
     return None if passed else reason
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import random
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -38,7 +39,9 @@ class Laboratory:
         self.invariance = Invariance(prepared, folder)
         self.variables = compiler_variables(folder)
         self.rules = Rules(options.budget, options.gate, options.metric)
+        self.opening_seconds = 0.0
         self._clock = SystemClock()
+        self._chance = random.Random(options.seed)
         self._builder: Worker | None = None
         self._baseline: LiveArm | None = None
 
@@ -61,21 +64,32 @@ class Laboratory:
         for calls, to in (*wanted, (referee.calls, referee.original)):
             baseline.ask("outputs", {"calls": str(calls), "to": str(to)}, Phase.VERIFY)
         self.invariance.learn(baseline)
+        self._check_metric()
         return baseline.seconds_per_call
+
+    def _check_metric(self) -> None:
+        """Score the original, so that a metric or a budget that cannot work is told before anything is tried."""
+        metric = self.options.metric
+        if metric is not None:
+            for part in (self.prepared.select, self.prepared.confirm):
+                scores = part.scores(part.original_outputs(), metric)
+                self.options.budget.margin(float(scores.mean()))
 
     def baseline(self) -> LiveArm:
         """The original's arm, started anew when it died."""
         if self._baseline is None or not self._baseline.worker.alive:
-            self._baseline = self._arm(self.prepared.original, "baseline")
+            started = self._clock.now()
+            self._baseline = self._arm("baseline")
             self._baseline.start(RACE.warm_seconds)
+            self.opening_seconds = self._clock.now() - started
             self._baseline.read_memory()
         return self._baseline
 
     def noise(self) -> Interval:
         """The original against itself in another process: what this session would call a difference for nothing."""
-        with self._arm(self.prepared.original, "again") as again:
+        with self._arm("again") as again:
             again.start(RACE.warm_seconds)
-            pair = Pair(self.baseline(), again, RACE.block_seconds)
+            pair = Pair(self.baseline(), again, RACE.block_seconds, self._chance)
             pair.run(RACE)
             return pair.speedup()
 
@@ -122,7 +136,7 @@ class Laboratory:
         trial = self._judge(arm, trial)
         if trial.outcome is not Outcome.OK:
             return trial
-        pair = Pair(self.baseline(), arm, RACE.block_seconds)
+        pair = Pair(self.baseline(), arm, RACE.block_seconds, self._chance)
         by_speed = self.options.by_speed
         pair.run(RACE, hopeless=lambda speedup: by_speed and hopeless(speedup, leader))
         refuse_cached(self.baseline(), arm)
@@ -153,8 +167,16 @@ class Laboratory:
         """Have the arm answer stored calls; whether every answer is finite."""
         return bool(arm.ask("outputs", {"calls": str(calls), "to": str(to)}, Phase.VERIFY)["finite"])
 
-    def _arm(self, spec: ArmSpec, name: str) -> LiveArm:
-        return LiveArm(spec, self.prepared.race_calls, self.folder / name, self.options.limits, self.variables)
+    def _arm(self, name: str) -> LiveArm:
+        """An arm of the original."""
+        return LiveArm(
+            self.prepared.original,
+            self.prepared.race_calls,
+            self.folder / name,
+            self.options.limits,
+            self.variables,
+            is_baseline=True,
+        )
 
     def _open_builder(self) -> Worker:
         if self._builder is None or not self._builder.alive:

@@ -34,6 +34,7 @@ class Options:
     extra: tuple[str, ...] = ()
     exhaustive: bool = False
     limits: Limits = Limits()
+    seed: int = 0
     finalists: int = 3
     restarts: int = 3
 

@@ -96,6 +96,11 @@ class _Layout:
         """Store calls under a name."""
         return samples.write(self.folder / name, calls, self.call, self.positional)
 
+    @property
+    def output_axes(self) -> list[int | None]:
+        """The batch axis of each output."""
+        return [spec.batch_axis for spec in self.signature.outputs]
+
     def size_of(self, leaves: Sequence[Tensor]) -> int:
         """How many samples a call holds; 1 where there is no batch axis."""
         return next((leaf.shape[axis] for leaf, axis in zip(leaves, self.axes, strict=True) if axis is not None), 1)
@@ -216,15 +221,15 @@ def _referee(worker: Worker, layout: _Layout, parts: _Parts) -> Referee:
     calls = layout.write("referee", chosen)
     exact = layout.folder / "referee-float64.safetensors"
     answer = worker.call("reference", {"calls": str(calls), "to": str(exact)}, Phase.VERIFY)
-    return Referee(calls, layout.folder / "referee-original.safetensors", None if answer["reason"] else exact)
+    original = layout.folder / "referee-original.safetensors"
+    return Referee(calls, original, None if answer["reason"] else exact, layout.output_axes)
 
 
 def _evaluation(layout: _Layout, name: str, part: list[Any]) -> Evaluation:
     calls = layout.write(name, [leaves for leaves, _ in part])
     sizes = [layout.size_of(leaves) for leaves, _ in part]
-    return Evaluation(
-        name, calls, [target for _, target in part], sizes, layout.folder / f"{name}-original.safetensors"
-    )
+    reference = layout.folder / f"{name}-original.safetensors"
+    return Evaluation(name, calls, [target for _, target in part], sizes, reference, layout.output_axes)
 
 
 def _assemble(

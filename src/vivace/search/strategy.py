@@ -21,8 +21,11 @@ Strategy = Generator[Request, Trial, None]
 class Memory:
     """What the strategy has seen: every plan tried, the leader, and the techniques that do nothing here."""
 
-    def __init__(self, ranking: Ranking, baseline_seconds: float, merit: Callable[[Trial], float]) -> None:
+    def __init__(
+        self, ranking: Ranking, baseline_seconds: float, merit: Callable[[Trial], float], ambient_threads: int = 0
+    ) -> None:
         self.ranking = ranking
+        self.ambient_threads = ambient_threads
         self._merit = merit
         self.baseline_seconds = baseline_seconds
         self.tried: dict[Plan, Trial] = {}
@@ -54,7 +57,7 @@ def may_win(trial: Trial) -> bool:
 
 def default_strategy(space: Space, memory: Memory) -> Strategy:
     """Ladder, one plan of each compiler, then the best predicted of all seeds and of the leader's neighbours."""
-    for plan in ladder(space):
+    for plan in ladder(space, memory.ambient_threads):
         if plan not in memory.tried:
             yield from _ask(memory, plan, TrialStage.LADDER)
     friends = _friends(memory)
@@ -64,17 +67,21 @@ def default_strategy(space: Space, memory: Memory) -> Strategy:
 
 def exhaustive_strategy(space: Space, memory: Memory) -> Strategy:
     """Every plan there is, most promising first; for benchmarks of the default strategy."""
-    for plan in ladder(space):
+    for plan in ladder(space, memory.ambient_threads):
         yield from _ask(memory, plan, TrialStage.LADDER)
     while plans := memory.untried(space.everything()):
         yield from _ask(memory, plans[0], TrialStage.SEARCH)
 
 
-def ladder(space: Space) -> Iterator[Plan]:
-    """The rungs that exist here: inference mode, alone and with each thread count or channels-last; torch.compile."""
+def ladder(space: Space, ambient_threads: int = 0) -> Iterator[Plan]:
+    """The rungs that exist here: inference mode, alone and with channels-last or each count of threads; torch.compile.
+
+    `ambient_threads` is the count that the original runs with anyway.
+    """
     rungs = {name: [setting for setting in space.settings.get(name, ()) if _is_plain(setting)] for name in LADDER}
     base = rungs["inference-mode"][:1]
     singles = [setting for name in ("threads", "channels-last") for setting in rungs[name]]
+    singles = [setting for setting in singles if setting.settings().get("count") != ambient_threads]
     wanted: list[list[Technique]] = [base, *([*base, setting] for setting in singles), rungs["inductor"][:1]]
     seen: set[Plan] = set()
     for techniques in wanted:
@@ -111,7 +118,7 @@ def _next(space: Space, memory: Memory, friends: list[Technique]) -> Plan | None
     first = memory.untried(seed for seed in seeds if _compiler_of(seed) not in seen_compilers)
     if first:
         return first[0]
-    near = space.neighbours(memory.leader.plan) if memory.leader else iter(())
+    near = space.neighbours(memory.leader.plan if memory.leader else Plan())
     candidates = memory.untried([*seeds, *near])
     return candidates[0] if candidates else None
 

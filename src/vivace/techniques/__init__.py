@@ -24,7 +24,5 @@ def _techniques_in(package: str) -> Iterator[type[Technique]]:
                 yield value
 
 
-CATALOGUE: tuple[type[Technique], ...] = tuple(
-    sorted(_discover(), key=lambda kind: (kind.stage.value, kind.name()))
-)
+CATALOGUE: tuple[type[Technique], ...] = tuple(sorted(_discover(), key=lambda kind: (kind.stage.value, kind.name())))
 """Every technique that Vivace ships, in the order of stages."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch._guards import detect_fake_mode
+from torch._ops import HigherOrderOperator
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ExportGraphSignature, InputKind, InputSpec, TensorArgument
-from torch._ops import HigherOrderOperator
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_arg
 
@@ -26,6 +26,7 @@ def torch_program(model: Model) -> ExportedProgram:
         raise NotApplicable(f"needs a PyTorch graph, and the program is already {model.form.value}")
     program: ExportedProgram = model.program
     return program
+
 
 RECURRENT = (torch.ops.aten.lstm.input, torch.ops.aten.gru.input)
 """Their kernels ask for concrete sizes, which a trace has not; their shapes never change here, only their dtype."""
@@ -73,7 +74,8 @@ class GraphEdit:
 
     def infer(self, node: Node) -> None:
         """Renew what a call is known to give (dtype, shape, strides) from what is known of its inputs."""
-        args, kwargs = map_arg((node.args, node.kwargs), lambda n: n.meta.get("val"))
+        known: Any = map_arg((node.args, node.kwargs), lambda n: n.meta.get("val"))
+        args, kwargs = known
         with self.fake_mode, torch.no_grad():
             if node.target in RECURRENT:
                 value = tuple(old.to(args[0].dtype) for old in node.meta["val"])
@@ -101,7 +103,7 @@ class GraphEdit:
         return fake
 
     def _output_specs(self) -> list[Any]:
-        results = self.graph.output_node().args[0]
+        results: Any = self.graph.output_node().args[0]
         specs = []
         for spec, result in zip(self._program.graph_signature.output_specs, results, strict=True):
             is_tensor = isinstance(spec.arg, TensorArgument) and isinstance(result, Node)

@@ -74,8 +74,9 @@ def open_planted(arguments: Mapping[str, Any], payload: object | None = None) ->
     `arguments`: folder, trust, and plan (as Plan.to_json gives it). Raises UsageError when the plan plants nothing.
     """
     known = {kind.name(): kind for kind in PLANTED}
-    planted = [known[entry["technique"]](**entry["settings"]) for entry in arguments["plan"]
-               if entry["technique"] in known]
+    planted = [
+        known[entry["technique"]](**entry["settings"]) for entry in arguments["plan"] if entry["technique"] in known
+    ]
     if not planted:
         raise UsageError(f"the plan holds none of {', '.join(sorted(known))}")
     program: Program = store.load(Path(arguments["folder"]), bool(arguments.get("trust", False)))
@@ -316,7 +317,21 @@ class IgnoresTermination(Planted):
 
 
 PLANTED: tuple[type[Planted], ...] = (
-    CrashAtConvert, CrashAtFirstCall, CrashAtCall, HangInCompile, HangAtExit, Leak, NanAnswer, ConstantAnswer,
-    BatchDependentAnswer, CachedAnswer, WrongOnOneClass, Slower, Equal, Faster, FloodsLog, IgnoresTermination,
+    CrashAtConvert,
+    CrashAtFirstCall,
+    CrashAtCall,
+    HangInCompile,
+    HangAtExit,
+    Leak,
+    NanAnswer,
+    ConstantAnswer,
+    BatchDependentAnswer,
+    CachedAnswer,
+    WrongOnOneClass,
+    Slower,
+    Equal,
+    Faster,
+    FloodsLog,
+    IgnoresTermination,
 )
 """Every planted fault, for the search's own tests."""

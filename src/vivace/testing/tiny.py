@@ -54,8 +54,12 @@ def answer(module: Callable[..., Any], call: Any) -> Any:
 
 def _settle(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
     """Statistics as after training, so that leaving the normalization out would be noticed."""
-    for tensor, low, high in ((norm.running_mean, -0.5, 0.5), (norm.running_var, 0.5, 2.0), (norm.weight, 0.5, 1.5),
-                              (norm.bias, -0.5, 0.5)):
+    for tensor, low, high in (
+        (norm.running_mean, -0.5, 0.5),
+        (norm.running_var, 0.5, 2.0),
+        (norm.weight, 0.5, 1.5),
+        (norm.bias, -0.5, 0.5),
+    ):
         if tensor is not None:
             nn.init.uniform_(tensor, low, high)
 
@@ -74,14 +78,20 @@ class Residual(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True))
-        self.block = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(),
-                                   nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16))
+        self.block = nn.Sequential(
+            nn.Conv2d(16, 16, 3, padding=1),
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            nn.Conv2d(16, 16, 3, padding=1),
+            nn.BatchNorm2d(16),
+        )
         self.head = nn.Linear(16, 5)
 
     def forward(self, image: Tensor) -> Tensor:
         """[N, 3, H, W] to [N, 5]."""
         x = self.stem(image)
-        return self.head(torch.relu(x + self.block(x)).mean((2, 3)))
+        scores: Tensor = self.head(torch.relu(x + self.block(x)).mean((2, 3)))
+        return scores
 
 
 class HandWrittenAttention(nn.Module):
@@ -97,10 +107,11 @@ class HandWrittenAttention(nn.Module):
         q, k, v = (self._heads(layer(tokens)) for layer in (self.query, self.key, self.value))
         weights = torch.softmax(q @ k.transpose(-2, -1) / 4.0, dim=-1)
         mixed = (weights @ v).transpose(1, 2).flatten(2)
-        return self.norm(tokens + self.out(mixed))
+        normalized: Tensor = self.norm(tokens + self.out(mixed))
+        return normalized
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (2, 16)).transpose(1, 2)
+        return x.reshape(*x.shape[:-1], 2, 16).transpose(1, 2)
 
 
 class Recurrent(nn.Module):
@@ -113,7 +124,8 @@ class Recurrent(nn.Module):
 
     def forward(self, sequence: Tensor) -> Tensor:
         """[N, T, 8] to [N, 6]."""
-        return self.head(self.lstm(sequence)[0][:, -1])
+        scores: Tensor = self.head(self.lstm(sequence)[0][:, -1])
+        return scores
 
 
 class Encoder(nn.Module):
@@ -127,7 +139,8 @@ class Encoder(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """[N, T, 32] to [N, 5]."""
-        return self.head(self.encoder(tokens).mean(1))
+        scores: Tensor = self.head(self.encoder(tokens).mean(1))
+        return scores
 
 
 class ByName(nn.Module):
@@ -178,7 +191,8 @@ class Words(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """[N, T] of int64 to [N, 5]."""
-        return self.head(self.table(ids).mean(1))
+        scores: Tensor = self.head(self.table(ids).mean(1))
+        return scores
 
 
 class Branching(nn.Module):
@@ -190,7 +204,8 @@ class Branching(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, 8] to [N, 4]."""
-        return self.layer(x) if float(x.sum()) > 0 else -self.layer(x)
+        scores: Tensor = self.layer(x)
+        return scores if float(x.sum()) > 0 else -scores
 
 
 class Noisy(nn.Module):
@@ -202,7 +217,8 @@ class Noisy(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, 8] to [N, 4]."""
-        return self.layer(x) + torch.randn(x.shape[0], 4)
+        scores: Tensor = self.layer(x)
+        return scores + torch.randn(x.shape[0], 4)
 
 
 class Paced(nn.Module):
@@ -219,7 +235,8 @@ class Paced(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, 16] to [N, 5]."""
         time.sleep(self.seconds)
-        return self.layer(x)
+        scores: Tensor = self.layer(x)
+        return scores
 
 
 def _mlp() -> nn.Module:
@@ -227,8 +244,9 @@ def _mlp() -> nn.Module:
 
 
 def _conv_batchnorm() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-                         nn.Linear(16 * 9, 5))
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16 * 9, 5)
+    )
 
 
 def _linear_batchnorm() -> nn.Module:

@@ -83,9 +83,7 @@ def _is_image(node: Node) -> bool:
 def _convert_after(edit: GraphEdit, node: Node) -> None:
     users = list(node.users)
     with edit.graph.inserting_before(next(n for n in edit.graph.nodes if n.op != "placeholder")):
-        converted = edit.graph.call_function(
-            aten.contiguous.default, (node,), {"memory_format": torch.channels_last}
-        )
+        converted = edit.graph.call_function(aten.contiguous.default, (node,), {"memory_format": torch.channels_last})
     for user in users:
         user.replace_input_with(node, converted)
 

@@ -14,20 +14,26 @@ from vivace.techniques.graph import GraphEdit
 
 aten = torch.ops.aten
 
-PRODUCTS = frozenset(
-    "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution linear matmul mm bmm addmm "
-    "baddbmm einsum scaled_dot_product_attention lstm gru".split()
-)
-FOLLOWERS = frozenset("add sub mul div maximum minimum where cat stack layer_norm group_norm rms_norm prelu".split())
+PRODUCTS = {
+    *("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "convolution"),
+    *("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "scaled_dot_product_attention", "lstm", "gru"),
+}
+FOLLOWERS = {
+    *("add", "sub", "mul", "div", "maximum", "minimum", "where", "cat", "stack"),
+    *("layer_norm", "group_norm", "rms_norm", "prelu"),
+}
 """Narrow as soon as one input is: sums of a residual stream, and normalizations with float32 weights."""
-KEEPERS = FOLLOWERS | frozenset(
-    "view reshape flatten unflatten transpose permute t unsqueeze squeeze select slice narrow expand expand_as repeat "
-    "contiguous clone detach alias to _to_copy type_as chunk split split_with_sizes unbind pad constant_pad_nd flip roll "
-    "movedim swapaxes view_as reshape_as index index_select gather pixel_shuffle getitem sym_size "
-    "relu relu6 hardtanh hardswish hardsigmoid leaky_relu elu gelu silu mish sigmoid tanh softplus glu neg abs clamp "
-    "masked_fill dropout feature_dropout softmax batch_norm instance_norm max_pool1d max_pool2d avg_pool1d avg_pool2d "
-    "adaptive_avg_pool1d adaptive_avg_pool2d amax mean zeros_like ones_like full_like".split()
-)
+KEEPERS = FOLLOWERS | {
+    *("view", "reshape", "flatten", "unflatten", "transpose", "permute", "t", "unsqueeze", "squeeze", "movedim"),
+    *("select", "slice", "narrow", "expand", "expand_as", "repeat", "contiguous", "clone", "detach", "alias"),
+    *("to", "_to_copy", "type_as", "chunk", "split", "split_with_sizes", "unbind", "pad", "constant_pad_nd", "flip"),
+    *("roll", "swapaxes", "view_as", "reshape_as", "index", "index_select", "gather", "pixel_shuffle", "getitem"),
+    *("sym_size", "zeros_like", "ones_like", "full_like", "masked_fill", "dropout", "feature_dropout"),
+    *("relu", "relu6", "hardtanh", "hardswish", "hardsigmoid", "leaky_relu", "elu", "gelu", "silu", "mish"),
+    *("sigmoid", "tanh", "softplus", "glu", "neg", "abs", "clamp", "softmax", "amax", "mean"),
+    *("batch_norm", "instance_norm", "max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d"),
+    *("adaptive_avg_pool1d", "adaptive_avg_pool2d"),
+}
 """Operators that have a 16-bit kernel everywhere and lose nothing that matters by it. Any other runs in float32."""
 
 
@@ -54,7 +60,7 @@ class _Narrowing:
         dtypes = [_dtype(node) for node in self._results()]
         products = sum(self._visit(node) for node in list(self.edit.graph.nodes) if node.op == "call_function")
         if not products:
-            raise NotApplicable("the graph has no float32 product (convolution, linear, matrix product, attention, LSTM)")
+            raise NotApplicable("the graph has no float32 product: no convolution, linear layer, attention or LSTM")
         output = self.edit.graph.output_node()
         results = [self._widened(node, dtype, output) for node, dtype in zip(self._results(), dtypes, strict=True)]
         output.args = (tuple(results),)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import random
 from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 from vivace.core.cost import Cost
 from vivace.core.errors import MissingExtra, NotApplicable, UsageError
@@ -25,7 +29,7 @@ MOST_CALLS = 300
 class NncfStaticInt8(Technique):
     """Weights and activations in int8, with fixed scales from calibration calls, and their bias corrected.
 
-    `preset` performance quantizes activations symmetrically, mixed asymmetrically (more exact where they are one-sided).
+    `preset` performance quantizes activations symmetrically, mixed asymmetrically (more exact when one-sided).
     `transformer` tells NNCF the kind of model: it then smooths activations (SmoothQuant) and leaves sensitive
     operators of attention in float. At most 300 calls are read. Raises NotApplicable without calibration data or when
     nothing was quantized, MissingExtra without the packages, UsageError for an unknown preset.
@@ -44,9 +48,9 @@ class NncfStaticInt8(Technique):
     stage = Stage.PRECISION
     family = Family.ALGORITHM
     effect = Effect.CHANGED
-    needs = frozenset({
-        Fact.OPENVINO_READY, Fact.UNQUANTIZED, Fact.FLOAT32, Fact.UNCOMPILED, Fact.ON_CPU, Fact.CALIBRATION
-    })
+    needs = frozenset(
+        {Fact.OPENVINO_READY, Fact.UNQUANTIZED, Fact.FLOAT32, Fact.UNCOMPILED, Fact.ON_CPU, Fact.CALIBRATION}
+    )
     breaks = frozenset({Fact.TORCH_GRAPH, Fact.ONNX_READY, Fact.RUNNABLE, Fact.UNQUANTIZED, Fact.FLOAT32})
     source = "https://github.com/openvinotoolkit/nncf; Xiao et al., ICML 2023, arXiv:2211.10438"
     packages = ("openvino", "nncf")
@@ -84,6 +88,10 @@ class NncfStaticInt8(Technique):
         return plain.replace(program=folder / "model.xml", lineage=lineage)
 
     def _quantized(self, plain: Model, work: Work) -> Any:
+        with _kept_random_state():
+            return self._quantize(plain, work)
+
+    def _quantize(self, plain: Model, work: Work) -> Any:
         openvino, nncf = openvino_graph.import_openvino(), _import_nncf()
         graph = openvino.Core().read_model(str(plain.program))
         feeds = list(_feeds(graph, work))
@@ -97,12 +105,23 @@ class NncfStaticInt8(Technique):
                     subset_size=len(feeds),
                     fast_bias_correction=True,
                 )
-        except Exception as error:  # NNCF raises errors of its own and of OpenVINO's  # noqa: BLE001
+        except Exception as error:  # NNCF raises errors of its own and of OpenVINO's
             told = " ".join(str(error).split())[:400]
             raise NotApplicable(f"NNCF cannot quantize the model: {type(error).__name__}: {told}") from error
         if not any(op.get_type_name() == "FakeQuantize" for op in quantized.get_ops()):
             raise NotApplicable("NNCF found nothing to quantize")
         return quantized
+
+
+@contextlib.contextmanager
+def _kept_random_state() -> Iterator[None]:
+    """NNCF seeds Python's and numpy's generators; put them back."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 def _import_nncf() -> Any:

@@ -29,10 +29,10 @@ class OnnxStaticInt8(Technique):
 
     `method` finds the range of an activation: its extremes (minmax), the range of least information lost (entropy) or
     of 99.999% of the values (percentile). `products_only` leaves everything but convolutions and matrix products in
-    float32, which attention needs; otherwise what lies between them is int8 too. `reduce_range` keeps weights to 7 bits,
-    for processors without int8 dot products. Activations are unsigned and weights signed (U8S8), one scale a channel.
-    At most 128 calls are read. Raises NotApplicable without calibration data or without such a product, MissingExtra
-    without the packages, UsageError for an unknown method.
+    float32, which attention needs; otherwise what lies between them is int8 too. `reduce_range` keeps weights to 7
+    bits, for processors without int8 dot products. Activations are unsigned and weights signed (U8S8), one
+    scale a channel. At most 128 calls are read. Raises NotApplicable without calibration data or without such a
+    product, MissingExtra without the packages, UsageError for an unknown method.
 
     Source: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html, read in November 2026; Jacob
     et al., CVPR 2018 (arXiv:1712.05877).
@@ -48,9 +48,7 @@ class OnnxStaticInt8(Technique):
     stage = Stage.PRECISION
     family = Family.ALGORITHM
     effect = Effect.CHANGED
-    needs = frozenset({
-        Fact.ONNX_READY, Fact.UNQUANTIZED, Fact.FLOAT32, Fact.UNCOMPILED, Fact.ON_CPU, Fact.CALIBRATION
-    })
+    needs = frozenset({Fact.ONNX_READY, Fact.UNQUANTIZED, Fact.FLOAT32, Fact.UNCOMPILED, Fact.ON_CPU, Fact.CALIBRATION})
     breaks = frozenset({Fact.TORCH_GRAPH, Fact.OPENVINO_READY, Fact.RUNNABLE, Fact.UNQUANTIZED, Fact.FLOAT32})
     source = "https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html"
     packages = ("onnx", "onnxruntime", "onnxscript")

@@ -30,7 +30,9 @@ class OpenvinoBfloat16(Technique):
     effect = Effect.CHANGED
     needs = frozenset({Fact.OPENVINO_READY, Fact.ON_CPU, Fact.UNCOMPILED, Fact.BF16_INSTRUCTIONS})
     breaks = frozenset({Fact.TORCH_GRAPH, Fact.ONNX_READY, Fact.FLOAT32, Fact.RUNNABLE})
-    source = "https://docs.openvino.ai/2026/openvino-workflow/running-inference/optimize-inference/precision-control.html"
+    source = (
+        "https://docs.openvino.ai/2026/openvino-workflow/running-inference/optimize-inference/precision-control.html"
+    )
     packages = ("openvino",)
     extra = "openvino"
 

@@ -18,7 +18,9 @@ from vivace.core.work import Work
 from vivace.techniques.graph import GraphEdit, torch_program
 
 aten = torch.ops.aten
-SMALLEST_SCALE = 1e-5 / 127
+SMALLEST_SCALE = float(torch.finfo(torch.float32).eps)
+STEPS = 127.5
+"""Half of the 255 steps between -128 and 127, as torchao divides the largest value."""
 OFFSET = 128
 """Activations go unsigned (u8 x s8), which is what the dot-product instructions multiply; its share is taken off."""
 
@@ -29,7 +31,7 @@ class TorchaoDynamicInt8(Technique):
 
     Weights are quantized by torchao. Its tensor subclass cannot be stored without pickle, so the product is written
     into the graph as the plain operators that torchao's CPU kernel is made of; the stored program needs no torchao.
-    These are about ten operators a layer: much faster under `inductor`, which fuses them, and usually slower without.
+    These are about ten operators a layer, which `inductor` fuses; layers too small to earn that back get slower.
     Layers with fewer than `smallest` inputs or outputs are left alone. Raises NotApplicable when no layer is left, and
     MissingExtra without torchao.
 
@@ -45,9 +47,9 @@ class TorchaoDynamicInt8(Technique):
     stage = Stage.PRECISION
     family = Family.ALGORITHM
     effect = Effect.CHANGED
-    needs = frozenset({
-        Fact.TORCH_GRAPH, Fact.HAS_LINEAR, Fact.FLOAT32, Fact.UNQUANTIZED, Fact.ON_CPU, Fact.INT8_INSTRUCTIONS
-    })
+    needs = frozenset(
+        {Fact.TORCH_GRAPH, Fact.HAS_LINEAR, Fact.FLOAT32, Fact.UNQUANTIZED, Fact.ON_CPU, Fact.INT8_INSTRUCTIONS}
+    )
     breaks = frozenset({Fact.FLOAT32, Fact.UNQUANTIZED, Fact.ONNX_READY, Fact.OPENVINO_READY})
     source = "torchao 0.18, Int8DynamicActivationInt8WeightConfig; Dettmers et al., NeurIPS 2022, arXiv:2208.07339"
     packages = ("torchao",)
@@ -104,8 +106,10 @@ class _Product:
         assert weight is not None
         values, scales = quantize(weight)
         offset = values.sum(dim=1, dtype=torch.int32) * OFFSET
-        stored = [self.edit.add_weight(f"{self.node.name}_{name}", value) for name, value in
-                  (("int8", values.t().contiguous()), ("scales", scales.float()), ("offset", offset))]
+        stored = [
+            self.edit.add_weight(f"{self.node.name}_{name}", value)
+            for name, value in (("int8", values.t().contiguous()), ("scales", scales.float()), ("offset", offset))
+        ]
         with self.edit.graph.inserting_before(self.node):
             result = self._product(self.node.args[0], *stored)
         self.node.replace_all_uses_with(result)
@@ -114,20 +118,26 @@ class _Product:
     def _product(self, x: Any, weight: Node, scales: Node, offset: Node) -> Node:
         rows = self._call(aten.reshape.default, x, [-1, x.meta["val"].shape[-1]])
         largest = self._call(aten.amax.default, self._call(aten.abs.default, rows), [1], True)
-        scale = self._call(aten.clamp_min.default, self._call(aten.div.Tensor, largest, 127.0), SMALLEST_SCALE)
+        scale = self._call(aten.clamp_min.default, self._call(aten.div.Tensor, largest, STEPS), SMALLEST_SCALE)
         rounded = self._call(aten.round.default, self._call(aten.div.Tensor, rows, scale))
+        rounded = self._call(aten.clamp.default, rounded, -OFFSET, OFFSET - 1)
         unsigned = self._call(aten.to.dtype, self._call(aten.add.Tensor, rounded, float(OFFSET)), torch.uint8)
         summed = self._call(aten.sub.Tensor, self._call(aten._int_mm.default, unsigned, weight), offset)
-        y = self._call(aten.mul.Tensor, self._call(aten.mul.Tensor, self._call(aten.to.dtype, summed, torch.float32),
-                                                   scale), scales)
+        y = self._call(
+            aten.mul.Tensor,
+            self._call(aten.mul.Tensor, self._call(aten.to.dtype, summed, torch.float32), scale),
+            scales,
+        )
         if len(self.node.args) > 2 and self.node.args[2] is not None:
             y = self._call(aten.add.Tensor, y, self.node.args[2])
         return self._call(aten.reshape.default, y, self._sizes(x))
 
     def _sizes(self, x: Node) -> list[Any]:
         """The result's shape: sizes that may vary are read from the input as it comes."""
-        sizes: list[Any] = [n if isinstance(n, int) else self._call(aten.sym_size.int, x, axis)
-                            for axis, n in enumerate(x.meta["val"].shape[:-1])]
+        sizes: list[Any] = [
+            n if isinstance(n, int) else self._call(aten.sym_size.int, x, axis)
+            for axis, n in enumerate(x.meta["val"].shape[:-1])
+        ]
         return [*sizes, self.node.meta["val"].shape[-1]]
 
     def _call(self, target: Any, *args: Any) -> Node:

@@ -27,7 +27,7 @@ def _foldable(edit: GraphEdit, norm: Node, products: tuple[Any, ...], fits: Call
     product = norm.args[0]
     if not isinstance(product, Node) or product.target not in products or len(product.users) != 1:
         return False
-    weight, bias = product.args[1], _argument(product, 2)
+    weight, bias = _argument(product, 1), _argument(product, 2)
     owned = all(edit.weight(node) is not None and len(node.users) == 1 for node in (weight, bias) if node is not None)
     statistics = all(edit.weight(node) is not None for node in norm.args[3:5])
     affine = all(node is None or edit.weight(node) is not None for node in norm.args[1:3])

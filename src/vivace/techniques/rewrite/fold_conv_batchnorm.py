@@ -16,8 +16,14 @@ from vivace.techniques.graph import GraphEdit, torch_program
 from vivace.techniques.rewrite.batchnorm import fold_batchnorms
 
 aten = torch.ops.aten
-CONVOLUTIONS = (aten.conv1d.default, aten.conv2d.default, aten.conv3d.default, aten.conv1d.padding,
-                aten.conv2d.padding, aten.conv3d.padding)
+CONVOLUTIONS = (
+    aten.conv1d.default,
+    aten.conv2d.default,
+    aten.conv3d.default,
+    aten.conv1d.padding,
+    aten.conv2d.padding,
+    aten.conv3d.padding,
+)
 
 
 @dataclasses.dataclass(frozen=True)

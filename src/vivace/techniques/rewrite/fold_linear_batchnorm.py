@@ -15,6 +15,7 @@ from vivace.core.work import Work
 from vivace.techniques.graph import GraphEdit, torch_program
 from vivace.techniques.rewrite.batchnorm import fold_batchnorms
 
+
 @dataclasses.dataclass(frozen=True)
 class FoldLinearBatchnorm(Technique):
     """Fold batch normalization, in inference mode, into the linear layer before it.

@@ -1,0 +1,88 @@
+"""From a search's winner to an artifact in its place: staged, proved golden, sealed, checked, moved."""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+
+from vivace.api.readme import readme_of
+from vivace.artifact import golden, save
+from vivace.artifact.load import check_in_worker
+from vivace.artifact.manifest import PROGRAM, Golden, Manifest
+from vivace.core.machine import Machine
+from vivace.core.plan import Plan
+from vivace.core.program import Form
+from vivace.core.result import Result
+from vivace.data import samples
+from vivace.measure.live import ArmSpec
+from vivace.report.results import to_document
+from vivace.runtimes import store
+from vivace.search.laboratory import compiler_variables
+from vivace.search.prepare import Prepared
+
+
+class Staging:
+    """Artifacts that are being made, one folder a finalist, beside the destination so that a rename can publish one."""
+
+    def __init__(self, run_folder: Path) -> None:
+        self._root = run_folder / "staged"
+        shutil.rmtree(self._root, ignore_errors=True)
+        self._folders: dict[Plan, Path] = {}
+
+    def deliver(self, plan: Plan, program: Path) -> ArmSpec:
+        """Copy a program into an artifact's folder and say how a worker opens it from there."""
+        folder = self._root / str(len(self._folders))
+        save.stage_program(program, folder)
+        self._folders[plan] = folder
+        if any(technique.program_entry for technique in plan):
+            entry = next(t.program_entry for t in plan if t.program_entry)
+            return ArmSpec(
+                entry, {"folder": str(folder / PROGRAM), "trust": True, "plan": plan.to_json()}, None, str(plan)
+            )
+        return ArmSpec("vivace.artifact.load:open_artifact", {"folder": str(folder), "trust": True}, None, str(plan))
+
+    def folder(self, plan: Plan) -> Path:
+        """The folder of a plan that was delivered."""
+        return self._folders[plan]
+
+
+def publish(result: Result, staging: Staging, prepared: Prepared, machine: Machine, destination: Path) -> None:
+    """Seal the winner's folder with its proof, load it in a fresh process as a user would, and move it to its place.
+
+    `result.artifact` is the destination already, so that results.json names it.
+    """
+    folder = staging.folder(result.plan)
+    logs, variables = prepared.work.folder, compiler_variables(prepared.work.folder)
+    with save.disk_errors(destination):
+        recorded = golden.record(folder, prepared.confirm_calls, result.plan.effect, logs / "golden", variables)
+        manifest = _manifest(result, folder, recorded, prepared, machine)
+        texts = {"results.json": to_document(result).to_text(), "README.md": readme_of(result, manifest)}
+        save.seal(folder, manifest, texts)
+        check_in_worker(folder, logs / "check", variables)
+        save.publish(folder, destination)
+
+
+def _manifest(result: Result, folder: Path, recorded: Golden, prepared: Prepared, machine: Machine) -> Manifest:
+    model = store.read_model(folder / PROGRAM)
+    document = to_document(result).model_dump(mode="json")
+    shapes = samples.read(prepared.confirm_calls)
+    return Manifest(
+        vivace_version=version("vivace"),
+        name=result.name,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        status=result.status.value,
+        plan=result.plan.to_json(),
+        plan_name=str(result.plan),
+        form=model.form.value,
+        executes_native_code=model.form is Form.AOT_INDUCTOR,
+        accepts=model.signature.describe_call(),
+        proved_on_shapes=[[list(leaf.shape) for leaf in shapes[0]]],
+        machine=machine.to_json(),
+        versions=dict(result.conditions["versions"]),
+        speed={"speedup": document["speedup"], "verdict": document["verdict"]},
+        quality=document["quality"],
+        golden=recorded,
+        files={},
+    )

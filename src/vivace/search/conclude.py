@@ -1,0 +1,110 @@
+"""The end of a search: finalists confirmed one by one, the best plain rung beside them, and what is delivered."""
+
+from __future__ import annotations
+
+from vivace.core.errors import WorkerFailure
+from vivace.core.measurement import Comparison, Outcome
+from vivace.core.plan import Plan
+from vivace.core.quality import Quality, QualityVerdict
+from vivace.core.result import Result, Rung, Status, Trial
+from vivace.measure.live import ArmSpec
+from vivace.search.confirm import Deliver, best_of, confirm, timed
+from vivace.search.journal import Journal
+from vivace.search.laboratory import Laboratory
+from vivace.search.listener import Listener
+from vivace.search.schedule import Schedule
+from vivace.search.strategy import Memory, is_rung, may_win
+
+
+class Conclusion:
+    """Confirms what a search found. `noise_floor` is the smallest effect that this session may claim."""
+
+    def __init__(
+        self,
+        laboratory: Laboratory,
+        memory: Memory,
+        schedule: Schedule,
+        deliver: Deliver,
+        journal: Journal,
+        listener: Listener,
+        noise_floor: float,
+    ) -> None:
+        self.laboratory = laboratory
+        self.memory = memory
+        self.schedule = schedule
+        self.deliver = deliver
+        self.journal = journal
+        self.listener = listener
+        self.noise_floor = noise_floor
+        self.options = laboratory.options
+
+    def reach(self) -> Result:
+        """Confirm finalists in the order of the race while there is time, and choose."""
+        confirmed: list[Trial] = []
+        finalists = self.finalists()
+        for number, trial in enumerate(finalists):
+            if number and not self.schedule.time_to_confirm(trial):
+                break
+            self.listener.stage("confirm", f"{number + 1} of {len(finalists)}: {trial.plan}")
+            confirmed.append(self._confirm(trial, len(finalists)))
+        winner = best_of(confirmed, self.options)
+        rung = self._rung(confirmed) if winner is not None else None
+        return self._result(winner, rung)
+
+    def finalists(self) -> list[Trial]:
+        """The best few of the race that may win and that beat the original there."""
+        fit = [trial for trial in self.memory.tried.values() if may_win(trial)]
+        if self.options.by_speed:
+            fit = [trial for trial in fit if trial.speedup is not None and trial.speedup.value > 1.0]
+        fit.sort(key=self.options.merit, reverse=True)
+        return fit[: self.options.finalists]
+
+    def _confirm(self, trial: Trial, verdicts: int) -> Trial:
+        trial = confirm(self.laboratory, trial, self.deliver, self.noise_floor, self.schedule.rule(), verdicts)
+        self.journal.append({"kind": "confirmed", "plan": str(trial.plan), "outcome": trial.outcome.value})
+        self.memory.tried[trial.plan] = trial
+        return trial
+
+    def _rung(self, confirmed: list[Trial]) -> Rung | None:
+        """The best plain rung, confirmed as a finalist or measured like one, when there is time for it."""
+        rungs = [t for t in self.memory.tried.values() if is_rung(t.plan) and may_win(t)]
+        best = max(rungs, key=lambda trial: trial.speedup.value if trial.speedup else 0.0, default=None)
+        if best is None:
+            return None
+        for trial in confirmed:
+            if trial.plan == best.plan and trial.confirmed is not None:
+                return Rung(trial.plan, trial.confirmed)
+        if not self.schedule.time_to_confirm(best):
+            return None
+        self.listener.stage("confirm", f"the best plain rung: {best.plan}")
+        try:
+            self.laboratory.build(best.plan)
+            return Rung(best.plan, self._timed(best.plan, self.laboratory.spec(best.plan)))
+        except WorkerFailure as failure:
+            self.listener.note(f"the best plain rung could not be confirmed: {failure}")
+            return None
+
+    def _timed(self, plan: Plan, spec: ArmSpec) -> Comparison:
+        return timed(self.laboratory, plan, spec, self.noise_floor, self.schedule.rule())
+
+    def _result(self, winner: Trial | None, rung: Rung | None) -> Result:
+        prepared, trials = self.laboratory.prepared, tuple(self.memory.tried.values())
+        if winner is not None and winner.confirmed is not None and winner.quality is not None:
+            status, plan, comparison, quality = Status.FASTER, winner.plan, winner.confirmed, winner.quality
+        else:
+            status, plan, comparison = self._kept(trials), Plan(), self._measure_original()
+            quality = Quality(QualityVerdict.HELD, "the original itself", prepared.confirm.samples, 0.0)
+        slower = sum(trial.outcome is Outcome.NOT_FASTER for trial in trials)
+        notes = [*prepared.notes, comparison.note, f"{slower} plans were slower than the original" if slower else ""]
+        kept = tuple(note for note in notes if note)
+        return Result(prepared.work.name, status, plan, comparison, quality, rung, trials, self.noise_floor, {}, kept)
+
+    def _kept(self, trials: tuple[Trial, ...]) -> Status:
+        """Why the original is kept: nothing was faster, or something was whose quality could not be certified."""
+        unsure = any(trial.outcome is Outcome.QUALITY_UNKNOWN for trial in trials)
+        return Status.QUALITY_UNCERTIFIED if unsure else Status.NOTHING_FASTER
+
+    def _measure_original(self) -> Comparison:
+        """The original as an artifact against itself as it was given."""
+        self.listener.stage("confirm", "nothing won: the original is kept, and measured as an artifact")
+        return self._timed(Plan(), self.deliver(Plan(), self.laboratory.prepared.program))

@@ -1,0 +1,58 @@
+"""How the user's time is spent: what is left, what trials and confirmations are likely to take, when to stop."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from vivace.core.result import Trial
+from vivace.measure.clock import Clock, SystemClock
+from vivace.measure.paired import StopRule
+
+FIRST_GUESS_SECONDS = 8.0
+"""How long a trial takes, before any was seen."""
+SPARE = 1.2
+"""A confirmation is planned with a fifth more than it is likely to take."""
+RECENT = 5
+
+
+@dataclasses.dataclass
+class Schedule:
+    """`seconds` are all that the user gave, counted from the clock's reading `started`.
+
+    `opening_seconds` is what opening the original's arm took: an interpreter, the model, the warm-up.
+    """
+
+    seconds: float
+    started: float
+    restarts: int
+    clock: Clock = dataclasses.field(default_factory=SystemClock)
+    opening_seconds: float = FIRST_GUESS_SECONDS
+    trial_seconds: list[float] = dataclasses.field(default_factory=list)
+
+    def left(self) -> float:
+        """Seconds that are left; negative when the time is over."""
+        return self.seconds - (self.clock.now() - self.started)
+
+    def rule(self) -> StopRule:
+        """How long the blocks of one confirmation may take: a twelfth of the time, between 3 and 30 seconds."""
+        longest = min(30.0, max(3.0, self.seconds / 12))
+        return StopRule(half_width=0.01, min_blocks=12, max_blocks=60, max_seconds=longest, warm_seconds=2.0)
+
+    def confirm_seconds(self, trial: Trial | None) -> float:
+        """What confirming a trial is likely to take: each restart opens both arms, and the judge the candidate's."""
+        candidate = self.opening_seconds + (trial.load_seconds if trial else 0.0)
+        return SPARE * (self.restarts * (self.opening_seconds + candidate) + candidate + self.rule().max_seconds)
+
+    def allowed(self, leader: Trial | None) -> float:
+        """Seconds that the next trial may take so that the leader can still be confirmed."""
+        return self.left() - self.confirm_seconds(leader)
+
+    def time_for_a_trial(self, leader: Trial | None) -> bool:
+        """Whether a trial as long as the recent ones leaves time to confirm."""
+        recent = self.trial_seconds[-RECENT:]
+        expected = sum(recent) / len(recent) if recent else FIRST_GUESS_SECONDS
+        return self.allowed(leader) > expected
+
+    def time_to_confirm(self, trial: Trial | None) -> bool:
+        """Whether one more confirmation is likely to end in time."""
+        return self.left() > self.confirm_seconds(trial)

@@ -1,0 +1,200 @@
+"""Wrong input and bad days: one clear message, nothing half-written, the previous artifact intact."""
+
+from __future__ import annotations
+
+import errno
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import vivace as vv
+from vivace.core.errors import DiskFull, EnvironmentFault, UnsupportedModel, UsageError, VivaceError
+from vivace.data import samples
+from vivace.testing.tiny import BRANCHING, NOISY, tiny
+
+X = torch.randn(8, 16, generator=torch.Generator().manual_seed(0))
+Y = torch.zeros(8, dtype=torch.long)
+
+
+def network() -> nn.Module:
+    return tiny("mlp").model()
+
+
+def pairs(count: int = 10) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(1)
+    return [(torch.randn(8, 16, generator=generator), Y) for _ in range(count)]
+
+
+def nan_metric(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return torch.full((len(target),), math.nan)
+
+
+def short_metric(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return torch.ones(3)
+
+
+def broken_metric(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    raise KeyError("logits")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"model": "missing.onnx"}, "there is no model file at missing.onnx"),
+        ({"model": "model.tflite"}, "allowed endings are .onnx, .pt2, .keras"),
+        ({"model": 3}, "allowed are a torch.nn.Module and the path of a file"),
+        ({"inputs": None}, "inputs is missing; give one example call"),
+        ({"data": 5}, "allowed is an iterable of"),
+        ({"data": None, "metric": vv.metrics.accuracy}, "a metric was given without data"),
+        ({"data": pairs(), "metric": "accuracy"}, "allowed is a function"),
+        ({"name": " "}, "allowed is a short text"),
+    ],
+)
+def test_a_workload_that_cannot_work_is_refused_when_it_is_made(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        vv.Workload(**{"model": network(), "inputs": (X,), **fields})
+
+
+@pytest.mark.parametrize(
+    ("drop", "message"), [(-0.1, "negative"), (math.nan, "finite"), (True, "finite"), ("1%", "finite")]
+)
+def test_a_budget_that_makes_no_sense_is_refused(drop: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        vv.Budget(drop=drop)
+
+
+def optimize(out: Path, work: vv.Workload | None = None, **options: Any) -> Any:
+    work = work or vv.Workload(network(), inputs=(X,), data=pairs(), metric=vv.metrics.accuracy)
+    return vv.optimize(work, **{"time": "30s", "out": out, **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"only": ["threds"]}, "unknown technique 'threds'; did you mean 'threads'"),
+        ({"device": "gpu0"}, "unknown device 'gpu0'.*Known: auto, cpu, cuda"),
+        ({"gate": "loose"}, "unknown gate 'loose'.*fidelity, point, strict"),
+        ({"objective": "speed"}, "unknown objective 'speed'"),
+        ({"time": "soon"}, "soon"),
+        ({"time": "2s"}, "10 seconds or more"),
+        ({"budget": 0.01}, "allowed is a vivace.Budget"),
+    ],
+)
+def test_an_option_that_does_not_exist_is_refused_before_any_work(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        optimize(tmp_path / "fast", **options)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card here")
+def test_a_cuda_device_that_is_not_there_is_an_environment_error(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFault, match="sees no CUDA device"):
+        optimize(tmp_path / "fast", device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("work", "message"),
+    [
+        (lambda: vv.Workload(network(), inputs=(torch.randn(8, 9),)), r"fails on the example inputs.*float32\[8, 9\]"),
+        (lambda: vv.Workload(network(), inputs=(X, X)), "2 positional arguments"),
+        (lambda: vv.Workload(network(), inputs=(X,), data=[]), "data is empty"),
+        (lambda: vv.Workload(network(), inputs=(X,), data=[X]), "batch 0 of data is a"),
+        (lambda: vv.Workload(network(), inputs=(X,), data=[(X, None)], metric=vv.metrics.accuracy), "has no target"),
+        (lambda: vv.Workload(network(), inputs=(X,), data=[(X, Y[:5])], metric=vv.metrics.accuracy), "5 targets"),
+        (lambda: vv.Workload(network(), inputs=(X * math.nan,)), "answers with NaN"),
+        (lambda: vv.Workload(NOISY.model(), inputs=NOISY.inputs()), "answers differently to the same input"),
+    ],
+    ids=["shape", "arguments", "empty", "no pairs", "no target", "few targets", "nan", "random"],
+)
+def test_a_job_that_cannot_be_judged_is_refused_with_what_to_do(tmp_path: Path, work: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        optimize(tmp_path / "fast", work())
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        (nan_metric, "NaN"),
+        (short_metric, "3 scores for"),
+        (broken_metric, "the metric broken_metric failed on batch 0: KeyError"),
+    ],
+)
+def test_a_metric_that_misbehaves_is_told_as_such(tmp_path: Path, metric: Any, message: str) -> None:
+    work = vv.Workload(network(), inputs=(X,), data=pairs(), metric=metric)
+
+    with pytest.raises(UsageError, match=message):
+        optimize(tmp_path / "fast", work)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_cannot_be_captured_is_told_with_the_reason(tmp_path: Path) -> None:
+    work = vv.Workload(BRANCHING.model(), inputs=BRANCHING.inputs())
+
+    with pytest.raises(UnsupportedModel, match="could not capture the model"):
+        optimize(tmp_path / "fast", work)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_and_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(samples, "save_file", full)
+
+    with pytest.raises(DiskFull, match="free some space"):
+        optimize(tmp_path / "fast")
+
+    assert not (tmp_path / "fast").exists()
+
+
+def test_a_folder_that_is_not_ours_is_never_touched(tmp_path: Path) -> None:
+    mine = tmp_path / "fast" / "thesis.txt"
+    mine.parent.mkdir()
+    mine.write_text("years of work")
+
+    with pytest.raises(UsageError, match="give a new path"):
+        optimize(tmp_path / "fast")
+
+    assert mine.read_text() == "years of work"
+
+
+def test_resuming_another_job_is_refused(tmp_path: Path) -> None:
+    from vivace.search.run import open_journal
+
+    open_journal(tmp_path, {"job": "one", "machine": "m"}, resume=False).close()
+
+    with pytest.raises(UsageError, match="had another job; run without --resume"):
+        open_journal(tmp_path, {"job": "two", "machine": "m"}, resume=True)
+
+
+def test_every_error_of_the_tree_has_a_documented_exit_code() -> None:
+    kinds = [VivaceError, *_below(VivaceError)]
+
+    codes = {kind.__name__: kind.exit_code for kind in kinds}
+
+    assert set(codes.values()) <= {1, 2, 3, 4, 5, 6, 130}
+    assert codes["UsageError"] == 2 and codes["DiskFull"] == 6 and codes["Cancelled"] == 130
+
+
+def _below(kind: type) -> list[Any]:
+    return [found for child in kind.__subclasses__() for found in (child, *_below(child))]
+
+
+def test_no_run_folder_survives_a_refused_job(tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        optimize(tmp_path / "fast", vv.Workload(network(), inputs=(X,), data=[]))
+
+    assert not (tmp_path / ".vivace").exists()
+    shutil.rmtree(tmp_path)
