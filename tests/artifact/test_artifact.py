@@ -133,5 +133,3 @@ def test_the_golden_check_catches_a_program_that_computes_something_else(artifac
 
     with pytest.raises(loading.ArtifactError, match=r"golden call 0 .* is off by"):
         load(artifact)
-
-

@@ -22,7 +22,9 @@ def space(**bounds: list[str]) -> Space:
 def memory() -> Memory:
     """Nothing known but the original's second."""
     return Memory(
-        Ranking(WORK.cost, lambda cost: predicted_seconds(cost, MACHINE)), 1.0, lambda t: t.speedup.value  # type: ignore[union-attr]
+        Ranking(WORK.cost, lambda cost: predicted_seconds(cost, MACHINE)),
+        1.0,
+        lambda t: t.speedup.value,  # type: ignore[union-attr]
     )
 
 

@@ -11,8 +11,14 @@ SLOW = {"inductor", "aot-inductor", "cuda-graphs"}
 QUICK_MODELS = {"mlp", "residual"}
 
 
+CONVERTED_MODELS = QUICK_MODELS | {"encoder", "by-name"}
+
+
 def _marks(kind: type[Technique], model: str) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.slow] if kind.name() in SLOW and model not in QUICK_MODELS else []
+    """Conversions and compilations take seconds each; a few models are enough for every day."""
+    quick = QUICK_MODELS if kind.name() in SLOW else CONVERTED_MODELS
+    is_quick = model in quick or not (kind.packages or kind.name() in SLOW)
+    return [] if is_quick else [pytest.mark.slow]
 
 
 PAIRS = [

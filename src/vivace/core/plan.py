@@ -55,7 +55,8 @@ class Plan:
             broken_by.update(dict.fromkeys(technique.breaks, technique))
             facts = facts - technique.breaks | technique.gives
         if Fact.RUNNABLE not in facts:
-            return f"{broken_by[Fact.RUNNABLE]} needs a later technique that can run its program"
+            by = broken_by.get(Fact.RUNNABLE)
+            return f"{by} needs a later technique that can run its program" if by else f"nothing in {self} runs it"
         return None
 
     def to_json(self) -> list[dict[str, Any]]:

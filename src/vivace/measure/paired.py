@@ -23,6 +23,7 @@ Progress = Callable[[str], None]
 SMALLEST_CLAIM = 0.01
 SAME_WITHIN = 0.02
 MOST_CALLS = 10_000
+MOST_RESTARTS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +136,7 @@ def compare(
     *,
     rule: StopRule = ONE_PERCENT,
     restarts: int = 1,
+    seconds_for_more: float = 0.0,
     noise_floor: float = 0.0,
     limits: Limits = STANDARD,
     environment_variables: Mapping[str, str] | None = None,
@@ -144,7 +146,8 @@ def compare(
     """Compare two arms from scratch, in `restarts` fresh pairs of processes.
 
     `calls` is a folder of stored calls; `folder` receives the workers' logs. At least 3 restarts are needed for a
-    number that leaves the tool. Raises WorkerFailure when an arm fails, and with WRONG_OUTPUT when the candidate
+    number that leaves the tool. Where restarts disagree so much that the interval is wider than the rule asks, more are
+    added (up to MOST_RESTARTS), as long as `seconds_for_more` have not passed since the beginning. Raises WorkerFailure when an arm fails, and with WRONG_OUTPUT when the candidate
     answers repeated inputs from memory while the baseline does not.
     """
     chance = random.Random(seed)
@@ -152,7 +155,11 @@ def compare(
     ratios: list[tuple[float, ...]] = []
     readings: list[tuple[Reading, Reading]] = []
     share = rule.share(restarts)
-    for restart in range(1, restarts + 1):
+    clock = SystemClock()
+    began = clock.now()
+    for restart in range(1, max(restarts, MOST_RESTARTS) + 1):
+        if restart > restarts and (clock.now() - began > seconds_for_more or not _is_wide(ratios, rule)):
+            break
         with _two_arms(baseline, candidate, calls, folder / f"pair-{restart}", share, limits,
                        environment_variables, chance) as both:  # fmt: skip
             pair = Pair(*both, share.block_seconds, chance)
@@ -167,6 +174,12 @@ def compare(
             progress(f"pair {restart} of {restarts}: {pair.speedup()}")
     notes = [environment.disturbance(before, environment.counters())]
     return conclude(ratios, readings, rule, noise_floor, notes)
+
+
+def _is_wide(ratios: Sequence[Sequence[float]], rule: StopRule) -> bool:
+    """Whether the interval over these restarts is wider than the rule asks."""
+    found = stats.combine([[math.log(ratio) for ratio in restart] for restart in ratios]).interval
+    return (found.high - found.low) / 2 > rule.half_width
 
 
 def refuse_cached(baseline: LiveArm, candidate: LiveArm) -> None:

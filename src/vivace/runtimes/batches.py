@@ -11,6 +11,7 @@ from torch import Tensor
 Axis = int | None
 _UNEQUAL_SIZES = (3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97)
 _TOLERANCE = {torch.float16: 2e-2, torch.bfloat16: 4e-2, torch.float64: 1e-8}
+_COARSE = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,15 +56,19 @@ def unlike_size(leaves: Sequence[Tensor]) -> int:
     return next(n for n in _UNEQUAL_SIZES if n not in taken)
 
 
-def close(want: Tensor, got: Tensor) -> bool:
-    """Whether two tensors agree to rounding, relative to the largest value; NaN agrees with NaN."""
+def close(want: Tensor, got: Tensor, coarse: bool = False) -> bool:
+    """Whether two tensors agree to rounding, relative to the largest value; NaN agrees with NaN.
+
+    `coarse` says that the values inside were rounded to 16 bits or quantized, whatever the answer's own dtype is: two
+    right orders of the same operators then differ by a step of that grid.
+    """
     if want.shape != got.shape:
         return False
     if not want.dtype.is_floating_point:
         return bool(torch.equal(want, got))
     if want.numel() == 0:
         return True
-    tolerance = _TOLERANCE.get(want.dtype, 1e-4)
+    tolerance = _COARSE if coarse else _TOLERANCE.get(want.dtype, 1e-4)
     want, got = want.detach().double(), got.detach().double()
     scale = torch.nan_to_num(want, posinf=0.0, neginf=0.0).abs().max().item()
     return bool(torch.allclose(want, got, rtol=tolerance, atol=tolerance * scale + 1e-7, equal_nan=True))

@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 from vivace.core.program import Model
 from vivace.runtimes.program import Program, under_settings
 
+_COARSE_DTYPES = (torch.bfloat16, torch.float16, torch.int8, torch.uint8)
 FlatFunction = Callable[..., tuple[Tensor, ...]]
 _OPERATOR = re.compile(r"torch\.ops(?:\.\w+){2,3}")
 _CHECKS = ("_assert_tensor_metadata",)
@@ -38,6 +39,12 @@ def flat_function(program: ExportedProgram) -> FlatFunction:
     """
     graph = _copied(program)
     return functools.partial(_compiled(graph), program.graph_module, *lifted_values(program))
+
+
+def is_coarse(program: ExportedProgram) -> bool:
+    """Whether the graph computes with 16-bit floats or quantized integers somewhere inside."""
+    values = (node.meta.get("val") for node in program.graph.nodes)
+    return any(isinstance(value, Tensor) and value.dtype in _COARSE_DTYPES for value in values)
 
 
 def as_module(program: ExportedProgram) -> fx.GraphModule:

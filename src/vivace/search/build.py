@@ -41,9 +41,8 @@ class Builder:
         return {"native": model.form is Form.AOT_INDUCTOR, "form": model.form.value}
 
     def _apply(self, technique: Technique, model: Model) -> Model:
-        lineage = (*model.lineage, str(technique))
         try:
-            return technique.apply(model, self.work).replace(lineage=lineage)
+            return technique.apply(model, self.work)
         except NotApplicable as error:
             raise NotApplicable(f"{technique.name()}: {error.reason}") from error
 

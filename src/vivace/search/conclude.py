@@ -60,7 +60,15 @@ class Conclusion:
         return fit[: self.options.finalists]
 
     def _confirm(self, trial: Trial, verdicts: int) -> Trial:
-        trial = confirm(self.laboratory, trial, self.deliver, self.noise_floor, self.schedule.rule(), verdicts)
+        trial = confirm(
+            self.laboratory,
+            trial,
+            self.deliver,
+            self.noise_floor,
+            self.schedule.rule(),
+            verdicts,
+            self.schedule.spare(),
+        )
         self.journal.append({"kind": "confirmed", "plan": str(trial.plan), "outcome": trial.outcome.value})
         self.memory.tried[trial.plan] = trial
         return trial
@@ -85,7 +93,7 @@ class Conclusion:
             return None
 
     def _timed(self, plan: Plan, spec: ArmSpec) -> Comparison:
-        return timed(self.laboratory, plan, spec, self.noise_floor, self.schedule.rule())
+        return timed(self.laboratory, plan, spec, self.noise_floor, self.schedule.rule(), self.schedule.spare())
 
     def _result(self, winner: Trial | None, rung: Rung | None) -> Result:
         prepared, trials = self.laboratory.prepared, tuple(self.memory.tried.values())

@@ -25,9 +25,15 @@ Deliver = Callable[[Plan, Path], ArmSpec]
 
 
 def confirm(
-    laboratory: Laboratory, trial: Trial, deliver: Deliver, noise_floor: float, rule: StopRule, verdicts: int
+    laboratory: Laboratory,
+    trial: Trial,
+    deliver: Deliver,
+    noise_floor: float,
+    rule: StopRule,
+    verdicts: int,
+    seconds: float,
 ) -> Trial:
-    """Judge one finalist on the confirm part and time it in fresh pairs of processes.
+    """Judge one finalist on the confirm part and time it in fresh pairs of processes, more than three within `seconds`.
 
     `verdicts` is how many finalists may be judged on the confirm part in all: each verdict's error is divided by it
     (Bonferroni), for the data is used that often. Returns the trial with its outcome.
@@ -40,13 +46,18 @@ def confirm(
         outcome = refused(quality)
         if outcome is not None:
             return trial.replace(outcome=outcome, reason=quality.reason or f"quality {quality.verdict.value}")
-        return trial.replace(confirmed=timed(laboratory, trial.plan, spec, noise_floor, rule))
+        return trial.replace(confirmed=timed(laboratory, trial.plan, spec, noise_floor, rule, seconds))
     except WorkerFailure as failure:
         return trial.replace(outcome=failure.outcome, reason=failure.reason)
 
 
-def timed(laboratory: Laboratory, plan: Plan, spec: ArmSpec, noise_floor: float, rule: StopRule) -> Comparison:
-    """The original against a program, in fresh pairs of processes, on inputs that the race did not use."""
+def timed(
+    laboratory: Laboratory, plan: Plan, spec: ArmSpec, noise_floor: float, rule: StopRule, seconds: float
+) -> Comparison:
+    """The original against a program, in fresh pairs of processes, on inputs that the race did not use.
+
+    More restarts are added within `seconds` where the first ones disagree.
+    """
     options = laboratory.options
     return compare(
         laboratory.prepared.original,
@@ -55,6 +66,7 @@ def timed(laboratory: Laboratory, plan: Plan, spec: ArmSpec, noise_floor: float,
         laboratory.folder / "confirm" / key_of(plan),
         rule=rule,
         restarts=options.restarts,
+        seconds_for_more=seconds,
         noise_floor=noise_floor,
         limits=options.limits,
         environment_variables=laboratory.variables,

@@ -53,6 +53,10 @@ class Schedule:
         expected = sum(recent) / len(recent) if recent else FIRST_GUESS_SECONDS
         return self.allowed(leader) > expected
 
+    def spare(self) -> float:
+        """How long a comparison may go on adding restarts when they disagree: nine tenths of what is left."""
+        return max(0.0, 0.9 * self.left())
+
     def time_to_confirm(self, trial: Trial | None) -> bool:
         """Whether one more confirmation is likely to end in time."""
         return self.left() > self.confirm_seconds(trial)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from vivace.core.errors import UsageError
 from vivace.core.facts import Fact
@@ -39,13 +39,17 @@ class Space:
         return [t for settings in self.settings.values() for t in settings if t.stage is stage]
 
     def seeds(self) -> Iterator[Plan]:
-        """Every legal pairing of at most two precisions with at most one compiler, and nothing else."""
+        """Every legal choice of at most two precisions, at most one compiler and at most one target, nothing else."""
         precisions = self.of_stage(Stage.PRECISION)
-        for some in itertools.chain([()], itertools.combinations(precisions, 1), itertools.combinations(precisions, 2)):
-            for compiler in (None, *self.of_stage(Stage.COMPILE)):
-                plan = self.legal([*some, compiler] if compiler else some)
-                if plan is not None and len(plan):
-                    yield plan
+        choices: list[Iterable[tuple[Technique, ...]]] = [
+            itertools.chain.from_iterable(itertools.combinations(precisions, count) for count in (0, 1, 2)),
+            [(), *((compiler,) for compiler in self.of_stage(Stage.COMPILE))],
+            [(), *((target,) for target in self.of_stage(Stage.TARGET))],
+        ]
+        for parts in itertools.product(*choices):
+            plan = self.legal([technique for part in parts for technique in part])
+            if plan is not None and len(plan):
+                yield plan
 
     def neighbours(self, plan: Plan) -> Iterator[Plan]:
         """Every legal plan that adds, removes or resets one technique."""
