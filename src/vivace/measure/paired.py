@@ -147,8 +147,10 @@ def compare(
 
     `calls` is a folder of stored calls; `folder` receives the workers' logs. At least 3 restarts are needed for a
     number that leaves the tool. Where restarts disagree so much that the interval is wider than the rule asks, more are
-    added (up to MOST_RESTARTS), as long as `seconds_for_more` have not passed since the beginning. Raises WorkerFailure when an arm fails, and with WRONG_OUTPUT when the candidate
-    answers repeated inputs from memory while the baseline does not.
+    added (up to MOST_RESTARTS), as long as `seconds_for_more` have not passed since the beginning.
+
+    Raises WorkerFailure when an arm fails, and with WRONG_OUTPUT when the candidate answers repeated inputs from memory
+    while the baseline does not.
     """
     chance = random.Random(seed)
     before = environment.counters()

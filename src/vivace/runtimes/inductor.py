@@ -7,15 +7,9 @@ import logging
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch._dynamo.source import ConstantSource
-from torch._inductor import standalone_compile
-from torch._subclasses import FakeTensorMode
-from torch.export import ExportedProgram
-from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 
 from vivace.core.errors import NotApplicable
 from vivace.core.program import Form, Model
@@ -36,15 +30,17 @@ def load(model: Model) -> Program:
     fails.
     """
     require_compiler()
+    from vivace.runtimes.inductor_compile import compile_graph, fixed, free  # imports Dynamo: a second that others save
+
     device = model.settings.device
     program = eager.placed(model.program, device)
     example = [leaf.to(device) for leaf in example_of(model)]
     options = dict(model.settings.options)
     with torch.no_grad(), _quiet():
-        exact = _compile(program, _fixed(example), options)
+        exact = compile_graph(program, fixed(example), options)
         others = None
         if any(None in spec.shape for spec in model.signature.inputs):
-            others = _compile(program, _free(model, example), options)
+            others = compile_graph(program, free(model, example), options)
         run = _dispatch(exact, others, [leaf.shape for leaf in example])
         run(example)
         if others is not None:
@@ -62,44 +58,6 @@ def require_compiler() -> None:
     """Raise NotApplicable with the install line when there is no C++ compiler."""
     if not any(shutil.which(name) for name in _COMPILERS):
         raise NotApplicable("Inductor needs a C++ compiler; install one, for example: apt-get install g++")
-
-
-def _fixed(example: Sequence[Tensor]) -> list[Tensor]:
-    """Stand-ins for exactly these shapes."""
-    mode = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)
-    return [mode.from_tensor(leaf.detach(), static_shapes=True) for leaf in example]
-
-
-def _free(model: Model, example: Sequence[Tensor]) -> list[Tensor]:
-    """Stand-ins whose free dimensions are symbols; equal sizes are one symbol, so samples get a size of their own."""
-    mode = FakeTensorMode(shape_env=ShapeEnv())
-    axes = [spec.batch_axis for spec in model.signature.inputs]
-    stretched = batches.resized(example, axes, batches.unlike_size(example))
-    return [
-        mode.from_tensor(
-            leaf.detach(),
-            symbolic_context=StatelessSymbolicContext(
-                dynamic_sizes=[DimDynamic.STATIC if n is not None else DimDynamic.DUCK for n in spec.shape]
-            ),
-            source=ConstantSource(f"leaves_{i}"),
-        )
-        for i, (leaf, spec) in enumerate(zip(stretched, model.signature.inputs, strict=True))
-    ]
-
-
-def _compile(program: ExportedProgram, inputs: Sequence[Tensor], options: dict[str, Any]) -> _Compiled:
-    module = eager.as_module(program)
-    for name, parameter in list(module.named_parameters()):
-        setattr(module, name, torch.nn.Parameter(parameter.detach(), requires_grad=False))
-    for node in module.graph.output_node().all_input_nodes:
-        node.meta["example_value"] = inputs[0]  # standalone_compile takes the mode of its stand-ins from here
-    try:
-        compiled: _Compiled = standalone_compile(
-            module, list(inputs), dynamic_shapes="from_graph", options={"config_patches": options}
-        )
-    except Exception as error:  # the compiler may raise anything
-        raise NotApplicable(f"Inductor failed: {type(error).__name__}: {str(error)[:400]}") from error
-    return compiled
 
 
 def _dispatch(exact: _Compiled, others: _Compiled | None, shapes: list[torch.Size]) -> Run:

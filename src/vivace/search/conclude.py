@@ -5,11 +5,13 @@ from __future__ import annotations
 from vivace.core.errors import WorkerFailure
 from vivace.core.measurement import Comparison, Outcome
 from vivace.core.plan import Plan
-from vivace.core.quality import Quality, QualityVerdict
+from vivace.core.quality import Gate, Quality, QualityVerdict
 from vivace.core.result import Result, Rung, Status, Trial
+from vivace.core.technique import Effect
 from vivace.measure.live import ArmSpec
 from vivace.search.confirm import Deliver, best_of, confirm, timed
 from vivace.search.journal import Journal
+from vivace.search.judge import verdicts_affordable
 from vivace.search.laboratory import Laboratory
 from vivace.search.listener import Listener
 from vivace.search.schedule import Schedule
@@ -41,23 +43,41 @@ class Conclusion:
     def reach(self) -> Result:
         """Confirm finalists in the order of the race while there is time, and choose."""
         confirmed: list[Trial] = []
-        finalists = self.finalists()
+        finalists, verdicts = self.finalists()
         for number, trial in enumerate(finalists):
-            if number and not self.schedule.time_to_confirm(trial):
+            was_timed = any(done.confirmed is not None for done in confirmed)
+            if was_timed and not self.schedule.time_to_confirm(trial):
                 break
             self.listener.stage("confirm", f"{number + 1} of {len(finalists)}: {trial.plan}")
-            confirmed.append(self._confirm(trial, len(finalists)))
+            confirmed.append(self._confirm(trial, verdicts))
         winner = best_of(confirmed, self.options)
         rung = self._rung(confirmed) if winner is not None else None
         return self._result(winner, rung)
 
-    def finalists(self) -> list[Trial]:
-        """The best few of the race that may win and that beat the original there."""
+    def finalists(self) -> tuple[list[Trial], int]:
+        """Who is confirmed, best of the race first, and how many of them need a verdict from the confirm part.
+
+        Plans that change the answers are as many as the data can certify at once; the best plan that only rounds is
+        always among the finalists, for the referee certified it already.
+        """
         fit = [trial for trial in self.memory.tried.values() if may_win(trial)]
         if self.options.by_speed:
             fit = [trial for trial in fit if trial.speedup is not None and trial.speedup.value > 1.0]
         fit.sort(key=self.options.merit, reverse=True)
-        return fit[: self.options.finalists]
+        most = self._most_verdicts()
+        changing = [trial for trial in fit if trial.plan.effect is Effect.CHANGED][:most]
+        rounding = [trial for trial in fit if trial.plan.effect is not Effect.CHANGED]
+        rounding = rounding[: max(1, self.options.finalists - len(changing))]
+        chosen = [trial for trial in fit if trial in changing or trial in rounding]
+        return chosen, max(1, len(changing))
+
+    def _most_verdicts(self) -> int:
+        rules, part = self.laboratory.rules, self.laboratory.prepared.confirm
+        if rules.metric is None or rules.gate is not Gate.STRICT:
+            return self.options.finalists
+        score = float(part.scores(part.original_outputs(), rules.metric).mean())
+        margin = rules.budget.margin(score)
+        return verdicts_affordable(margin, part.samples, rules.alpha, self.options.finalists)
 
     def _confirm(self, trial: Trial, verdicts: int) -> Trial:
         trial = confirm(

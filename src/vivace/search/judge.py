@@ -18,6 +18,10 @@ SAME_OUTPUTS_SQNR_DB = 60.0
 """What an exact or rounded plan must reach against the original where no float64 referee could be had."""
 
 
+HOPEFUL = 1.3
+"""A sample-size estimate is rough: up to this many times what there is, a candidate stays in the race."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Referee:
     """What the original answers to some stored calls, and in float64 (`exact`; None where it has no float64)."""
@@ -74,10 +78,29 @@ def refuse(referee: Referee, outputs: StoredOutputs, effect: Effect) -> str | No
     return None if passed else reason
 
 
-def outcome_of(quality: Quality) -> tuple[Outcome, str]:
-    """What a verdict on the select part means for a trial: go on, or refused."""
+def outcome_of(quality: Quality, confirm_samples: int) -> tuple[Outcome, str]:
+    """What a verdict on the select part means for a trial: go on, refused, or beyond what the data can decide.
+
+    A candidate that would need more samples than the confirm part holds could only be certified by luck.
+    """
     if quality.verdict is QualityVerdict.NOT_HELD:
         return Outcome.QUALITY_FAILED, quality.reason
-    if quality.drop is not None and quality.verdict is QualityVerdict.CANNOT_TELL and quality.drop > quality.margin:
-        return Outcome.QUALITY_FAILED, f"drop {quality.drop:.4g} is above the budget {quality.margin:.4g}"
+    if quality.verdict is QualityVerdict.CANNOT_TELL:
+        if quality.drop is not None and quality.drop > quality.margin:
+            return Outcome.QUALITY_FAILED, f"drop {quality.drop:.4g} is above the budget {quality.margin:.4g}"
+        if quality.samples_needed is None or quality.samples_needed > HOPEFUL * confirm_samples:
+            return Outcome.QUALITY_UNKNOWN, f"{quality.reason}; the data leave {confirm_samples} for the verdict"
     return Outcome.OK, ""
+
+
+def verdicts_affordable(margin: float, samples: int, alpha: float, most: int) -> int:
+    """How many candidates may be judged on one set of samples so that one without a single flip can still be HELD.
+
+    With the error shared among k verdicts (Bonferroni), zero flips in n samples hold a margin m if (1-m)^n <= alpha/k.
+
+    >>> verdicts_affordable(0.01, samples=500, alpha=0.05, most=3), verdicts_affordable(0.01, 320, 0.05, 3)
+    (3, 1)
+    """
+    if not 0 < margin < 1:
+        return 1
+    return max(1, min(most, int(alpha * (1 - margin) ** -samples)))

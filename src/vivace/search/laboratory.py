@@ -160,7 +160,7 @@ class Laboratory:
         if not self._outputs(arm, part.calls, folder / "select.safetensors"):
             return trial.replace(outcome=Outcome.NONFINITE, reason="the answers hold NaN or infinite values")
         quality = judge(part, read_outputs(folder / "select.safetensors"), effect, self.rules)
-        outcome, reason = outcome_of(quality)
+        outcome, reason = outcome_of(quality, self.prepared.confirm.samples)
         return trial.replace(quality=quality, outcome=outcome, reason=reason)
 
     def _outputs(self, arm: LiveArm, calls: Path, to: Path) -> bool:

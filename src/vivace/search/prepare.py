@@ -155,6 +155,8 @@ def _parts(layout: _Layout, example: list[Tensor], data: reading.Batches | None)
     split = splits.split(data, layout.axes)
     size = layout.size_of(data.items[0].leaves if layout.signature.has_batch else example)
     parts = [part.batches(size) for part in (split.calibrate, split.select, split.confirm)]
+    full = [pair for pair in parts[0] if layout.size_of(pair[0]) == size]
+    parts[0] = full or parts[0]  # calibrators want batches of one size
     if not layout.signature.has_batch:
         parts = [[pair for pair in part if _shapes(pair[0]) == _shapes(example)] for part in parts]
     return _Parts(parts[0], parts[1], parts[2], data.note)

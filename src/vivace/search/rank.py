@@ -8,50 +8,75 @@ from collections.abc import Callable, Iterable
 
 from vivace.core.cost import Cost
 from vivace.core.plan import Plan
-from vivace.core.technique import Stage
+from vivace.core.technique import Stage, Technique
+
+DEFINING = (Stage.PRECISION, Stage.COMPILE, Stage.TARGET)
+"""Stages whose techniques decide what runs; those of the others add to it."""
 
 
 @dataclasses.dataclass
 class Ranking:
-    """Predicted seconds of a plan, with a correction learned from each measurement.
+    """Predicted seconds of a plan, with what measurements taught.
 
     A plan's correction is the mean log ratio of measured to predicted seconds over the measured plans that share its
     compiler and precision; failing that its compiler; failing that all. The baseline's own measurement anchors it.
+    Where a technique was measured with and without beside one compiler, that effect replaces its own promise there.
     """
 
     cost: Cost
     seconds_of: Callable[[Cost], float]
-    residuals: list[tuple[Plan, float]] = dataclasses.field(default_factory=list)
+    measured: dict[Plan, float] = dataclasses.field(default_factory=dict)
+    effects: dict[tuple[str, str], float] = dataclasses.field(default_factory=dict)
 
     def learn(self, plan: Plan, measured_seconds: float) -> None:
-        """Remember how far the prediction was off for this plan."""
-        self.residuals.append((plan, math.log(measured_seconds / self._raw(plan))))
+        """Remember a measurement, and what each technique of it was worth where the plan without it is known too."""
+        self.measured[plan] = measured_seconds
+        for technique in plan:
+            rest = without(plan, technique)
+            if technique.stage not in DEFINING and rest in self.measured:
+                key = (str(technique), compiler_of(plan))
+                self.effects[key] = math.log(measured_seconds / self.measured[rest])
 
     def predicted_seconds(self, plan: Plan) -> float:
         """Seconds of one call."""
-        return self._raw(plan) * math.exp(self._correction(plan))
+        return math.exp(self._log(plan) + self._correction(plan))
 
     def ordered(self, plans: Iterable[Plan]) -> list[Plan]:
         """The most promising first; shorter plans first among equals."""
         return sorted(plans, key=lambda plan: (self.predicted_seconds(plan), len(plan), str(plan)))
 
-    def _raw(self, plan: Plan) -> float:
-        return self.seconds_of(plan.cost(self.cost))
+    def _log(self, plan: Plan) -> float:
+        """Log seconds by the roofline, measured effects in place of promises."""
+        known = {t: self.effects.get((str(t), compiler_of(plan))) for t in plan}
+        promised = Plan(tuple(t for t in plan if known[t] is None))
+        effects = sum(effect for effect in known.values() if effect is not None)
+        return math.log(self.seconds_of(promised.cost(self.cost))) + effects
 
     def _correction(self, plan: Plan) -> float:
-        for key in (_numerics, _compiler, _anything):
-            alike = [residual for other, residual in self.residuals if key(other) == key(plan)]
+        for key in (numerics_of, compiler_of, _anything):
+            alike = [
+                math.log(seconds) - self._log(other)
+                for other, seconds in self.measured.items()
+                if key(other) == key(plan)
+            ]
             if alike:
                 return sum(alike) / len(alike)
         return 0.0
 
 
-def _numerics(plan: Plan) -> tuple[str, ...]:
-    return tuple(str(t) for t in plan.techniques if t.stage in (Stage.PRECISION, Stage.COMPILE))
+def without(plan: Plan, technique: Technique) -> Plan:
+    """The plan less one technique."""
+    return Plan(tuple(t for t in plan if t != technique))
 
 
-def _compiler(plan: Plan) -> tuple[str, ...]:
-    return tuple(t.name() for t in plan.techniques if t.stage is Stage.COMPILE)
+def numerics_of(plan: Plan) -> tuple[str, ...]:
+    """What decides a plan's answers: its precisions, its compiler, its target."""
+    return tuple(str(t) for t in plan if t.stage in DEFINING)
+
+
+def compiler_of(plan: Plan) -> str:
+    """The name of a plan's compiler; empty for none."""
+    return next((t.name() for t in plan if t.stage is Stage.COMPILE), "")
 
 
 def _anything(plan: Plan) -> None:

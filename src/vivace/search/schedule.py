@@ -13,6 +13,8 @@ FIRST_GUESS_SECONDS = 8.0
 SPARE = 1.2
 """A confirmation is planned with a fifth more than it is likely to take."""
 RECENT = 5
+CACHED_LOAD_SECONDS = 5.0
+"""A program that compiles when it is loaded finds its own compiler's cache the second time."""
 
 
 @dataclasses.dataclass
@@ -39,9 +41,12 @@ class Schedule:
         return StopRule(half_width=0.01, min_blocks=12, max_blocks=60, max_seconds=longest, warm_seconds=2.0)
 
     def confirm_seconds(self, trial: Trial | None) -> float:
-        """What confirming a trial is likely to take: each restart opens both arms, and the judge the candidate's."""
-        candidate = self.opening_seconds + (trial.load_seconds if trial else 0.0)
-        return SPARE * (self.restarts * (self.opening_seconds + candidate) + candidate + self.rule().max_seconds)
+        """What confirming a trial is likely to take: each restart opens both arms; it is judged once,
+        recorded and checked as an artifact in processes of their own."""
+        candidate = self.opening_seconds + min(trial.load_seconds if trial else 0.0, CACHED_LOAD_SECONDS)
+        pairs = self.restarts * (self.opening_seconds + candidate)
+        judged_and_published = 3 * candidate
+        return SPARE * (pairs + judged_and_published + self.rule().max_seconds)
 
     def allowed(self, leader: Trial | None) -> float:
         """Seconds that the next trial may take so that the leader can still be confirmed."""

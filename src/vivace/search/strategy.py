@@ -10,10 +10,11 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from vivace.core.measurement import Outcome
 from vivace.core.plan import Plan
 from vivace.core.result import Trial, TrialStage
-from vivace.core.technique import Stage, Technique
-from vivace.search.rank import Ranking
+from vivace.core.technique import Effect, Stage, Technique
+from vivace.search.rank import Ranking, compiler_of, numerics_of
 from vivace.search.space import LADDER, Space
 
+REFUSED = (Outcome.QUALITY_FAILED, Outcome.QUALITY_UNKNOWN, Outcome.WRONG_OUTPUT, Outcome.NONFINITE)
 Request = tuple[Plan, TrialStage]
 Strategy = Generator[Request, Trial, None]
 
@@ -30,6 +31,7 @@ class Memory:
         self.baseline_seconds = baseline_seconds
         self.tried: dict[Plan, Trial] = {}
         self.useless: set[str] = set()
+        self.refused: set[tuple[str, ...]] = set()
 
     def record(self, plan: Plan, trial: Trial) -> None:
         """Take in one trial."""
@@ -38,6 +40,8 @@ class Memory:
             self.ranking.learn(plan, self.baseline_seconds / trial.speedup.value)
         if trial.outcome is Outcome.UNSUPPORTED and len(plan) == 1:
             self.useless.add(plan.techniques[0].name())
+        if trial.outcome in REFUSED and plan.effect is Effect.CHANGED:
+            self.refused.add(numerics_of(plan))
 
     @property
     def leader(self) -> Trial | None:
@@ -45,8 +49,15 @@ class Memory:
         return max(filter(may_win, self.tried.values()), key=self._merit, default=None)
 
     def untried(self, plans: Iterable[Plan]) -> list[Plan]:
-        """Those not tried yet, most promising first, without techniques known to do nothing."""
-        fresh = {plan for plan in plans if plan not in self.tried and not self.useless & {t.name() for t in plan}}
+        """Those not tried yet, most promising first; not those with techniques known to do nothing, nor those whose
+        precision and compiler already gave answers that were refused: threads or layouts would not mend them."""
+        fresh = {
+            plan
+            for plan in plans
+            if plan not in self.tried
+            and not self.useless & {t.name() for t in plan}
+            and numerics_of(plan) not in self.refused
+        }
         return self.ranking.ordered(fresh)
 
 
@@ -56,13 +67,21 @@ def may_win(trial: Trial) -> bool:
 
 
 def default_strategy(space: Space, memory: Memory) -> Strategy:
-    """Ladder, one plan of each compiler, then the best predicted of all seeds and of the leader's neighbours."""
-    for plan in ladder(space, memory.ambient_threads):
-        if plan not in memory.tried:
+    """Ladder, one plan of each compiler, then the best predicted of all seeds and of the leader's neighbours.
+
+    torch.compile is a rung too, but a slow one to build: it waits for its turn among the compilers.
+    """
+    rungs = list(ladder(space, memory.ambient_threads))
+    for plan in rungs:
+        if plan not in memory.tried and not compiler_of(plan):
             yield from _ask(memory, plan, TrialStage.LADDER)
     friends = _friends(memory)
     while (best := _next(space, memory, friends)) is not None:
-        yield from _ask(memory, best, TrialStage.SEARCH)
+        rung = next((plan for plan in rungs if compiler_of(plan) == compiler_of(best) != ""), None)
+        if rung is not None and rung not in memory.tried:
+            yield from _ask(memory, rung, TrialStage.LADDER)
+        else:
+            yield from _ask(memory, best, TrialStage.SEARCH)
 
 
 def exhaustive_strategy(space: Space, memory: Memory) -> Strategy:
@@ -113,14 +132,22 @@ def _friends(memory: Memory) -> list[Technique]:
 
 
 def _next(space: Space, memory: Memory, friends: list[Technique]) -> Plan | None:
-    seeds = [_befriend(space, seed, friends) for seed in space.seeds()]
-    seen_compilers = {_compiler_of(plan) for plan in memory.tried}
-    first = memory.untried(seed for seed in seeds if _compiler_of(seed) not in seen_compilers)
+    seeds = list(_seeds(space, memory, friends))
+    seen_compilers = {compiler_of(plan) for plan in memory.tried}
+    first = memory.untried(seed for seed in seeds if compiler_of(seed) not in seen_compilers)
     if first:
         return first[0]
     near = space.neighbours(memory.leader.plan if memory.leader else Plan())
     candidates = memory.untried([*seeds, *near])
     return candidates[0] if candidates else None
+
+
+def _seeds(space: Space, memory: Memory, friends: list[Technique]) -> Iterator[Plan]:
+    """Each seed with the friends that are legal beside it; alone when that turned out not to apply."""
+    for seed in space.seeds():
+        plan = _befriend(space, seed, friends)
+        trial = memory.tried.get(plan)
+        yield seed if trial is not None and trial.outcome is Outcome.UNSUPPORTED else plan
 
 
 def _befriend(space: Space, seed: Plan, friends: list[Technique]) -> Plan:
@@ -129,10 +156,6 @@ def _befriend(space: Space, seed: Plan, friends: list[Technique]) -> Plan:
     for friend in friends:
         plan = space.legal([*plan.techniques, friend]) or plan
     return plan
-
-
-def _compiler_of(plan: Plan) -> str:
-    return next((t.name() for t in plan if t.stage is Stage.COMPILE), "")
 
 
 StrategyFactory = Callable[[Space, Memory], Strategy]
