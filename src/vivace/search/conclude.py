@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from vivace.core.errors import WorkerFailure
 from vivace.core.measurement import Comparison, Outcome
 from vivace.core.plan import Plan
@@ -14,6 +16,7 @@ from vivace.search.journal import Journal
 from vivace.search.judge import verdicts_affordable
 from vivace.search.laboratory import Laboratory
 from vivace.search.listener import Listener
+from vivace.search.rank import numerics_of
 from vivace.search.schedule import Schedule
 from vivace.search.strategy import Memory, is_rung, may_win
 
@@ -64,8 +67,7 @@ class Conclusion:
         if self.options.by_speed:
             fit = [trial for trial in fit if trial.speedup is not None and trial.speedup.value > 1.0]
         fit.sort(key=self.options.merit, reverse=True)
-        most = self._most_verdicts()
-        changing = [trial for trial in fit if trial.plan.effect is Effect.CHANGED][:most]
+        changing = _with_a_safe_one(_distinct(t for t in fit if t.plan.effect is Effect.CHANGED), self._most_verdicts())
         rounding = [trial for trial in fit if trial.plan.effect is not Effect.CHANGED]
         rounding = rounding[: max(1, self.options.finalists - len(changing))]
         chosen = [trial for trial in fit if trial in changing or trial in rounding]
@@ -87,7 +89,7 @@ class Conclusion:
             self.noise_floor,
             self.schedule.rule(),
             verdicts,
-            self.schedule.spare(),
+            self.schedule.spare(trial),
         )
         self.journal.append({"kind": "confirmed", "plan": str(trial.plan), "outcome": trial.outcome.value})
         self.memory.tried[trial.plan] = trial
@@ -113,7 +115,7 @@ class Conclusion:
             return None
 
     def _timed(self, plan: Plan, spec: ArmSpec) -> Comparison:
-        return timed(self.laboratory, plan, spec, self.noise_floor, self.schedule.rule(), self.schedule.spare())
+        return timed(self.laboratory, plan, spec, self.noise_floor, self.schedule.rule(), self.schedule.spare(None))
 
     def _result(self, winner: Trial | None, rung: Rung | None) -> Result:
         prepared, trials = self.laboratory.prepared, tuple(self.memory.tried.values())
@@ -136,3 +138,20 @@ class Conclusion:
         """The original as an artifact against itself as it was given."""
         self.listener.stage("confirm", "nothing won: the original is kept, and measured as an artifact")
         return self._timed(Plan(), self.deliver(Plan(), self.laboratory.prepared.program))
+
+
+def _distinct(trials: Iterable[Trial]) -> list[Trial]:
+    """The first of those that compute the same: a verdict on one is a verdict on all."""
+    found: dict[tuple[str, ...], Trial] = {}
+    for trial in trials:
+        found.setdefault(numerics_of(trial.plan), trial)
+    return list(found.values())
+
+
+def _with_a_safe_one(trials: list[Trial], most: int) -> list[Trial]:
+    """The best few, the last of them replaced by the best whose quality the select part held, if none of them was."""
+    chosen = trials[:most]
+    held = [trial for trial in trials if trial.quality and trial.quality.verdict is QualityVerdict.HELD]
+    if chosen and held and not set(map(id, chosen)) & set(map(id, held)):
+        chosen[-1] = held[0]
+    return chosen

@@ -41,12 +41,17 @@ class Schedule:
         return StopRule(half_width=0.01, min_blocks=12, max_blocks=60, max_seconds=longest, warm_seconds=2.0)
 
     def confirm_seconds(self, trial: Trial | None) -> float:
-        """What confirming a trial is likely to take: each restart opens both arms; it is judged once,
-        recorded and checked as an artifact in processes of their own."""
-        candidate = self.opening_seconds + min(trial.load_seconds if trial else 0.0, CACHED_LOAD_SECONDS)
-        pairs = self.restarts * (self.opening_seconds + candidate)
-        judged_and_published = 3 * candidate
-        return SPARE * (pairs + judged_and_published + self.rule().max_seconds)
+        """What confirming a trial is likely to take: it is judged, and each restart opens both arms."""
+        pairs = self.restarts * (self.opening_seconds + self._candidate_seconds(trial))
+        measured = pairs + self._candidate_seconds(trial) + self.rule().max_seconds
+        return SPARE * measured + self.publish_seconds(trial)
+
+    def publish_seconds(self, trial: Trial | None) -> float:
+        """What recording an artifact and checking it is likely to take, each in a process of its own."""
+        return 2 * self._candidate_seconds(trial)
+
+    def _candidate_seconds(self, trial: Trial | None) -> float:
+        return self.opening_seconds + min(trial.load_seconds if trial else 0.0, CACHED_LOAD_SECONDS)
 
     def allowed(self, leader: Trial | None) -> float:
         """Seconds that the next trial may take so that the leader can still be confirmed."""
@@ -58,9 +63,9 @@ class Schedule:
         expected = sum(recent) / len(recent) if recent else FIRST_GUESS_SECONDS
         return self.allowed(leader) > expected
 
-    def spare(self) -> float:
-        """How long a comparison may go on adding restarts when they disagree: nine tenths of what is left."""
-        return max(0.0, 0.9 * self.left())
+    def spare(self, trial: Trial | None) -> float:
+        """How long a comparison may go on adding restarts when they disagree."""
+        return max(0.0, self.left() - self.publish_seconds(trial) - self._candidate_seconds(trial))
 
     def time_to_confirm(self, trial: Trial | None) -> bool:
         """Whether one more confirmation is likely to end in time."""

@@ -67,7 +67,7 @@ def may_win(trial: Trial) -> bool:
 
 
 def default_strategy(space: Space, memory: Memory) -> Strategy:
-    """Ladder, one plan of each compiler, then the best predicted of all seeds and of the leader's neighbours.
+    """Ladder, a changing and a rounding plan of each compiler, then the best predicted of seeds and neighbours.
 
     torch.compile is a rung too, but a slow one to build: it waits for its turn among the compilers.
     """
@@ -133,13 +133,19 @@ def _friends(memory: Memory) -> list[Technique]:
 
 def _next(space: Space, memory: Memory, friends: list[Technique]) -> Plan | None:
     seeds = list(_seeds(space, memory, friends))
-    seen_compilers = {compiler_of(plan) for plan in memory.tried}
-    first = memory.untried(seed for seed in seeds if compiler_of(seed) not in seen_compilers)
+    seen = {_kind(plan) for plan in memory.tried}
+    first = memory.untried(seed for seed in seeds if compiler_of(seed) and _kind(seed) not in seen)
     if first:
         return first[0]
     near = space.neighbours(memory.leader.plan if memory.leader else Plan())
     candidates = memory.untried([*seeds, *near])
     return candidates[0] if candidates else None
+
+
+def _kind(plan: Plan) -> tuple[str, bool]:
+    """A compiler, and whether answers are changed: one plan of each kind is tried before any second one, so that a
+    search whose fast plans cannot be certified still has a safe one."""
+    return compiler_of(plan), plan.effect is Effect.CHANGED
 
 
 def _seeds(space: Space, memory: Memory, friends: list[Technique]) -> Iterator[Plan]:
