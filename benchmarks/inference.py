@@ -19,7 +19,6 @@ from typing import Any
 
 import race
 import table
-
 from vivace.devices.machine import detect
 
 PACKAGES = ("torch", "onnxruntime", "openvino", "nncf", "torchao", "vivace")

@@ -13,10 +13,10 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from prepare import HERE, WORK
 from torch import Tensor
 
 import vivace as vv
+from prepare import HERE, WORK
 from vivace.core.errors import VivaceError
 from vivace.core.measurement import Comparison, Interval
 from vivace.core.quality import Gate, Quality, QualityVerdict

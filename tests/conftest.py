@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,9 +10,6 @@ import pytest
 # Set before anything imports torch: on a shared machine, oversubscribed OpenMP barriers cost a hundredfold. Workers
 # that tests start inherit it; techniques that choose threads set their own.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-# The benchmark's modules are scripts beside each other; their tests import them like this.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from prepare import pairs
-
 import vivace as vv
+from prepare import pairs
 from vivace.cli.digits import load_digits, train_network
 
 BATCH = 16

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from prepare import LETTERS, pairs, text, trained
 from torch import Tensor, nn
 
 import vivace as vv
+from prepare import LETTERS, pairs, text, trained
 from workloads.transformer import LENGTH, next_character
 
 BUDGET = vv.Budget(drop=0.01)

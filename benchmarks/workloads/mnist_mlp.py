@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from prepare import mnist, pairs, trained
 from torch import nn
 
 import vivace as vv
+from prepare import mnist, pairs, trained
 
 BATCH = 64
 BUDGET = vv.Budget(drop=0.01)

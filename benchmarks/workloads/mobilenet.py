@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from prepare import digits, pairs, trained
 from torch import Tensor, nn
 
 import vivace as vv
+from prepare import digits, pairs, trained
 
 BUDGET = vv.Budget(drop=0.01)
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 3, 2), (6, 96, 2, 1))

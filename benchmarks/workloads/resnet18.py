@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 
-from prepare import digits, pairs, trained
 from torch import Tensor, nn
 
 import vivace as vv
+from prepare import digits, pairs, trained
 
 BUDGET = vv.Budget(drop=0.01)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from prepare import LETTERS, pairs, text, trained
 from torch import Tensor, nn
 
 import vivace as vv
+from prepare import LETTERS, pairs, text, trained
 
 LENGTH, WIDTH, HEADS, LAYERS = 64, 256, 4, 4
 BUDGET = vv.Budget(drop=0.01)

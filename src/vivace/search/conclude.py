@@ -104,7 +104,7 @@ class Conclusion:
         for trial in confirmed:
             if trial.plan == best.plan and trial.confirmed is not None:
                 return Rung(trial.plan, trial.confirmed)
-        if not self.schedule.time_to_confirm(best):
+        if self.schedule.left() < self.schedule.rung_seconds():
             return None
         self.listener.stage("confirm", f"the best plain rung: {best.plan}")
         try:
@@ -125,7 +125,11 @@ class Conclusion:
             status, plan, comparison = self._kept(trials), Plan(), self._measure_original()
             quality = Quality(QualityVerdict.HELD, "the original itself", prepared.confirm.samples, 0.0)
         slower = sum(trial.outcome is Outcome.NOT_FASTER for trial in trials)
-        notes = [*prepared.notes, comparison.note, f"{slower} plans were slower than the original" if slower else ""]
+        notes = [
+            *prepared.notes,
+            comparison.note,
+            f"plans that were slower than the original: {slower}" if slower else "",
+        ]
         kept = tuple(note for note in notes if note)
         return Result(prepared.work.name, status, plan, comparison, quality, rung, trials, self.noise_floor, {}, kept)
 

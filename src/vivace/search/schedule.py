@@ -13,6 +13,8 @@ FIRST_GUESS_SECONDS = 8.0
 SPARE = 1.2
 """A confirmation is planned with a fifth more than it is likely to take."""
 RECENT = 5
+SHORT_SECONDS = 60.0
+"""Under this, all of the time goes to the plans themselves."""
 CACHED_LOAD_SECONDS = 5.0
 """A program that compiles when it is loaded finds its own compiler's cache the second time."""
 
@@ -46,6 +48,12 @@ class Schedule:
         measured = pairs + self._candidate_seconds(trial) + self.rule().max_seconds
         return SPARE * measured + self.publish_seconds(trial)
 
+    def rung_seconds(self) -> float:
+        """What measuring the best plain rung beside the winner is likely to take; nothing when time is short."""
+        if self.seconds < SHORT_SECONDS:
+            return 0.0
+        return 2 * self.restarts * self.opening_seconds + self.rule().max_seconds / 2
+
     def publish_seconds(self, trial: Trial | None) -> float:
         """What recording an artifact and checking it is likely to take, each in a process of its own."""
         return 2 * self._candidate_seconds(trial)
@@ -55,7 +63,7 @@ class Schedule:
 
     def allowed(self, leader: Trial | None) -> float:
         """Seconds that the next trial may take so that the leader can still be confirmed."""
-        return self.left() - self.confirm_seconds(leader)
+        return self.left() - self.confirm_seconds(leader) - self.rung_seconds()
 
     def time_for_a_trial(self, leader: Trial | None) -> bool:
         """Whether a trial as long as the recent ones leaves time to confirm."""
