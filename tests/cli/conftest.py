@@ -17,8 +17,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> FalseApi:
     vars(door).update(optimize=false.take("optimize"), measure=false.take("measure"), metrics=metrics)
     vars(target).update(resolve_workload=lambda text: text, resolve=lambda text: text)
     vars(metrics).update(accuracy=lambda output, labels: (output.argmax(1) == labels).float())
-    beside = ModuleType("vivace.api.optimize")
-    vars(beside).update(preview=false.take("preview"))
-    for module in (door, target, metrics, beside):
+    vars(door).update(preview=false.take("preview"))
+    for module in (door, target, metrics):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     return false
