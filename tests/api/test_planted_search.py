@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from vivace.search.prepare import prepare
 from vivace.testing import planted
 from vivace.testing.tiny import PACED
 
-LIMITS = Limits(load=25, convert=25, first_call=10, verify=30, measure=60, memory_bytes=2_500_000_000)
+LIMITS = Limits(load=12, convert=12, first_call=5, verify=30, measure=60, memory_bytes=2_500_000_000)
 EXTRA = {"vivace.testing.planted:PLANTED": planted.PLANTED}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -54,9 +53,9 @@ def attempt(laboratory: Laboratory, technique: Technique) -> Trial:
         (planted.CrashAtConvert(), Outcome.CRASHED, "SIGSEGV in convert"),
         (planted.CrashAtFirstCall(), Outcome.CRASHED, "SIGSEGV in first_call"),
         (planted.CrashAtCall(), Outcome.CRASHED, "SIGSEGV"),
-        (planted.HangInCompile(), Outcome.TIMEOUT, "load took longer than 25 seconds"),
-        (planted.IgnoresTermination(), Outcome.TIMEOUT, "first_call took longer than 10 seconds"),
-        (planted.Leak(), Outcome.OOM, "allowed are 2.50 GB"),
+        (planted.HangInCompile(), Outcome.TIMEOUT, "load took longer than 12 seconds"),
+        (planted.IgnoresTermination(), Outcome.TIMEOUT, "first_call took longer than 5 seconds"),
+        (planted.Leak(), Outcome.OOM, ""),
         (planted.NanAnswer(), Outcome.NONFINITE, "NaN"),
         (planted.ConstantAnswer(), Outcome.QUALITY_FAILED, ""),
         (planted.BatchDependentAnswer(), Outcome.WRONG_OUTPUT, "depend on their neighbours"),
@@ -77,16 +76,6 @@ def test_a_candidate_that_is_wrong_on_one_class_is_never_held(laboratory: Labora
     trial = attempt(laboratory, planted.WrongOnOneClass(share=0.05))
 
     assert trial.quality is None or trial.quality.verdict is not QualityVerdict.HELD
-
-
-def test_a_candidate_that_claims_to_round_but_is_wrong_on_one_class_is_caught_by_the_referee(
-    laboratory: Laboratory,
-) -> None:
-    @dataclasses.dataclass(frozen=True)
-    class Disguised(planted.WrongOnOneClass):
-        pass
-
-    assert Disguised.effect is planted.WrongOnOneClass.effect
 
 
 @pytest.mark.parametrize("technique", [planted.HangAtExit(), planted.FloodsLog()], ids=lambda t: t.name())

@@ -34,6 +34,7 @@ class FakeArm:
 
     def __init__(self, seconds: float, log: list[tuple[str, int, int]], name: str) -> None:
         self.seconds_per_call = seconds
+        self.distinct_inputs = 8
         self.seconds: list[float] = []
         self._log = log
         self._name = name
@@ -59,6 +60,13 @@ def test_a_block_is_abba_over_the_same_inputs() -> None:
     outer, inner = log[0][0], log[1][0]
     assert log == [(outer, 0, 4), (inner, 0, 4), (inner, 4, 4), (outer, 4, 4)]
     assert {outer, inner} == {"A", "B"}
+
+
+def test_an_arm_that_is_much_slower_makes_fewer_calls_but_walks_every_input() -> None:
+    pair, log = fake_pair(0.01, 0.0001)
+    pair.blocks(1)
+    assert {(name, calls) for name, _, calls in log} == {("A", 8), ("B", 200)}
+    assert pair.log_ratios == pytest.approx([math.log(100)])
 
 
 def test_the_first_letter_is_random() -> None:

@@ -70,7 +70,8 @@ class Pair:
     """A baseline and a candidate, both started. Blocks of ABBA are added one by one; the first letter is random.
 
     A block times k calls of one arm, twice k of the other, and k of the first again; both walk the same inputs in the
-    same order. k is such that the faster arm's sub-block lasts `block_seconds`. Its figure is
+    same order, from the same one on. k is such that the faster arm's sub-block lasts `block_seconds`; an arm that is
+    much slower makes fewer calls, but walks every input at least once. Its figure is
     d = ln(median baseline seconds / median candidate seconds), over the block's calls of each arm.
     """
 
@@ -80,7 +81,8 @@ class Pair:
         self.baseline = baseline
         self.candidate = candidate
         self.log_ratios: list[float] = []
-        self.calls = calls_per_block(block_seconds, baseline.seconds_per_call, candidate.seconds_per_call)
+        most = calls_per_block(block_seconds, baseline.seconds_per_call, candidate.seconds_per_call)
+        self.calls = {arm: _own_calls(arm, block_seconds, most) for arm in (baseline, candidate)}
         self._chance = chance or random.Random()
         self._next = 0
         self._already = (len(baseline.seconds), len(candidate.seconds))
@@ -119,11 +121,11 @@ class Pair:
         outer, inner = (
             (self.baseline, self.candidate) if self._chance.random() < 0.5 else (self.candidate, self.baseline)
         )
-        k, start = self.calls, self._next
-        outer_seconds = outer.time(start, k)
-        inner_seconds = inner.time(start, k) + inner.time(start + k, k)
-        outer_seconds += outer.time(start + k, k)
-        self._next += 2 * k
+        start, k = self._next, self.calls
+        outer_seconds = outer.time(start, k[outer])
+        inner_seconds = inner.time(start, k[inner]) + inner.time(start + k[inner], k[inner])
+        outer_seconds += outer.time(start + k[outer], k[outer])
+        self._next += 2 * max(k.values())
         difference = math.log(statistics.median(outer_seconds) / statistics.median(inner_seconds))
         self.log_ratios.append(difference if outer is self.baseline else -difference)
 
@@ -293,6 +295,11 @@ def calls_per_block(block_seconds: float, *seconds_per_call: float) -> int:
     20
     """
     return min(MOST_CALLS, max(1, math.ceil(block_seconds / max(min(seconds_per_call), 1e-9))))
+
+
+def _own_calls(arm: LiveArm, block_seconds: float, most: int) -> int:
+    """What one arm makes of the calls that the faster one needs: as many as fill its block, or as there are inputs."""
+    return min(most, max(calls_per_block(block_seconds, arm.seconds_per_call), arm.distinct_inputs))
 
 
 def exponential(logs: Interval) -> Interval:

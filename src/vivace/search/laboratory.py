@@ -26,6 +26,8 @@ from vivace.search.prepare import Prepared
 
 STORE_ENTRY = "vivace.runtimes.store:open_program"
 BUILDER_ENTRY = "vivace.search.build:open_builder"
+LEAK_BYTES = 200_000_000
+"""A program that was warmed up and then grows by more than this during a race of a few seconds is not fit to serve."""
 RACE = StopRule(half_width=0.02, min_blocks=10, max_blocks=30, max_seconds=10.0, warm_seconds=2.0)
 
 
@@ -136,11 +138,15 @@ class Laboratory:
         trial = self._judge(arm, trial)
         if trial.outcome is not Outcome.OK:
             return trial
+        settled = arm.read_memory()
         pair = Pair(self.baseline(), arm, RACE.block_seconds, self._chance)
         by_speed = self.options.by_speed
         pair.run(RACE, hopeless=lambda speedup: by_speed and hopeless(speedup, leader))
         refuse_cached(self.baseline(), arm)
         trial = trial.replace(speedup=pair.speedup(), peak_memory_bytes=arm.read_memory())
+        if arm.peak_bytes - settled > LEAK_BYTES:
+            grown = f"memory grew by {(arm.peak_bytes - settled) / 1e9:.2f} GB while it was timed: it leaks"
+            return trial.replace(outcome=Outcome.OOM, reason=grown)
         if by_speed and pair.speedup().high < 1.0:
             return trial.replace(outcome=Outcome.NOT_FASTER, reason=f"{_slower(pair.speedup())} than the original")
         return trial
