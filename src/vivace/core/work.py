@@ -17,7 +17,7 @@ class Work:
     """An inspected workload.
 
     `facts` are true of the model as given and of the job. `cost` counts one call of the example. `calibration` is a
-    folder of stored calls (`data.samples.read`), or None. `folder` is the run's own, where conversions that several
+    folder of stored calls (`data.samples.read`), or None; `example` one with the example call. `folder` is the run's own, where conversions that several
     plans share are kept. `operators` are the names of the graph's operators, for techniques that look for one.
     """
 
@@ -27,6 +27,7 @@ class Work:
     cost: Cost
     folder: Path
     calibration: Path | None = None
+    example: Path | None = None
     fixed_shapes: bool = False
     operators: tuple[str, ...] = ()
 
@@ -39,6 +40,7 @@ class Work:
             "cost": dataclasses.asdict(self.cost),
             "folder": str(self.folder),
             "calibration": str(self.calibration) if self.calibration else None,
+            "example": str(self.example) if self.example else None,
             "fixed_shapes": self.fixed_shapes,
             "operators": list(self.operators),
         }
@@ -53,6 +55,7 @@ class Work:
             cost=Cost(**node["cost"]),
             folder=Path(node["folder"]),
             calibration=Path(node["calibration"]) if node["calibration"] else None,
+            example=Path(node["example"]) if node["example"] else None,
             fixed_shapes=node["fixed_shapes"],
             operators=tuple(node["operators"]),
         )

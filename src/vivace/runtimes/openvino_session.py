@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,25 @@ def load(model: Model) -> Program:
     MissingExtra, ArtifactError, NotApplicable.
     """
     openvino = import_openvino()
+    run = _runner(_compiled(openvino, model, None), model)
+    shapes = exact_shapes(model.settings)
+    if shapes:
+        run = _dispatch(run, _runner(_compiled(openvino, model, shapes), model), shapes)
+    return Program(model.signature, model.settings, run, Form.OPENVINO)
+
+
+def exact_shapes(settings: Settings) -> list[tuple[int, ...]]:
+    """The shapes that get a compilation of their own, beside the one for any number of samples.
+
+    >>> exact_shapes(Settings().with_options(exact_shapes="[[8, 3]]"))
+    [(8, 3)]
+    """
+    told: list[list[int]] = json.loads(str(settings.option("exact_shapes", "[]")))
+    return [tuple(int(n) for n in shape) for shape in told]
+
+
+def _compiled(openvino: Any, model: Model, shapes: list[tuple[int, ...]] | None) -> Any:
+    """The model compiled for the CPU, for the given shapes of its flat inputs or for whatever its file allows."""
     path = Path(model.program)
     try:
         core = openvino.Core()
@@ -31,10 +51,20 @@ def load(model: Model) -> Program:
     except RuntimeError as error:
         raise ArtifactError(f"OpenVINO cannot read {path}: {str(error)[:400]}") from error
     try:
-        compiled = core.compile_model(graph, "CPU", configuration(model.settings))
+        if shapes:
+            graph.reshape({key: openvino.PartialShape(list(shapes[i])) for key, i in _positions(graph, model)})
+        return core.compile_model(graph, "CPU", configuration(model.settings))
     except RuntimeError as error:
         raise NotApplicable(f"OpenVINO cannot compile the model: {str(error)[:400]}") from error
-    return Program(model.signature, model.settings, _runner(openvino, compiled, model), Form.OPENVINO)
+
+
+def _dispatch(general: Run, exact: Run, shapes: list[tuple[int, ...]]) -> Run:
+    """Choose by shape: fixed shapes let OpenVINO plan its memory and its loops ahead."""
+
+    def call(leaves: Sequence[Tensor]) -> Sequence[Tensor]:
+        return (exact if [leaf.shape for leaf in leaves] == shapes else general)(leaves)
+
+    return call
 
 
 def configuration(settings: Settings) -> dict[str, str]:
@@ -55,7 +85,7 @@ def configuration(settings: Settings) -> dict[str, str]:
     return told | {name: str(value) for name, value in settings.options if name.isupper()}
 
 
-def _runner(openvino: Any, compiled: Any, model: Model) -> Run:
+def _runner(compiled: Any, model: Model) -> Run:
     """One infer request, used again for each call; its outputs are copied before the next call overwrites them."""
     request = compiled.create_infer_request()
     infer = request.infer
@@ -70,13 +100,13 @@ def _runner(openvino: Any, compiled: Any, model: Model) -> Run:
     return call
 
 
-def _positions(compiled: Any, model: Model) -> list[tuple[int, int]]:
+def _positions(graph: Any, model: Model) -> list[tuple[int, int]]:
     """For each of OpenVINO's inputs, which flat input feeds it."""
     count = len(model.signature.inputs)
-    if len(compiled.inputs) == count:
+    if len(graph.inputs) == count:
         return [(i, i) for i in range(count)]
     wanted = {f"leaves_{i}": i for i in range(count)}
-    found = [next((wanted[name] for name in port.get_names() if name in wanted), None) for port in compiled.inputs]
+    found = [next((wanted[name] for name in port.get_names() if name in wanted), None) for port in graph.inputs]
     if None in found:
         raise ArtifactError("the OpenVINO model's inputs are not those of the signature")
     return [(key, i) for key, i in enumerate(found) if i is not None]

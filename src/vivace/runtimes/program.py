@@ -172,5 +172,9 @@ def _on_device(run: Run, device: str) -> Run:
 
 
 def as_numpy(leaf: Tensor) -> np.ndarray[Any, Any]:
-    """A CPU tensor as a contiguous numpy array, without a copy where it already is one."""
-    return leaf.detach().cpu().contiguous().numpy()
+    """A tensor as a contiguous numpy array, without a copy where it already is one on the CPU."""
+    if leaf.requires_grad:
+        leaf = leaf.detach()
+    if not leaf.is_cpu:
+        leaf = leaf.cpu()
+    return leaf.numpy() if leaf.is_contiguous() else leaf.contiguous().numpy()

@@ -262,6 +262,7 @@ def _assemble(
         Cost(**facts["cost"]),
         folder,
         calibration,
+        folder / "example",
         fixed_shapes or not layout.signature.has_batch,
         tuple(facts["operators"]),
     )

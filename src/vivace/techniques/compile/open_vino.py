@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 from vivace.core.cost import Cost
 from vivace.core.facts import Fact
 from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
+from vivace.data import samples
 from vivace.runtimes import openvino_graph
 
 
@@ -50,5 +52,9 @@ class OpenVino(Technique):
         )
 
     def apply(self, model: Model, work: Work) -> Model:
-        """The model as an OpenVINO graph."""
-        return openvino_graph.to_openvino(model, work).replace(lineage=(*model.lineage, str(self)))
+        """The model as an OpenVINO graph, with a compilation of its own for exactly the example's shapes."""
+        graph = openvino_graph.to_openvino(model, work).replace(lineage=(*model.lineage, str(self)))
+        if work.example is None or not model.signature.has_batch:
+            return graph
+        shapes = [list(leaf.shape) for leaf in samples.read(work.example)[0]]
+        return graph.replace(settings=graph.settings.with_options(exact_shapes=json.dumps(shapes)))
