@@ -15,7 +15,9 @@ def main(time: str = "60s") -> None:
     """Write a small network as ONNX, optimize the file, load what came of it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        network = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10)).eval()
+        network = nn.Sequential(
+            nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10)
+        ).eval()
         example = torch.randn(32, 64)
         program = torch.onnx.export(network, (example,), dynamo=True, verbose=False)
         assert program is not None

@@ -1,4 +1,4 @@
-"""Quantization within a budget: an MLP on real digits, int8 only if its accuracy holds: python examples/quantized_mlp.py"""
+"""Quantization within a budget, on real digits: int8 only if accuracy holds: python examples/quantized_mlp.py"""
 
 from __future__ import annotations
 

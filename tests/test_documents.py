@@ -26,9 +26,13 @@ def run(command: list[str], folder: Path, seconds: float) -> subprocess.Complete
 
 
 def test_the_technique_of_contributing_works(workbench):
-    (workbench / "page.py").write_text(documents.script(CONTRIBUTING))
-    done = run([sys.executable, "page.py"], workbench, 120)
-    assert (done.returncode, done.stderr[-2000:]) == (0, "")
+    technique, test = (block.code for block in documents.blocks(CONTRIBUTING, "python"))
+    (workbench / "tanh_gelu.py").write_text(technique)
+    (workbench / "test_tanh_gelu.py").write_text(test.replace("vivace.techniques.rewrite.tanh_gelu", "tanh_gelu"))
+    contract = "import tanh_gelu, vivace.testing.contract as c; c.check_technique(tanh_gelu.TanhGelu)"
+    for words in (["-m", "pytest", "-q", "test_tanh_gelu.py"], ["-c", contract]):
+        done = run([sys.executable, *words], workbench, 120)
+        assert done.returncode == 0, done.stdout + done.stderr[-2000:]
 
 
 @pytest.mark.slow

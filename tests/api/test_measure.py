@@ -50,7 +50,7 @@ def test_a_plan_without_a_workload_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("given", [3, None, {"model": 1}])
 def test_what_is_no_side_is_refused_with_what_is_allowed(tmp_path: Path, given: Any) -> None:
-    with pytest.raises(UsageError, match="B is a .*; allowed are a Workload"):
+    with pytest.raises(UsageError, match=r"B is a .*; allowed are a Workload"):
         sides(tmp_path).open(given, "B")
 
 

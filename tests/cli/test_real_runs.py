@@ -107,7 +107,16 @@ def test_optimize_and_measure_agree_on_a_python_target(job: str) -> None:
 
 def test_a_fast_plan_that_cannot_be_certified_exits_with_4_or_is_not_delivered(job: str) -> None:
     code, document, said = run(
-        "optimize", job, "--out", "fast", "--only", "openvino,openvino-bfloat16", "--time", "30s", "--max-drop", "0.0001"
+        "optimize",
+        job,
+        "--out",
+        "fast",
+        "--only",
+        "openvino,openvino-bfloat16",
+        "--time",
+        "30s",
+        "--max-drop",
+        "0.0001",
     )
 
     assert code in (0, 3, 4), said

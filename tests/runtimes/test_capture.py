@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from runtimes.models import Branching, Convolution, Counting, Function, Overwriting, Pair, Recurrent, Scores, mlp
+from runtimes.models import Branching, Counting, Function, Overwriting, Pair, Recurrent, Scores, mlp
 from vivace.core.errors import UnsupportedModel, UsageError
 from vivace.runtimes import eager
-from vivace.runtimes.capture import capture, recapture
+from vivace.runtimes.capture import capture
 
 
 def test_one_tensor_in_and_out_for_any_number_of_samples() -> None:
@@ -117,14 +117,3 @@ def test_models_that_cannot_be_captured_are_refused_with_the_reason(module: nn.M
 def test_too_many_positional_inputs_are_refused() -> None:
     with pytest.raises(UsageError, match="2 positional arguments, but the model's forward takes 1"):
         capture(mlp(), (torch.randn(1, 784), torch.randn(1, 784)))
-
-
-def test_recapture_keeps_the_signature_and_the_free_batch() -> None:
-    module = Convolution().eval()
-    model = capture(module, (torch.randn(2, 1, 8, 8),)).model
-
-    again = recapture(eager.as_module(model.program), model)
-
-    x = torch.randn(5, 1, 8, 8)
-    assert again.signature == model.signature
-    assert torch.allclose(eager.load(again)(x), module(x), atol=1e-6)

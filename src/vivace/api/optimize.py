@@ -6,12 +6,14 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from vivace.api.publish import Staging, publish
-from vivace.api.request import destination_of, machine_of, names_native, options_of, run_folder
+from vivace.api.request import destination_of, machine_of, names_native, offered, options_of, run_folder
 from vivace.artifact import save
 from vivace.artifact.load import load
-from vivace.core.errors import EnvironmentFault
+from vivace.core.errors import EnvironmentFault, UsageError
+from vivace.core.plan import Plan
 from vivace.core.quality import Budget
 from vivace.core.result import Result
 from vivace.core.technique import Technique
@@ -20,9 +22,10 @@ from vivace.measure.clock import SystemClock
 from vivace.measure.process import Limits
 from vivace.report.progress import Progress, SilentProgress
 from vivace.runtimes.program import Program
+from vivace.search.options import Options
 from vivace.search.prepare import prepare
 from vivace.search.run import Search, identity_of, open_journal
-from vivace.search.space import check_usable, space_of
+from vivace.search.space import Space, check_usable, space_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +55,7 @@ def optimize(
     fixed_shapes: bool = False,
     device: str = "auto",
     seed: int = 0,
+    plan: Plan | Sequence[Mapping[str, Any]] | None = None,
     exhaustive: bool = False,
     progress: Progress | None = None,
     limits: Limits = Limits(load=300),
@@ -64,7 +68,8 @@ def optimize(
     artifact's folder; None keeps it in a temporary one until the interpreter exits. `only` and `without` name
     techniques. `gate` is strict, point or fidelity. `resume` goes on where a run with this `out` was stopped. `native`
     lets plans compete whose artifact is native code, which loads only with trust=True. `fixed_shapes` lets plans
-    compete that accept exactly the example's shapes. `extra` adds techniques by "module:tuple" for this run.
+    compete that accept exactly the example's shapes. `extra` adds techniques by "module:tuple" for this run. `plan`
+    tries one plan and no other, such as one that results.json holds.
 
     Returns the result, with the original as its artifact when nothing beat it. Raises UsageError, UnsupportedModel,
     EnvironmentFault, DiskFull; what a candidate does never raises.
@@ -84,6 +89,7 @@ def optimize(
         without=without,
         gate=gate,
         extra=extra,
+        plan=plan,
         exhaustive=exhaustive,
         seed=seed,
         limits=limits,
@@ -95,13 +101,21 @@ def optimize(
         progress.stage("prepare", f"reading the data and capturing {work.name}")
         native = native or names_native(options)
         prepared = prepare(work, folder, fixed_shapes=fixed_shapes, native=native, limits=limits)
-        space = space_of(prepared.work, machine, options.known, options.only, options.without)
+        space = space_of(prepared.work, offered(machine, device), options.known, options.only, options.without)
         check_usable(space, options.only)
         with open_journal(folder, identity_of(prepared, machine, options), resume) as journal:
-            staging = Staging(folder)
+            staging = Staging(folder, prepared)
+            _check_plan(options, space)
             search = Search(prepared, space, options, machine, folder, journal, progress, started)
             result = search.run(staging.deliver)
             fields = {field.name: getattr(result, field.name) for field in dataclasses.fields(Result)}
             final = Optimized(**fields | {"artifact": destination})
             publish(final, staging, prepared, machine, destination)
             return final
+
+
+def _check_plan(options: Options, space: Space) -> None:
+    """Raise UsageError when the one plan that was asked for cannot work here, with the reason."""
+    reason = options.plan.illegal(space.facts) if options.plan is not None else None
+    if reason:
+        raise UsageError(f"the plan {options.plan} cannot work here: {reason}")

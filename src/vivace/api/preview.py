@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vivace.api.request import machine_of, names_native, options_of
+from vivace.api.request import machine_of, names_native, offered, options_of
 from vivace.core.plan import Plan
 from vivace.core.workload import Workload
 from vivace.devices.roofline import predicted_seconds
@@ -40,7 +40,7 @@ def preview(
     machine = machine_of(device)
     with tempfile.TemporaryDirectory(prefix="vivace-") as folder:
         prepared = prepare(work, Path(folder), fixed_shapes=fixed_shapes, native=native or names_native(options))
-        space = space_of(prepared.work, machine, options.known, options.only, options.without)
+        space = space_of(prepared.work, offered(machine, device), options.known, options.only, options.without)
         check_usable(space, options.only)
         ranking = Ranking(prepared.work.cost, lambda cost: predicted_seconds(cost, machine))
         original = ranking.predicted_seconds(Plan())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import shutil
 from importlib.metadata import version
 from pathlib import Path
@@ -19,23 +20,34 @@ from vivace.data import samples
 from vivace.measure.live import ArmSpec
 from vivace.report.results import to_document
 from vivace.runtimes import store
-from vivace.search.laboratory import compiler_variables
+from vivace.search.laboratory import compiler_variables, failures_of_a_plan
 from vivace.search.prepare import Prepared
 
 
 class Staging:
     """Artifacts that are being made, one folder a finalist, beside the destination so that a rename can publish one."""
 
-    def __init__(self, run_folder: Path) -> None:
+    def __init__(self, run_folder: Path, prepared: Prepared) -> None:
+        self._prepared = prepared
         self._root = run_folder / "staged"
         shutil.rmtree(self._root, ignore_errors=True)
         self._folders: dict[Plan, Path] = {}
+        self._golden: dict[Plan, Golden] = {}
 
     def deliver(self, plan: Plan, program: Path) -> ArmSpec:
-        """Copy a program into an artifact's folder and say how a worker opens it from there."""
+        """Copy a program into an artifact's folder, record its golden calls there, and say how a worker opens it.
+
+        Raises WorkerFailure when the program cannot be recorded, so that another finalist takes its place.
+        """
         folder = self._root / str(len(self._folders))
         save.stage_program(program, folder)
+        logs = self._prepared.work.folder
+        with failures_of_a_plan():
+            recorded = golden.record(
+                folder, self._prepared.confirm_calls, plan.effect, logs / "golden", compiler_variables(logs)
+            )
         self._folders[plan] = folder
+        self._golden[plan] = recorded
         if any(technique.program_entry for technique in plan):
             entry = next(t.program_entry for t in plan if t.program_entry)
             return ArmSpec(
@@ -47,6 +59,10 @@ class Staging:
         """The folder of a plan that was delivered."""
         return self._folders[plan]
 
+    def golden(self, plan: Plan) -> Golden:
+        """What was recorded of a plan that was delivered."""
+        return self._golden[plan]
+
 
 def publish(result: Result, staging: Staging, prepared: Prepared, machine: Machine, destination: Path) -> None:
     """Seal the winner's folder with its proof, load it in a fresh process as a user would, and move it to its place.
@@ -56,8 +72,7 @@ def publish(result: Result, staging: Staging, prepared: Prepared, machine: Machi
     folder = staging.folder(result.plan)
     logs, variables = prepared.work.folder, compiler_variables(prepared.work.folder)
     with save.disk_errors(destination):
-        recorded = golden.record(folder, prepared.confirm_calls, result.plan.effect, logs / "golden", variables)
-        manifest = _manifest(result, folder, recorded, prepared, machine)
+        manifest = _manifest(result, folder, staging.golden(result.plan), prepared, machine)
         texts = {"results.json": to_document(result).to_text(), "README.md": readme_of(result, manifest)}
         save.seal(folder, manifest, texts)
         check_in_worker(folder, logs / "check", variables)
@@ -66,7 +81,7 @@ def publish(result: Result, staging: Staging, prepared: Prepared, machine: Machi
 
 def _manifest(result: Result, folder: Path, recorded: Golden, prepared: Prepared, machine: Machine) -> Manifest:
     model = store.read_model(folder / PROGRAM)
-    document = to_document(result).model_dump(mode="json")
+    document = json.loads(to_document(result).to_text())  # infinities are text there
     shapes = samples.read(prepared.confirm_calls)
     return Manifest(
         vivace_version=version("vivace"),

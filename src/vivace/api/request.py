@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
+import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,9 @@ from typing import Any
 from vivace.artifact import save
 from vivace.core import registry
 from vivace.core.errors import EnvironmentFault, UsageError, unknown_name
+from vivace.core.facts import Fact
 from vivace.core.machine import Machine
+from vivace.core.plan import Plan, read_plan
 from vivace.core.quality import Budget, Gate
 from vivace.core.technique import Technique
 from vivace.core.workload import Objective, Workload
@@ -38,6 +41,7 @@ def options_of(
     without: Sequence[str] = (),
     gate: str = "strict",
     extra: Mapping[str, Sequence[type[Technique]]] | None = None,
+    plan: Plan | Sequence[Mapping[str, Any]] | None = None,
     exhaustive: bool = False,
     seed: int = 0,
     limits: Limits = Limits(),
@@ -63,10 +67,25 @@ def options_of(
         only=tuple(only),
         without=tuple(without),
         extra=tuple(extra),
+        plan=_plan(plan, known),
         exhaustive=exhaustive,
         limits=limits,
         seed=seed,
     )
+
+
+def _plan(plan: Plan | Sequence[Mapping[str, Any]] | None, known: Mapping[str, type[Technique]]) -> Plan | None:
+    if plan is None or isinstance(plan, Plan):
+        return plan
+    try:
+        return read_plan(plan, known)
+    except KeyError as error:
+        raise unknown_name("technique", str(error.args[0]), known) from None
+    except TypeError as error:
+        raise UsageError(
+            f"plan (--plan) cannot be read: {error}; allowed is a list of "
+            '{"technique": name, "settings": {...}}, as results.json holds it'
+        ) from None
 
 
 def _seconds(time: str | float) -> float:
@@ -89,19 +108,24 @@ def _choice(kind: Any, label: str, value: Any) -> Any:
 
 def names_native(options: Options) -> bool:
     """Naming a technique of native code under `only` is the permission to use it."""
-    return "aot-inductor" in options.only
+    return any(Fact.NATIVE_ALLOWED in options.known[name].needs for name in options.only)
 
 
 def machine_of(device: str) -> Machine:
-    """The machine, without its GPUs when the CPU was asked for. Raises for a device that is unknown or missing."""
+    """The machine at hand. Raises for a device that is unknown, or that was asked for and is not here."""
     if device not in DEVICES:
         raise unknown_name("device", device, DEVICES)
     machine = detect()
     if device == "cuda" and not machine.gpus:
         raise EnvironmentFault(
-            "--device cuda: PyTorch sees no CUDA device here; use --device cpu, or install a CUDA "
-            "build of PyTorch and check `vivace doctor`"
+            "device (--device) is cuda, but PyTorch sees no CUDA device here; use cpu, or install a CUDA build of "
+            "PyTorch and check `vivace doctor`"
         )
+    return machine
+
+
+def offered(machine: Machine, device: str) -> Machine:
+    """What plans may use of the machine: no GPU when the CPU was asked for."""
     return dataclasses.replace(machine, gpus=()) if device == "cpu" else machine
 
 
@@ -115,22 +139,37 @@ def destination_of(out: str | Path | None) -> Path:
 
 @contextmanager
 def run_folder(destination: Path, resume: bool) -> Iterator[Path]:
-    """Where a run keeps its journal and programs, beside the artifact; kept when the run is stopped, gone when done."""
+    """Where a run keeps its journal and programs, beside the artifact; kept when the run is stopped, gone when done.
+
+    Only one run at a time may use it. Raises EnvironmentFault when another does.
+    """
     folder = destination.absolute().parent / ".vivace" / destination.name
     with save.disk_errors(folder):
-        if not resume:
-            shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield folder
-    except BaseException:
-        if not any(record["kind"] == "trial" for record in read_journal(folder / "journal.jsonl")):
-            _remove(folder)
-        raise
-    _remove(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = folder.with_name(f"{folder.name}.lock").open("a")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise EnvironmentFault(
+                f"another search with the same out (--out), {destination}, is running; wait for it to end, or give a "
+                "different one"
+            ) from None
+        with save.disk_errors(folder):
+            if not resume:
+                shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(exist_ok=True)
+        try:
+            yield folder
+        except BaseException:
+            if not any(record["kind"] == "trial" for record in read_journal(folder / "journal.jsonl")):
+                _remove(folder)
+            raise
+        _remove(folder)
 
 
 def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
+    folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
     if folder.parent.is_dir() and not any(folder.parent.iterdir()):
         folder.parent.rmdir()

@@ -1,4 +1,4 @@
-"""What `measure` compares: models, files, artifacts and plans, each as an arm, and the calls that both are timed with."""
+"""What `measure` compares: models, files, artifacts and plans, each as an arm, and the calls that both answer."""
 
 from __future__ import annotations
 

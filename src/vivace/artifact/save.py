@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vivace.artifact.manifest import MANIFEST, PROGRAM, Manifest, digest, files_of
-from vivace.core.errors import DiskFull, EnvironmentFault, UsageError
+from vivace.core.errors import DiskFull, EnvironmentFault, UsageError, WorkerFailure
+from vivace.core.measurement import Outcome
 
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
@@ -23,15 +24,19 @@ def check_destination(out: Path) -> None:
     Allowed are a path that does not exist, an empty folder, and an artifact, which is replaced in the end.
     """
     if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise UsageError(f"--out {out} is not a folder; give a new path, an empty folder or an artifact to replace")
+        raise UsageError(
+            f"out (--out) is {out}, which is not a folder; give a new path, an empty folder or an artifact to replace"
+        )
     if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
         raise UsageError(
-            f"--out {out} is a folder with other files in it; give a new path, an empty folder or an "
+            f"out (--out) is {out}, a folder with other files in it; give a new path, an empty folder or an "
             "artifact to replace"
         )
     parent = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
     if not os.access(parent, os.W_OK | os.X_OK) or not parent.is_dir():
-        raise EnvironmentFault(f"cannot write to {parent}: permission denied; give an --out in a folder that you own")
+        raise EnvironmentFault(
+            f"cannot write to {parent}: permission denied; give an out (--out) in a folder that you own"
+        )
 
 
 @contextmanager
@@ -39,14 +44,18 @@ def disk_errors(where: Path) -> Iterator[None]:
     """Turn the system's 'no space left' and 'permission denied' into our errors, with the place and what to do."""
     try:
         yield
+    except WorkerFailure as failure:
+        if failure.outcome is Outcome.DISK_FULL:
+            raise DiskFull(f"{failure.reason}; free some space or give another out (--out)") from failure
+        raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(
-                f"the disk is full: cannot write to {where}; free some space or give another --out"
+                f"the disk is full: cannot write to {where}; free some space or give another out (--out)"
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise EnvironmentFault(
-                f"cannot write to {where}: {error.strerror}; give an --out in a folder that you own"
+                f"cannot write to {where}: {error.strerror}; give an out (--out) in a folder that you own"
             ) from error
         raise
 

@@ -74,6 +74,14 @@ def _run(words: list[str]) -> int:
 
 
 def _fail(error: VivaceError, words: Sequence[str]) -> int:
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command has ended: only its message is left to print
+    try:
+        return _tell(error, words)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def _tell(error: VivaceError, words: Sequence[str]) -> int:
     if os.environ.get("VIVACE_DEBUG") == "1":
         traceback.print_exc()
     if "--json" in words:

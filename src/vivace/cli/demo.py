@@ -121,7 +121,8 @@ def _show(result: Result, reload: Reload, out: Path, as_json: bool) -> None:
     from vivace.report.terminal import print_result
 
     if as_json:
-        emit_json({**to_document(result).model_dump(mode="json"), "demo": dataclasses.asdict(reload)})
+        document = json.loads(to_document(result).to_text())  # infinities are text there
+        emit_json({**document, "demo": dataclasses.asdict(reload)})
         return
     print_result(out_console(), result)
     emit(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vivace.cli.options import Json, Quiet, Time, split_names
+from vivace.cli.options import Json, Quiet, Time, read_json, split_names
 from vivace.cli.output import document_only, emit, error_console, out_console
 from vivace.core.errors import Cancelled
 from vivace.core.quality import Budget, Gate
@@ -35,7 +35,12 @@ def optimize(
         bool, typer.Option("--relative", help="--max-drop is a share of the original's score.")
     ] = False,
     time: Time = "5m",
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, or auto: whatever is here.")] = "auto",
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device", help="cpu, cuda (fails where there is none), or auto: plans may use whatever is here."
+        ),
+    ] = "auto",
     only: Annotated[
         list[str] | None,
         typer.Option("--only", help="Techniques that may be used, with commas between them.", metavar="NAME,..."),
@@ -43,6 +48,10 @@ def optimize(
     without: Annotated[
         list[str] | None, typer.Option("--without", help="Techniques that may not be used.", metavar="NAME,...")
     ] = None,
+    plan: Annotated[
+        str,
+        typer.Option("--plan", help="Try this plan and no other: the JSON that results.json holds.", metavar="JSON"),
+    ] = "",
     gate: Annotated[
         Gate,
         typer.Option(
@@ -93,6 +102,7 @@ def optimize(
         "out": out,
         "gate": gate.value,
         "resume": resume,
+        "plan": read_json(plan),
         "seed": seed,
         **chosen,
     }

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from vivace.core.errors import UsageError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
@@ -19,3 +22,13 @@ def split_names(values: Sequence[str] | None) -> tuple[str, ...]:
     ('threads', 'inductor', 'openvino')
     """
     return tuple(name.strip() for value in values or () for name in value.split(",") if name.strip())
+
+
+def read_json(text: str) -> Any:
+    """What a JSON text holds; None for an empty one. Raises UsageError where it is none."""
+    if not text:
+        return None
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"--plan received no JSON ({error}); give what results.json holds under `plan`") from None

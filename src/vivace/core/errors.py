@@ -1,11 +1,11 @@
 """Every error that Vivace raises on purpose, in one tree; each knows the exit code of the command line.
 
+Exit codes 3 (nothing beat the original) and 4 (quality could not be certified) are no errors: `core.result.Status`.
+
 VivaceError
 ├── UsageError            2    what the user gave cannot be used
 │   ├── CallError         2    a call outside what an artifact accepts
 │   └── UnsupportedModel  2    the model cannot be captured as a graph
-├── NothingFaster         3    (the command line only: the baseline was kept)
-├── QualityUncertified    4    (the command line only: nothing faster could be certified)
 ├── EnvironmentFault      5    this machine lacks something, or it broke
 │   ├── MissingExtra      5    an optional package is not installed
 │   ├── ArtifactError     5    an artifact is damaged, unsafe or from elsewhere
@@ -45,18 +45,6 @@ class UnsupportedModel(UsageError):
     """The model cannot be captured as a graph, so nothing could be built from it or stored."""
 
 
-class NothingFaster(VivaceError):
-    """No plan beat the baseline, which was kept as the artifact."""
-
-    exit_code = 3
-
-
-class QualityUncertified(VivaceError):
-    """A plan was faster, but the data could not certify its quality; the baseline was kept."""
-
-    exit_code = 4
-
-
 class EnvironmentFault(VivaceError, RuntimeError):
     """This machine lacks something that the request needs, or something on it broke."""
 
@@ -86,7 +74,7 @@ class WorkerFailure(EnvironmentFault):
 
 
 class DiskFull(VivaceError, OSError):
-    """There is no room left on the disk; the message says how much is needed and where."""
+    """There is no room left on the disk; the message says where."""
 
     exit_code = 6
 

@@ -6,14 +6,6 @@ import dataclasses
 from enum import Enum
 
 
-class Kind(Enum):
-    """Where a number comes from. The three never mix in one column without this label."""
-
-    MEASURED = "MEASURED"
-    SIMULATED = "SIMULATED"
-    PREDICTED = "PREDICTED"
-
-
 class SpeedVerdict(Enum):
     """What a comparison of two arms concluded."""
 
@@ -53,15 +45,6 @@ class Interval:
     def __post_init__(self) -> None:
         if not self.low <= self.value <= self.high:
             raise ValueError(f"not an interval: low={self.low}, value={self.value}, high={self.high}")
-
-    @property
-    def relative_half_width(self) -> float:
-        """Half the width, as a share of the value."""
-        return (self.high - self.low) / 2 / abs(self.value) if self.value else float("inf")
-
-    def reciprocal(self) -> Interval:
-        """The interval of 1/value, for a positive interval."""
-        return Interval(1 / self.value, 1 / self.high, 1 / self.low)
 
     def __str__(self) -> str:
         return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"

@@ -39,7 +39,8 @@ class Trial:
     """One plan that was tried, how it ended and what was seen.
 
     `speedup` is from the race (for ranking only); `confirmed` is from the confirmation run with fresh processes.
-    `predicted_speedup` is what the roofline said beforehand. `reproduce` is a command that runs this plan alone.
+    `predicted_speedup` is what the roofline said beforehand. `reproduce` is the command that tries this plan alone, but
+    for its TARGET.
     """
 
     plan: Plan
@@ -79,7 +80,8 @@ class Result:
     """What an optimization gave: the winner's plan (empty: the original), all evidence, and where the artifact is.
 
     `comparison` is the original against the winner from the confirmation run. `best_rung` is the best plain rung of
-    the ladder, confirmed in the same way. `conditions` is what was recorded with the numbers.
+    the ladder, confirmed in the same way. `conditions` is what was recorded with the numbers. `left_out` says
+    why each technique that was not tried had nothing to offer here.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Result:
     noise_floor: float
     conditions: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
     wall_seconds: float = 0.0
     artifact: Path | None = None
 

@@ -17,8 +17,9 @@ class Work:
     """An inspected workload.
 
     `facts` are true of the model as given and of the job. `cost` counts one call of the example. `calibration` is a
-    folder of stored calls (`data.samples.read`), or None; `example` one with the example call. `folder` is the run's own, where conversions that several
-    plans share are kept. `operators` are the names of the graph's operators, for techniques that look for one.
+    folder of stored calls (`data.samples.read`), or None; `example` one with the example call. `folder` is the run's
+    own, where conversions that several plans share are kept. `operators` are the names of the graph's operators, for
+    techniques that look for one.
     """
 
     name: str

@@ -20,7 +20,7 @@ from vivace.measure import stats
 LEAST_SQNR_DB = 20.0
 TIE_MARGIN = 1e-4
 """Two best scores this close, relative to the largest, are a tie: either decision is the original's own."""
-BASIS = "fidelity to the original's outputs (no labels)"
+BASIS = "fidelity to the original's outputs"
 REFEREE_FACTOR = 2.0
 SAMPLE_FACTOR = 10.0
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 2e-2}

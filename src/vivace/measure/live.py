@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from vivace.core.errors import WorkerFailure
+from vivace.core.errors import DiskFull, EnvironmentFault, UsageError, WorkerFailure
 from vivace.core.measurement import Outcome
 from vivace.measure.arm import SAMPLES
 from vivace.measure.process import STANDARD, Limits, Phase, Worker
@@ -127,12 +127,19 @@ class LiveArm:
 
     @contextlib.contextmanager
     def _blame(self) -> Iterator[None]:
+        """Turn whatever a program raises into an outcome of its arm; a full disk ends the search, not the candidate."""
         try:
             yield
         except WorkerFailure as failure:
+            if failure.outcome is Outcome.DISK_FULL:
+                raise DiskFull(failure.reason) from failure
             if not self.is_baseline:
                 raise
             raise WorkerFailure(Outcome.INFRA_ERROR, f"the baseline failed, not the candidate: {failure}") from failure
+        except (UsageError, EnvironmentFault) as error:
+            if self.is_baseline:
+                raise
+            raise WorkerFailure(Outcome.CRASHED, f"{type(error).__name__}: {error}") from error
 
     def close(self) -> None:
         """End the worker."""

@@ -232,7 +232,7 @@ def conclude(
 
 
 def decide(speedup: Interval, noise_floor: float = 0.0) -> SpeedVerdict:
-    """The verdict on a speed-up's interval (MEASURE.md, item 8).
+    """The verdict on a speed-up's interval (README, "How a number is earned").
 
     FASTER or SLOWER when the whole interval is beyond 1 by more than 1% and more than the noise floor; otherwise SAME
     when the whole interval is within 2% of 1; otherwise UNDECIDED.
@@ -252,13 +252,12 @@ def decide(speedup: Interval, noise_floor: float = 0.0) -> SpeedVerdict:
     return SpeedVerdict.UNDECIDED
 
 
-def noise_floor_of(same: Comparison) -> float:
-    """The smallest effect that may be claimed, from a comparison of the baseline with itself.
+def noise_floor_of(same: Interval) -> float:
+    """The smallest effect that may be claimed, from the speed-up of the baseline over itself.
 
     It is the farther end of the A/A interval from 1, as a share. Infinite when there were too few blocks.
     """
-    farther = max(abs(math.log(same.speedup.low)) if same.speedup.low > 0 else math.inf,
-                  abs(math.log(same.speedup.high)))  # fmt: skip
+    farther = max(abs(math.log(same.low)) if same.low > 0 else math.inf, abs(math.log(same.high)))
     return math.expm1(farther)
 
 
@@ -276,16 +275,7 @@ def measure_noise(
     """The session's A/A pair: the baseline against itself in another process. `noise_floor` is filled in."""
     same = compare(baseline, baseline, calls, folder, rule=rule, restarts=restarts, limits=limits,
                    environment_variables=environment_variables, seed=seed)  # fmt: skip
-    return dataclasses.replace(same, noise_floor=noise_floor_of(same))
-
-
-def hopeless(speedup: Interval, leader_low: float) -> bool:
-    """Whether a candidate may leave the race: its upper bound is below the leader's lower bound.
-
-    >>> hopeless(Interval(1.1, 1.0, 1.2), leader_low=1.5)
-    True
-    """
-    return speedup.high < leader_low
+    return dataclasses.replace(same, noise_floor=noise_floor_of(same.speedup))
 
 
 def calls_per_block(block_seconds: float, *seconds_per_call: float) -> int:

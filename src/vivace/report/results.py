@@ -86,6 +86,7 @@ class ResultDocument(_Document):
     versions: dict[str, Any]
     conditions: dict[str, Any]
     notes: list[str]
+    left_out: dict[str, str]
     wall_seconds: float
 
 
@@ -152,6 +153,7 @@ def to_document(result: Result) -> ResultDocument:
         versions=_mapping(result.conditions.get("versions")),
         conditions=rest,
         notes=list(result.notes),
+        left_out=dict(result.left_out),
         wall_seconds=result.wall_seconds,
     )
 

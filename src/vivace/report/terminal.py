@@ -9,6 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from vivace.core.facts import Fact
 from vivace.core.measurement import ArmTimes, Comparison, Outcome, SpeedVerdict
 from vivace.core.plan import Plan
 from vivace.core.quality import Quality, QualityVerdict
@@ -123,7 +124,10 @@ def _verdict(result: Result) -> Text:
     if result.status is Status.FASTER:
         return Text(f"{_gain(result)}; {quality_sentence(result.quality)}{where}", "bold green")
     if result.status is Status.QUALITY_UNCERTIFIED:
-        return Text(f"kept the original: something was faster, but {_doubt(result)}{where}", "bold yellow")
+        return Text(
+            f"kept the original: the quality of another plan could not be certified; {_doubt(result)}{where}",
+            "bold yellow",
+        )
     return Text(f"kept the original: nothing faster was found that holds the budget{where}", "bold yellow")
 
 
@@ -247,7 +251,8 @@ def _next_step(result: Result) -> str:
         return "next: give more labelled data, or accept the point estimate with --gate point"
     if result.status is Status.NOTHING_FASTER:
         return "next: give more time (--time 15m) or another objective; the artifact is the original, ready to load"
-    return f'next: python -c "import vivace as vv; model = vv.load({str(result.artifact)!r})"'
+    trust = ", trust=True" if any(Fact.NATIVE_ALLOWED in technique.needs for technique in result.plan) else ""
+    return f'next: python -c "import vivace as vv; model = vv.load({str(result.artifact)!r}{trust})"'
 
 
 def _speed_style(verdict: SpeedVerdict) -> str:

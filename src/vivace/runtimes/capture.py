@@ -86,28 +86,6 @@ def capture(
     return Capture(Model(Form.TORCH, program, signature), note, tuple(axes))
 
 
-def recapture(module: nn.Module, model: Model) -> Model:
-    """Export a changed flat module (tensors to a tuple of tensors) again, for the same signature.
-
-    `module` takes and gives what `eager.as_module(model.program)` does. Raises UnsupportedModel.
-    """
-    specs = model.signature.inputs
-    example = list(_example_of(model))
-    free = [frozenset(i for i, n in enumerate(spec.shape) if n is None) for spec in specs]
-    axes = batches.Axes(tuple(s.batch_axis for s in specs), tuple(s.batch_axis for s in model.signature.outputs))
-    stretched = _stretched(example, free, axes)
-    program = _export(module, stretched, [dict.fromkeys(may, Dim.DYNAMIC) for may in free] if any(free) else None)
-    program.example_inputs = (tuple(example), {})
-    return model.replace(program=program)
-
-
-def _example_of(model: Model) -> tuple[Tensor, ...]:
-    if model.program.example_inputs is None:
-        raise UnsupportedModel("the program carries no example call; capture the model again")
-    example: tuple[Tensor, ...] = model.program.example_inputs[0]
-    return example
-
-
 def _first_run(flat: FlatModule, example: list[Tensor]) -> list[Tensor]:
     try:
         with torch.no_grad():

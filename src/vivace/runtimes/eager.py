@@ -50,7 +50,7 @@ def is_coarse(program: ExportedProgram) -> bool:
 def as_module(program: ExportedProgram) -> fx.GraphModule:
     """The graph as a module over flat tensors that owns its parameters and buffers, without guards.
 
-    For compilers and for techniques that rewrite: `capture.recapture` makes a program of it again.
+    For compilers.
     """
     root = torch.nn.Module()
     for name, child in program.graph_module.named_children():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -41,12 +40,19 @@ def import_openvino() -> Any:
 
 def silence_telemetry() -> None:
     """Tell OpenVINO's and NNCF's telemetry package to send nothing, before either is imported."""
-    os.environ.setdefault("NNCF_TELEMETRY", "0")
     if not _has("openvino_telemetry"):
         return
     from openvino_telemetry import Telemetry  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
-    for name in ("send_event", "send_error", "send_stack_trace", "start_session", "end_session", "force_shutdown"):
+    for name in (
+        "init",
+        "send_event",
+        "send_error",
+        "send_stack_trace",
+        "start_session",
+        "end_session",
+        "force_shutdown",
+    ):
         if hasattr(Telemetry, name):
             setattr(Telemetry, name, lambda *args, **kwargs: None)
 

@@ -53,7 +53,7 @@ class Conclusion:
                 break
             self.listener.stage("confirm", f"{number + 1} of {len(finalists)}: {trial.plan}")
             confirmed.append(self._confirm(trial, verdicts))
-        winner = best_of(confirmed, self.options)
+        winner = best_of(confirmed, self.options, self.laboratory.original_merit())
         rung = self._rung(confirmed) if winner is not None else None
         return self._result(winner, rung)
 

@@ -20,6 +20,7 @@ from vivace.search.judge import Rules, judge, refuse
 from vivace.search.laboratory import Laboratory, key_of
 from vivace.search.options import SAME_SPEED, Options
 
+LEAST_GAIN = 0.01
 Deliver = Callable[[Plan, Path], ArmSpec]
 """Puts a plan's program into the form in which it will be delivered, and says how a worker opens that."""
 
@@ -83,12 +84,13 @@ def refused(quality: Quality) -> Outcome | None:
     }[quality.verdict]
 
 
-def best_of(confirmed: list[Trial], options: Options) -> Trial | None:
+def best_of(confirmed: list[Trial], options: Options, original: float = 0.0) -> Trial | None:
     """The winner: the best confirmed finalist; among those within 2% of it the one that changes least.
 
-    For a time the finalist must be FASTER than the original; for memory and size it must not be SLOWER.
+    For a time the finalist must be FASTER than the original; for memory and size it must not be SLOWER, and its merit
+    must exceed the original's (`original`) by LEAST_GAIN.
     """
-    fit = [trial for trial in confirmed if trial.confirmed is not None and _beats(trial, options)]
+    fit = [trial for trial in confirmed if trial.confirmed is not None and _beats(trial, options, original)]
     if not fit:
         return None
     best = max(_merit(trial, options) for trial in fit)
@@ -97,9 +99,11 @@ def best_of(confirmed: list[Trial], options: Options) -> Trial | None:
     return min(near, key=lambda trial: (order.index(trial.plan.effect), len(trial.plan), -_merit(trial, options)))
 
 
-def _beats(trial: Trial, options: Options) -> bool:
+def _beats(trial: Trial, options: Options, original: float) -> bool:
     verdict = trial.confirmed.verdict if trial.confirmed else SpeedVerdict.UNDECIDED
-    return verdict is SpeedVerdict.FASTER if options.by_speed else verdict is not SpeedVerdict.SLOWER
+    if options.by_speed:
+        return verdict is SpeedVerdict.FASTER
+    return verdict is not SpeedVerdict.SLOWER and options.merit(trial) > original * (1 + LEAST_GAIN)
 
 
 def _merit(trial: Trial, options: Options) -> float:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from vivace.core.errors import WorkerFailure
+from vivace.core.errors import DiskFull, EnvironmentFault, UsageError, WorkerFailure
 from vivace.core.measurement import Interval, Outcome
 from vivace.core.plan import Plan
 from vivace.core.result import Trial, TrialStage
@@ -95,6 +97,19 @@ class Laboratory:
             pair.run(RACE)
             return pair.speedup()
 
+    def original_merit(self) -> float:
+        """What a finalist's merit must exceed: the original's own, in memory or in size; a time has its own verdict."""
+        if self.options.by_speed:
+            return 0.0
+        original = Trial(
+            Plan(),
+            Outcome.OK,
+            TrialStage.LADDER,
+            size_bytes=size_of(self.prepared.program),
+            peak_memory_bytes=self.baseline().peak_bytes,
+        )
+        return self.options.merit(original)
+
     def attempt(self, plan: Plan, stage: TrialStage, leader: Trial | None, seconds: float) -> Trial:
         """Try one plan, in about `seconds` at most. Never raises for what a candidate does: its outcome says it."""
         trial = Trial(plan, Outcome.OK, stage)
@@ -116,7 +131,9 @@ class Laboratory:
         """The plan's program folder, built unless it is there. Raises WorkerFailure."""
         folder = self.program(plan)
         if not folder.is_dir():
-            self._open_builder().call("build", {"plan": plan.to_json(), "to": str(folder)}, Phase.CONVERT, seconds)
+            with failures_of_a_plan():
+                builder = self._open_builder()
+                builder.call("build", {"plan": plan.to_json(), "to": str(folder)}, Phase.CONVERT, seconds)
         return folder
 
     def program(self, plan: Plan) -> Path:
@@ -198,6 +215,19 @@ class Laboratory:
                 Phase.LOAD,
             )
         return self._builder
+
+
+@contextmanager
+def failures_of_a_plan() -> Iterator[None]:
+    """Turn whatever building a plan raises into an outcome of that plan; a full disk ends the search."""
+    try:
+        yield
+    except WorkerFailure as failure:
+        if failure.outcome is Outcome.DISK_FULL:
+            raise DiskFull(failure.reason) from failure
+        raise
+    except (UsageError, EnvironmentFault) as error:
+        raise WorkerFailure(Outcome.CONVERT_FAILED, f"{type(error).__name__}: {error}") from error
 
 
 def compiler_variables(folder: Path) -> dict[str, str]:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from vivace.core.measurement import Interval
+from vivace.core.plan import Plan
 from vivace.core.quality import Budget, Gate
 from vivace.core.result import Trial
 from vivace.core.technique import Technique
@@ -21,6 +22,7 @@ class Options:
     """The rules of one search. `seconds` is the whole time allowed, preparation and confirmation included.
 
     `known` are the techniques that may be used; `extra` names further ones by "module:tuple" for the builder.
+    `plan` is the only plan to try, to reproduce a trial.
     """
 
     budget: Budget
@@ -32,6 +34,7 @@ class Options:
     only: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
+    plan: Plan | None = None
     exhaustive: bool = False
     limits: Limits = Limits()
     seed: int = 0

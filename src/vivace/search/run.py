@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vivace.core.errors import UsageError
 from vivace.core.machine import Machine
-from vivace.core.measurement import Interval
 from vivace.core.plan import Plan
 from vivace.core.result import Result, Trial, TrialStage
 from vivace.devices.roofline import predicted_seconds
 from vivace.measure import environment
+from vivace.measure.paired import noise_floor_of
 from vivace.search.conclude import Conclusion
 from vivace.search.confirm import Deliver
 from vivace.search.journal import Journal
@@ -25,7 +26,7 @@ from vivace.search.prepare import Prepared
 from vivace.search.rank import Ranking
 from vivace.search.schedule import Schedule
 from vivace.search.space import Space
-from vivace.search.strategy import Memory, default_strategy, exhaustive_strategy
+from vivace.search.strategy import Memory, Strategy, default_strategy, exhaustive_strategy, single_strategy
 from vivace.search.trials import trial_from_json, trial_to_json
 
 NOISE_ATTEMPTS = 3
@@ -79,7 +80,10 @@ class Search:
             "timed_region": "one call of the model: tensors in, tensors out; loading and compiling apart",
         }
         return dataclasses.replace(
-            result, conditions=conditions, wall_seconds=self.options.seconds - self.schedule.left()
+            result,
+            left_out=self.space.left_out,
+            conditions=conditions,
+            wall_seconds=self.options.seconds - self.schedule.left(),
         )
 
     def _noise_floor(self, laboratory: Laboratory) -> float:
@@ -89,7 +93,7 @@ class Search:
         NOISE_ATTEMPTS times, and the last pair counts, whatever it says.
         """
         for attempt in range(NOISE_ATTEMPTS):
-            floor = _floor(laboratory.noise())
+            floor = noise_floor_of(laboratory.noise())
             if floor < DISTURBED:
                 break
             self.listener.note(f"noise floor {floor:.1%} in pair {attempt + 1}: the machine is disturbed")
@@ -101,8 +105,9 @@ class Search:
         ranking.learn(Plan(), seconds)
         memory = Memory(ranking, seconds, self.options.merit, threads)
         for record in self.journal.of_kind("trial"):
-            trial = trial_from_json(record["trial"], self.options.known)
-            memory.record(trial.plan, trial)
+            if all(entry["technique"] in self.options.known for entry in record["trial"]["plan"]):
+                trial = trial_from_json(record["trial"], self.options.known)
+                memory.record(trial.plan, trial)
         if memory.tried:
             self.listener.note(
                 f"{len(memory.tried)} trials are known from an earlier session; they choose who is "
@@ -112,8 +117,7 @@ class Search:
 
     def _explore(self, laboratory: Laboratory, memory: Memory) -> None:
         """Try plans while there is time for another and for the confirmation."""
-        make = exhaustive_strategy if self.options.exhaustive else default_strategy
-        strategy = make(self.space, memory)
+        strategy = self._strategy(memory)
         request = next(strategy, None)
         while request is not None and self.schedule.time_for_a_trial(memory.leader):
             plan, stage = request
@@ -129,6 +133,12 @@ class Search:
             )
         strategy.close()
 
+    def _strategy(self, memory: Memory) -> Strategy:
+        if self.options.plan is not None:
+            return single_strategy(self.options.plan, memory)
+        make = exhaustive_strategy if self.options.exhaustive else default_strategy
+        return make(self.space, memory)
+
     def _try(self, laboratory: Laboratory, memory: Memory, plan: Plan, stage: TrialStage) -> Trial:
         """One trial, in the journal as soon as it ended."""
         before = self.schedule.left()
@@ -141,8 +151,8 @@ class Search:
 
 
 def reproduce(plan: Plan) -> str:
-    """The end of a command that tries this plan alone."""
-    return "vivace optimize TARGET --only " + ",".join(t.name() for t in plan)
+    """The command that tries this plan alone; TARGET is what the user optimized."""
+    return f"vivace optimize TARGET --plan {shlex.quote(json.dumps(plan.to_json()))}"
 
 
 def identity_of(prepared: Prepared, machine: Machine, options: Options) -> Mapping[str, Any]:
@@ -153,6 +163,8 @@ def identity_of(prepared: Prepared, machine: Machine, options: Options) -> Mappi
         "gate": options.gate.value,
         "drop": options.budget.drop,
         "relative": options.budget.relative,
+        "objective": options.objective.value,
+        "metric": getattr(options.metric, "__qualname__", str(options.metric)),
         "versions": environment.snapshot()["versions"],
     }
 
@@ -171,8 +183,3 @@ def open_journal(folder: Path, identity: Mapping[str, Any], resume: bool) -> Jou
     if not headers:
         journal.append({"kind": "header", "identity": dict(identity)})
     return journal
-
-
-def _floor(same: Interval) -> float:
-    """The farther end of the A/A interval from 1, as a share: the smallest effect that may be claimed."""
-    return math.expm1(max(abs(math.log(same.low)) if same.low > 0 else math.inf, abs(math.log(same.high))))

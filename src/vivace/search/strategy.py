@@ -84,6 +84,12 @@ def default_strategy(space: Space, memory: Memory) -> Strategy:
             yield from _ask(memory, best, TrialStage.SEARCH)
 
 
+def single_strategy(plan: Plan, memory: Memory) -> Strategy:
+    """One plan and no other: to reproduce a trial."""
+    if plan not in memory.tried:
+        yield from _ask(memory, plan, TrialStage.SEARCH)
+
+
 def exhaustive_strategy(space: Space, memory: Memory) -> Strategy:
     """Every plan there is, most promising first; for benchmarks of the default strategy."""
     for plan in ladder(space, memory.ambient_threads):
@@ -162,6 +168,3 @@ def _befriend(space: Space, seed: Plan, friends: list[Technique]) -> Plan:
     for friend in friends:
         plan = space.legal([*plan.techniques, friend]) or plan
     return plan
-
-
-StrategyFactory = Callable[[Space, Memory], Strategy]
