@@ -21,9 +21,8 @@ LETTERS = 96
 
 
 def data_folder() -> Path | None:
-    """Where larger real data lie, if they do: $VIVACE_DATA, or shared/data beside the repository."""
-    beside = HERE.parent.parent / "shared" / "data"
-    folder = Path(os.environ.get("VIVACE_DATA", beside))
+    """Where larger real data lie, if they do: $VIVACE_DATA, or `data` in this checkout."""
+    folder = Path(os.environ.get("VIVACE_DATA", HERE.parent / "data"))
     return folder if folder.is_dir() else None
 
 

@@ -98,8 +98,14 @@ def test_a_run_stops_on_width_only_after_the_least_blocks() -> None:
 
 def test_a_run_stops_at_its_time_whatever_the_width() -> None:
     pair, _ = fake_pair()
-    pair.run(StopRule(max_seconds=5.0), FakeClock([0.0] + [1.0] * 50))
-    assert len(pair.log_ratios) == 4
+    pair.run(StopRule(max_seconds=7.0), FakeClock([0.0] + [1.0] * 50))
+    assert len(pair.log_ratios) == 6
+
+
+def test_a_slow_model_gets_the_blocks_that_make_an_interval() -> None:
+    pair, _ = fake_pair()
+    pair.run(StopRule(max_seconds=1.0), FakeClock([0.0] + [1.0] * 50))
+    assert len(pair.log_ratios) == 6
 
 
 def test_a_run_ends_early_when_it_is_hopeless() -> None:

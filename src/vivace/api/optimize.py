@@ -100,7 +100,9 @@ def optimize(
     with run_folder(destination, resume) as folder, save.disk_errors(folder):
         progress.stage("prepare", f"reading the data and capturing {work.name}")
         native = native or names_native(options)
-        prepared = prepare(work, folder, fixed_shapes=fixed_shapes, native=native, limits=limits)
+        prepared = prepare(
+            work, folder, fixed_shapes=fixed_shapes, native=native, seconds=options.seconds, limits=limits
+        )
         space = space_of(prepared.work, offered(machine, device), options.known, options.only, options.without)
         check_usable(space, options.only)
         with open_journal(folder, identity_of(prepared, machine, options), resume) as journal:

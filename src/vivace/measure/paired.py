@@ -32,7 +32,8 @@ class StopRule:
 
     `half_width` is of the 95% interval of the ratio, as a share. `min_blocks` (over all restarts) are needed for a
     claim. `max_blocks` are per restart. `max_seconds` bounds the blocks of all restarts together; a block that runs is
-    finished. `block_seconds` is the least length of a sub-block. `warm_seconds` caps the warm-up of one arm.
+    finished, and the fewest blocks that make an interval are timed even of a model that takes seconds. `block_seconds`
+    is the least length of a sub-block. `warm_seconds` caps the warm-up of one arm.
     """
 
     half_width: float = 0.01
@@ -55,8 +56,10 @@ class StopRule:
         """Whether to stop after these blocks and this time."""
         if not log_ratios:
             return False
-        if len(log_ratios) >= self.max_blocks or seconds >= self.max_seconds:
+        if len(log_ratios) >= self.max_blocks:
             return True
+        if seconds >= self.max_seconds:
+            return len(log_ratios) >= stats.FEWEST_FOR_INTERVAL
         if len(log_ratios) < self.min_blocks:
             return False
         found = stats.hodges_lehmann(log_ratios)

@@ -100,7 +100,7 @@ def combine(restarts: Sequence[Floats]) -> Combined:
     centers = np.array([one.value for one in each])
     within = float(np.mean([((one.high - one.low) / (2 * Z95)) ** 2 for one in each]))
     between = float(np.var(centers, ddof=1))
-    if not math.isfinite(within) or between <= HETEROGENEITY * within:
+    if math.isfinite(within) and between <= HETEROGENEITY * within:
         return Combined(pooled, False)
     mean = float(np.mean(centers))
     half = t_quantile(0.975, len(restarts) - 1) * math.sqrt(between / len(restarts))

@@ -27,16 +27,19 @@ def find(function: Callable[..., Sequence[Tensor]], example: Sequence[Tensor], p
 
     The batch is doubled with other rows (each sample reversed along its own dimensions) along axis 0 and then 1 of the
     tensors that share its size. Every output must double along one axis, or be the same constant, and the answers to
-    the first half must be those of the plain call.
+    each half must be those of that half alone: a recurrent model's time axis doubles too, but its second half then
+    depends on the first.
     """
     for axes in _candidates(example):
         try:
             with torch.no_grad():
-                doubled = function(*[_doubled(leaf, axis) for leaf, axis in zip(example, axes, strict=True)])
+                inputs = [_doubled(leaf, axis) for leaf, axis in zip(example, axes, strict=True)]
+                doubled = function(*inputs)
+                second = function(*[_second_half(leaf, axis) for leaf, axis in zip(inputs, axes, strict=True)])
         except (RuntimeError, ValueError, IndexError, TypeError, AssertionError):
             continue
         size = next(leaf.shape[axis] for leaf, axis in zip(example, axes, strict=True) if axis is not None)
-        outputs = [_grown(before, after, size) for before, after in zip(plain, doubled, strict=True)]
+        outputs = [_grown(*answers, size) for answers in zip(plain, second, doubled, strict=True)]
         if all(ok for ok, _ in outputs) and any(axis is not None for _, axis in outputs):
             return Axes(tuple(axes), tuple(axis for _, axis in outputs))
     return None
@@ -101,13 +104,19 @@ def _doubled(leaf: Tensor, axis: Axis) -> Tensor:
     return torch.cat([leaf, reversed_rows.roll(1, axis)], dim=axis)
 
 
-def _grown(before: Tensor, after: Tensor, size: int) -> tuple[bool, Axis]:
-    """Whether an output is right for a doubled batch, and along which axis it grew."""
-    if after.dim() != before.dim():
+def _second_half(leaf: Tensor, axis: Axis) -> Tensor:
+    return leaf if axis is None else leaf.narrow(axis, leaf.shape[axis] // 2, leaf.shape[axis] // 2)
+
+
+def _grown(first: Tensor, second: Tensor, both: Tensor, size: int) -> tuple[bool, Axis]:
+    """Whether an output is right for a doubled batch, given those of its halves, and along which axis it grew."""
+    if both.dim() != first.dim() or second.shape != first.shape:
         return False, None
-    grown = [i for i in range(before.dim()) if after.shape[i] != before.shape[i]]
+    grown = [i for i in range(first.dim()) if both.shape[i] != first.shape[i]]
     if not grown:
-        return close(before, after), None
-    if len(grown) > 1 or before.shape[grown[0]] != size or after.shape[grown[0]] != 2 * size:
+        return close(first, both), None
+    if len(grown) > 1 or first.shape[grown[0]] != size or both.shape[grown[0]] != 2 * size:
         return False, None
-    return close(before, after.narrow(grown[0], 0, size)), grown[0]
+    axis = grown[0]
+    right = close(first, both.narrow(axis, 0, size)) and close(second, both.narrow(axis, size, size))
+    return right, axis

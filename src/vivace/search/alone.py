@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vivace.core.errors import WorkerFailure
 from vivace.core.technique import Effect
 from vivace.data import samples
 from vivace.measure.fidelity import compare_outputs
@@ -35,7 +36,11 @@ class Invariance:
 
     def learn(self, original: LiveArm) -> None:
         """See whether the original's own answers are independent of the batch."""
-        if self._active and self._sqnr_db(original) < LEAST_SQNR_DB[Effect.ROUNDED]:
+        if not self._active:
+            return
+        try:
+            self._active = self._sqnr_db(original) >= LEAST_SQNR_DB[Effect.ROUNDED]
+        except (WorkerFailure, RuntimeError, IndexError):  # its answers have other shapes alone than in a batch
             self._active = False
 
     def refuse(self, arm: LiveArm, effect: Effect) -> str | None:

@@ -71,7 +71,8 @@ class Conclusion:
         rounding = [trial for trial in fit if trial.plan.effect is not Effect.CHANGED]
         rounding = rounding[: max(1, self.options.finalists - len(changing))]
         chosen = [trial for trial in fit if trial in changing or trial in rounding]
-        return chosen, max(1, len(changing))
+        earlier = len(self.journal.of_kind("confirmed"))  # verdicts of a session that was stopped count too
+        return chosen, max(1, len(changing) + earlier)
 
     def _most_verdicts(self) -> int:
         rules, part = self.laboratory.rules, self.laboratory.prepared.confirm

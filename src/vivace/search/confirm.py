@@ -6,16 +6,16 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from vivace.core.errors import WorkerFailure
+from vivace.core.errors import UsageError, WorkerFailure
 from vivace.core.measurement import Comparison, Outcome, SpeedVerdict
 from vivace.core.plan import Plan
 from vivace.core.quality import Quality, QualityVerdict
 from vivace.core.result import Trial, TrialStage
 from vivace.core.technique import Effect
+from vivace.core.workload import Objective
 from vivace.data.samples import read_outputs
 from vivace.measure.live import ArmSpec, LiveArm
 from vivace.measure.paired import StopRule, compare
-from vivace.measure.process import Phase
 from vivace.search.judge import Rules, judge, refuse
 from vivace.search.laboratory import Laboratory, key_of
 from vivace.search.options import SAME_SPEED, Options
@@ -41,7 +41,7 @@ def confirm(
     """
     trial = trial.replace(stage=TrialStage.FINALIST)
     try:
-        spec = deliver(trial.plan, laboratory.program(trial.plan))
+        spec = deliver(trial.plan, laboratory.build(trial.plan))
         quality = _judge(laboratory, trial, spec, verdicts)
         trial = trial.replace(quality=quality)
         outcome = refused(quality)
@@ -50,6 +50,8 @@ def confirm(
         return trial.replace(confirmed=timed(laboratory, trial.plan, spec, noise_floor, rule, seconds))
     except WorkerFailure as failure:
         return trial.replace(outcome=failure.outcome, reason=failure.reason)
+    except UsageError as error:  # the metric, which could score the original, cannot score these answers
+        return trial.replace(outcome=Outcome.WRONG_OUTPUT, reason=str(error))
 
 
 def timed(
@@ -103,12 +105,17 @@ def _beats(trial: Trial, options: Options, original: float) -> bool:
     verdict = trial.confirmed.verdict if trial.confirmed else SpeedVerdict.UNDECIDED
     if options.by_speed:
         return verdict is SpeedVerdict.FASTER
+    if options.objective is Objective.MEMORY and trial.confirmed is not None:
+        before, after = (times.peak_memory_bytes for times in (trial.confirmed.baseline, trial.confirmed.candidate))
+        return verdict is not SpeedVerdict.SLOWER and after < before * (1 - LEAST_GAIN)
     return verdict is not SpeedVerdict.SLOWER and options.merit(trial) > original * (1 + LEAST_GAIN)
 
 
 def _merit(trial: Trial, options: Options) -> float:
     if options.by_speed and trial.confirmed is not None:
         return trial.confirmed.speedup.value
+    if options.objective is Objective.MEMORY and trial.confirmed is not None:
+        return 1.0 / max(trial.confirmed.candidate.peak_memory_bytes, 1)
     return options.merit(trial)
 
 
@@ -119,7 +126,7 @@ def _judge(laboratory: Laboratory, trial: Trial, spec: ArmSpec, verdicts: int) -
         arm.start(warm_seconds=0.0)
         for name, calls in (("referee", prepared.referee.calls), ("confirm", prepared.confirm.calls)):
             to = folder / f"{name}.safetensors"
-            if not arm.ask("outputs", {"calls": str(calls), "to": str(to)}, Phase.VERIFY)["finite"]:
+            if not laboratory.answers(arm, calls, to):
                 raise WorkerFailure(Outcome.NONFINITE, "the answers hold NaN or infinite values")
         wrong = refuse(prepared.referee, read_outputs(folder / "referee.safetensors"), trial.plan.effect)
         if wrong:

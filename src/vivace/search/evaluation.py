@@ -53,7 +53,16 @@ class Evaluation:
 def _call_metric(metric: Metric, output: Any, target: Any, size: int, index: int) -> Tensor:
     try:
         scores = metric(output, target)
-    except (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError) as error:
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+        IndexError,
+        KeyError,
+        AttributeError,
+        ArithmeticError,
+        AssertionError,
+    ) as error:
         name = getattr(metric, "__name__", type(metric).__name__)
         raise UsageError(
             f"the metric {name} failed on batch {index}: {type(error).__name__}: {error}; it is called as "

@@ -15,6 +15,7 @@ from vivace.core.errors import UsageError
 from vivace.core.program import Model
 from vivace.core.structure import Structure, flatten
 from vivace.data import samples
+from vivace.measure.clock import SystemClock
 from vivace.runtimes import counts, source, store
 from vivace.runtimes.calls import as_tensor, dtype_name, flat_call, is_tensor, normalize_inputs
 from vivace.runtimes.capture import capture
@@ -42,10 +43,17 @@ class Inspection:
         samples.write(Path(to), [leaves], call, positional)
 
     def check(self, example: str) -> dict[str, Any]:
-        """Call the model on the example. Raises UsageError when it fails, is random, or answers with NaN."""
+        """Call the model on the example: about how long it takes, and how large its answer is.
+
+        Raises UsageError when it fails, is random, or answers with NaN.
+        """
         calls = samples.read(Path(example))
+        clock = SystemClock()
         try:
-            first, again = self._answer(calls, 0), self._answer(calls, 0)
+            first = self._answer(calls, 0)
+            started = clock.now()
+            again = self._answer(calls, 0)
+            seconds = clock.now() - started
         except (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError, AssertionError) as error:
             raise UsageError(
                 f"the model fails on the example inputs: {type(error).__name__}: {error}; it was called "
@@ -61,7 +69,7 @@ class Inspection:
                 "the model answers with NaN or infinite values on the example inputs; give an example "
                 "that it can answer"
             )
-        return {"outputs": [list(leaf.shape) for leaf in first]}
+        return {"seconds": seconds, "answer_bytes": sum(leaf.numel() * leaf.element_size() for leaf in first)}
 
     def capture(self, example: str, varying: Sequence[Sequence[int]], fixed_shapes: bool, to: str) -> dict[str, Any]:
         """Capture the model as a program folder, and count it. Raises UnsupportedModel."""
@@ -96,7 +104,11 @@ class Inspection:
         try:
             double = copy.deepcopy(self.original).double()
             outputs = [self._answer(stored, index, double) for index in range(len(stored))]
-        except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+            if not all(
+                leaf.dtype is torch.float64 for answer in outputs for leaf in answer if leaf.is_floating_point()
+            ):
+                return {"reason": "the model answers in another precision although it was asked in float64"}
+        except Exception as error:  # the user's code in a precision that it was not written for  # noqa: BLE001
             return {"reason": f"the model does not run in float64: {type(error).__name__}: {str(error)[:200]}"}
         samples.write_outputs(Path(to), outputs, self._structure(stored))
         return {"reason": ""}

@@ -11,11 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from vivace.core.errors import DiskFull, EnvironmentFault, UsageError, WorkerFailure
+from vivace.core.errors import DiskFull, EnvironmentFault, UnsupportedModel, UsageError, WorkerFailure
 from vivace.core.measurement import Interval, Outcome
 from vivace.core.plan import Plan
 from vivace.core.result import Trial, TrialStage
-from vivace.core.technique import Effect
 from vivace.data.samples import read_outputs
 from vivace.measure.clock import SystemClock
 from vivace.measure.live import ArmSpec, LiveArm
@@ -44,6 +43,7 @@ class Laboratory:
         self.variables = compiler_variables(folder)
         self.rules = Rules(options.budget, options.gate, options.metric)
         self.opening_seconds = 0.0
+        self._must_be_finite = True
         self._clock = SystemClock()
         self._chance = random.Random(options.seed)
         self._builder: Worker | None = None
@@ -65,8 +65,8 @@ class Laboratory:
         baseline = self.baseline()
         referee = self.prepared.referee
         wanted = [(part.calls, part.reference) for part in (self.prepared.select, self.prepared.confirm)]
-        for calls, to in (*wanted, (referee.calls, referee.original)):
-            baseline.ask("outputs", {"calls": str(calls), "to": str(to)}, Phase.VERIFY)
+        finite = [self.answers(baseline, calls, to) for calls, to in (*wanted, (referee.calls, referee.original))]
+        self._must_be_finite = all(finite)
         self.invariance.learn(baseline)
         self._check_metric()
         return baseline.seconds_per_call
@@ -97,6 +97,27 @@ class Laboratory:
             pair.run(RACE)
             return pair.speedup()
 
+    def check_capture(self) -> None:
+        """Judge the captured original like any plan, for every plan is built from it.
+
+        Raises UnsupportedModel when it does not repeat the original on the user's data.
+        """
+        with LiveArm(
+            self.spec(Plan()), self.prepared.race_calls, self.folder / "captured", self.options.limits, self.variables
+        ) as arm:
+            try:
+                arm.start(warm_seconds=0.0)
+                trial = self._judge(arm, Trial(Plan(), Outcome.OK, TrialStage.LADDER))
+                reason = "" if trial.outcome is Outcome.OK else trial.reason
+            except WorkerFailure as failure:
+                reason = failure.reason
+        if reason:
+            raise UnsupportedModel(
+                f"the graph that was captured of the model does not repeat it on your data: {reason}. Its forward may "
+                "depend on values or on shapes in a way that a graph cannot hold; give one path through it, an .onnx "
+                "file, or fixed_shapes=True (--fixed-shapes)"
+            )
+
     def original_merit(self) -> float:
         """What a finalist's merit must exceed: the original's own, in memory or in size; a time has its own verdict."""
         if self.options.by_speed:
@@ -115,7 +136,8 @@ class Laboratory:
         trial = Trial(plan, Outcome.OK, stage)
         self.baseline()
         limits = self.options.limits
-        limits = dataclasses.replace(limits, load=min(limits.load, seconds), convert=min(limits.convert, seconds))
+        phases = {phase.value: min(limits.seconds(phase), max(seconds, 1.0)) for phase in Phase}
+        limits = dataclasses.replace(limits, **phases)
         spec, folder = self.spec(plan), self.folder / "arms" / key_of(plan)
         # its interpreter starts while the plan is built
         with LiveArm(spec, self.prepared.race_calls, folder, limits, self.variables) as arm:
@@ -126,6 +148,8 @@ class Laboratory:
                 return self._examine(arm, trial, leader)
             except WorkerFailure as failure:
                 return trial.replace(outcome=failure.outcome, reason=failure.reason)
+            except UsageError as error:  # the metric, which could score the original, cannot score these answers
+                return trial.replace(outcome=Outcome.WRONG_OUTPUT, reason=str(error))
 
     def build(self, plan: Plan, seconds: float | None = None) -> Path:
         """The plan's program folder, built unless it is there. Raises WorkerFailure."""
@@ -151,6 +175,7 @@ class Laboratory:
     def _examine(self, arm: LiveArm, trial: Trial, leader: Trial | None) -> Trial:
         """Open, judge, race; in this order, so that nothing wrong is ever timed."""
         arm.start(RACE.warm_seconds)
+        arm.caching()  # asked before any judging, while the inputs that it holds out are still new
         trial = trial.replace(load_seconds=arm.load_seconds + arm.first_call_seconds)
         trial = self._judge(arm, trial)
         if trial.outcome is not Outcome.OK:
@@ -170,25 +195,26 @@ class Laboratory:
 
     def _judge(self, arm: LiveArm, trial: Trial) -> Trial:
         effect, folder = trial.plan.effect, arm.worker.folder
-        if not arm.ask("repeatable", phase=Phase.VERIFY)["repeatable"] and effect is not Effect.CHANGED:
+        if not arm.ask("repeatable", phase=Phase.VERIFY)["repeatable"]:
             return trial.replace(outcome=Outcome.WRONG_OUTPUT, reason="the same input gave different answers")
         referee = self.prepared.referee
-        if not self._outputs(arm, referee.calls, folder / "referee.safetensors"):
+        if not self.answers(arm, referee.calls, folder / "referee.safetensors"):
             return trial.replace(outcome=Outcome.NONFINITE, reason="the answers hold NaN or infinite values")
         wrong = refuse(referee, read_outputs(folder / "referee.safetensors"), effect)
         wrong = wrong or self.invariance.refuse(arm, effect)
         if wrong:
             return trial.replace(outcome=Outcome.WRONG_OUTPUT, reason=wrong)
         part = self.prepared.select
-        if not self._outputs(arm, part.calls, folder / "select.safetensors"):
+        if not self.answers(arm, part.calls, folder / "select.safetensors"):
             return trial.replace(outcome=Outcome.NONFINITE, reason="the answers hold NaN or infinite values")
         quality = judge(part, read_outputs(folder / "select.safetensors"), effect, self.rules)
         outcome, reason = outcome_of(quality, self.prepared.confirm.samples)
         return trial.replace(quality=quality, outcome=outcome, reason=reason)
 
-    def _outputs(self, arm: LiveArm, calls: Path, to: Path) -> bool:
-        """Have the arm answer stored calls; whether every answer is finite."""
-        return bool(arm.ask("outputs", {"calls": str(calls), "to": str(to)}, Phase.VERIFY)["finite"])
+    def answers(self, arm: LiveArm, calls: Path, to: Path) -> bool:
+        """Have the arm answer stored calls; whether every answer is finite, where the original's are."""
+        finite = arm.ask("outputs", {"calls": str(calls), "to": str(to)}, Phase.VERIFY)["finite"]
+        return bool(finite) or not self._must_be_finite
 
     def _arm(self, name: str) -> LiveArm:
         """An arm of the original."""

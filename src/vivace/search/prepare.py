@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from vivace.core.cost import Cost
-from vivace.core.errors import UsageError
+from vivace.core.errors import UsageError, WorkerFailure
 from vivace.core.facts import Fact
 from vivace.core.signature import Signature
 from vivace.core.structure import Structure
@@ -23,14 +22,15 @@ from vivace.measure.paired import ArmSpec
 from vivace.measure.process import Limits, Phase, Worker
 from vivace.runtimes.calls import flat_call
 from vivace.search.evaluation import Evaluation
+from vivace.search.inputs import TIMING_CALLS, perturbed, shapes_of, timing_calls
 from vivace.search.judge import Referee
 
-TIMING_CALLS = 16
-"""Distinct inputs that both arms walk; at least 8, so that a cache of results earns nothing."""
 REFEREE_SAMPLES = 64
-CALIBRATION_SAMPLES = 256
-INPUT_NOISE = 0.05
-"""Size of the perturbation that makes further inputs from a single example, as a share of its standard deviation."""
+JUDGING_SHARE = 0.06
+"""Of the user's time that the original may spend on answering each judged part."""
+FEWEST_SAMPLES = 64
+ANSWER_BYTES = 1 << 30
+"""Of answers that a worker may hold while it answers one part."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,15 +55,25 @@ class Prepared:
 
 
 def prepare(
-    workload: Workload, folder: Path, *, fixed_shapes: bool = False, native: bool = False, limits: Limits = Limits()
+    workload: Workload,
+    folder: Path,
+    *,
+    fixed_shapes: bool = False,
+    native: bool = False,
+    seconds: float = 300.0,
+    limits: Limits = Limits(),
 ) -> Prepared:
-    """Inspect a workload. Raises UsageError or UnsupportedModel with what is wrong with it."""
+    """Inspect a workload. Raises UsageError or UnsupportedModel with what is wrong with it.
+
+    `seconds` is the user's whole time: it bounds how many samples are judged.
+    """
+    _refuse_device(workload)
     file = str(workload.file.absolute()) if workload.file else None
     original = _original_arm(workload, file)
     with Worker(folder / "inspect", limits) as worker:
         worker.open("vivace.search.inspection:open_inspection", {"file": file}, original.payload, Phase.LOAD)
         example, call, positional = _example(workload, worker, folder)
-        worker.call("check", {"example": str(folder / "example")}, Phase.FIRST_CALL)
+        checked = worker.call("check", {"example": str(folder / "example")}, Phase.FIRST_CALL)
         data = _read(workload, samples.read(folder / "example"))
         varying = data.varying if data is not None else [frozenset[int]() for _ in example]
         facts = worker.call(
@@ -77,7 +87,8 @@ def prepare(
             Phase.CONVERT,
         )
         layout = _Layout(folder, call, positional, tuple(facts["batch_axes"]), Signature.from_json(facts["signature"]))
-        parts = _parts(layout, example, data)
+        most = _most_samples(layout, example, checked, seconds)
+        parts = _parts(layout, example, data, most)
         referee = _referee(worker, layout, parts)
     return _assemble(workload, folder, facts, layout, parts, referee, original, data, fixed_shapes, native)
 
@@ -105,6 +116,12 @@ class _Layout:
         """How many samples a call holds; 1 where there is no batch axis."""
         return next((leaf.shape[axis] for leaf, axis in zip(leaves, self.axes, strict=True) if axis is not None), 1)
 
+    def judged_size(self, leaves: Sequence[Tensor], target: Any) -> int:
+        """How many scores a metric should give for a call: its samples, or its targets where there is no batch axis."""
+        if any(axis is not None for axis in self.axes):
+            return self.size_of(leaves)
+        return max(reading.target_sizes(target), default=1)
+
 
 @dataclasses.dataclass(frozen=True)
 class _Parts:
@@ -114,6 +131,25 @@ class _Parts:
     select: list[Any]
     confirm: list[Any]
     note: str
+
+
+def _refuse_device(workload: Workload) -> None:
+    """Inputs are stored and timed on the CPU: a model that was left on a device could not take them."""
+    parameters = [] if workload.file is not None else list(workload.model.parameters())  # type: ignore[union-attr]
+    elsewhere = next((tensor.device for tensor in parameters if tensor.device.type != "cpu"), None)
+    if elsewhere is not None:
+        raise UsageError(
+            f"the model lies on {elsewhere}; give it on the CPU (model.cpu()), with inputs there: plans then place it "
+            "on a device themselves, and the copies count"
+        )
+
+
+def _most_samples(layout: _Layout, example: Sequence[Tensor], checked: dict[str, Any], seconds: float) -> int:
+    """How many samples of one part the original can answer within its share of the time and of the memory."""
+    size = layout.size_of(example)
+    by_time = JUDGING_SHARE * seconds / max(checked["seconds"], 1e-9) * size
+    by_bytes = ANSWER_BYTES / max(checked["answer_bytes"], 1) * size
+    return max(FEWEST_SAMPLES, int(min(by_time, by_bytes)))
 
 
 def _read(workload: Workload, example: samples.StoredCalls) -> reading.Batches | None:
@@ -142,7 +178,7 @@ def _example(workload: Workload, worker: Worker, folder: Path) -> tuple[list[Ten
     return stored[0], stored.call, stored.positional
 
 
-def _parts(layout: _Layout, example: list[Tensor], data: reading.Batches | None) -> _Parts:
+def _parts(layout: _Layout, example: list[Tensor], data: reading.Batches | None, most: int) -> _Parts:
     if data is None:
         calls = [(leaves, None) for leaves in perturbed(example, 3 * TIMING_CALLS)]
         return _Parts(
@@ -158,59 +194,27 @@ def _parts(layout: _Layout, example: list[Tensor], data: reading.Batches | None)
     full = [pair for pair in parts[0] if layout.size_of(pair[0]) == size]
     parts[0] = full or parts[0]  # calibrators want batches of one size
     if not layout.signature.has_batch:
-        parts = [[pair for pair in part if _shapes(pair[0]) == _shapes(example)] for part in parts]
-    return _Parts(parts[0], parts[1], parts[2], data.note)
+        parts = [[pair for pair in part if shapes_of(pair[0]) == shapes_of(example)] for part in parts]
+    if not parts[1] or not parts[2]:
+        raise UsageError(
+            f"the data hold too few samples to be split: {len(parts[1])} batches to select and {len(parts[2])} to "
+            "confirm fit the example's shapes; give at least 30 samples of these shapes"
+        )
+    judged = [_first(layout, part, most) for part in parts[1:]]
+    used, held = sum(map(len, judged)), len(parts[1]) + len(parts[2])
+    told = f"{used} of {held} batches are judged, which is what the time allows" if used < held else ""
+    return _Parts(parts[0], judged[0], judged[1], "; ".join(text for text in (data.note, told) if text))
 
 
-def perturbed(example: Sequence[Tensor], count: int, seed: int = 0) -> list[list[Tensor]]:
-    """Calls like the example: itself first, then with noise on floats and integers drawn from those that occur."""
-    generator = torch.Generator().manual_seed(seed)
-    return [list(example), *([_perturb(leaf, generator) for leaf in example] for _ in range(count - 1))]
-
-
-def _perturb(leaf: Tensor, generator: torch.Generator) -> Tensor:
-    if leaf.dtype.is_floating_point:
-        spread = float(leaf.double().std(correction=0)) if leaf.numel() > 1 else 0.0
-        noise = torch.randn(leaf.shape, generator=generator) * INPUT_NOISE * (spread or 1.0)
-        return (leaf.double() + noise).to(leaf.dtype)
-    if leaf.dtype is torch.bool or leaf.numel() < 2:
-        return leaf.clone()
-    order = torch.randint(leaf.numel(), (leaf.numel(),), generator=generator)
-    return leaf.flatten()[order].reshape(leaf.shape)
-
-
-def _timing_calls(layout: _Layout, example: list[Tensor], part: list[Any], size: int, seed: int) -> list[list[Tensor]]:
-    """Distinct calls of exactly the example's size: whole batches, rows drawn anew where these are too few."""
-    if all(axis is None for axis in layout.axes):
-        exact = [leaves for leaves, _ in part if _shapes(leaves) == _shapes(example)]
-        return (exact or perturbed(example, TIMING_CALLS, seed))[:TIMING_CALLS]
-    pool = [leaves for leaves, _ in part if _row_shapes(layout, leaves) == _row_shapes(layout, example)]
-    if not pool:
-        return perturbed(example, TIMING_CALLS, seed)
-    rows = [
-        torch.cat(column, dim=axis) if axis is not None else column[0]
-        for column, axis in zip(zip(*pool, strict=True), layout.axes, strict=True)
-    ]
-    total = layout.size_of(rows)
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.cat([torch.randperm(total, generator=generator) for _ in range(size * TIMING_CALLS // total + 1)])
-    return [
-        [
-            leaf if axis is None else leaf.index_select(axis, order[start : start + size])
-            for leaf, axis in zip(rows, layout.axes, strict=True)
-        ]
-        for start in range(0, size * TIMING_CALLS, size)
-    ]
-
-
-def _shapes(leaves: Sequence[Tensor]) -> list[tuple[int, ...]]:
-    return [tuple(leaf.shape) for leaf in leaves]
-
-
-def _row_shapes(layout: _Layout, leaves: Sequence[Tensor]) -> list[tuple[int, ...]]:
-    return [
-        tuple(n for i, n in enumerate(leaf.shape) if i != axis) for leaf, axis in zip(leaves, layout.axes, strict=True)
-    ]
+def _first(layout: _Layout, part: list[Any], most: int) -> list[Any]:
+    """As many of a part's batches as hold at most that many samples; one at the least."""
+    taken, count = [], 0
+    for leaves, target in part:
+        if taken and count + layout.size_of(leaves) > most:
+            break
+        taken.append((leaves, target))
+        count += layout.size_of(leaves)
+    return taken
 
 
 def _referee(worker: Worker, layout: _Layout, parts: _Parts) -> Referee:
@@ -222,14 +226,17 @@ def _referee(worker: Worker, layout: _Layout, parts: _Parts) -> Referee:
         count += layout.size_of(leaves)
     calls = layout.write("referee", chosen)
     exact = layout.folder / "referee-float64.safetensors"
-    answer = worker.call("reference", {"calls": str(calls), "to": str(exact)}, Phase.VERIFY)
     original = layout.folder / "referee-original.safetensors"
-    return Referee(calls, original, None if answer["reason"] else exact, layout.output_axes)
+    try:
+        reason = worker.call("reference", {"calls": str(calls), "to": str(exact)}, Phase.VERIFY)["reason"]
+    except WorkerFailure as failure:  # no memory or no time for float64: there is no referee then
+        reason = failure.reason
+    return Referee(calls, original, None if reason else exact, layout.output_axes)
 
 
 def _evaluation(layout: _Layout, name: str, part: list[Any]) -> Evaluation:
     calls = layout.write(name, [leaves for leaves, _ in part])
-    sizes = [layout.size_of(leaves) for leaves, _ in part]
+    sizes = [layout.judged_size(leaves, target) for leaves, target in part]
     reference = layout.folder / f"{name}-original.safetensors"
     return Evaluation(name, calls, [target for _, target in part], sizes, reference, layout.output_axes)
 
@@ -246,11 +253,6 @@ def _assemble(
     fixed_shapes: bool,
     native: bool,
 ) -> Prepared:
-    if not parts.select or not parts.confirm:
-        raise UsageError(
-            f"the data hold too few samples to be split: {len(parts.select)} batches to select and "
-            f"{len(parts.confirm)} to confirm; give at least 30 samples"
-        )
     example = samples.read(folder / "example")[0]
     calibration = layout.write("calibrate", [leaves for leaves, _ in parts.calibrate]) if parts.calibrate else None
     extra = {Fact.CALIBRATION} if calibration else set()
@@ -272,8 +274,8 @@ def _assemble(
         work=work,
         original=original,
         program=folder / "original",
-        race_calls=layout.write("race", _timing_calls(layout, example, parts.select, size, 1)),
-        confirm_calls=layout.write("confirm-timing", _timing_calls(layout, example, parts.confirm, size, 2)),
+        race_calls=layout.write("race", timing_calls(layout.axes, example, parts.select, 1)),
+        confirm_calls=layout.write("confirm-timing", timing_calls(layout.axes, example, parts.confirm, 2)),
         select=_evaluation(layout, "select", parts.select),
         confirm=_evaluation(layout, "confirm", parts.confirm),
         referee=referee,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from vivace.core.cost import Cost
 from vivace.core.plan import Plan
-from vivace.core.technique import Stage, Technique
+from vivace.core.technique import Effect, Stage, Technique
 
 DEFINING = (Stage.PRECISION, Stage.COMPILE, Stage.TARGET)
 """Stages whose techniques decide what runs; those of the others add to it."""
@@ -70,8 +70,8 @@ def without(plan: Plan, technique: Technique) -> Plan:
 
 
 def numerics_of(plan: Plan) -> tuple[str, ...]:
-    """What decides a plan's answers: its precisions, its compiler, its target."""
-    return tuple(str(t) for t in plan if t.stage in DEFINING)
+    """What decides a plan's answers: its compiler, its target, and every technique that changes them."""
+    return tuple(str(t) for t in plan if t.stage in DEFINING or t.effect is Effect.CHANGED)
 
 
 def compiler_of(plan: Plan) -> str:

@@ -62,6 +62,7 @@ class Search:
         with Laboratory(self.prepared, self.options, self.folder) as laboratory:
             self.listener.stage("baseline", "the original answers what candidates are judged by")
             seconds = laboratory.learn_original()
+            laboratory.check_capture()
             self.schedule.opening_seconds = laboratory.opening_seconds
             self.listener.stage("noise", "the original against itself")
             floor = self._noise_floor(laboratory)
@@ -105,9 +106,10 @@ class Search:
         ranking.learn(Plan(), seconds)
         memory = Memory(ranking, seconds, self.options.merit, threads)
         for record in self.journal.of_kind("trial"):
-            if all(entry["technique"] in self.options.known for entry in record["trial"]["plan"]):
+            if all(entry["technique"] in self.space.settings for entry in record["trial"]["plan"]):
                 trial = trial_from_json(record["trial"], self.options.known)
                 memory.record(trial.plan, trial)
+                memory.earlier.add(trial.plan)
         if memory.tried:
             self.listener.note(
                 f"{len(memory.tried)} trials are known from an earlier session; they choose who is "
@@ -143,7 +145,7 @@ class Search:
         """One trial, in the journal as soon as it ended."""
         before = self.schedule.left()
         predicted = memory.baseline_seconds / memory.ranking.predicted_seconds(plan)
-        trial = laboratory.attempt(plan, stage, memory.leader, self.schedule.allowed(memory.leader))
+        trial = laboratory.attempt(plan, stage, memory.timed_leader, self.schedule.allowed(memory.leader))
         trial = trial.replace(predicted_speedup=predicted, reproduce=reproduce(plan))
         self.schedule.trial_seconds.append(before - self.schedule.left())
         self.journal.append({"kind": "trial", "trial": trial_to_json(trial)})

@@ -67,7 +67,9 @@ class OnnxDynamicInt8(Technique):
         path = onnx_graph.conversion_folder(work, "onnx", plain.replace(lineage=lineage)) / "model.onnx"
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._quantize(str(plain.program), str(path))
+            beside = path.with_name("unfinished.onnx")
+            self._quantize(str(plain.program), str(beside))
+            beside.rename(path)
         return plain.replace(program=path, lineage=lineage)
 
     def _quantize(self, plain: str, path: str) -> None:

@@ -86,7 +86,9 @@ class OnnxStaticInt8(Technique):
         path = onnx_graph.conversion_folder(work, "onnx", plain.replace(lineage=lineage)) / "model.onnx"
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._quantize(Path(plain.program), path, work.calibration)
+            beside = path.with_name("unfinished.onnx")
+            self._quantize(Path(plain.program), beside, work.calibration)
+            beside.rename(path)
         return plain.replace(program=path, lineage=lineage)
 
     def _quantize(self, plain: Path, path: Path, calibration: Path) -> None:
