@@ -87,7 +87,7 @@ def _closeness(one: ArmSpec, other: ArmSpec, calls: Path, folder: Path, limits: 
             live.ask("outputs", {"calls": str(calls), "to": str(to)}, Phase.VERIFY)
             answers.append(samples.read_outputs(to))
     try:
-        close = compare_outputs(*answers)
+        close = compare_outputs(answers[0], answers[1])
     except WorkerFailure as failure:
         return f"the two do not compute the same: {failure.reason}"
     agreement = f", top-1 agreement {close.agreement:.1%}" if close.agreement is not None else ""

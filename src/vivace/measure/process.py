@@ -71,6 +71,11 @@ class Limits:
     memory_bytes: int | None = None
     log_bytes: int = 1_000_000
 
+    def within(self, seconds: float) -> Limits:
+        """The same, with no deadline longer than `seconds`."""
+        shorter = {phase.value: min(self.seconds(phase), seconds) for phase in Phase}
+        return dataclasses.replace(self, **shorter)  # type: ignore[arg-type]
+
     def seconds(self, phase: Phase) -> float:
         """The deadline of one phase.
 

@@ -135,9 +135,7 @@ class Laboratory:
         """Try one plan, in about `seconds` at most. Never raises for what a candidate does: its outcome says it."""
         trial = Trial(plan, Outcome.OK, stage)
         self.baseline()
-        limits = self.options.limits
-        phases = {phase.value: min(limits.seconds(phase), max(seconds, 1.0)) for phase in Phase}
-        limits = dataclasses.replace(limits, **phases)
+        limits = self.options.limits.within(max(seconds, 1.0))
         spec, folder = self.spec(plan), self.folder / "arms" / key_of(plan)
         # its interpreter starts while the plan is built
         with LiveArm(spec, self.prepared.race_calls, folder, limits, self.variables) as arm:

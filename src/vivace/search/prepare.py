@@ -208,7 +208,8 @@ def _parts(layout: _Layout, example: list[Tensor], data: reading.Batches | None,
 
 def _first(layout: _Layout, part: list[Any], most: int) -> list[Any]:
     """As many of a part's batches as hold at most that many samples; one at the least."""
-    taken, count = [], 0
+    taken: list[Any] = []
+    count = 0
     for leaves, target in part:
         if taken and count + layout.size_of(leaves) > most:
             break

@@ -172,7 +172,8 @@ def describe(original: Model, model: Tiny, folder: Path) -> Work:
     calibration = samples.write(folder / "calibration", calls, signature.call, signature.positional)
     facts = counts.facts_of(original) | machines.detect().facts() | {Fact.CALIBRATION, Fact.NATIVE_ALLOWED}
     cost = counts.cost_of(original, _leaves(model.inputs()))
-    return Work(model.name, signature, facts, cost, folder, calibration, False, counts.operators_of(original))
+    example = samples.write(folder / "example", [_leaves(model.inputs())], signature.call, signature.positional)
+    return Work(model.name, signature, facts, cost, folder, calibration, example, False, counts.operators_of(original))
 
 
 def runnable_plan(technique: Technique, work: Work) -> Plan | str:
