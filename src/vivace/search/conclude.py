@@ -105,7 +105,7 @@ class Conclusion:
         for trial in confirmed:
             if trial.plan == best.plan and trial.confirmed is not None:
                 return Rung(trial.plan, trial.confirmed)
-        if self.schedule.left() < self.schedule.rung_seconds():
+        if not self.schedule.time_for_the_rung():
             return None
         self.listener.stage("confirm", f"the best plain rung: {best.plan}")
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import random
 from collections.abc import Iterator
@@ -92,7 +91,9 @@ class Laboratory:
     def noise(self) -> Interval:
         """The original against itself in another process: what this session would call a difference for nothing."""
         with self._arm("again") as again:
+            started = self._clock.now()
             again.start(RACE.warm_seconds)
+            self.opening_seconds = min(self.opening_seconds, self._clock.now() - started)
             pair = Pair(self.baseline(), again, RACE.block_seconds, self._chance)
             pair.run(RACE)
             return pair.speedup()

@@ -63,9 +63,9 @@ class Search:
             self.listener.stage("baseline", "the original answers what candidates are judged by")
             seconds = laboratory.learn_original()
             laboratory.check_capture()
-            self.schedule.opening_seconds = laboratory.opening_seconds
             self.listener.stage("noise", "the original against itself")
             floor = self._noise_floor(laboratory)
+            self.schedule.opening_seconds = laboratory.opening_seconds
             self.listener.note(f"the original takes {1000 * seconds:.3g} ms a call; noise floor {floor:.1%}")
             memory = self._memory(seconds, laboratory.baseline().ask("environment")["threads"])
             self._explore(laboratory, memory)

@@ -10,10 +10,12 @@ from vivace.measure.paired import StopRule
 
 FIRST_GUESS_SECONDS = 8.0
 """How long a trial takes, before any was seen."""
+PAIR_OPENINGS = 1.5
+"""Two interpreters that start side by side take this many times as long as one."""
 SPARE = 1.2
 """A confirmation is planned with a fifth more than it is likely to take."""
 RECENT = 5
-SHORT_SECONDS = 60.0
+SHORT_SECONDS = 180.0
 """Under this, all of the time goes to the plans themselves."""
 CACHED_LOAD_SECONDS = 5.0
 """A program that compiles when it is loaded finds its own compiler's cache the second time."""
@@ -43,23 +45,20 @@ class Schedule:
         return StopRule(half_width=0.01, min_blocks=12, max_blocks=60, max_seconds=longest, warm_seconds=2.0)
 
     def confirm_seconds(self, trial: Trial | None) -> float:
-        """What confirming a trial is likely to take: it is judged, and each restart opens both arms."""
-        pairs = self.restarts * (self.opening_seconds + self._candidate_seconds(trial))
+        """What confirming a trial is likely to take: it is judged, and each restart opens both arms side by side."""
+        pairs = self.restarts * (PAIR_OPENINGS * self.opening_seconds + self._loading(trial))
         measured = pairs + self._candidate_seconds(trial) + self.rule().max_seconds
         return SPARE * measured + self.publish_seconds(trial)
-
-    def rung_seconds(self) -> float:
-        """What measuring the best plain rung beside the winner is likely to take; nothing when time is short."""
-        if self.seconds < SHORT_SECONDS:
-            return 0.0
-        return 2 * self.restarts * self.opening_seconds + self.rule().max_seconds / 2
 
     def publish_seconds(self, trial: Trial | None) -> float:
         """What recording an artifact and checking it is likely to take, each in a process of its own."""
         return 2 * self._candidate_seconds(trial)
 
     def _candidate_seconds(self, trial: Trial | None) -> float:
-        return self.opening_seconds + min(trial.load_seconds if trial else 0.0, CACHED_LOAD_SECONDS)
+        return self.opening_seconds + self._loading(trial)
+
+    def _loading(self, trial: Trial | None) -> float:
+        return min(trial.load_seconds if trial else 0.0, CACHED_LOAD_SECONDS)
 
     def allowed(self, leader: Trial | None) -> float:
         """Seconds that the next trial may take so that the leader can still be confirmed."""
