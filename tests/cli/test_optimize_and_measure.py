@@ -65,6 +65,7 @@ def test_every_option_reaches_the_api(api: FalseApi) -> None:
         "native": True,
         "fixed_shapes": True,
         "seed": 7,
+        "plan": None,
     }
 
 
@@ -85,6 +86,7 @@ def test_the_defaults_are_the_documented_ones(api: FalseApi) -> None:
         "native": False,
         "fixed_shapes": False,
         "seed": 0,
+        "plan": None,
     }
 
 

@@ -63,7 +63,9 @@ def test_a_crowded_result_says_how_many_were_left_out(crowded: Result) -> None:
 
 def test_too_few_samples_are_said_first_with_how_many_would_decide(uncertified: Result) -> None:
     first = " ".join(printed(uncertified).splitlines()[:3])
-    assert first.startswith("kept the original: something was faster, but openvino(precision=f32) (0.92x")
+    assert first.startswith(
+        "kept the original: the quality of another plan could not be certified; openvino(precision=f32) (0.92x"
+    )
     assert "quality CANNOT TELL" in first
     assert "about 298 samples would decide" in first
 
@@ -106,7 +108,7 @@ def test_a_plan_name_with_markup_is_printed_as_it_is(result: Result) -> None:
 def test_fidelity_without_labels_is_said(result: Result) -> None:
     quality = Quality(QualityVerdict.HELD, "fidelity", 64, 0.01, fidelity=Fidelity(41, 1, 30, 0.998, 0.992, 64))
     first = " ".join(printed(dataclasses.replace(result, quality=quality)).splitlines()[:3])
-    assert "quality HELD by fidelity (no labels): top-1 agreement 99.80% (at least 99.20%), SQNR 41 dB, n=64" in first
+    assert "quality HELD by fidelity: top-1 agreement 99.80% (at least 99.20%), SQNR 41 dB, n=64" in first
 
 
 def test_a_verdict_that_the_bound_does_not_carry_names_its_basis(result: Result) -> None:

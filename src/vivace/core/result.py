@@ -94,9 +94,9 @@ class Result:
     noise_floor: float
     conditions: Mapping[str, Any]
     notes: tuple[str, ...] = ()
-    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
     wall_seconds: float = 0.0
     artifact: Path | None = None
+    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def speedup(self) -> Interval:

@@ -79,7 +79,7 @@ def quality_sentence(quality: Quality) -> str:
     if quality.drop is not None:
         return head + ": " + _drop(quality) + _needed(quality)
     if quality.fidelity is not None:
-        return head + " by fidelity : " + _fidelity(quality) + _needed(quality)
+        return head + " by fidelity: " + _fidelity(quality) + _needed(quality)
     return head + (f": {quality.reason or quality.basis}" if quality.reason or quality.basis else "") + _needed(quality)
 
 

@@ -50,6 +50,17 @@ class Schedule:
         measured = pairs + self._candidate_seconds(trial) + self.rule().max_seconds
         return SPARE * measured + self.publish_seconds(trial)
 
+    def rung_seconds(self) -> float:
+        """What is kept for measuring the best plain rung beside the winner; nothing when time is short."""
+        return 0.0 if self.seconds < SHORT_SECONDS else self._rung_seconds()
+
+    def time_for_the_rung(self) -> bool:
+        """Whether it can still be measured before the artifact is due."""
+        return self.left() - self.publish_seconds(None) > self._rung_seconds()
+
+    def _rung_seconds(self) -> float:
+        return self.restarts * PAIR_OPENINGS * self.opening_seconds + self.rule().max_seconds / 2
+
     def publish_seconds(self, trial: Trial | None) -> float:
         """What recording an artifact and checking it is likely to take, each in a process of its own."""
         return 2 * self._candidate_seconds(trial)
