@@ -15,7 +15,8 @@ import torch
 
 from runtimes.models import mlp
 from vivace.core.errors import ArtifactError
-from vivace.runtimes import pt2
+from vivace.core.program import Form
+from vivace.runtimes import pt2, store
 from vivace.runtimes.capture import capture
 
 Members = dict[str, bytes]
@@ -61,6 +62,25 @@ def _replaced(old: str, new: str) -> Callable[[Members], None]:
     return edit
 
 
+def _spec_with_a_hidden_word(members: Members) -> None:
+    """A class that the tree specification asks for, its keyword written with an escape inside JSON inside JSON."""
+    graph = json.loads(members["model/models/model.json"])
+    call = graph["graph_module"]["module_call_graph"][0]["signature"]
+    context = json.dumps({"__enum__": True, "fqn": "antigravity:X", "name": "Y"}).replace("__enum__", "\\u005f_enum__")
+    call["in_spec"] = json.dumps([1, {"type": "builtins.dict", "context": context, "children_spec": []}])
+    members["model/models/model.json"] = json.dumps(graph).encode()
+
+
+def _added_argument(argument: dict[str, Any]) -> Callable[[Members], None]:
+    def edit(members: Members) -> None:
+        graph = json.loads(members["model/models/model.json"])
+        node = graph["graph_module"]["graph"]["nodes"][-1]
+        node["inputs"].append({"name": "func", "arg": argument, "kind": 1})
+        members["model/models/model.json"] = json.dumps(graph).encode()
+
+    return edit
+
+
 def _added(name: str) -> Callable[[Members], None]:
     return lambda members: members.update({name: pickle.dumps(Payload())})
 
@@ -96,6 +116,9 @@ def test_our_own_file_has_no_pickled_member_and_loads(stored: Path) -> None:
         (_replaced('"relu"', '"relu=open(1)"'), "the name 'relu=open"),
         (_replaced("Symbol(", "__import__('os').system("), "the expression"),
         (_replaced("Symbol(", "eval("), "the expression"),
+        (_spec_with_a_hidden_word, "the class"),
+        (_replaced('"torch.ops.aten.relu.default"', '"torch.ops.inductor.anything"'), "the operator"),
+        (_added_argument({"as_operator": "torch.ops.aten.from_file.default"}), "the operator"),
     ],
 )
 def test_a_hostile_member_is_refused_and_never_runs(
@@ -107,6 +130,26 @@ def test_a_hostile_member_is_refused_and_never_runs(
         pt2.load(stored)
 
     assert not Path("unpickled").exists()
+
+
+def test_guards_that_a_file_brings_are_never_compiled(stored: Path) -> None:
+    def edit(members: Members) -> None:
+        graph = json.loads(members["model/models/model.json"])
+        graph["guards_code"] = ["__import__('pathlib').Path('unpickled').touch() is None"]
+        members["model/models/model.json"] = json.dumps(graph).encode()
+
+    program = pt2.load(_edited(stored, edit))
+    program.module(check_guards=False)(torch.randn(2, 784))
+
+    assert not Path("unpickled").exists()
+
+
+def test_an_archive_with_two_directories_is_refused(stored: Path) -> None:
+    whole = stored.read_bytes()
+    stored.write_bytes(whole[:-22] + b"x" * 64 + whole[-22:])
+
+    with pytest.raises(ArtifactError, match="directory"):
+        pt2.load(stored)
 
 
 def test_a_compressed_archive_is_refused(stored: Path) -> None:
@@ -127,3 +170,23 @@ def test_plain_example_inputs_of_a_users_file_are_allowed(tmp_path: Path) -> Non
     torch.export.save(torch.export.export(mlp(), (torch.randn(2, 784),)), tmp_path / "m.pt2")
 
     assert pt2.load(tmp_path / "m.pt2").example_inputs is not None
+
+
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [
+        (Form.INDUCTOR, {"cpp.cxx": "./evil"}),
+        (Form.INDUCTOR, {"freezing": "yes"}),
+        (Form.OPENVINO, {"CACHE_DIR": "/tmp"}),
+        (Form.TORCH, {"freezing": True}),
+    ],
+)
+def test_a_switch_that_vivace_does_not_set_is_refused(tmp_path: Path, form: Form, options: dict[str, Any]) -> None:
+    model = capture(mlp(), (torch.randn(2, 784),)).model
+    store.save(model, tmp_path / "program")
+    note = json.loads((tmp_path / "program" / "program.json").read_text())
+    note["form"], note["settings"]["options"] = form.value, options
+    (tmp_path / "program" / "program.json").write_text(json.dumps(note))
+
+    with pytest.raises(ArtifactError, match="sets the option"):
+        store.load(tmp_path / "program")

@@ -9,7 +9,7 @@ from typing import Any
 
 from vivace.artifact.golden import replay
 from vivace.artifact.manifest import PROGRAM, Manifest, digest, files_of, read_manifest
-from vivace.core.errors import ArtifactError
+from vivace.core.errors import ArtifactError, EnvironmentFault, NotApplicable
 from vivace.devices.machine import detect
 from vivace.measure.process import Phase, Worker
 from vivace.runtimes import store
@@ -28,7 +28,8 @@ def load(path: str | Path, trust: bool = False) -> Program:
     contains native code (AOTInductor) to run it; give it only for artifacts that you built or whose maker you trust.
 
     Raises ArtifactError when a file was changed, is missing or was added, when the golden check fails, or when native
-    code is not trusted; MissingExtra when the artifact's runtime is not installed.
+    code is not trusted; MissingExtra when the artifact's runtime is not installed; EnvironmentFault when it
+    cannot run here.
     """
     folder = Path(path)
     manifest = read_manifest(folder)
@@ -39,7 +40,10 @@ def load(path: str | Path, trust: bool = False) -> Program:
             "trust=True (--trust) if you built it or trust whoever did"
         )
     _compare_machine(folder, manifest)
-    program = store.load(folder / PROGRAM, trust=trust)
+    try:
+        program = store.load(folder / PROGRAM, trust=trust)
+    except NotApplicable as error:
+        raise EnvironmentFault(f"{folder} cannot run on this machine: {error.reason}") from error
     replay(program, folder, manifest.golden)
     return program
 

@@ -82,7 +82,14 @@ class Structure:
 
 
 class Record(dict[str, Any]):
-    """A stand-in for a record whose class is not imported here: fields by attribute, by key and by position."""
+    """A stand-in for a record whose class is not imported here: fields by attribute, by key and by position.
+
+    `_type_name` is the class that it stands for, so that whoever has that class can build it.
+    """
+
+    def __init__(self, fields: Mapping[str, Any], type_name: str = "") -> None:
+        super().__init__(fields)
+        self.__dict__["_type_name"] = type_name
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -115,6 +122,9 @@ def _flatten(value: Any, is_tensor: Callable[[Any], bool], leaves: list[Any], pa
         return Structure("tensor")
     if isinstance(value, CONSTANTS):
         return Structure("constant", constant=value)
+    if isinstance(value, Record):
+        items = tuple(_flatten(v, is_tensor, leaves, f"{path}.{k}") for k, v in value.items())
+        return Structure("record", items, tuple(value), type_name=vars(value)["_type_name"])
     fields = record_fields(value)
     if fields is not None:
         items = tuple(_flatten(v, is_tensor, leaves, f"{path}.{k}") for k, v in fields.items())
@@ -142,12 +152,19 @@ def record_fields(value: Any) -> dict[str, Any] | None:
 
 
 def _build_record(type_name: str, keys: Sequence[str], values: Sequence[Any]) -> Any:
-    """The user's class if it is already imported; never an import on an artifact's word."""
+    """The user's class if it is already imported and takes these fields; never an import on an artifact's word."""
     module_name, _, qualified_name = type_name.partition(":")
     found: Any = sys.modules.get(module_name)
     for part in qualified_name.split("."):
-        found = getattr(found, part, None)
+        found = vars(found).get(part) if hasattr(found, "__dict__") else None  # getattr could import lazily
     fields = dict(zip(keys, values, strict=True))
-    if isinstance(found, type) and (dataclasses.is_dataclass(found) or hasattr(found, "_fields")):
+    if isinstance(found, type) and _takes(found, keys):
         return found(**fields)
-    return Record(fields)
+    return Record(fields, type_name)
+
+
+def _takes(kind: type, keys: Sequence[str]) -> bool:
+    """Whether a class is a dataclass or a named tuple with exactly these fields."""
+    if dataclasses.is_dataclass(kind):
+        return [field.name for field in dataclasses.fields(kind) if field.init] == list(keys)
+    return issubclass(kind, tuple) and list(getattr(kind, "_fields", ())) == list(keys)

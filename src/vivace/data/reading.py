@@ -125,7 +125,13 @@ def _batch(item: Any, number: int, expected: Structure, wanted: Sequence[Tensor]
         )
     _check_leaves(leaves, wanted, number)
     _check_target(leaves, target, number)
-    return Batch(tuple(leaf.detach() for leaf in leaves), target)
+    return Batch(tuple(leaf.detach().clone() for leaf in leaves), _kept(target))  # a loader may refill its buffers
+
+
+def _kept(target: Any) -> Any:
+    if isinstance(target, Tensor):
+        return target.detach().clone()
+    return target.copy() if isinstance(target, np.ndarray) else target
 
 
 def _check_leaves(leaves: Sequence[Tensor], wanted: Sequence[Tensor], number: int) -> None:
@@ -181,7 +187,7 @@ def _varying(wanted: Sequence[Tensor], items: Sequence[Batch]) -> tuple[frozense
 def _as_tensor(leaf: Any) -> Tensor:
     if isinstance(leaf, Tensor):
         return leaf
-    return torch.from_numpy(leaf if leaf.flags.writeable else leaf.copy())
+    return torch.from_numpy(np.array(leaf))
 
 
 def _describe(structure: Structure) -> str:

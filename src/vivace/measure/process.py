@@ -132,7 +132,7 @@ class Worker:
         self._finalizer = weakref.finalize(self, _end_group, self._child)
         os.set_blocking(self._commands, False)
         os.set_blocking(self._answers, False)
-        self._exit = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
+        self._exit = _descriptor_of(self.pid)
 
     @property
     def pid(self) -> int:
@@ -299,7 +299,8 @@ class Worker:
                                 f"{self._memory_limit / 1e9:.2f} GB")  # fmt: skip
 
     def _death(self, phase: Phase) -> WorkerFailure:
-        """What to say of a child that ended by itself."""
+        """What to say of a child that ended by itself. What it started goes with it."""
+        self._signal(signal.SIGKILL)
         self._child.wait()
         code = self._child.returncode
         if code == -signal.SIGKILL and memory.kernel_kills() > self._kernel_kills:
@@ -332,7 +333,10 @@ class Worker:
         deadline = _Deadline(Phase.MEASURE, seconds)
         while not self._has_exited() and deadline.left() > 0:
             self._log.drain()
-            select.select([self._exit] if self._exit is not None else [], [], [], min(0.02, deadline.left()))
+            poller = select.poll()
+            if self._exit is not None:
+                poller.register(self._exit, select.POLLIN)
+            poller.poll(1000 * max(0.0, min(0.02, deadline.left())))
 
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -366,6 +370,14 @@ class _Deadline:
     def left(self) -> float:
         """Seconds that are left; negative when it has passed."""
         return self._until - time.monotonic()
+
+
+def _descriptor_of(pid: int) -> int | None:
+    """A descriptor that becomes readable when the process ends; None where the kernel or a sandbox has none."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
 
 
 def _end_group(child: subprocess.Popen[bytes]) -> None:

@@ -13,7 +13,7 @@ from vivace.core.errors import ArtifactError, NotApplicable
 from vivace.core.program import Form, Model
 from vivace.runtimes import batches, eager
 from vivace.runtimes.inductor import example_of, require_compiler
-from vivace.runtimes.program import Program, under_settings
+from vivace.runtimes.program import Program, threads, under_settings
 
 
 def to_aot(model: Model, folder: Path) -> Model:
@@ -26,7 +26,7 @@ def to_aot(model: Model, folder: Path) -> Model:
     path = folder / "native.pt2"
     program = eager.placed(model.program, model.settings.device)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), threads(model.settings.threads):
             warnings.simplefilter("ignore")
             torch._inductor.aoti_compile_and_package(
                 program, package_path=str(path), inductor_configs=dict(model.settings.options)

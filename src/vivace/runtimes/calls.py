@@ -69,7 +69,7 @@ def as_tensor(leaf: Any) -> Tensor:
     """A tensor of the same values; a numpy array is shared where it can be."""
     if isinstance(leaf, Tensor):
         return leaf
-    if not leaf.flags.writeable:
+    if not leaf.flags.writeable or any(stride < 0 for stride in leaf.strides):
         leaf = leaf.copy()
     return torch.from_numpy(leaf)
 

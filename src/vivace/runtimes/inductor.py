@@ -15,7 +15,7 @@ from vivace.core.errors import NotApplicable
 from vivace.core.program import Form, Model
 from vivace.runtimes import batches, eager
 from vivace.runtimes.calls import example_leaves
-from vivace.runtimes.program import Program, Run, under_settings
+from vivace.runtimes.program import Program, Run, threads, under_settings
 
 _COMPILERS = ("g++", "clang++", "c++")
 _Compiled = Callable[..., Sequence[Tensor]]
@@ -36,7 +36,7 @@ def load(model: Model) -> Program:
     program = eager.placed(model.program, device)
     example = [leaf.to(device) for leaf in example_of(model)]
     options = dict(model.settings.options)
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), _quiet(), threads(model.settings.threads):
         exact = compile_graph(program, fixed(example), options)
         others = None
         if any(None in spec.shape for spec in model.signature.inputs):

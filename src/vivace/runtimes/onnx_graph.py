@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from vivace.core.errors import MissingExtra, NotApplicable
+from vivace.core.errors import ArtifactError, MissingExtra, NotApplicable
 from vivace.core.program import Form, Model
 from vivace.core.work import Work
 
@@ -35,6 +35,20 @@ def to_onnx(model: Model, work: Work) -> Model:
     if not path.is_file():
         _convert_into(model, folder)
     return model.replace(form=Form.ONNX, program=path)
+
+
+def external_files(path: Path) -> list[Path]:
+    """The files beside an ONNX file that hold its large weights. Raises ArtifactError for one that lies elsewhere."""
+    require("onnx", "onnx", "reading an ONNX file")
+    import onnx
+    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    names = {ExternalDataInfo(tensor).location for tensor in graph.initializer if uses_external_data(tensor)}
+    for name in sorted(names):
+        if Path(name).name != name or not (path.parent / name).is_file() or (path.parent / name).is_symlink():
+            raise ArtifactError(f"{path} keeps weights in {name!r}; allowed is a plain file in the same folder")
+    return [path.parent / name for name in sorted(names)]
 
 
 def conversion_folder(work: Work, kind: str, model: Model) -> Path:

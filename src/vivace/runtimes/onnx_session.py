@@ -41,7 +41,10 @@ def open_session(path: Path, settings: Settings) -> Any:
         "basic": levels.ORT_ENABLE_BASIC,
         "disabled": levels.ORT_DISABLE_ALL,
     }
-    options.graph_optimization_level = names[str(settings.option("graph_optimization", "all"))]
+    asked = str(settings.option("graph_optimization", "all"))
+    if asked not in names:
+        raise ArtifactError(f"the option graph_optimization is {asked!r}; allowed are {', '.join(names)}")
+    options.graph_optimization_level = names[asked]
     if settings.threads is not None:
         options.intra_op_num_threads = settings.threads
     spinning = "1" if settings.option("allow_spinning", True) else "0"

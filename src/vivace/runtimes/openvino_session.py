@@ -21,7 +21,7 @@ _PRECISIONS = {"f32": "f32", "bf16": "bf16", "f16": "f16"}
 def load(model: Model) -> Program:
     """A program on OpenVINO's CPU plug-in, in the precision of the settings and no other.
 
-    Settings' threads None leaves OpenVINO's default. Options in capitals are handed to OpenVINO as they are. Raises
+    Settings' threads None leaves OpenVINO's default. Raises
     MissingExtra, ArtifactError, NotApplicable.
     """
     openvino = import_openvino()
@@ -38,8 +38,11 @@ def exact_shapes(settings: Settings) -> list[tuple[int, ...]]:
     >>> exact_shapes(Settings().with_options(exact_shapes="[[8, 3]]"))
     [(8, 3)]
     """
-    told: list[list[int]] = json.loads(str(settings.option("exact_shapes", "[]")))
-    return [tuple(int(n) for n in shape) for shape in told]
+    try:
+        told = json.loads(str(settings.option("exact_shapes", "[]")))
+        return [tuple(int(n) for n in shape) for shape in told]
+    except (ValueError, TypeError) as error:
+        raise ArtifactError(f"the option exact_shapes is no list of shapes: {error}") from error
 
 
 def _compiled(openvino: Any, model: Model, shapes: list[tuple[int, ...]] | None) -> Any:
@@ -82,7 +85,7 @@ def configuration(settings: Settings) -> dict[str, str]:
     }
     if settings.threads is not None:
         told["INFERENCE_NUM_THREADS"] = str(settings.threads)
-    return told | {name: str(value) for name, value in settings.options if name.isupper()}
+    return told
 
 
 def _runner(compiled: Any, model: Model) -> Run:

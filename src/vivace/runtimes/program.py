@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ class Program:
         self._close = close
         self._run = run
         self._checks = [(spec, torch_dtype(spec.dtype)) for spec in signature.inputs]
+        self._moves = settings.device != "cpu"
         self._fitting: set[tuple[int, ...]] = set()
         items = signature.call.items
         self._one = len(items) == 1 and items[0].kind == "tensor"
@@ -50,7 +52,12 @@ class Program:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._one and len(args) == 1 and not kwargs:
             tensor = args[0]
-            if type(tensor) is Tensor and tensor.dtype is self._one_dtype and tensor.shape in self._fitting:
+            if (
+                type(tensor) is Tensor
+                and tensor.dtype is self._one_dtype
+                and tensor.shape in self._fitting
+                and (tensor.is_cpu or self._moves)
+            ):
                 outputs = self._run(args)
                 return outputs[0] if self._one_answer else self.signature.answer.build(outputs)
         leaves = self.flatten(*args, **kwargs)
@@ -91,6 +98,8 @@ class Program:
             problem = spec.problem_with(spec.dtype if leaf.dtype is dtype else dtype_name(leaf.dtype), leaf.shape)
             if problem:
                 raise CallError(problem)
+            if not (leaf.is_cpu or self._moves):
+                raise CallError(f"{spec.name} lies on {leaf.device}; this program runs on the CPU: give it there")
             if _batch_is_free(spec):
                 sizes.setdefault(leaf.shape[spec.batch_axis], spec.name)  # type: ignore[index]
         if len(sizes) > 1:
@@ -146,6 +155,20 @@ def _with_threads(run: Run, threads: int) -> Run:
             torch.set_num_threads(ambient)
 
     return inner
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """PyTorch with this many threads inside; None leaves the ambient count. Compilers write it into their code."""
+    ambient = torch.get_num_threads()
+    if count is None or count == ambient:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(ambient)
 
 
 def _with_tf32(run: Run) -> Run:

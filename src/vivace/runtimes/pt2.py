@@ -6,9 +6,11 @@ import ast
 import builtins
 import json
 import re
+import struct
 import warnings
 import zipfile
 from collections.abc import Iterator
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,12 @@ _MEMBERS = re.compile(
     r"|data/constants/(tensor_\d+|\w+_constants_config\.json)"
 )
 _TARGET = re.compile(
-    r"torch\.ops\.(?!_)\w+\.(?!__)\w+(\.(?!__)\w+)?|torch\.ops\.aten\.__i?(and|or|xor|lshift|rshift)__\.\w+"
+    r"torch\.ops\.(aten|prims|prim|quantized|quantized_decomposed|torchao|torchvision)\.(?!__)\w+(\.(?!__)\w+)?"
+    r"|torch\.ops\.higher_order\.(wrap_with_set_grad_enabled|wrap_with_autocast|cond|scan|while_loop|map_impl)"
+    r"|torch\.ops\.aten\.__i?(and|or|xor|lshift|rshift)__\.\w+"
     r"|_operator\.(?!__)\w+|math\.(?!__)\w+|torch\.sym_\w+|torch\._check|torch\._sym_\w+"
 )
-_FORBIDDEN_TARGETS = re.compile(r"torch\.ops\.(aten\.from_file|inductor|debugprims|profiler|loop|c10d|rpc)\b.*")
+_FORBIDDEN_TARGETS = re.compile(r"torch\.ops\.(aten\.from_file|torchvision\.\w*(read|write|file))\b.*")
 _NAMES = frozenset({"name", "as_name"})
 _FUNCTIONS = re.compile(
     r"Symbol|Integer|Rational|Float|Add|Mul|Pow|Max|Min|Mod|Abs|Eq|Ne|Lt|Le|Gt|Ge|And|Or|Not|Equality|Unequality"
@@ -35,6 +39,10 @@ _FUNCTIONS = re.compile(
     r"|LShift|RShift|PowByNatural|FloatPow|IsNonOverlappingAndDenseIndicator|OpaqueUnaryFn_\w+|Bitwise\w+"
 )  # the functions that torch.export writes in shape expressions (torch/utils/_sympy/functions.py)
 _CONFIG_BYTES = 1 << 28
+_END = struct.Struct("<4sHHHHIIH")
+_LOCATOR = struct.Struct("<4sIQI")
+_END64 = struct.Struct("<4sQHHIIQQQQ")
+"""The records at the end of a zip archive (PKWARE, APPNOTE.TXT 6.3.10, sections 4.3.14 to 4.3.16)."""
 
 
 def save(program: ExportedProgram, path: Path) -> None:
@@ -55,9 +63,11 @@ def load(path: Path) -> ExportedProgram:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.export.load(str(path))
+            program = torch.export.load(str(path))
     except Exception as error:  # a damaged graph may fail anywhere inside the deserializer
         raise ArtifactError(f"{path} cannot be read as an exported program: {type(error).__name__}: {error}") from error
+    program._guards_code = []  # Python text that torch would compile; `Program` checks calls by the signature instead
+    return program
 
 
 def refuse_pickles(path: Path) -> None:
@@ -67,10 +77,43 @@ def refuse_pickles(path: Path) -> None:
     resolve operator names by attribute: each is refused here unless it is of the plain kind that torch writes.
     """
     try:
+        _check_directory(path)
         with zipfile.ZipFile(path) as archive:
             _check_members(path, archive)
-    except (OSError, zipfile.BadZipFile, UnicodeDecodeError, ValueError, RecursionError) as error:
+    except (
+        OSError,
+        zipfile.BadZipFile,
+        UnicodeDecodeError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        struct.error,
+        RecursionError,
+    ) as error:
         raise ArtifactError(f"{path} is not a readable .pt2 file: {error}") from error
+
+
+def _check_directory(path: Path) -> None:
+    """Refuse an archive whose directory is not where its end says: two readers could then see two directories."""
+    size = path.stat().st_size
+    tail = _LOCATOR.size + _END.size
+    with path.open("rb") as file:
+        file.seek(max(0, size - tail))
+        ends = file.read(tail)
+        signature, *_, length, offset, comment = _END.unpack(ends[-_END.size :])
+        end = size - _END.size
+        if ends.startswith(b"PK\x06\x07"):  # torch writes the 64-bit records always
+            told = {0xFFFFFFFF: None}
+            end = _LOCATOR.unpack(ends[: _LOCATOR.size])[2]
+            file.seek(end)
+            record, *_, length64, offset64 = _END64.unpack(file.read(_END64.size))
+            agree = told.get(length, length) in (None, length64) and told.get(offset, offset) in (None, offset64)
+            if record != b"PK\x06\x06" or end + _END64.size + tail != size or not agree:
+                raise zipfile.BadZipFile("its two directories do not agree")
+            length, offset = length64, offset64
+    if signature != b"PK\x05\x06" or comment or offset + length != end:
+        raise zipfile.BadZipFile("its directory is not where its end says")
 
 
 def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
@@ -132,13 +175,16 @@ def _check_graph(path: Path, graph: Any) -> None:
 
 
 def _problem(key: str, value: str) -> str:
-    if key in _NAMES and value and not value.isidentifier():
+    if key in _NAMES and value and (not value.isidentifier() or iskeyword(value)):
         return "name"
-    if key == "target" and "." in value and value.startswith(("torch", "_operator", "math", "#")):
+    if key == "as_operator" or (
+        key == "target" and "." in value and value.startswith(("torch", "_operator", "math", "#"))
+    ):
         return "" if _TARGET.fullmatch(value) and not _FORBIDDEN_TARGETS.fullmatch(value) else "operator"
     if key == "expr_str" and not _is_plain_expression(value):
         return "expression"
-    return "class" if "__enum__" in value or "default_factory_module" in value else ""
+    is_nested = value.lstrip().startswith(("[", "{"))  # JSON in a text, where an escape could hide any word
+    return "class" if "__enum__" in value or "default_factory_module" in value or (is_nested and "\\u" in value) else ""
 
 
 def _strings(node: Any, key: str = "") -> Iterator[tuple[str, str]]:

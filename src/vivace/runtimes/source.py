@@ -63,17 +63,20 @@ def open_original(arguments: Mapping[str, Any], payload: object | None = None) -
 def open_module(path: Path) -> nn.Module:
     """A .pt2 or .keras file as a module that can be captured. Raises UsageError, ArtifactError, MissingExtra."""
     if path.suffix == ".pt2":
-        return pt2.load(path).module()
+        return pt2.load(path).module(check_guards=False)
     if path.suffix == ".keras":
         return _open_keras(path)
     raise UsageError(f"{path} cannot be opened as a module; allowed endings are .pt2 and .keras")
 
 
 def onnx_model(path: Path) -> Model:
-    """An .onnx file as a Model of form ONNX: its graph is kept as it is. A free first dimension counts samples."""
+    """An .onnx file as a Model of form ONNX: its graph is kept as it is. The first input's first dimension, where it is
+    free, counts samples, here and wherever the file gives another one the same name."""
     session = onnx_session.open_session(path, Settings())
-    inputs = tuple(_onnx_spec(port, path) for port in session.get_inputs())
-    outputs = tuple(_onnx_spec(port, path) for port in session.get_outputs())
+    ports = session.get_inputs()
+    batch = ports[0].shape[0] if ports and ports[0].shape else None  # the name that this file gives to it
+    inputs = tuple(_onnx_spec(port, path, batch) for port in ports)
+    outputs = tuple(_onnx_spec(port, path, batch) for port in session.get_outputs())
     call = Structure("dict", (Structure("tensor"),) * len(inputs), tuple(spec.name for spec in inputs))
     tensor = Structure("tensor")
     answer = tensor if len(outputs) == 1 else Structure("tuple", (tensor,) * len(outputs))
@@ -140,8 +143,9 @@ def _filled(leaf: Tensor) -> Tensor:
     return torch.randint(0, 2, leaf.shape, generator=generator).to(leaf.dtype)
 
 
-def _onnx_spec(port: Any, path: Path) -> TensorSpec:
+def _onnx_spec(port: Any, path: Path, batch: Any) -> TensorSpec:
     if port.type not in _ONNX_DTYPES:
         raise UsageError(f"{path} has {port.name} of type {port.type}; allowed are {', '.join(_ONNX_DTYPES)}")
     shape = tuple(n if isinstance(n, int) and n > 0 else None for n in port.shape)
-    return TensorSpec(port.name, _ONNX_DTYPES[port.type], shape, 0 if shape and shape[0] is None else None)
+    axis = 0 if shape and shape[0] is None and port.shape[0] == batch else None
+    return TensorSpec(port.name, _ONNX_DTYPES[port.type], shape, axis)

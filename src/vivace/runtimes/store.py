@@ -18,6 +18,7 @@ from vivace.core.errors import ArtifactError, DiskFull
 from vivace.core.program import Form, Model, Settings
 from vivace.core.signature import Signature
 from vivace.runtimes import aot, eager, inductor, null, onnx_session, openvino_session, pt2
+from vivace.runtimes.onnx_graph import external_files
 from vivace.runtimes.program import Program
 
 SCHEMA = 1
@@ -30,6 +31,12 @@ _RUNTIMES = {
     Form.ONNX: onnx_session.load,
     Form.OPENVINO: openvino_session.load,
     Form.NULL: null.load,
+}
+_OPTIONS: dict[Form, dict[str, type]] = {
+    Form.INDUCTOR: {"freezing": bool, "max_autotune": bool, "triton.cudagraphs": bool},
+    Form.AOT_INDUCTOR: {"freezing": bool, "max_autotune": bool},
+    Form.ONNX: {"allow_spinning": bool, "graph_optimization": str},
+    Form.OPENVINO: {"exact_shapes": str},
 }
 _EXPORTED = (Form.TORCH, Form.INDUCTOR)
 _FILES = {
@@ -84,6 +91,7 @@ def read_model(folder: Path) -> Model:
         raise ArtifactError(f"{folder / PROGRAM_JSON} has another schema; this version reads {SCHEMA}")
     try:
         form = Form(note["form"])
+        _check_options(folder, form, note["settings"]["options"])
         model = Model(
             form,
             None,
@@ -94,6 +102,17 @@ def read_model(folder: Path) -> Model:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(f"{folder / PROGRAM_JSON} is damaged: {type(error).__name__}: {error}") from error
     return model.replace(program=_read_program(folder, form))
+
+
+def _check_options(folder: Path, form: Form, options: Mapping[str, Any]) -> None:
+    """Refuse a switch that Vivace does not set: an engine's others can name programs to run or files to write."""
+    allowed = _OPTIONS.get(form, {})
+    for name, value in options.items():
+        if name not in allowed or type(value) is not allowed[name]:
+            raise ArtifactError(
+                f"{folder / PROGRAM_JSON} sets the option {name}={value!r}; allowed for {form.value} are "
+                f"{', '.join(allowed) or 'none'}"
+            )
 
 
 def open_program(arguments: Mapping[str, Any], payload: object | None = None) -> Program:
@@ -125,9 +144,9 @@ def _copy_files(source: Path, folder: Path, name: str) -> None:
     shutil.copyfile(source, folder / name)
     if name == "model.xml":
         shutil.copyfile(source.with_suffix(".bin"), folder / "model.bin")
-    beside = source.with_name(source.name + ".data")
-    if name == "model.onnx" and beside.is_file():
-        shutil.copyfile(beside, folder / beside.name)
+    if name == "model.onnx":
+        for beside in external_files(source):
+            shutil.copyfile(beside, folder / beside.name)
 
 
 def _write_example(leaves: tuple[Tensor, ...], path: Path) -> None:
