@@ -14,6 +14,7 @@ from vivace.core.errors import DiskFull, EnvironmentFault, UnsupportedModel, Usa
 from vivace.core.measurement import Interval, Outcome
 from vivace.core.plan import Plan
 from vivace.core.result import Trial, TrialStage
+from vivace.core.technique import Effect
 from vivace.data.samples import read_outputs
 from vivace.measure.clock import SystemClock
 from vivace.measure.live import ArmSpec, LiveArm
@@ -108,7 +109,7 @@ class Laboratory:
         ) as arm:
             try:
                 arm.start(warm_seconds=0.0)
-                trial = self._judge(arm, Trial(Plan(), Outcome.OK, TrialStage.LADDER))
+                trial = self._judge(arm, Trial(Plan(), Outcome.OK, TrialStage.LADDER), thoroughly=True)
                 reason = "" if trial.outcome is Outcome.OK else trial.reason
             except WorkerFailure as failure:
                 reason = failure.reason
@@ -192,7 +193,7 @@ class Laboratory:
             return trial.replace(outcome=Outcome.NOT_FASTER, reason=f"{_slower(pair.speedup())} than the original")
         return trial
 
-    def _judge(self, arm: LiveArm, trial: Trial) -> Trial:
+    def _judge(self, arm: LiveArm, trial: Trial, thoroughly: bool = False) -> Trial:
         effect, folder = trial.plan.effect, arm.worker.folder
         if not arm.ask("repeatable", phase=Phase.VERIFY)["repeatable"]:
             return trial.replace(outcome=Outcome.WRONG_OUTPUT, reason="the same input gave different answers")
@@ -203,6 +204,8 @@ class Laboratory:
         wrong = wrong or self.invariance.refuse(arm, effect)
         if wrong:
             return trial.replace(outcome=Outcome.WRONG_OUTPUT, reason=wrong)
+        if effect is not Effect.CHANGED and not thoroughly:
+            return trial  # the referee passed it; the metric has its say when it is confirmed
         part = self.prepared.select
         if not self.answers(arm, part.calls, folder / "select.safetensors"):
             return trial.replace(outcome=Outcome.NONFINITE, reason="the answers hold NaN or infinite values")

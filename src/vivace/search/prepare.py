@@ -26,8 +26,8 @@ from vivace.search.inputs import TIMING_CALLS, perturbed, shapes_of, timing_call
 from vivace.search.judge import Referee
 
 REFEREE_SAMPLES = 64
-JUDGING_SHARE = 0.06
-"""Of the user's time that the original may spend on answering each judged part."""
+SELECT_SHARE, CONFIRM_SHARE = 0.02, 0.05
+"""Of the user's time that the original may spend on answering each part: candidates answer the first one by one."""
 FEWEST_SAMPLES = 64
 ANSWER_BYTES = 1 << 30
 """Of answers that a worker may hold while it answers one part."""
@@ -87,7 +87,7 @@ def prepare(
             Phase.CONVERT,
         )
         layout = _Layout(folder, call, positional, tuple(facts["batch_axes"]), Signature.from_json(facts["signature"]))
-        most = _most_samples(layout, example, checked, seconds)
+        most = [_most_samples(layout, example, checked, share * seconds) for share in (SELECT_SHARE, CONFIRM_SHARE)]
         parts = _parts(layout, example, data, most)
         referee = _referee(worker, layout, parts)
     return _assemble(workload, folder, facts, layout, parts, referee, original, data, fixed_shapes, native)
@@ -145,9 +145,9 @@ def _refuse_device(workload: Workload) -> None:
 
 
 def _most_samples(layout: _Layout, example: Sequence[Tensor], checked: dict[str, Any], seconds: float) -> int:
-    """How many samples of one part the original can answer within its share of the time and of the memory."""
+    """How many samples of one part the original can answer in `seconds`, and within its share of the memory."""
     size = layout.size_of(example)
-    by_time = JUDGING_SHARE * seconds / max(checked["seconds"], 1e-9) * size
+    by_time = seconds / max(checked["seconds"], 1e-9) * size
     by_bytes = ANSWER_BYTES / max(checked["answer_bytes"], 1) * size
     return max(FEWEST_SAMPLES, int(min(by_time, by_bytes)))
 
@@ -178,7 +178,7 @@ def _example(workload: Workload, worker: Worker, folder: Path) -> tuple[list[Ten
     return stored[0], stored.call, stored.positional
 
 
-def _parts(layout: _Layout, example: list[Tensor], data: reading.Batches | None, most: int) -> _Parts:
+def _parts(layout: _Layout, example: list[Tensor], data: reading.Batches | None, most: Sequence[int]) -> _Parts:
     if data is None:
         calls = [(leaves, None) for leaves in perturbed(example, 3 * TIMING_CALLS)]
         return _Parts(
@@ -200,7 +200,7 @@ def _parts(layout: _Layout, example: list[Tensor], data: reading.Batches | None,
             f"the data hold too few samples to be split: {len(parts[1])} batches to select and {len(parts[2])} to "
             "confirm fit the example's shapes; give at least 30 samples of these shapes"
         )
-    judged = [_first(layout, part, most) for part in parts[1:]]
+    judged = [_first(layout, part, count) for part, count in zip(parts[1:], most, strict=True)]
     used, held = sum(map(len, judged)), len(parts[1]) + len(parts[2])
     told = f"{used} of {held} batches are judged, which is what the time allows" if used < held else ""
     return _Parts(parts[0], judged[0], judged[1], "; ".join(text for text in (data.note, told) if text))

@@ -74,21 +74,39 @@ def may_win(trial: Trial) -> bool:
 
 
 def default_strategy(space: Space, memory: Memory) -> Strategy:
-    """Ladder, a changing and a rounding plan of each compiler, then the best predicted of seeds and neighbours.
+    """Inference mode, a changing and a rounding plan of each compiler, the rest of the ladder, then what looks best.
 
-    torch.compile is a rung too, but a slow one to build: it waits for its turn among the compilers.
+    torch.compile is a rung too: it comes when its compiler does. What looks best is the best predicted of all seeds and
+    of the leader's neighbours.
     """
     rungs = list(ladder(space, memory.ambient_threads))
-    for plan in rungs:
-        if plan not in memory.tried and not compiler_of(plan):
-            yield from _ask(memory, plan, TrialStage.LADDER)
+    yield from _climb(memory, rungs[:1])
+    while (best := _first_of_its_kind(space, memory)) is not None:
+        yield from _ask(memory, *_or_rung(best, rungs, memory))
+    yield from _climb(memory, rungs)
     friends = _friends(memory)
     while (best := _next(space, memory, friends)) is not None:
-        rung = next((plan for plan in rungs if compiler_of(plan) == compiler_of(best) != ""), None)
-        if rung is not None and rung not in memory.tried:
-            yield from _ask(memory, rung, TrialStage.LADDER)
-        else:
-            yield from _ask(memory, best, TrialStage.SEARCH)
+        yield from _ask(memory, best, TrialStage.SEARCH)
+
+
+def _climb(memory: Memory, rungs: Iterable[Plan]) -> Strategy:
+    for plan in rungs:
+        if plan not in memory.tried:
+            yield from _ask(memory, plan, TrialStage.LADDER)
+
+
+def _or_rung(plan: Plan, rungs: Iterable[Plan], memory: Memory) -> Request:
+    """The rung of the plan's own compiler, if there is one that was not tried; else the plan."""
+    rung = next((rung for rung in rungs if compiler_of(rung) == compiler_of(plan) != ""), None)
+    return (plan, TrialStage.SEARCH) if rung is None or rung in memory.tried else (rung, TrialStage.LADDER)
+
+
+def _first_of_its_kind(space: Space, memory: Memory) -> Plan | None:
+    """The best predicted seed whose kind was not tried yet; torch.compile, which is slow to build, after the others."""
+    seen = {_kind(plan) for plan in memory.tried}
+    friends = _friends(memory)
+    seeds = (seed for seed in _seeds(space, memory, friends) if compiler_of(seed) and _kind(seed) not in seen)
+    return next(iter(memory.untried(seeds)), None)
 
 
 def single_strategy(plan: Plan, memory: Memory) -> Strategy:
@@ -145,14 +163,9 @@ def _friends(memory: Memory) -> list[Technique]:
 
 
 def _next(space: Space, memory: Memory, friends: list[Technique]) -> Plan | None:
-    seeds = list(_seeds(space, memory, friends))
-    seen = {_kind(plan) for plan in memory.tried}
-    first = memory.untried(seed for seed in seeds if compiler_of(seed) and _kind(seed) not in seen)
-    if first:
-        return first[0]
+    """The best predicted of all seeds and of the leader's neighbours."""
     near = space.neighbours(memory.leader.plan if memory.leader else Plan())
-    candidates = memory.untried([*seeds, *near])
-    return candidates[0] if candidates else None
+    return next(iter(memory.untried([*_seeds(space, memory, friends), *near])), None)
 
 
 def _kind(plan: Plan) -> tuple[str, bool]:
