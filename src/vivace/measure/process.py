@@ -28,6 +28,7 @@ from vivace.core.errors import WorkerFailure
 from vivace.core.measurement import Outcome
 from vivace.measure import memory, wire
 from vivace.measure.log import CappedLog
+from vivace.measure.waiting import exit_descriptor, sleep_until_readable
 
 POLL_SECONDS = 0.2
 TERM_SECONDS = 2.0
@@ -39,7 +40,6 @@ QUIET = {
     "PYTHONUNBUFFERED": "1",
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
-    "ONEDNN_VERBOSE": "0",
 }
 """What every worker's environment has. Threads are left as the user has them: they are what is measured."""
 
@@ -132,7 +132,7 @@ class Worker:
         self._finalizer = weakref.finalize(self, _end_group, self._child)
         os.set_blocking(self._commands, False)
         os.set_blocking(self._answers, False)
-        self._exit = _descriptor_of(self.pid)
+        self._exit = exit_descriptor(self.pid)
 
     @property
     def pid(self) -> int:
@@ -333,10 +333,7 @@ class Worker:
         deadline = _Deadline(Phase.MEASURE, seconds)
         while not self._has_exited() and deadline.left() > 0:
             self._log.drain()
-            poller = select.poll()
-            if self._exit is not None:
-                poller.register(self._exit, select.POLLIN)
-            poller.poll(1000 * max(0.0, min(0.02, deadline.left())))
+            sleep_until_readable(self._exit, max(0.0, min(0.02, deadline.left())))
 
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -370,14 +367,6 @@ class _Deadline:
     def left(self) -> float:
         """Seconds that are left; negative when it has passed."""
         return self._until - time.monotonic()
-
-
-def _descriptor_of(pid: int) -> int | None:
-    """A descriptor that becomes readable when the process ends; None where the kernel or a sandbox has none."""
-    try:
-        return os.pidfd_open(pid)
-    except (AttributeError, OSError):
-        return None
 
 
 def _end_group(child: subprocess.Popen[bytes]) -> None:

@@ -106,7 +106,7 @@ def _first_of_its_kind(space: Space, memory: Memory) -> Plan | None:
     seen = {_kind(plan) for plan in memory.tried}
     friends = _friends(memory)
     seeds = (seed for seed in _seeds(space, memory, friends) if compiler_of(seed) and _kind(seed) not in seen)
-    return next(iter(memory.untried(seeds)), None)
+    return min(memory.untried(seeds), key=lambda seed: compiler_of(seed) in LADDER, default=None)
 
 
 def single_strategy(plan: Plan, memory: Memory) -> Strategy:
