@@ -107,6 +107,22 @@ class Record(dict[str, Any]):
         return tuple(value for value in self.values() if value is not None)
 
 
+def normalize_inputs(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """One call as (args, kwargs): a tuple or list is positional, a dict with text keys is keyword, all else is one
+    argument.
+
+    >>> normalize_inputs({"x": 1})
+    ((), {'x': 1})
+    >>> normalize_inputs(1)
+    ((1,), {})
+    """
+    if isinstance(inputs, Mapping) and all(isinstance(key, str) for key in inputs):
+        return (), dict(inputs)
+    if isinstance(inputs, tuple | list) and not hasattr(inputs, "_fields"):
+        return tuple(inputs), {}
+    return (inputs,), {}
+
+
 def flatten(value: Any, is_tensor: Callable[[Any], bool]) -> tuple[list[Any], Structure]:
     """Split a nested value into its tensors, in order, and the structure that puts them back.
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vivace.core.errors import UsageError
-from vivace.core.structure import Structure, flatten
+from vivace.core.structure import Structure, flatten, normalize_inputs
 
 DEFAULT_BYTES = 2 << 30
 
@@ -35,20 +35,6 @@ class Batches:
 
     def __len__(self) -> int:
         return len(self.items)
-
-
-def normalize_inputs(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """One call as (args, kwargs): a tuple or list is positional, a dict with text keys is keyword, all else is one
-    argument.
-
-    >>> normalize_inputs([1, 2])
-    ((1, 2), {})
-    """
-    if isinstance(inputs, Mapping) and all(isinstance(key, str) for key in inputs):
-        return (), dict(inputs)
-    if isinstance(inputs, tuple | list) and not hasattr(inputs, "_fields"):
-        return tuple(inputs), {}
-    return (inputs,), {}
 
 
 def read(

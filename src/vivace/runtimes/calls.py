@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,28 +12,12 @@ from torch import Tensor
 
 from vivace.core.errors import UnsupportedModel, UsageError
 from vivace.core.signature import Signature, TensorSpec
-from vivace.core.structure import Structure, flatten
+from vivace.core.structure import Structure, flatten, normalize_inputs
 
 
 def is_tensor(value: Any) -> bool:
     """Whether a value becomes a flat leaf."""
     return isinstance(value, Tensor | np.ndarray)
-
-
-def normalize_inputs(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """One call as (args, kwargs): a tuple or list is positional, a dict with text keys is keyword, all else is one
-    argument.
-
-    >>> normalize_inputs({"x": 1})
-    ((), {'x': 1})
-    >>> normalize_inputs(1)
-    ((1,), {})
-    """
-    if isinstance(inputs, Mapping) and all(isinstance(key, str) for key in inputs):
-        return (), dict(inputs)
-    if isinstance(inputs, tuple | list) and not hasattr(inputs, "_fields"):
-        return tuple(inputs), {}
-    return (inputs,), {}
 
 
 def flat_call(module: Any, inputs: Any) -> tuple[list[Tensor], Structure, int]:

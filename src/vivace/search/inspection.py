@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from vivace.core.errors import UsageError
 from vivace.core.program import Model
-from vivace.core.structure import Structure, flatten
+from vivace.core.structure import Structure, flatten, normalize_inputs
 from vivace.data import samples
 from vivace.measure.clock import SystemClock
 from vivace.runtimes import counts, source, store
-from vivace.runtimes.calls import as_tensor, dtype_name, flat_call, is_tensor, normalize_inputs
+from vivace.runtimes.calls import as_tensor, dtype_name, flat_call, is_tensor
 from vivace.runtimes.capture import capture
 from vivace.runtimes.program import Program
 
