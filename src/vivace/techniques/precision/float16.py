@@ -11,8 +11,7 @@ from vivace.core.facts import Fact
 from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
-from vivace.techniques.graph import GraphEdit, torch_program
-from vivace.techniques.precision.narrow import narrow
+from vivace.techniques.precision.narrow import narrowed, narrowed_cost
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,15 +38,8 @@ class Float16(Technique):
 
     def rewrite(self, cost: Cost) -> Cost:
         """Half the bytes, products at the ceiling of float16, a few conversions."""
-        return cost.replace(
-            precision="f16",
-            weight_bytes=cost.weight_bytes / 2,
-            activation_bytes=cost.activation_bytes / 2,
-            operators=cost.operators + 2,
-        )
+        return narrowed_cost(cost, "f16")
 
     def apply(self, model: Model, work: Work) -> Model:
         """The model with its products in float16."""
-        edit = GraphEdit(torch_program(model))
-        narrow(edit, torch.float16)
-        return model.replace(program=edit.close(), lineage=(*model.lineage, str(self)))
+        return narrowed(model, torch.float16, str(self))

@@ -9,8 +9,10 @@ from torch._ops import HigherOrderOperator
 from torch.fx import Node
 from torch.fx.node import map_arg
 
+from vivace.core.cost import Cost
 from vivace.core.errors import NotApplicable
-from vivace.techniques.graph import GraphEdit
+from vivace.core.program import Model
+from vivace.techniques.graph import GraphEdit, torch_program
 
 aten = torch.ops.aten
 
@@ -165,3 +167,20 @@ def _operator(node: Node) -> str:
 def _writes(node: Node) -> bool:
     schema = getattr(node.target, "_schema", None)
     return bool(schema is not None and schema.is_mutable)
+
+
+def narrowed(model: Model, dtype: torch.dtype, name: str) -> Model:
+    """The model with its products in `dtype`; `name` is the technique's, for the lineage. Raises NotApplicable."""
+    edit = GraphEdit(torch_program(model))
+    narrow(edit, dtype)
+    return model.replace(program=edit.close(), lineage=(*model.lineage, name))
+
+
+def narrowed_cost(cost: Cost, precision: str) -> Cost:
+    """Half the bytes, products at the ceiling of this 16-bit precision, a conversion at each end."""
+    return cost.replace(
+        precision=precision,
+        weight_bytes=cost.weight_bytes / 2,
+        activation_bytes=cost.activation_bytes / 2,
+        operators=cost.operators + 2,
+    )
