@@ -22,7 +22,7 @@ import table
 from vivace.devices.machine import detect
 
 PACKAGES = ("torch", "onnxruntime", "openvino", "nncf", "torchao", "vivace")
-QUICK = race.Effort(time="30s", restarts=1, seconds=3.0)
+QUICK = race.Effort(time="30s", restarts=1, seconds=3.0, final_seconds=0.0)
 
 
 def main() -> None:

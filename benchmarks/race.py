@@ -38,11 +38,15 @@ Say = Callable[[str], None]
 
 @dataclasses.dataclass(frozen=True)
 class Effort:
-    """How much to spend: the search's time limit, and how far each comparison goes."""
+    """How much to spend: the search's time limit, and how far each comparison goes.
+
+    `final_seconds` is how long ours against the best peer may go on adding restarts that disagree.
+    """
 
     time: str = "2m"
     restarts: int = 3
     seconds: float = 6.0
+    final_seconds: float = 90.0
     fixed_shapes: bool = False
 
     def rule(self) -> StopRule:
@@ -85,7 +89,7 @@ class Race:
         ratio = None
         if best and arms["vivace"]["outcome"] == "ok":
             self.say(f"{self.name}: ours against the best peer, {best}")
-            ratio = interval(self.compare(self.peer_spec(best), ours, f"final-{best}"))
+            ratio = interval(self.compare(self.peer_spec(best), ours, f"final-{best}", self.effort.final_seconds))
         return {
             "workload": self.name, "shape": list(self.work.inputs[0].shape), "budget": self.budget.drop,
             "optimize": record, "arms": arms, "best_peer": best, "ours_over_best_peer": ratio,
@@ -148,11 +152,13 @@ class Race:
     def eager(self) -> ArmSpec:
         return ArmSpec("peers.eager:open_peer", {}, self.work.model, "eager")
 
-    def compare(self, baseline: ArmSpec, candidate: ArmSpec, name: str) -> Comparison:
-        folder = self.folder / f"race-{name}"
+    def compare(self, baseline: ArmSpec, candidate: ArmSpec, name: str, seconds_for_more: float = 0.0) -> Comparison:
+        """Both arms on the timed calls; restarts that disagree are followed by more within `seconds_for_more`."""
+        folder, effort = self.folder / f"race-{name}", self.effort
         return compare(
-            baseline, candidate, self.folder / "timed", folder, rule=self.effort.rule(), restarts=self.effort.restarts
-        )
+            baseline, candidate, self.folder / "timed", folder, rule=effort.rule(), restarts=effort.restarts,
+            seconds_for_more=seconds_for_more,
+        )  # fmt: skip
 
     def judge(self, name: str, spec: ArmSpec) -> Quality:
         """Every peer is judged on all data that was held out from training, by the gate that judges our plans."""

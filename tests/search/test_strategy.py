@@ -8,6 +8,7 @@ from search.toys import KNOWN, MACHINE, WORK, Engine, Halve, InferenceMode, Thre
 from vivace.core.measurement import Outcome
 from vivace.core.plan import Plan
 from vivace.core.result import Trial
+from vivace.core.technique import Effect
 from vivace.devices.roofline import predicted_seconds
 from vivace.search.rank import Ranking
 from vivace.search.space import Space, space_of
@@ -41,12 +42,59 @@ def drive(strategy: Strategy, answer: Callable[[Plan], Trial], most: int = 100) 
     return asked
 
 
-def test_inference_mode_comes_first_then_every_compiler_then_the_rest_of_the_ladder() -> None:
+def test_every_compiler_comes_first_with_and_without_changed_answers_then_inference_mode_then_the_ladder() -> None:
     asked = drive(default_strategy(space(), memory()), lambda plan: trial(plan, 1.1))
 
-    assert asked[0] == Plan.of([InferenceMode()])
-    assert {t for plan in asked[1:5] for t in plan} >= {Engine(), Turbine(), Halve()}
-    assert asked[5:7] == [Plan.of([InferenceMode(), Threads(count=n)]) for n in (1, 2)]
+    kinds = asked[: asked.index(Plan.of([InferenceMode()]))]
+    assert {(Engine() in p.techniques, Turbine() in p.techniques, Halve() in p.techniques) for p in kinds} == {
+        (True, False, False),
+        (True, False, True),
+        (False, True, False),
+        (False, True, True),
+    }
+    assert len(kinds) == 4
+    rungs = [Plan.of([InferenceMode(), Threads(count=n)]) for n in (1, 2)]
+    assert set(rungs) < set(asked[len(kinds) + 1 :])
+
+
+def test_what_changes_answers_and_what_only_rounds_takes_turns() -> None:
+    asked = drive(default_strategy(space(), memory()), lambda plan: trial(plan, 1.1), most=4)
+
+    changed = [plan.effect is Effect.CHANGED for plan in asked]
+    assert changed in ([True, False, True, False], [False, True, False, True])
+
+
+def test_what_is_slow_to_build_waits_for_one_of_each_other_kind() -> None:
+    class SlowEngine(Engine):
+        build_seconds = 100.0
+
+    known = {**KNOWN, "engine": SlowEngine}
+    slow = space_of(WORK, MACHINE, {name: kind for name, kind in known.items() if name != "packed"})
+
+    asked = drive(default_strategy(slow, memory()), lambda plan: trial(plan, 1.1), most=4)
+
+    assert [SlowEngine() in plan.techniques for plan in asked] == [False, False, True, True]
+
+
+def test_a_plan_that_there_is_no_time_for_is_not_asked_for() -> None:
+    known = memory()
+    known.has_time_for = lambda plan: Engine() not in plan.techniques
+
+    asked = drive(default_strategy(space(), known), lambda plan: trial(plan, 1.1))
+
+    assert asked
+    assert not any(Engine() in plan.techniques for plan in asked)
+
+
+def test_what_promises_to_beat_the_leader_comes_before_the_ladder() -> None:
+    def answer(plan: Plan) -> Trial:
+        """With more than one thread everything is as fast as its roofline promises."""
+        return trial(plan, 4.0 if Turbine() in plan.techniques else 1.1)
+
+    asked = drive(default_strategy(space(), memory()), answer)
+
+    more_threads = asked.index(next(p for p in asked if {Turbine(), Threads(count=2)} <= set(p.techniques)))
+    assert more_threads < asked.index(Plan.of([InferenceMode(), Threads(count=1)]))
 
 
 def test_no_plan_is_tried_twice() -> None:
@@ -55,12 +103,18 @@ def test_no_plan_is_tried_twice() -> None:
     assert len(asked) == len(set(asked))
 
 
-def test_later_seeds_start_with_the_settings_of_the_best_plan() -> None:
-    best = Plan.of([InferenceMode(), Threads(count=2)])
+def test_later_seeds_start_with_the_settings_of_the_best_plan_but_not_with_its_precision() -> None:
+    best = Plan.of([Halve(), Threads(count=2), Turbine()])
 
-    asked = drive(default_strategy(space(), memory()), lambda plan: trial(plan, 3.0 if plan == best else 1.5))
+    def answer(plan: Plan) -> Trial:
+        near = {Halve(), Turbine()} <= set(plan.techniques)
+        return trial(plan, 30.0 if plan == best else 10.0 if near else 1.5)
 
-    assert {InferenceMode(), Threads(count=2)} < set(asked[7])
+    asked = drive(default_strategy(space(), memory()), answer)
+
+    later = asked[asked.index(best) + 1 :]
+    assert any(Engine() in p.techniques and Threads(count=2) in p.techniques for p in later)
+    assert any(Engine() in p.techniques and Halve() not in p.techniques for p in later)
 
 
 def test_the_neighbours_of_the_leader_are_tried() -> None:

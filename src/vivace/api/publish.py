@@ -53,7 +53,8 @@ class Staging:
             return ArmSpec(
                 entry, {"folder": str(folder / PROGRAM), "trust": True, "plan": plan.to_json()}, None, str(plan)
             )
-        return ArmSpec("vivace.artifact.load:open_artifact", {"folder": str(folder), "trust": True}, None, str(plan))
+        arguments = {"folder": str(folder), "trust": True, "golden": recorded.model_dump()}
+        return ArmSpec("vivace.artifact.load:open_artifact", arguments, None, str(plan))
 
     def folder(self, plan: Plan) -> Path:
         """The folder of a plan that was delivered."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vivace.artifact.golden import replay
-from vivace.artifact.manifest import PROGRAM, Manifest, digest, files_of, read_manifest
+from vivace.artifact.manifest import PROGRAM, Golden, Manifest, digest, files_of, read_manifest
 from vivace.core.errors import ArtifactError, EnvironmentFault, NotApplicable
 from vivace.devices.machine import detect
 from vivace.measure.process import Phase, Worker
@@ -49,8 +49,15 @@ def load(path: str | Path, trust: bool = False) -> Program:
 
 
 def open_artifact(arguments: Mapping[str, Any], payload: object) -> Program:
-    """A worker's entry: the program of an artifact or of one that is being made, for timing; no golden replay."""
-    return store.load(Path(arguments["folder"]) / PROGRAM, trust=bool(arguments["trust"]))
+    """A worker's entry: the program of an artifact or of one that is being made, for judging and timing.
+
+    With "golden" (the fields of a Golden), the golden calls are replayed first, as at every load.
+    """
+    folder = Path(arguments["folder"])
+    program = store.load(folder / PROGRAM, trust=bool(arguments["trust"]))
+    if arguments.get("golden"):
+        replay(program, folder, Golden(**arguments["golden"]))
+    return program
 
 
 def open_checked(arguments: Mapping[str, Any], payload: object) -> None:

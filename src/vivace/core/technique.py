@@ -62,6 +62,8 @@ class Technique(ABC):
     """Optional packages that it imports inside `apply`."""
     extra: ClassVar[str] = ""
     """The extra of Vivace that installs them."""
+    build_seconds: ClassVar[float] = 2.0
+    """A guess at what it adds to building and loading a plan, for a search that has not seen it yet."""
     program_entry: ClassVar[str] = ""
     """A worker entry that opens its programs during the search instead of the store's own; for planted faults."""
 

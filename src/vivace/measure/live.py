@@ -44,7 +44,7 @@ class Reading:
 
 
 class LiveArm:
-    """One arm in a worker of its own. A context manager; leaving it ends the worker.
+    """One arm in a worker of its own, whose interpreter starts at once. A context manager; leaving it ends the worker.
 
     `seconds` are all calls that were timed, in order. Failures of the worker are raised as WorkerFailure; those of a
     baseline (`is_baseline`) as INFRA_ERROR, so that no candidate is blamed for them.
@@ -70,7 +70,8 @@ class LiveArm:
         self.peak_bytes = 0
         self.distinct_inputs = 0
         self._cached: dict[str, Any] | None = None
-        self.worker = Worker(folder, limits, environment)
+        modules = (entry.partition(":")[0] for entry in (ENTRY, spec.program, spec.samples))
+        self.worker = Worker(folder, limits, environment, preload=tuple(modules))
 
     def start(self, warm_seconds: float = 5.0) -> None:
         """Load the program and its calls, make the first call, warm up, and stop until asked."""
@@ -87,6 +88,12 @@ class LiveArm:
         self.distinct_inputs = opened["calls"]
         self.first_call_seconds = self.ask("first_call", phase=Phase.FIRST_CALL)["seconds"]
         self.warm(warm_seconds)
+
+    def ready(self) -> None:
+        """Wait until the interpreter has started and imported what it needs, and stop it until asked."""
+        with self._blame():
+            self.worker.ready()
+        self.worker.pause()
 
     def warm(self, seconds: float = 5.0) -> None:
         """Call until times settle, at most this long (a call that runs is finished)."""

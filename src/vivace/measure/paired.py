@@ -334,6 +334,8 @@ def _two_arms(
         for name in order:
             arm = LiveArm(specs[name], calls, folder / name, limits, variables, is_baseline=name == "baseline")
             arms[name] = stack.enter_context(arm)
+        for arm in arms.values():
+            arm.ready()
         for name in order:
             arms[name].start(rule.warm_seconds)
         yield arms["baseline"], arms["candidate"]

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
@@ -91,12 +91,19 @@ STANDARD = Limits()
 class Worker:
     """One child process. Use it as a context manager: leaving it ends the child and everything that it started.
 
-    `folder` receives worker.log. `environment` is added to the child's. Every failure raises WorkerFailure with its
-    Outcome, except errors about what the user gave, which are raised as in the parent; after a crash, a timeout or a
-    kill the worker is gone.
+    `folder` receives worker.log. `environment` is added to the child's. The child imports the modules of `preload` at
+    once, before anything is asked of it: start a worker early, and it is ready when it is needed. Every failure raises
+    WorkerFailure with its Outcome, except errors about what the user gave, which are raised as in the parent; after a
+    crash, a timeout or a kill the worker is gone.
     """
 
-    def __init__(self, folder: Path, limits: Limits = STANDARD, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        limits: Limits = STANDARD,
+        environment: Mapping[str, str] | None = None,
+        preload: Sequence[str] = (),
+    ) -> None:
         self.folder = folder
         self.limits = limits
         self.peak_bytes = 0
@@ -107,9 +114,9 @@ class Worker:
         self._buffer = bytearray()
         self._paused = False
         self._closed = False
-        self._start({**os.environ, **QUIET, "PYTHONPATH": _search_path(), **(environment or {})})
+        self._start({**os.environ, **QUIET, "PYTHONPATH": _search_path(), **(environment or {})}, preload)
 
-    def _start(self, environment: dict[str, str]) -> None:
+    def _start(self, environment: dict[str, str], preload: Sequence[str]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         child_reads, self._commands = os.pipe()
         self._answers, child_writes = os.pipe()
@@ -117,7 +124,7 @@ class Worker:
         command = [sys.executable, "-P", "-m", "vivace.measure.worker"]
         try:
             self._child = subprocess.Popen(
-                [*command, str(child_reads), str(child_writes), str(os.getpid())],
+                [*command, str(child_reads), str(child_writes), str(os.getpid()), *preload],
                 stdin=subprocess.DEVNULL, stdout=child_prints, stderr=child_prints,
                 pass_fds=(child_reads, child_writes), env=environment, start_new_session=True,
             )  # fmt: skip
@@ -164,6 +171,10 @@ class Worker:
     ) -> Any:
         """Call service.method(**arguments) in the child and return its JSON answer."""
         return self._exchange({"do": "call", "method": method, "arguments": dict(arguments or {})}, phase, seconds)
+
+    def ready(self) -> None:
+        """Wait until the child has imported its `preload`, so that it burns no core while others are timed."""
+        self._exchange({"do": "ready"}, Phase.LOAD, None)
 
     def pause(self) -> None:
         """Stop every process of the worker's group, so that it uses no core whatever its threads wait like."""

@@ -1,8 +1,8 @@
 """The child: a fresh interpreter that loads one service and answers its parent's calls until it is told to stop.
 
-Started by `process.Worker` as `python -m vivace.measure.worker READ WRITE PARENT`. It speaks `wire` on two inherited
-pipes; whatever anything here prints goes to the log. It dies with its parent, and leaves by `os._exit`, because exit
-handlers of compilers and thread pools are known to hang.
+Started by `process.Worker` as `python -m vivace.measure.worker READ WRITE PARENT [MODULE ...]`. It imports the modules,
+then speaks `wire` on two inherited pipes; whatever anything here prints goes to the log. It dies with its parent, and
+leaves by `os._exit`, because exit handlers of compilers and thread pools are known to hang.
 """
 
 from __future__ import annotations
@@ -35,13 +35,14 @@ PLAIN = (type(None), bool, int, float, str, list, dict)
 
 def main(arguments: list[str]) -> None:
     """Serve until the parent says close, or is gone."""
-    commands, answers, parent = (int(argument) for argument in arguments)
+    commands, answers, parent = (int(argument) for argument in arguments[:3])
     _die_with(parent)
     _prefer_as_victim()
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     for descriptor in (commands, answers):
         os.set_inheritable(descriptor, False)
+    _import(arguments[3:])
     try:
         Server(commands, answers).run()
     except (wire.PipeClosedError, BrokenPipeError):
@@ -64,6 +65,9 @@ class Server:
             if command["do"] == "close":
                 self._close()
                 return
+            if command["do"] == "ready":
+                wire.write_frame(self._answers, {"result": None})
+                continue
             wire.write_frame(self._answers, self._answer(command))
 
     def _answer(self, command: dict[str, Any]) -> dict[str, Any]:
@@ -97,6 +101,14 @@ class Server:
         if callable(close):
             close()
         _flush()
+
+
+def _import(modules: list[str]) -> None:
+    """Import what will be needed while nobody waits for it; what fails here fails again, and is told, when opened."""
+    for module in modules:
+        with contextlib.suppress(Exception):
+            importlib.import_module(module)
+    _flush()
 
 
 def find(entry: str) -> Any:

@@ -52,7 +52,8 @@ class Conclusion:
             if was_timed and not self.schedule.time_to_confirm(trial):
                 break
             self.listener.stage("confirm", f"{number + 1} of {len(finalists)}: {trial.plan}")
-            confirmed.append(self._confirm(trial, verdicts))
+            following = finalists[number + 1] if number + 1 < len(finalists) else None
+            confirmed.append(self._confirm(trial, verdicts, self._spare(trial, following)))
         winner = best_of(confirmed, self.options, self.laboratory.original_merit())
         rung = self._rung(confirmed) if winner is not None else None
         return self._result(winner, rung)
@@ -82,7 +83,14 @@ class Conclusion:
         margin = rules.budget.margin(score)
         return verdicts_affordable(margin, part.samples, rules.alpha, self.options.finalists)
 
-    def _confirm(self, trial: Trial, verdicts: int) -> Trial:
+    def _spare(self, trial: Trial, following: Trial | None) -> float:
+        """How long comparing a finalist may go on; not at the cost of the next one, if there is time for both."""
+        spare = self.schedule.spare(trial)
+        kept = self.schedule.confirm_seconds(following) if following is not None else 0.0
+        enough = spare - kept > self.schedule.confirm_seconds(trial)
+        return spare - kept if enough else spare
+
+    def _confirm(self, trial: Trial, verdicts: int, seconds: float) -> Trial:
         trial = confirm(
             self.laboratory,
             trial,
@@ -90,7 +98,7 @@ class Conclusion:
             self.noise_floor,
             self.schedule.rule(),
             verdicts,
-            self.schedule.spare(trial),
+            seconds,
         )
         self.journal.append({"kind": "confirmed", "plan": str(trial.plan), "outcome": trial.outcome.value})
         self.memory.tried[trial.plan] = trial

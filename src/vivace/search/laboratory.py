@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import random
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ BUILDER_ENTRY = "vivace.search.build:open_builder"
 LEAK_BYTES = 200_000_000
 """A program that was warmed up and then grows by more than this during a race of a few seconds is not fit to serve."""
 RACE = StopRule(half_width=0.02, min_blocks=10, max_blocks=30, max_seconds=10.0, warm_seconds=2.0)
+RACE_SHARE = 1 / 30
+"""Of the user's time that one race may take, within 2 and 10 seconds: a race chooses finalists and makes no claim."""
 
 
 class Laboratory:
@@ -42,6 +45,7 @@ class Laboratory:
         self.invariance = Invariance(prepared, folder)
         self.variables = compiler_variables(folder)
         self.rules = Rules(options.budget, options.gate, options.metric)
+        self.race = dataclasses.replace(RACE, max_seconds=min(10.0, max(2.0, RACE_SHARE * options.seconds)))
         self.opening_seconds = 0.0
         self._must_be_finite = True
         self._clock = SystemClock()
@@ -84,7 +88,7 @@ class Laboratory:
         if self._baseline is None or not self._baseline.worker.alive:
             started = self._clock.now()
             self._baseline = self._arm("baseline")
-            self._baseline.start(RACE.warm_seconds)
+            self._baseline.start(self.race.warm_seconds)
             self.opening_seconds = self._clock.now() - started
             self._baseline.read_memory()
         return self._baseline
@@ -92,11 +96,9 @@ class Laboratory:
     def noise(self) -> Interval:
         """The original against itself in another process: what this session would call a difference for nothing."""
         with self._arm("again") as again:
-            started = self._clock.now()
-            again.start(RACE.warm_seconds)
-            self.opening_seconds = min(self.opening_seconds, self._clock.now() - started)
-            pair = Pair(self.baseline(), again, RACE.block_seconds, self._chance)
-            pair.run(RACE)
+            again.start(self.race.warm_seconds)
+            pair = Pair(self.baseline(), again, self.race.block_seconds, self._chance)
+            pair.run(self.race)
             return pair.speedup()
 
     def check_capture(self) -> None:
@@ -174,16 +176,16 @@ class Laboratory:
 
     def _examine(self, arm: LiveArm, trial: Trial, leader: Trial | None) -> Trial:
         """Open, judge, race; in this order, so that nothing wrong is ever timed."""
-        arm.start(RACE.warm_seconds)
+        arm.start(self.race.warm_seconds)
         arm.caching()  # asked before any judging, while the inputs that it holds out are still new
         trial = trial.replace(load_seconds=arm.load_seconds + arm.first_call_seconds)
         trial = self._judge(arm, trial)
         if trial.outcome is not Outcome.OK:
             return trial
         settled = arm.read_memory()
-        pair = Pair(self.baseline(), arm, RACE.block_seconds, self._chance)
+        pair = Pair(self.baseline(), arm, self.race.block_seconds, self._chance)
         by_speed = self.options.by_speed
-        pair.run(RACE, hopeless=lambda speedup: by_speed and hopeless(speedup, leader))
+        pair.run(self.race, hopeless=lambda speedup: by_speed and hopeless(speedup, leader))
         refuse_cached(self.baseline(), arm)
         trial = trial.replace(speedup=pair.speedup(), peak_memory_bytes=arm.read_memory())
         if arm.peak_bytes - settled > LEAK_BYTES:

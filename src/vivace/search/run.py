@@ -119,9 +119,10 @@ class Search:
 
     def _explore(self, laboratory: Laboratory, memory: Memory) -> None:
         """Try plans while there is time for another and for the confirmation."""
+        memory.has_time_for = lambda plan: self.schedule.time_for_a_trial(plan, memory.leader)
         strategy = self._strategy(memory)
         request = next(strategy, None)
-        while request is not None and self.schedule.time_for_a_trial(memory.leader):
+        while request is not None:
             plan, stage = request
             self.listener.stage("search", f"{len(memory.tried) + 1}: {plan}")
             trial = self._try(laboratory, memory, plan, stage)
@@ -147,7 +148,7 @@ class Search:
         predicted = memory.baseline_seconds / memory.ranking.predicted_seconds(plan)
         trial = laboratory.attempt(plan, stage, memory.timed_leader, self.schedule.allowed(memory.leader))
         trial = trial.replace(predicted_speedup=predicted, reproduce=reproduce(plan))
-        self.schedule.trial_seconds.append(before - self.schedule.left())
+        self.schedule.tried(plan, before - self.schedule.left())
         self.journal.append({"kind": "trial", "trial": trial_to_json(trial)})
         return trial
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 
+from vivace.core.plan import Plan
 from vivace.core.result import Trial
 from vivace.measure.clock import Clock, SystemClock
 from vivace.measure.paired import StopRule
+from vivace.search.rank import compiler_of
 
-FIRST_GUESS_SECONDS = 8.0
-"""How long a trial takes, before any was seen."""
+FIRST_GUESS_SECONDS = 4.0
+"""How long opening the original takes, before it was seen."""
+RACE_SECONDS = 5.0
+"""What judging and racing a candidate takes, beside opening it."""
 PAIR_OPENINGS = 1.5
 """Two interpreters that start side by side take this many times as long as one."""
 SPARE = 1.2
@@ -25,7 +30,8 @@ CACHED_LOAD_SECONDS = 5.0
 class Schedule:
     """`seconds` are all that the user gave, counted from the clock's reading `started`.
 
-    `opening_seconds` is what opening the original's arm took: an interpreter, the model, the warm-up.
+    `opening_seconds` is what opening the original's arm took: an interpreter, the model, the warm-up. `trial_seconds`
+    are those of the trials so far, by compiler.
     """
 
     seconds: float
@@ -33,7 +39,7 @@ class Schedule:
     restarts: int
     clock: Clock = dataclasses.field(default_factory=SystemClock)
     opening_seconds: float = FIRST_GUESS_SECONDS
-    trial_seconds: list[float] = dataclasses.field(default_factory=list)
+    trial_seconds: dict[str, list[float]] = dataclasses.field(default_factory=dict)
 
     def left(self) -> float:
         """Seconds that are left; negative when the time is over."""
@@ -75,11 +81,20 @@ class Schedule:
         """Seconds that the next trial may take so that the leader can still be confirmed."""
         return self.left() - self.confirm_seconds(leader) - self.rung_seconds()
 
-    def time_for_a_trial(self, leader: Trial | None) -> bool:
-        """Whether a trial as long as the recent ones leaves time to confirm."""
-        recent = self.trial_seconds[-RECENT:]
-        expected = sum(recent) / len(recent) if recent else FIRST_GUESS_SECONDS
-        return self.allowed(leader) > expected
+    def time_for_a_trial(self, plan: Plan, leader: Trial | None) -> bool:
+        """Whether trying this plan is likely to leave time to confirm the leader."""
+        return self.allowed(leader) > self.expected_seconds(plan)
+
+    def expected_seconds(self, plan: Plan) -> float:
+        """What trying a plan is likely to take: as long as others with its compiler did, or what its techniques say."""
+        seen = self.trial_seconds.get(compiler_of(plan))
+        if seen:
+            return statistics.median(seen[-RECENT:])
+        return self.opening_seconds + RACE_SECONDS + sum(technique.build_seconds for technique in plan)
+
+    def tried(self, plan: Plan, seconds: float) -> None:
+        """Remember how long a trial took."""
+        self.trial_seconds.setdefault(compiler_of(plan), []).append(seconds)
 
     def spare(self, trial: Trial | None) -> float:
         """How long a comparison may go on adding restarts when they disagree."""

@@ -1,26 +1,32 @@
-"""In which order plans are tried: the ladder, then one of each compiler, then whatever looks best, near the leader too.
+"""In which order plans are tried: one of each compiler and precision, the ladder, then whatever looks best.
 
 A strategy is a generator that does no input or output: it yields a plan and is sent the trial.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 
 from vivace.core.measurement import Outcome
 from vivace.core.plan import Plan
 from vivace.core.result import Trial, TrialStage
-from vivace.core.technique import Effect, Stage, Technique
-from vivace.search.rank import Ranking, compiler_of, numerics_of
+from vivace.core.technique import Effect, Technique
+from vivace.search.rank import DEFINING, Ranking, compiler_of, numerics_of
 from vivace.search.space import LADDER, Space
 
 REFUSED = (Outcome.QUALITY_FAILED, Outcome.QUALITY_UNKNOWN, Outcome.WRONG_OUTPUT, Outcome.NONFINITE)
+SLOW_SECONDS = 15.0
+"""A plan that is said to take longer to build waits until one of each other kind was tried."""
 Request = tuple[Plan, TrialStage]
 Strategy = Generator[Request, Trial, None]
 
 
 class Memory:
-    """What the strategy has seen: every plan tried, the leader, and the techniques that do nothing here."""
+    """What the strategy has seen: every plan tried, the leader, and the techniques that do nothing here.
+
+    `has_time_for` says whether there is time for a plan; one without is not asked for.
+    """
 
     def __init__(
         self, ranking: Ranking, baseline_seconds: float, merit: Callable[[Trial], float], ambient_threads: int = 0
@@ -33,6 +39,7 @@ class Memory:
         self.useless: set[str] = set()
         self.earlier: set[Plan] = set()
         self.refused: set[tuple[str, ...]] = set()
+        self.has_time_for: Callable[[Plan], bool] = lambda plan: True
 
     def record(self, plan: Plan, trial: Trial) -> None:
         """Take in one trial."""
@@ -56,14 +63,16 @@ class Memory:
         return leader if leader is not None and leader.plan not in self.earlier else None
 
     def untried(self, plans: Iterable[Plan]) -> list[Plan]:
-        """Those not tried yet, most promising first; not those with techniques known to do nothing, nor those whose
-        precision and compiler already gave answers that were refused: threads or layouts would not mend them."""
+        """Those not tried yet that there is time for, most promising first; not those with techniques known to do
+        nothing, nor those whose precision and compiler already gave answers that were refused: threads or layouts would
+        not mend them."""
         fresh = {
             plan
             for plan in plans
             if plan not in self.tried
             and not self.useless & {t.name() for t in plan}
             and numerics_of(plan) not in self.refused
+            and self.has_time_for(plan)
         }
         return self.ranking.ordered(fresh)
 
@@ -74,24 +83,25 @@ def may_win(trial: Trial) -> bool:
 
 
 def default_strategy(space: Space, memory: Memory) -> Strategy:
-    """Inference mode, a changing and a rounding plan of each compiler, the rest of the ladder, then what looks best.
+    """A plan of each compiler and precision, inference mode, what promises to beat the leader, the ladder, the rest.
 
-    torch.compile is a rung too: it comes when its compiler does. What looks best is the best predicted of all seeds and
-    of the leader's neighbours.
+    torch.compile is a rung too: it comes when its compiler does. The rest are all seeds and the leader's neighbours,
+    best predicted first.
     """
     rungs = list(ladder(space, memory.ambient_threads))
-    yield from _climb(memory, rungs[:1])
     while (best := _first_of_its_kind(space, memory)) is not None:
         yield from _ask(memory, *_or_rung(best, rungs, memory))
+    yield from _climb(memory, rungs[:1])
+    while (best := _next(space, memory)) is not None and _is_promising(best, memory):
+        yield from _ask(memory, best, TrialStage.SEARCH)
     yield from _climb(memory, rungs)
-    friends = _friends(memory)
-    while (best := _next(space, memory, friends)) is not None:
+    while (best := _next(space, memory)) is not None:
         yield from _ask(memory, best, TrialStage.SEARCH)
 
 
 def _climb(memory: Memory, rungs: Iterable[Plan]) -> Strategy:
     for plan in rungs:
-        if plan not in memory.tried:
+        if plan not in memory.tried and memory.has_time_for(plan):
             yield from _ask(memory, plan, TrialStage.LADDER)
 
 
@@ -102,11 +112,18 @@ def _or_rung(plan: Plan, rungs: Iterable[Plan], memory: Memory) -> Request:
 
 
 def _first_of_its_kind(space: Space, memory: Memory) -> Plan | None:
-    """The best predicted seed whose kind was not tried yet; torch.compile, which is slow to build, after the others."""
-    seen = {_kind(plan) for plan in memory.tried}
+    """The best predicted seed whose kind was not tried yet.
+
+    What changes answers and what only rounds takes turns, so that a search whose fastest plans cannot be certified
+    still has a safe one; what is slow to build comes after the others.
+    """
+    kinds = {_kind(plan, memory) for plan in memory.tried if compiler_of(plan)}
     friends = _friends(memory)
-    seeds = (seed for seed in _seeds(space, memory, friends) if compiler_of(seed) and _kind(seed) not in seen)
-    return min(memory.untried(seeds), key=lambda seed: compiler_of(seed) in LADDER, default=None)
+    seeds = (seed for seed in _seeds(space, memory, friends) if compiler_of(seed) and _kind(seed, memory) not in kinds)
+    turns = Counter(plan.effect is Effect.CHANGED for plan in memory.tried if compiler_of(plan))
+    return min(
+        memory.untried(seeds), key=lambda seed: (_is_slow(seed), turns[seed.effect is Effect.CHANGED]), default=None
+    )
 
 
 def single_strategy(plan: Plan, memory: Memory) -> Strategy:
@@ -157,21 +174,31 @@ def _ask(memory: Memory, plan: Plan, stage: TrialStage) -> Strategy:
 
 
 def _friends(memory: Memory) -> list[Technique]:
-    """The settings of the best ladder rung other than its compiler: seeds start with them."""
+    """The settings of the leader beside what defines it (precision, compiler, target): seeds start with them."""
     best = memory.leader
-    return [t for t in best.plan if t.stage is not Stage.COMPILE] if best else []
+    return [t for t in best.plan if t.stage not in DEFINING] if best else []
 
 
-def _next(space: Space, memory: Memory, friends: list[Technique]) -> Plan | None:
+def _next(space: Space, memory: Memory) -> Plan | None:
     """The best predicted of all seeds and of the leader's neighbours."""
     near = space.neighbours(memory.leader.plan if memory.leader else Plan())
-    return next(iter(memory.untried([*_seeds(space, memory, friends), *near])), None)
+    return next(iter(memory.untried([*_seeds(space, memory, _friends(memory)), *near])), None)
 
 
-def _kind(plan: Plan) -> tuple[str, bool]:
-    """A compiler, and whether answers are changed: one plan of each kind is tried before any second one, so that a
-    search whose fast plans cannot be certified still has a safe one."""
-    return compiler_of(plan), plan.effect is Effect.CHANGED
+def _is_promising(plan: Plan, memory: Memory) -> bool:
+    """Whether it is predicted to be faster than the leader was."""
+    best = memory.leader.speedup.value if memory.leader and memory.leader.speedup else 1.0
+    return memory.ranking.predicted_seconds(plan) < memory.baseline_seconds / best
+
+
+def _kind(plan: Plan, memory: Memory) -> tuple[str, str, bool]:
+    """A compiler, the precision of its products, and whether answers are changed: one plan of each kind is tried
+    before any second one."""
+    return compiler_of(plan), plan.cost(memory.ranking.cost).precision, plan.effect is Effect.CHANGED
+
+
+def _is_slow(plan: Plan) -> bool:
+    return sum(technique.build_seconds for technique in plan) > SLOW_SECONDS
 
 
 def _seeds(space: Space, memory: Memory, friends: list[Technique]) -> Iterator[Plan]:

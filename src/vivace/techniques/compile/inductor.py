@@ -37,6 +37,7 @@ class Inductor(Technique):
     effect = Effect.ROUNDED
     needs = frozenset({Fact.TORCH_GRAPH, Fact.UNCOMPILED, Fact.CXX_COMPILER})
     breaks = frozenset({Fact.UNCOMPILED, Fact.ONNX_READY, Fact.OPENVINO_READY})
+    build_seconds = 25.0
     source = "Ansel et al., ASPLOS 2024, doi:10.1145/3620665.3640366"
 
     @classmethod

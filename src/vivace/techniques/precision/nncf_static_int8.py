@@ -53,6 +53,7 @@ class NncfStaticInt8(Technique):
     )
     breaks = frozenset({Fact.TORCH_GRAPH, Fact.ONNX_READY, Fact.RUNNABLE, Fact.UNQUANTIZED, Fact.FLOAT32})
     source = "https://github.com/openvinotoolkit/nncf; Xiao et al., ICML 2023, arXiv:2211.10438"
+    build_seconds = 6.0
     packages = ("openvino", "nncf")
     extra = "openvino"
 
