@@ -9,8 +9,9 @@ from torch import nn
 
 from runtimes.models import Convolution, mlp, work
 from vivace.core.facts import Fact
-from vivace.runtimes import counts, onnx_graph, source
+from vivace.runtimes import onnx_graph, source
 from vivace.runtimes.capture import capture
+from vivace.runtimes.graphs import counts
 
 
 def test_the_flops_of_an_mlp_are_two_for_each_weight_and_sample() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from search.toys import KNOWN, MACHINE, WORK, Engine, Halve, InferenceMode, Threads, Turbine, trial
+from search.toys import KNOWN, MACHINE, WORK, Dial, Engine, Halve, InferenceMode, Threads, Turbine, trial
+from vivace.core.cost import Cost
 from vivace.core.measurement import Outcome
 from vivace.core.plan import Plan
 from vivace.core.result import Trial
@@ -168,3 +169,38 @@ def test_the_exhaustive_strategy_tries_everything() -> None:
 def test_rungs_are_plans_of_plain_techniques_only() -> None:
     assert is_rung(Plan.of([InferenceMode(), Threads(count=1)]))
     assert not is_rung(Plan.of([InferenceMode(), Engine()]))
+
+
+def test_what_was_refused_is_made_milder_until_it_passes_with_as_little_as_needed() -> None:
+    asked: list[int] = []
+
+    def answer(plan: Plan) -> Trial:
+        dial = next((t for t in plan if isinstance(t, Dial)), None)
+        if dial is None:
+            return trial(plan, 1.05)
+        asked.append(dial.keep)
+        return trial(plan, 9.0 - dial.keep) if dial.keep >= 3 else trial(plan, None, Outcome.QUALITY_FAILED)
+
+    known = memory()
+    dialled = space_of(WORK, MACHINE, {"engine": Engine, "dial": Dial, "inference-mode": InferenceMode})
+    drive(default_strategy(dialled, known), answer)
+
+    assert asked[:4] == [0, 4, 2, 3]
+    assert known.leader is not None
+    assert Dial(keep=3) in known.leader.plan.techniques
+
+
+def test_what_would_not_beat_the_leader_is_not_made_milder() -> None:
+    class Heavy(Dial):
+        def rewrite(self, cost: Cost) -> Cost:
+            return cost.replace(flops=cost.flops * 3)
+
+    def answer(plan: Plan) -> Trial:
+        if any(isinstance(t, Dial) for t in plan):
+            return trial(plan, None, Outcome.QUALITY_FAILED)
+        return trial(plan, 1000.0)
+
+    dialled = space_of(WORK, MACHINE, {"engine": Engine, "dial": Heavy, "inference-mode": InferenceMode})
+    asked = drive(default_strategy(dialled, memory()), answer)
+
+    assert {t.keep for plan in asked for t in plan if isinstance(t, Dial)} == {0}

@@ -66,6 +66,20 @@ class Halve(Technique):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Dial(Halve):
+    """A precision with milder settings, 1 to 7."""
+
+    keep: int = 0
+
+    @classmethod
+    def variants(cls, work: Work, machine: Machine) -> Iterator[Technique]:
+        yield cls()
+
+    def gentler(self, work: Work) -> Iterator[Technique]:
+        return (Dial(keep=count) for count in range(1, 8))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Engine(Technique):
     """A compiler."""
 

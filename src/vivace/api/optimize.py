@@ -53,6 +53,7 @@ def optimize(
     resume: bool = False,
     native: bool = False,
     fixed_shapes: bool = False,
+    keep: Sequence[str] = (),
     device: str = "auto",
     seed: int = 0,
     plan: Plan | Sequence[Mapping[str, Any]] | None = None,
@@ -68,7 +69,8 @@ def optimize(
     artifact's folder; None keeps it in a temporary one until the interpreter exits. `only` and `without` name
     techniques. `gate` is strict, point or fidelity. `resume` goes on where a run with this `out` was stopped. `native`
     lets plans compete whose artifact is native code, which loads only with trust=True. `fixed_shapes` lets plans
-    compete that accept exactly the example's shapes. `extra` adds techniques by "module:tuple" for this run. `plan`
+    compete that accept exactly the example's shapes. `keep` names layers that no quantization touches, by module path
+    or pattern ("head", "layer4.*"). `extra` adds techniques by "module:tuple" for this run. `plan`
     tries one plan and no other, such as one that results.json holds.
 
     Returns the result, with the original as its artifact when nothing beat it. Raises UsageError, UnsupportedModel,
@@ -101,7 +103,13 @@ def optimize(
         progress.stage("prepare", f"reading the data and capturing {work.name}")
         native = native or names_native(options)
         prepared = prepare(
-            work, folder, fixed_shapes=fixed_shapes, native=native, seconds=options.seconds, limits=limits
+            work,
+            folder,
+            fixed_shapes=fixed_shapes,
+            native=native,
+            keep=keep,
+            seconds=options.seconds,
+            limits=limits,
         )
         space = space_of(prepared.work, offered(machine, device), options.known, options.only, options.without)
         check_usable(space, options.only)

@@ -67,6 +67,12 @@ def optimize(
     fixed_shapes: Annotated[
         bool, typer.Option("--fixed-shapes", help="Allow plans that accept exactly the example's shapes.")
     ] = False,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--keep", help="Layers that stay in float, by module path or pattern: head,layer4.*.", metavar="LAYER,..."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of everything that is drawn by chance.")] = 0,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -103,6 +109,7 @@ def optimize(
         "gate": gate.value,
         "resume": resume,
         "plan": read_json(plan),
+        "keep": split_names(keep),
         "seed": seed,
         **chosen,
     }

@@ -77,6 +77,10 @@ class Technique(ABC):
         """Settings worth trying here, most promising first; may yield none."""
         yield cls()
 
+    def gentler(self, work: Work) -> Iterator[Technique]:
+        """Settings that change the answers less and less, and gain less; none where there are no such."""
+        return iter(())
+
     def rewrite(self, cost: Cost) -> Cost:
         """The work of one call afterwards, for ranking and for `predict`."""
         return cost
@@ -90,5 +94,8 @@ class Technique(ABC):
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
 
     def __str__(self) -> str:
-        values = ", ".join(f"{key}={value}" for key, value in self.settings().items())
+        """The name, and the settings that are not their defaults."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+        chosen = {key: value for key, value in self.settings().items() if value != defaults[key]}
+        values = ", ".join(f"{key}={value}" for key, value in chosen.items())
         return f"{self.name()}({values})" if values else self.name()

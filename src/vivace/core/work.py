@@ -9,6 +9,7 @@ from typing import Any
 
 from vivace.core.cost import Cost
 from vivace.core.facts import Fact
+from vivace.core.layer import Layer
 from vivace.core.signature import Signature
 
 
@@ -19,7 +20,8 @@ class Work:
     `facts` are true of the model as given and of the job. `cost` counts one call of the example. `calibration` is a
     folder of stored calls (`data.samples.read`), or None; `example` one with the example call. `folder` is the run's
     own, where conversions that several plans share are kept. `operators` are the names of the graph's operators, for
-    techniques that look for one.
+    techniques that look for one; `layers` its products, in order, and `keep` the names of those that the user wants to
+    stay in float.
     """
 
     name: str
@@ -31,6 +33,8 @@ class Work:
     example: Path | None = None
     fixed_shapes: bool = False
     operators: tuple[str, ...] = ()
+    layers: tuple[Layer, ...] = ()
+    keep: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value that `from_json` reads back: how a job reaches a worker."""
@@ -44,6 +48,8 @@ class Work:
             "example": str(self.example) if self.example else None,
             "fixed_shapes": self.fixed_shapes,
             "operators": list(self.operators),
+            "layers": [dataclasses.asdict(layer) for layer in self.layers],
+            "keep": list(self.keep),
         }
 
     @staticmethod
@@ -59,4 +65,6 @@ class Work:
             example=Path(node["example"]) if node["example"] else None,
             fixed_shapes=node["fixed_shapes"],
             operators=tuple(node["operators"]),
+            layers=tuple(Layer(**layer) for layer in node["layers"]),
+            keep=tuple(node["keep"]),
         )

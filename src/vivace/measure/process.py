@@ -27,6 +27,7 @@ from vivace.core import errors
 from vivace.core.errors import WorkerFailure
 from vivace.core.measurement import Outcome
 from vivace.measure import memory, wire
+from vivace.measure.child_environment import child_environment
 from vivace.measure.log import CappedLog
 from vivace.measure.waiting import exit_descriptor, sleep_until_readable
 
@@ -34,14 +35,6 @@ POLL_SECONDS = 0.2
 TERM_SECONDS = 2.0
 STOP_SECONDS = 2.0
 CLOSE_SECONDS = 5.0
-QUIET = {
-    "KERAS_BACKEND": "torch",
-    "PYTHONFAULTHANDLER": "1",
-    "PYTHONUNBUFFERED": "1",
-    "DO_NOT_TRACK": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-}
-"""What every worker's environment has. Threads are left as the user has them: they are what is measured."""
 
 
 class Phase(Enum):
@@ -114,7 +107,7 @@ class Worker:
         self._buffer = bytearray()
         self._paused = False
         self._closed = False
-        self._start({**os.environ, **QUIET, "PYTHONPATH": _search_path(), **(environment or {})}, preload)
+        self._start(child_environment(environment or {}), preload)
 
     def _start(self, environment: dict[str, str], preload: Sequence[str]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -386,11 +379,6 @@ def _end_group(child: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
     child.wait()
-
-
-def _search_path() -> str:
-    """Where this interpreter looks for modules, so that the child finds the user's."""
-    return os.pathsep.join(dict.fromkeys(entry or os.getcwd() for entry in sys.path))  # noqa: PTH109  a text is needed
 
 
 def _as_error(error: Mapping[str, str], phase: Phase) -> errors.VivaceError:

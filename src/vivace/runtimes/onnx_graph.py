@@ -16,7 +16,10 @@ from pathlib import Path
 from vivace.core.errors import ArtifactError, MissingExtra, NotApplicable
 from vivace.core.program import Form, Model
 from vivace.core.work import Work
+from vivace.runtimes.graphs.layers import layers_of as layers_of_graph
+from vivace.runtimes.graphs.same_layers import matched, weights_of
 
+PRODUCTS = ("Conv", "MatMul", "Gemm")
 _EXTERNAL_DATA_BYTES = 1 << 30
 
 
@@ -49,6 +52,27 @@ def external_files(path: Path) -> list[Path]:
         if Path(name).name != name or not (path.parent / name).is_file() or (path.parent / name).is_symlink():
             raise ArtifactError(f"{path} keeps weights in {name!r}; allowed is a plain file in the same folder")
     return [path.parent / name for name in sorted(names)]
+
+
+def layers_of(path: Path, captured: Model) -> dict[str, str]:
+    """For each product of a converted file, by its node's name, the layer of the captured graph that it came from.
+
+    The exporter names a product node_ and the layer's own name, and loses it where it rewrites: those are found by
+    their weights.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load(str(path)).graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    products = [node for node in graph.node if node.op_type in PRODUCTS]
+    layers = {layer.name for layer in layers_of_graph(captured)}
+    found = {node.name: node.name.removeprefix("node_") for node in products}
+    found = {node: layer for node, layer in found.items() if layer in layers}
+    unnamed = [node for node in products if node.name not in found and node.input[1] in constants]
+    weights = {node.name: numpy_helper.to_array(constants[node.input[1]]) for node in unnamed}
+    rest = {name: weight for name, weight in weights_of(captured.program).items() if name not in found.values()}
+    return found | matched(rest, weights)
 
 
 def conversion_folder(work: Work, kind: str, model: Model) -> Path:

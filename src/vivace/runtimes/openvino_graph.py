@@ -11,7 +11,11 @@ from typing import Any
 from vivace.core.errors import NotApplicable
 from vivace.core.program import Form, Model
 from vivace.core.work import Work
+from vivace.runtimes.graphs.layers import layers_of as layers_of_graph
+from vivace.runtimes.graphs.same_layers import matched, weights_of
 from vivace.runtimes.onnx_graph import conversion_folder, quiet, require, to_onnx
+
+PRODUCTS = ("Convolution", "GroupConvolution", "MatMul")
 
 
 def to_openvino(model: Model, work: Work) -> Model:
@@ -27,6 +31,29 @@ def to_openvino(model: Model, work: Work) -> Model:
     if not (folder / "model.xml").is_file():
         save_graph(_converted(model, work), folder)
     return model.replace(form=Form.OPENVINO, program=folder / "model.xml")
+
+
+def layers_of(converted: Model, captured: Model) -> dict[str, str]:
+    """For each product of a converted graph, by OpenVINO's name, the layer of the captured one that it came from.
+
+    OpenVINO puts a layer's own name first, and loses it where it fuses: those are found by their weights.
+    """
+    graph = import_openvino().Core().read_model(str(converted.program))
+    products = [op for op in graph.get_ordered_ops() if op.get_type_name() in PRODUCTS]
+    layers = {layer.name for layer in layers_of_graph(captured)}
+    found = {op.get_friendly_name(): op.get_friendly_name().partition("/")[0] for op in products}
+    found = {operator: layer for operator, layer in found.items() if layer in layers}
+    unnamed = [(op.get_friendly_name(), _weight(op)) for op in products if op.get_friendly_name() not in found]
+    rest = {name: weight for name, weight in weights_of(captured.program).items() if name not in found.values()}
+    return found | matched(rest, {name: weight for name, weight in unnamed if weight is not None})
+
+
+def _weight(product: Any) -> Any:
+    """The constant that a product's second input is, behind conversions of its type or shape; None for none."""
+    source = product.input_value(1).get_node()
+    while source.get_type_name() in ("Convert", "Reshape", "Transpose"):
+        source = source.input_value(0).get_node()
+    return source.data if source.get_type_name() == "Constant" else None
 
 
 def import_openvino() -> Any:

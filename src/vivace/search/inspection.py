@@ -16,9 +16,10 @@ from vivace.core.program import Model
 from vivace.core.structure import Structure, flatten, normalize_inputs
 from vivace.data import samples
 from vivace.measure.clock import SystemClock
-from vivace.runtimes import counts, source, store
+from vivace.runtimes import source, store
 from vivace.runtimes.calls import as_tensor, dtype_name, flat_call, is_tensor
 from vivace.runtimes.capture import capture
+from vivace.runtimes.graphs import counts, layers
 from vivace.runtimes.program import Program
 
 
@@ -81,6 +82,7 @@ class Inspection:
             "facts": sorted(fact.name for fact in counts.facts_of(model)),
             "cost": dataclasses.asdict(counts.cost_of(model, calls[0])),
             "operators": list(counts.operators_of(model)),
+            "layers": [dataclasses.asdict(layer) for layer in layers.layers_of(model)],
             "batch_axes": list(axes),
             "note": note,
         }

@@ -13,6 +13,7 @@ from torch import Tensor
 from vivace.core.cost import Cost
 from vivace.core.errors import UsageError, WorkerFailure
 from vivace.core.facts import Fact
+from vivace.core.layer import Layer, chosen
 from vivace.core.signature import Signature
 from vivace.core.structure import Structure
 from vivace.core.work import Work
@@ -60,12 +61,14 @@ def prepare(
     *,
     fixed_shapes: bool = False,
     native: bool = False,
+    keep: Sequence[str] = (),
     seconds: float = 300.0,
     limits: Limits = Limits(),
 ) -> Prepared:
     """Inspect a workload. Raises UsageError or UnsupportedModel with what is wrong with it.
 
-    `seconds` is the user's whole time: it bounds how many samples are judged.
+    `keep` names layers that stay in float, or patterns of them. `seconds` is the user's whole time: it bounds how many
+    samples are judged.
     """
     _refuse_device(workload)
     file = str(workload.file.absolute()) if workload.file else None
@@ -86,11 +89,14 @@ def prepare(
             },
             Phase.CONVERT,
         )
+        layers = tuple(Layer(**layer) for layer in facts["layers"])
+        kept = chosen(layers, keep)
         layout = _Layout(folder, call, positional, tuple(facts["batch_axes"]), Signature.from_json(facts["signature"]))
         most = [_most_samples(layout, example, checked, share * seconds) for share in (SELECT_SHARE, CONFIRM_SHARE)]
         parts = _parts(layout, example, data, most)
         referee = _referee(worker, layout, parts)
-    return _assemble(workload, folder, facts, layout, parts, referee, original, data, fixed_shapes, native)
+    prepared = _assemble(workload, folder, facts, layout, parts, referee, original, fixed_shapes, native)
+    return dataclasses.replace(prepared, work=dataclasses.replace(prepared.work, layers=layers, keep=kept))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,7 +256,6 @@ def _assemble(
     parts: _Parts,
     referee: Referee,
     original: ArmSpec,
-    data: reading.Batches | None,
     fixed_shapes: bool,
     native: bool,
 ) -> Prepared:

@@ -167,6 +167,7 @@ def identity_of(prepared: Prepared, machine: Machine, options: Options) -> Mappi
         "drop": options.budget.drop,
         "relative": options.budget.relative,
         "objective": options.objective.value,
+        "keep": list(prepared.work.keep),
         "metric": getattr(options.metric, "__qualname__", str(options.metric)),
         "versions": environment.snapshot()["versions"],
     }

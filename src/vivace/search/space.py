@@ -22,12 +22,14 @@ LADDER = ("inference-mode", "threads", "channels-last", "inductor")
 class Space:
     """The settings worth trying, by technique, and the facts that plans start from.
 
-    `left_out` says why each technique that offers nothing here was left out.
+    `left_out` says why each technique that offers nothing here was left out; `gentler` has, for a setting that changes
+    answers, those of the same technique that change them less and less.
     """
 
     facts: frozenset[Fact]
     settings: Mapping[str, tuple[Technique, ...]]
     left_out: Mapping[str, str]
+    gentler: Mapping[Technique, tuple[Technique, ...]] = dataclasses.field(default_factory=dict)
 
     def legal(self, techniques: Sequence[Technique]) -> Plan | None:
         """The plan of these techniques, or None when it cannot work."""
@@ -60,9 +62,18 @@ class Space:
                 if neighbour is not None and neighbour != plan and len(neighbour):
                     yield neighbour
 
+    def milder(self, plan: Plan) -> list[Plan]:
+        """The same plan with a gentler and gentler setting of the first of its techniques that has such settings."""
+        for technique in plan.techniques:
+            if technique in self.gentler:
+                rest = [other for other in plan.techniques if other != technique]
+                plans = (self.legal([*rest, setting]) for setting in self.gentler[technique])
+                return [milder for milder in plans if milder is not None]
+        return []
+
     def everything(self) -> set[Plan]:
-        """Every plan that neighbours lead to from the seeds: the exhaustive space, for benchmarks."""
-        found = set(self.seeds())
+        """Every plan that neighbours lead to from the seeds and the milder seeds: the exhaustive space."""
+        found = {plan for seed in self.seeds() for plan in (seed, *self.milder(seed))}
         frontier = list(found)
         while frontier:
             for neighbour in self.neighbours(frontier.pop()):
@@ -90,7 +101,9 @@ def space_of(
             settings[name] = offered
         else:
             left_out[name] = reason or "offers no setting for this model and machine"
-    return Space(facts, settings, left_out)
+    every = (setting for offered in settings.values() for setting in offered)
+    gentler = {setting: steps for setting in every if (steps := tuple(setting.gentler(work)))}
+    return Space(facts, settings, left_out, gentler)
 
 
 def check_usable(space: Space, only: Sequence[str]) -> None:

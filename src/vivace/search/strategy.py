@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from vivace.core.measurement import Outcome
 from vivace.core.plan import Plan
 from vivace.core.result import Trial, TrialStage
-from vivace.core.technique import Effect, Technique
+from vivace.core.technique import Effect, Stage, Technique
 from vivace.search.rank import DEFINING, Ranking, compiler_of, numerics_of
 from vivace.search.space import LADDER, Space
 
@@ -85,6 +85,7 @@ def may_win(trial: Trial) -> bool:
 def default_strategy(space: Space, memory: Memory) -> Strategy:
     """A plan of each compiler and precision, inference mode, what promises to beat the leader, the ladder, the rest.
 
+    What promises to beat the leader are first the plans whose answers were refused, made milder, then untried ones.
     torch.compile is a rung too: it comes when its compiler does. The rest are all seeds and the leader's neighbours,
     best predicted first.
     """
@@ -92,6 +93,7 @@ def default_strategy(space: Space, memory: Memory) -> Strategy:
     while (best := _first_of_its_kind(space, memory)) is not None:
         yield from _ask(memory, *_or_rung(best, rungs, memory))
     yield from _climb(memory, rungs[:1])
+    yield from _mend(space, memory)
     while (best := _next(space, memory)) is not None and _is_promising(best, memory):
         yield from _ask(memory, best, TrialStage.SEARCH)
     yield from _climb(memory, rungs)
@@ -124,6 +126,31 @@ def _first_of_its_kind(space: Space, memory: Memory) -> Plan | None:
     return min(
         memory.untried(seeds), key=lambda seed: (_is_slow(seed), turns[seed.effect is Effect.CHANGED]), default=None
     )
+
+
+def _mend(space: Space, memory: Memory) -> Strategy:
+    """Plans that were refused for their answers, made milder until they pass: by halving the steps between the setting
+    that was refused and none. Those that promise no more than the leader are let be."""
+    refused = [plan for plan, trial in memory.tried.items() if trial.outcome in REFUSED and space.milder(plan)]
+    for plan in memory.ranking.ordered(refused):
+        if not _is_promising(plan, memory):
+            return
+        steps = space.milder(plan)
+        low, high = -1, len(steps)
+        while high - low > 1:
+            middle = (low + high) // 2
+            candidate = _with_more_precision(space, steps[middle], memory)
+            if candidate not in memory.untried([candidate]):
+                break
+            trial = yield candidate, TrialStage.SEARCH
+            memory.record(candidate, trial)
+            low, high = (middle, high) if trial.outcome in REFUSED else (low, middle)
+
+
+def _with_more_precision(space: Space, plan: Plan, memory: Memory) -> Plan:
+    """The plan, or the plan with one more precision for what it keeps in float, whichever is predicted to be faster."""
+    more = (space.legal([*plan.techniques, setting]) for setting in space.of_stage(Stage.PRECISION))
+    return memory.ranking.ordered([plan, *(wider for wider in more if wider is not None)])[0]
 
 
 def single_strategy(plan: Plan, memory: Memory) -> Strategy:

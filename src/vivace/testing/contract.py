@@ -39,7 +39,8 @@ from vivace.core.work import Work
 from vivace.data import samples
 from vivace.devices import machine as machines
 from vivace.measure import fidelity
-from vivace.runtimes import capture, counts, store
+from vivace.runtimes import capture, store
+from vivace.runtimes.graphs import counts
 from vivace.testing.tiny import Tiny, answer
 
 BATCHES = (2, 5)

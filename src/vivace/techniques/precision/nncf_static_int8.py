@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,12 @@ from vivace.core.work import Work
 from vivace.data import samples
 from vivace.runtimes import onnx_graph, openvino_graph
 from vivace.runtimes.program import as_numpy
+from vivace.techniques.sensitivity import check_keep, kept_counts, worst_layers
 
 PRESETS = ("performance", "mixed")
 MOST_CALLS = 300
+KEPT_COSTS = 0.05
+"""What a layer that stays in float is guessed to cost, as a share of the whole time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +34,10 @@ class NncfStaticInt8(Technique):
 
     `preset` performance quantizes activations symmetrically, mixed asymmetrically (more exact when one-sided).
     `transformer` tells NNCF the kind of model: it then smooths activations (SmoothQuant) and leaves sensitive
-    operators of attention in float. At most 300 calls are read. Raises NotApplicable without calibration data or when
-    nothing was quantized, MissingExtra without the packages, UsageError for an unknown preset.
+    operators of attention in float. `keep` is how many layers stay in float: those that cost the output most for the
+    time that int8 saves there (`techniques.sensitivity`), beside the ones that the user named. At most 300 calls are
+    read. Raises NotApplicable without calibration data or when nothing was quantized, MissingExtra without the
+    packages, UsageError for an unknown preset.
 
     Source: https://github.com/openvinotoolkit/nncf, post-training quantization; Xiao et al., SmoothQuant, ICML 2023
     (arXiv:2211.10438); Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction, ICCV 2019
@@ -44,6 +49,7 @@ class NncfStaticInt8(Technique):
 
     preset: str = "mixed"
     transformer: bool = False
+    keep: int = 0
 
     stage = Stage.PRECISION
     family = Family.ALGORITHM
@@ -60,6 +66,7 @@ class NncfStaticInt8(Technique):
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
             raise UsageError(f"nncf-static-int8 received preset={self.preset!r}; allowed are {', '.join(PRESETS)}")
+        check_keep(self.name(), self.keep)
 
     @classmethod
     def variants(cls, work: Work, machine: Machine) -> Iterator[Technique]:
@@ -68,13 +75,17 @@ class NncfStaticInt8(Technique):
         yield cls("mixed", transformer)
         yield cls("performance", transformer)
 
+    def gentler(self, work: Work) -> Iterator[Technique]:
+        """More and more layers in float, up to half of them."""
+        return (dataclasses.replace(self, keep=count) for count in kept_counts(work, self.keep))
+
     def rewrite(self, cost: Cost) -> Cost:
-        """A quarter of the bytes, int8 products at the best rate of all int8 paths here."""
+        """A quarter of the bytes, int8 products at the best rate of all int8 paths here; less for each kept layer."""
         return cost.replace(
             precision="int8",
             weight_bytes=cost.weight_bytes / 4,
             activation_bytes=cost.activation_bytes * 0.35,
-            efficiency=cost.efficiency * 0.7,
+            efficiency=cost.efficiency * 0.7 / (1 + KEPT_COSTS * self.keep),
         )
 
     def apply(self, model: Model, work: Work) -> Model:
@@ -85,14 +96,15 @@ class NncfStaticInt8(Technique):
         lineage = (*model.lineage, str(self))
         folder = onnx_graph.conversion_folder(work, "openvino", plain.replace(lineage=lineage))
         if not (folder / "model.xml").is_file():
-            openvino_graph.save_graph(self._quantized(plain, work), folder)
+            kept = {*worst_layers(model, work, self.keep), *work.keep}
+            openvino_graph.save_graph(self._quantized(plain, work, _operators_of(plain, model, kept)), folder)
         return plain.replace(program=folder / "model.xml", lineage=lineage)
 
-    def _quantized(self, plain: Model, work: Work) -> Any:
+    def _quantized(self, plain: Model, work: Work, kept: list[str]) -> Any:
         with _kept_random_state():
-            return self._quantize(plain, work)
+            return self._quantize(plain, work, kept)
 
-    def _quantize(self, plain: Model, work: Work) -> Any:
+    def _quantize(self, plain: Model, work: Work, kept: list[str]) -> Any:
         openvino, nncf = openvino_graph.import_openvino(), _import_nncf()
         graph = openvino.Core().read_model(str(plain.program))
         feeds = list(_feeds(graph, work))
@@ -103,6 +115,7 @@ class NncfStaticInt8(Technique):
                     nncf.Dataset(feeds),
                     preset=nncf.QuantizationPreset(self.preset),
                     model_type=nncf.ModelType.TRANSFORMER if self.transformer else None,
+                    ignored_scope=nncf.IgnoredScope(names=kept),
                     subset_size=len(feeds),
                     fast_bias_correction=True,
                 )
@@ -133,6 +146,17 @@ def _import_nncf() -> Any:
     except ImportError:
         raise MissingExtra("nncf", "openvino", "nncf-static-int8") from None
     return nncf
+
+
+def _operators_of(plain: Model, model: Model, layers: Set[str]) -> list[str]:
+    """OpenVINO's names of the operators that these layers became. Raises NotApplicable for one that is not found."""
+    if not layers:
+        return []
+    found = openvino_graph.layers_of(plain, model)
+    lost = sorted(layers - set(found.values()))
+    if lost:
+        raise NotApplicable(f"the layers {', '.join(lost)} cannot be told apart in the OpenVINO graph")
+    return [operator for operator, layer in found.items() if layer in layers]
 
 
 def _feeds(graph: Any, work: Work) -> Iterator[list[Any]]:

@@ -28,8 +28,8 @@ class OnnxDynamicInt8(Technique):
 
     Source: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html, read in November 2026.
 
-    >>> str(OnnxDynamicInt8())
-    'onnx-dynamic-int8(per_channel=True, reduce_range=False)'
+    >>> str(OnnxDynamicInt8(per_channel=False))
+    'onnx-dynamic-int8(per_channel=False)'
     """
 
     per_channel: bool = True

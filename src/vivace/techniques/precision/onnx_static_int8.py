@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from vivace.core.work import Work
 from vivace.data import samples
 from vivace.runtimes import onnx_graph
 from vivace.runtimes.program import as_numpy
+from vivace.techniques.sensitivity import check_keep, kept_counts, worst_layers
 
 METHODS = ("minmax", "entropy", "percentile")
-PRODUCTS = ("Conv", "MatMul", "Gemm")
 MOST_CALLS = 128
+KEPT_COSTS = 0.05
+"""What a layer that stays in float is guessed to cost, as a share of the whole time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,20 +32,23 @@ class OnnxStaticInt8(Technique):
     `method` finds the range of an activation: its extremes (minmax), the range of least information lost (entropy) or
     of 99.999% of the values (percentile). `products_only` leaves everything but convolutions and matrix products in
     float32, which attention needs; otherwise what lies between them is int8 too. `reduce_range` keeps weights to 7
-    bits, for processors without int8 dot products. Activations are unsigned and weights signed (U8S8), one
-    scale a channel. At most 128 calls are read. Raises NotApplicable without calibration data or without such a
-    product, MissingExtra without the packages, UsageError for an unknown method.
+    bits, for processors without int8 dot products. `keep` is how many layers stay in float: those that cost the output
+    most for the time that int8 saves there (`techniques.sensitivity`), beside the ones that the user named.
+    Activations are unsigned and weights signed (U8S8), one scale a channel. At most 128 calls are read. Raises
+    NotApplicable without calibration data or without such a product, MissingExtra without the packages, UsageError for
+    an unknown method.
 
     Source: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html, read in November 2026; Jacob
     et al., CVPR 2018 (arXiv:1712.05877).
 
     >>> str(OnnxStaticInt8(method="entropy"))
-    'onnx-static-int8(method=entropy, products_only=False, reduce_range=False)'
+    'onnx-static-int8(method=entropy)'
     """
 
     method: str = "minmax"
     products_only: bool = False
     reduce_range: bool = False
+    keep: int = 0
 
     stage = Stage.PRECISION
     family = Family.ALGORITHM
@@ -57,6 +62,7 @@ class OnnxStaticInt8(Technique):
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise UsageError(f"onnx-static-int8 received method={self.method!r}; allowed are {', '.join(METHODS)}")
+        check_keep(self.name(), self.keep)
 
     @classmethod
     def variants(cls, work: Work, machine: Machine) -> Iterator[Technique]:
@@ -67,6 +73,10 @@ class OnnxStaticInt8(Technique):
         yield cls(products_only=True, reduce_range=reduce_range)
         yield cls(method="entropy", products_only=Fact.HAS_ATTENTION in work.facts, reduce_range=reduce_range)
 
+    def gentler(self, work: Work) -> Iterator[Technique]:
+        """More and more layers in float, up to half of them."""
+        return (dataclasses.replace(self, keep=count) for count in kept_counts(work, self.keep))
+
     def rewrite(self, cost: Cost) -> Cost:
         """A quarter of the weights, and of the activations where those between products are int8 too."""
         activations = 0.6 if self.products_only else 0.35
@@ -74,7 +84,7 @@ class OnnxStaticInt8(Technique):
             precision="int8",
             weight_bytes=cost.weight_bytes / 4,
             activation_bytes=cost.activation_bytes * activations,
-            efficiency=cost.efficiency * (0.55 if self.products_only else 0.7),
+            efficiency=cost.efficiency * (0.55 if self.products_only else 0.7) / (1 + KEPT_COSTS * self.keep),
         )
 
     def apply(self, model: Model, work: Work) -> Model:
@@ -87,11 +97,12 @@ class OnnxStaticInt8(Technique):
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             beside = path.with_name("unfinished.onnx")
-            self._quantize(Path(plain.program), beside, work.calibration)
+            kept = {*worst_layers(model, work, self.keep), *work.keep}
+            self._quantize(Path(plain.program), beside, work.calibration, lambda file: _nodes_of(file, model, kept))
             beside.rename(path)
         return plain.replace(program=path, lineage=lineage)
 
-    def _quantize(self, plain: Path, path: Path, calibration: Path) -> None:
+    def _quantize(self, plain: Path, path: Path, calibration: Path, kept: Callable[[Path], list[str]]) -> None:
         onnx_graph.require("onnxruntime", "onnx", self.name())
         import onnx
 
@@ -100,14 +111,15 @@ class OnnxStaticInt8(Technique):
 
             prepared = _prepared(plain, path.with_name("prepared.onnx"))
             graph = onnx.load(str(prepared), load_external_data=False).graph
-            if not any(node.op_type in PRODUCTS for node in graph.node):
+            if not any(node.op_type in onnx_graph.PRODUCTS for node in graph.node):
                 raise NotApplicable("the model has no convolution or matrix product to quantize")
             quantize_static(
                 str(prepared),
                 str(path),
                 _reader([value.name for value in graph.input], calibration),
                 quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=list(PRODUCTS) if self.products_only else None,
+                op_types_to_quantize=list(onnx_graph.PRODUCTS) if self.products_only else None,
+                nodes_to_exclude=kept(prepared),
                 per_channel=True,
                 reduce_range=self.reduce_range,
                 activation_type=QuantType.QUInt8,
@@ -119,6 +131,17 @@ class OnnxStaticInt8(Technique):
                 }[self.method],
                 extra_options={"MatMulConstBOnly": self.products_only},
             )
+
+
+def _nodes_of(file: Path, model: Model, layers: Set[str]) -> list[str]:
+    """The nodes of a file that these layers became. Raises NotApplicable for a layer that is not found."""
+    if not layers:
+        return []
+    found = onnx_graph.layers_of(file, model)
+    lost = sorted(layers - set(found.values()))
+    if lost:
+        raise NotApplicable(f"the layers {', '.join(lost)} cannot be told apart in the ONNX graph")
+    return [node for node, layer in found.items() if layer in layers]
 
 
 def _prepared(plain: Path, prepared: Path) -> Path:

@@ -12,7 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from vivace.core.cost import Cost
 from vivace.core.facts import Fact
 from vivace.core.program import Form, Model
-from vivace.runtimes import eager, onnx_counts
+from vivace.runtimes import eager
+from vivace.runtimes.graphs import onnx_counts
 
 _CONV2D = frozenset({"conv2d", "convolution", "_convolution"})
 _LINEAR = frozenset({"linear", "addmm"})

@@ -1,0 +1,26 @@
+"""What a worker's interpreter finds in its environment: the parent's, silence, and where to look for modules."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+
+QUIET = {
+    "KERAS_BACKEND": "torch",
+    "PYTHONFAULTHANDLER": "1",
+    "PYTHONUNBUFFERED": "1",
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+"""What every worker's environment has. Threads are left as the user has them: they are what is measured."""
+
+
+def child_environment(further: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a worker; `further` has the last word."""
+    return {**os.environ, **QUIET, "PYTHONPATH": _search_path(), **further}
+
+
+def _search_path() -> str:
+    """Where this interpreter looks for modules, so that the child finds the user's."""
+    return os.pathsep.join(dict.fromkeys(entry or os.getcwd() for entry in sys.path))  # noqa: PTH109  a text is needed

@@ -1,0 +1,42 @@
+"""The layers of a captured graph: its convolutions and matrix products, by node and by the module they came from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from torch import fx
+
+from vivace.core.layer import Layer
+from vivace.core.program import Form, Model
+
+PRODUCTS = frozenset({"conv1d", "conv2d", "conv3d", "convolution", "linear", "addmm", "mm", "matmul", "bmm"})
+WRAPPER = "module."
+"""Under which `capture` puts the user's model."""
+_ROOT = re.compile(r"^L\['?self'?\]\.?|^L__self___?")
+
+
+def layers_of(model: Model) -> tuple[Layer, ...]:
+    """The layers of a program of form TORCH, in the graph's order; none for another form."""
+    if model.form is not Form.TORCH:
+        return ()
+    return tuple(_layers(model.program.graph))
+
+
+def is_product(node: fx.Node) -> bool:
+    """Whether a node is a convolution or a matrix product."""
+    return node.op == "call_function" and getattr(node.target, "_opname", "") in PRODUCTS
+
+
+def path_of(node: fx.Node) -> str:
+    """The path of the module that a node came from, such as "encoder.0.attention"; empty where there is none."""
+    stack: dict[str, Any] = node.meta.get("nn_module_stack") or {}
+    paths = [entry[0] if isinstance(entry, tuple) else str(entry) for entry in stack.values()]
+    return _ROOT.sub("", paths[-1]).removeprefix(WRAPPER) if paths else ""
+
+
+def _layers(graph: fx.Graph) -> Iterator[Layer]:
+    for node in graph.nodes:
+        if is_product(node):
+            yield Layer(node.name, path_of(node), node.target._opname)
