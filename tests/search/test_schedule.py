@@ -43,3 +43,10 @@ def test_time_is_kept_to_confirm_the_leader() -> None:
 
     assert planned.time_to_confirm(leader)
     assert not planned.time_for_a_trial(Plan.of([Engine()]), leader)
+
+
+def test_no_trial_may_take_all_the_time() -> None:
+    planned, _ = schedule(120)
+
+    assert planned.allowed(None) == 30.0
+    assert schedule(40)[0].allowed(None) <= 20.0

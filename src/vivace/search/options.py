@@ -42,12 +42,15 @@ class Options:
     restarts: int = 3
 
     def merit(self, trial: Trial) -> float:
-        """What the objective makes large: the speed-up, or one over the bytes."""
+        """What the objective makes large: the lower bound of the speed-up, or one over the bytes.
+
+        The bound and not the value: of many candidates, the best value is the one that was disturbed most.
+        """
         if self.objective is Objective.MEMORY:
             return 1.0 / (trial.peak_memory_bytes or float("inf"))
         if self.objective is Objective.SIZE:
             return 1.0 / (trial.size_bytes or float("inf"))
-        return trial.speedup.value if trial.speedup else 0.0
+        return trial.speedup.low if trial.speedup else 0.0
 
     @property
     def by_speed(self) -> bool:

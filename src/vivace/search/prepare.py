@@ -27,7 +27,7 @@ from vivace.search.inputs import TIMING_CALLS, perturbed, shapes_of, timing_call
 from vivace.search.judge import Referee
 
 REFEREE_SAMPLES = 64
-SELECT_SHARE, CONFIRM_SHARE = 0.02, 0.05
+SELECT_SHARE, CONFIRM_SHARE = 0.03, 0.10
 """Of the user's time that the original may spend on answering each part: candidates answer the first one by one."""
 FEWEST_SAMPLES = 64
 ANSWER_BYTES = 1 << 30

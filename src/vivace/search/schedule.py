@@ -15,11 +15,14 @@ FIRST_GUESS_SECONDS = 4.0
 """How long opening the original takes, before it was seen."""
 RACE_SECONDS = 5.0
 """What judging and racing a candidate takes, beside opening it."""
-PAIR_OPENINGS = 1.5
+PAIR_OPENINGS = 1.1
 """Two interpreters that start side by side take this many times as long as one."""
 SPARE = 1.2
 """A confirmation is planned with a fifth more than it is likely to take."""
 RECENT = 5
+TRIAL_SHARE = 1 / 4
+"""Of the user's time that one trial may take at the most."""
+LEAST_TRIAL_SECONDS = 20.0
 SHORT_SECONDS = 180.0
 """Under this, all of the time goes to the plans themselves."""
 CACHED_LOAD_SECONDS = 5.0
@@ -78,19 +81,21 @@ class Schedule:
         return min(trial.load_seconds if trial else 0.0, CACHED_LOAD_SECONDS)
 
     def allowed(self, leader: Trial | None) -> float:
-        """Seconds that the next trial may take so that the leader can still be confirmed."""
-        return self.left() - self.confirm_seconds(leader) - self.rung_seconds()
+        """Seconds that the next trial may take: the leader can still be confirmed, and others can be tried."""
+        left = self.left() - self.confirm_seconds(leader) - self.rung_seconds()
+        return min(left, max(LEAST_TRIAL_SECONDS, TRIAL_SHARE * self.seconds))
 
     def time_for_a_trial(self, plan: Plan, leader: Trial | None) -> bool:
         """Whether trying this plan is likely to leave time to confirm the leader."""
-        return self.allowed(leader) > self.expected_seconds(plan)
+        left = self.left() - self.confirm_seconds(leader) - self.rung_seconds()
+        return left > self.expected_seconds(plan)
 
     def expected_seconds(self, plan: Plan) -> float:
         """What trying a plan is likely to take: as long as others with its compiler did, or what its techniques say."""
         seen = self.trial_seconds.get(compiler_of(plan))
         if seen:
             return statistics.median(seen[-RECENT:])
-        return self.opening_seconds + RACE_SECONDS + sum(technique.build_seconds for technique in plan)
+        return self.opening_seconds + RACE_SECONDS + plan.build_seconds
 
     def tried(self, plan: Plan, seconds: float) -> None:
         """Remember how long a trial took."""
