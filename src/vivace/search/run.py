@@ -31,6 +31,8 @@ from vivace.search.trials import trial_from_json, trial_to_json
 
 NOISE_ATTEMPTS = 3
 DISTURBED = 0.1
+NOISE_SHARE = 0.75
+"""Of the user's time that must be left for another pair."""
 
 
 class Search:
@@ -91,11 +93,11 @@ class Search:
         """The smallest effect that this session may claim, from the original against itself.
 
         A pair that calls the original very different from itself met a disturbance: it is measured again, at most
-        NOISE_ATTEMPTS times, and the last pair counts, whatever it says.
+        NOISE_ATTEMPTS times while most of the time is left, and the last pair counts, whatever it says.
         """
         for attempt in range(NOISE_ATTEMPTS):
             floor = noise_floor_of(laboratory.noise())
-            if floor < DISTURBED:
+            if floor < DISTURBED or self.schedule.left() < NOISE_SHARE * self.options.seconds:
                 break
             self.listener.note(f"noise floor {floor:.1%} in pair {attempt + 1}: the machine is disturbed")
         return floor
