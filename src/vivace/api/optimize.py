@@ -17,7 +17,7 @@ from vivace.core.plan import Plan
 from vivace.core.quality import Budget
 from vivace.core.result import Result
 from vivace.core.technique import Technique
-from vivace.core.workload import Workload
+from vivace.core.workload import Objective, Workload
 from vivace.measure.clock import SystemClock
 from vivace.measure.process import Limits
 from vivace.report.progress import Progress, SilentProgress
@@ -108,6 +108,7 @@ def optimize(
             fixed_shapes=fixed_shapes,
             native=native,
             keep=keep,
+            throughput=options.objective is Objective.THROUGHPUT,
             seconds=options.seconds,
             limits=limits,
         )

@@ -154,7 +154,15 @@ def _gain(result: Result) -> str:
     if objective == Objective.SIZE.value:
         size = next((trial.size_bytes for trial in result.candidates if trial.plan == result.plan), None)
         return f"size {show_bytes(size)}; {speed}"
+    if objective == Objective.THROUGHPUT.value:
+        return f"{_samples_a_second(result)}; {speed}"
     return speed
+
+
+def _samples_a_second(result: Result) -> str:
+    size = int(result.conditions.get("batch_size", 1))
+    before, after = (size / times.median_seconds for times in (result.comparison.baseline, result.comparison.candidate))
+    return f"{after:.4g} samples a second with {size} a call, the original {before:.4g}, MEASURED"
 
 
 def _finalists(result: Result) -> list[Trial]:

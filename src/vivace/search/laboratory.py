@@ -93,13 +93,15 @@ class Laboratory:
             self._baseline.read_memory()
         return self._baseline
 
-    def noise(self) -> Interval:
-        """The original against itself in another process: what this session would call a difference for nothing."""
+    def noise(self) -> list[float]:
+        """The original against itself in another process: the log of the ratio of each block."""
         with self._arm("again") as again:
+            started = self._clock.now()
             again.start(self.race.warm_seconds)
+            self.opening_seconds = max(self.opening_seconds, self._clock.now() - started)
             pair = Pair(self.baseline(), again, self.race.block_seconds, self._chance)
             pair.run(self.race)
-            return pair.speedup()
+            return pair.log_ratios
 
     def check_capture(self) -> None:
         """Judge the captured original like any plan, for every plan is built from it.

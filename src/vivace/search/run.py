@@ -14,8 +14,8 @@ from vivace.core.machine import Machine
 from vivace.core.plan import Plan
 from vivace.core.result import Result, Trial, TrialStage
 from vivace.devices.roofline import predicted_seconds
-from vivace.measure import environment
-from vivace.measure.paired import noise_floor_of
+from vivace.measure import environment, stats
+from vivace.measure.paired import exponential, noise_floor_of
 from vivace.search.conclude import Conclusion
 from vivace.search.confirm import Deliver
 from vivace.search.journal import Journal
@@ -68,6 +68,7 @@ class Search:
             self.listener.stage("noise", "the original against itself")
             floor = self._noise_floor(laboratory)
             self.schedule.opening_seconds = laboratory.opening_seconds
+            self.schedule.is_disturbed = floor >= DISTURBED
             self.listener.note(f"the original takes {1000 * seconds:.3g} ms a call; noise floor {floor:.1%}")
             memory = self._memory(seconds, laboratory.baseline().ask("environment")["threads"])
             self._explore(laboratory, memory)
@@ -92,14 +93,16 @@ class Search:
     def _noise_floor(self, laboratory: Laboratory) -> float:
         """The smallest effect that this session may claim, from the original against itself.
 
-        A pair that calls the original very different from itself met a disturbance: it is measured again, at most
-        NOISE_ATTEMPTS times while most of the time is left, and the last pair counts, whatever it says.
+        While the blocks so far call the original very different from itself, further pairs are measured and all of them
+        count: at most NOISE_ATTEMPTS pairs, while most of the time is left.
         """
+        log_ratios: list[float] = []
         for attempt in range(NOISE_ATTEMPTS):
-            floor = noise_floor_of(laboratory.noise())
+            log_ratios += laboratory.noise()
+            floor = noise_floor_of(exponential(stats.hodges_lehmann(log_ratios)))
             if floor < DISTURBED or self.schedule.left() < NOISE_SHARE * self.options.seconds:
                 break
-            self.listener.note(f"noise floor {floor:.1%} in pair {attempt + 1}: the machine is disturbed")
+            self.listener.note(f"noise floor {floor:.1%} after pair {attempt + 1}: the machine is disturbed")
         return floor
 
     def _memory(self, seconds: float, threads: int) -> Memory:

@@ -19,6 +19,8 @@ PAIR_OPENINGS = 1.1
 """Two interpreters that start side by side take this many times as long as one."""
 SPARE = 1.2
 """A confirmation is planned with a fifth more than it is likely to take."""
+MORE_WHEN_DISTURBED = 2
+"""Restarts that time is kept for on a machine that is disturbed: the interval over three is very wide."""
 RECENT = 5
 TRIAL_SHARE = 1 / 4
 """Of the user's time that one trial may take at the most."""
@@ -33,8 +35,9 @@ CACHED_LOAD_SECONDS = 5.0
 class Schedule:
     """`seconds` are all that the user gave, counted from the clock's reading `started`.
 
-    `opening_seconds` is what opening the original's arm took: an interpreter, the model, the warm-up. `trial_seconds`
-    are those of the trials so far, by compiler.
+    `opening_seconds` is what opening the original's arm took: an interpreter, the model, the warm-up. `is_disturbed`
+    says that the original differed much from itself, so that restarts will have to be added. `trial_seconds` are those
+    of the trials so far, by compiler.
     """
 
     seconds: float
@@ -42,6 +45,7 @@ class Schedule:
     restarts: int
     clock: Clock = dataclasses.field(default_factory=SystemClock)
     opening_seconds: float = FIRST_GUESS_SECONDS
+    is_disturbed: bool = False
     trial_seconds: dict[str, list[float]] = dataclasses.field(default_factory=dict)
 
     def left(self) -> float:
@@ -55,7 +59,8 @@ class Schedule:
 
     def confirm_seconds(self, trial: Trial | None) -> float:
         """What confirming a trial is likely to take: it is judged, and each restart opens both arms side by side."""
-        pairs = self.restarts * (PAIR_OPENINGS * self.opening_seconds + self._loading(trial))
+        restarts = self.restarts + (MORE_WHEN_DISTURBED if self.is_disturbed else 0)
+        pairs = restarts * (PAIR_OPENINGS * self.opening_seconds + self._loading(trial))
         measured = pairs + self._candidate_seconds(trial) + self.rule().max_seconds
         return SPARE * measured + self.publish_seconds(trial)
 
