@@ -73,8 +73,6 @@ def rotated(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
 def workload() -> vv.Workload:
     """Trained on 500 windows, judged on 1,000 others."""
     codes, following = text(LENGTH)
-    model = trained("decoder", Decoder, codes[:500], following[:500], epochs=3, rate=4e-3, batch=8)
+    model = trained("decoder", Decoder, codes[:500], following[:500], epochs=2, rate=4e-3, batch=8)
     held_out = pairs(codes[500:1500], following[500:1500], 1)
-    return vv.Workload(
-        model, inputs=(held_out[0][0],), data=held_out, metric=next_character, name="decoder-prefill"
-    )
+    return vv.Workload(model, inputs=(held_out[0][0],), data=held_out, metric=next_character, name="decoder-prefill")

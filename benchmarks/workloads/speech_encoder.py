@@ -21,6 +21,7 @@ WIDTH, HEADS, BLOCKS, KERNEL = 144, 4, 4, 15
 LOW, HIGH = (697, 770, 852, 941), (1209, 1336, 1477)
 KEYS = ((3, 1), (0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2))
 """Row and column of the keys 0 to 9."""
+NOISE = 1.5
 BUDGET = vv.Budget(drop=0.01)
 
 
@@ -29,9 +30,7 @@ class SpeechEncoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.subsample = nn.Sequential(
-            nn.Conv2d(1, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 32, 3, 2, 1), nn.ReLU()
-        )  # fmt: skip
+        self.subsample = nn.Sequential(nn.Conv2d(1, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 32, 3, 2, 1), nn.ReLU())
         self.project = nn.Linear(32 * BANDS // 4, WIDTH)
         self.blocks = nn.Sequential(*(Conformer() for _ in range(BLOCKS)))
         self.head = nn.Linear(WIDTH, 10)
@@ -72,16 +71,22 @@ def perceptron() -> nn.Module:
 def sounds(labels: Tensor, chance: torch.Generator) -> Tensor:
     """Sound [N, RATE * SECONDS] of a key pressed once, for 0.15 to 0.4 s, somewhere in each."""
     count, time = len(labels), torch.arange(int(RATE * SECONDS)) / RATE
-    low, high = (torch.tensor([tones[KEYS[key][i]] for key in labels.tolist()]) for i, tones in enumerate((LOW, HIGH)))
     pressed = torch.rand(count, 2, generator=chance) * torch.tensor([1.5, 0.25]) + torch.tensor([0.0, 0.15])
-    there = (time >= pressed[:, :1]) & (time < pressed.sum(1, keepdim=True))
     phase = 2 * math.pi * torch.rand(count, 3, generator=chance)
-    key = sum((2 * math.pi * tone[:, None] * time + phase[:, i, None]).sin() for i, tone in enumerate((low, high)))
     pitch = 110 + 110 * torch.rand(count, 1, generator=chance)
     angle = 2 * math.pi * pitch * (time + 0.1 * (3 * time + phase[:, 2:]).sin())
     buzz = sum((harmonic * angle).sin() / harmonic**0.5 for harmonic in range(1, 13))
     noise = torch.randn(count, len(time), generator=chance)
-    return 0.6 * there * key + 0.3 * buzz + 0.7 * noise
+    return 0.6 * press(labels, pressed, phase[:, :2]) + 0.3 * buzz + NOISE * noise
+
+
+def press(labels: Tensor, pressed: Tensor, phase: Tensor) -> Tensor:
+    """The two tones [N, RATE * SECONDS] of keys `labels`, from and for `pressed` [N, 2] seconds."""
+    time = torch.arange(int(RATE * SECONDS)) / RATE
+    there = (time >= pressed[:, :1]) & (time < pressed.sum(1, keepdim=True))
+    low, high = (torch.tensor([tones[KEYS[key][i]] for key in labels.tolist()]) for i, tones in enumerate((LOW, HIGH)))
+    tones = (2 * math.pi * torch.stack([low, high], 1)[:, :, None] * time + phase[:, :, None]).sin()
+    return there * tones.sum(1)
 
 
 def log_mel(sound: Tensor) -> Tensor:
@@ -113,7 +118,7 @@ def workload() -> vv.Workload:
     """Trained on 500 sounds, judged on 1,000 others."""
     data = kept("keypad-sounds", lambda: made(1500))
     inputs, labels = data["spectrograms"], data["labels"]
-    model = trained("speech-encoder", SpeechEncoder, inputs[:500], labels[:500], epochs=8, rate=1e-3)
+    model = trained("speech-encoder", SpeechEncoder, inputs[:500], labels[:500], epochs=6, rate=1e-3)
     held_out = pairs(inputs[500:], labels[500:], 1)
     return vv.Workload(
         model, inputs=(held_out[0][0],), data=held_out, metric=vv.metrics.accuracy, name="speech-encoder"

