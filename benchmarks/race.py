@@ -100,13 +100,13 @@ class Race:
         """Everything about this workload, as JSON."""
         before, effort = environment.snapshot(), dataclasses.asdict(self.effort)
         ours, record = self.optimize()
-        arms = {"vivace": self.against_eager("ours", ours, effort["seconds"])} | {
+        arms = {"vivace": self.against_eager("ours", ours, self.effort.seconds)} | {
             peer: self.try_peer(peer) for peer in PEERS
         }
         best = best_peer(arms)
         ratio = None
         if best and arms["vivace"]["outcome"] == "ok":
-            self.say(f"{self.name}: ours against the best peer, {best}")
+            self.say(f"{self.name}: ours against the best peer, {title(best)}")
             final = self.compare(
                 self.peer_spec(best), ours, f"final-{best}", self.effort.seconds, self.effort.final_seconds
             )

@@ -45,9 +45,9 @@ def closing(results: Sequence[Mapping[str, Any]]) -> str:
     ratios = {r["workload"]: r["ours_over_best_peer"]["value"] for r in results if r["ours_over_best_peer"]}
     if not ratios:
         return ""
-    worst = min(ratios, key=lambda name: ratios[name])
+    worst, mean = min(ratios, key=lambda name: ratios[name]), geometric_mean([*ratios.values()])
     return (
-        f"Geometric mean of Vivace / best peer over {len(ratios)} workloads: **{geometric_mean([*ratios.values()]):.2f}**; "
+        f"Geometric mean of Vivace / best peer over {len(ratios)} workloads: **{mean:.2f}**; "
         f"worst: **{ratios[worst]:.2f}** ({worst.replace('_', '-')})."
     )
 
@@ -99,10 +99,10 @@ def legend(results: Sequence[Mapping[str, Any]]) -> str:
         return "No results yet; run `make bench`."
     conditions, effort = results[0]["machine"], results[0]["conditions"]["effort"]
     return (
-        f"MEASURED: times faster than eager PyTorch as given, over {effort['restarts']} pairs of fresh processes, and for "
-        "ours and the last column the 95% interval. Each tool is shown in its fastest setting whose quality held; all "
-        f'settings and their intervals are in `benchmarks/results`. `vivace.optimize(time="{effort["time"]}")`. In round '
-        "brackets: outside the budget of 1 point at 95% confidence, so not counted as the best peer. "
+        f"MEASURED: times faster than eager PyTorch as given, over {effort['restarts']} pairs of fresh processes; 95% "
+        "intervals for ours and the last column. Each tool is shown in its fastest setting whose quality held; all "
+        "settings and their intervals are in `benchmarks/results`. In round brackets: outside the budget of 1 point at "
+        f'95% confidence, so not counted as the best peer. `vivace.optimize(time="{effort["time"]}")`. '
         f"{conditions['processor']}, {conditions['cores']} cores; {conditions['versions']}; {results[0]['date']}. "
         "Command: `python benchmarks/inference.py`."
     )

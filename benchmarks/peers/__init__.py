@@ -1,8 +1,9 @@
 """What Vivace is compared with: each file opens one tool in one setting as its documentation shows, torch tensors in
 and out.
 
-A file has `open_peer(arguments, model)`, which returns what is timed. It may have `prepare(model, calls, folder)`, which
-converts and calibrates once and returns the arguments for `open_peer`, and NEEDS, the packages that must be installed.
+A file has `open_peer(arguments, model)`, which returns what is timed. It may have `prepare(model, calls, folder)`,
+which converts and calibrates once and returns the arguments for `open_peer`, and NEEDS, the packages that must be
+installed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A temporal convolutional network on series of 784 steps, eight series a call.
 
-Dilated causal convolutions with shortcuts (Bai et al. 2018, arXiv:1803.01271). The series are MNIST digits read pixel by
-pixel, the sequence task of Le et al. 2015 (arXiv:1504.00941, section 4.2); the label is the digit.
+Dilated causal convolutions with shortcuts (Bai et al. 2018, arXiv:1803.01271). The series are MNIST digits read pixel
+by pixel, the sequence task of Le et al. 2015 (arXiv:1504.00941, section 4.2); the label is the digit.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A residual network for tables (Gorishniy et al. 2021, arXiv:2106.11959, section 3.2), 32 rows a call.
 
 The table is scikit-learn's copy of "Optical recognition of handwritten digits" (UCI, 1998) as UCI publishes it: 1,797
-rows of 64 counts of inked pixels, none of which knows its neighbours. The other real tables that scikit-learn ships have
-569 rows or fewer, too few to certify one point.
+rows of 64 counts of inked pixels, whose places the network does not know. The other real tables that scikit-learn ships
+have 569 rows or fewer, too few to certify one point.
 """
 
 from __future__ import annotations

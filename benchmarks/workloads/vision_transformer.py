@@ -1,6 +1,6 @@
-"""A vision transformer (Dosovitskiy et al. 2021, arXiv:2010.11929): 6 layers of width 192, 36 patches, one image a call.
+"""A vision transformer (Dosovitskiy et al. 2021, arXiv:2010.11929): 6 layers of width 192, one image a call.
 
-The data are scikit-learn's 1,797 handwritten digits, scaled up to 3 x 48 x 48.
+The data are scikit-learn's 1,797 handwritten digits, scaled up to 3 x 48 x 48, in 36 patches.
 """
 
 from __future__ import annotations
