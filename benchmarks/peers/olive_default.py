@@ -25,7 +25,9 @@ def prepare(model: nn.Module, calls: Sequence[tuple[Tensor, ...]], folder: Path)
     source, made = exported(model, calls, folder), folder / "optimized"
     options = ["--device", "cpu", "--provider", "CPUExecutionProvider", "--output_path", str(made)]
     command = [sys.executable, "-m", "olive", "optimize", "--model_name_or_path", str(source), *options]
-    subprocess.run(command, check=True, cwd=folder, env={**os.environ, **QUIET})
+    done = subprocess.run(command, cwd=folder, env={**os.environ, **QUIET}, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"olive optimize ended with {done.returncode}: {done.stderr[-300:]}")
     return {"file": str(only_model(made))}
 
 
