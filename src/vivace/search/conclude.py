@@ -59,15 +59,15 @@ class Conclusion:
         return self._result(winner, rung)
 
     def finalists(self) -> tuple[list[Trial], int]:
-        """Who is confirmed, best of the race first, and how many of them need a verdict from the confirm part.
+        """Who is confirmed, most promising first, and how many of them need a verdict from the confirm part.
 
-        Plans that change the answers are as many as the data can certify at once; the best plan that only rounds is
+        What promises is the merit in the race, times the chance that the quality will be certified. Plans that change the answers are as many as the data can certify at once; the best plan that only rounds is
         always among the finalists, for the referee certified it already.
         """
         fit = [trial for trial in self.memory.tried.values() if may_win(trial)]
         if self.options.by_speed:
             fit = [trial for trial in fit if trial.speedup is not None and trial.speedup.value > 1.0]
-        fit.sort(key=self.options.merit, reverse=True)
+        fit.sort(key=lambda trial: self.options.merit(trial) * _chance(trial), reverse=True)
         changing = _with_a_safe_one(_distinct(t for t in fit if t.plan.effect is Effect.CHANGED), self._most_verdicts())
         rounding = [trial for trial in fit if trial.plan.effect is not Effect.CHANGED]
         rounding = rounding[: max(1, self.options.finalists - len(changing))]
@@ -151,6 +151,15 @@ class Conclusion:
         """The original as an artifact against itself as it was given."""
         self.listener.stage("confirm", "nothing won: the original is kept, and measured as an artifact")
         return self._timed(Plan(), self.deliver(Plan(), self.laboratory.prepared.program))
+
+
+def _chance(trial: Trial) -> float:
+    """A guess at how likely the confirm part certifies a trial: the referee certified what only rounds; what the select
+    part left undecided seldom is."""
+    if trial.plan.effect is not Effect.CHANGED:
+        return 1.0
+    is_held = trial.quality is not None and trial.quality.verdict is QualityVerdict.HELD
+    return 0.95 if is_held else 0.5
 
 
 def _distinct(trials: Iterable[Trial]) -> list[Trial]:
