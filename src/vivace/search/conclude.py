@@ -61,8 +61,9 @@ class Conclusion:
     def finalists(self) -> tuple[list[Trial], int]:
         """Who is confirmed, most promising first, and how many of them need a verdict from the confirm part.
 
-        What promises is the merit in the race, times the chance that the quality will be certified. Plans that change the answers are as many as the data can certify at once; the best plan that only rounds is
-        always among the finalists, for the referee certified it already.
+        What promises is the merit in the race, times the chance that the quality will be certified. Plans that change
+        the answers are as many as the data can certify at once; the best plan that only rounds is always among the
+        finalists, for the referee certified it already.
         """
         fit = [trial for trial in self.memory.tried.values() if may_win(trial)]
         if self.options.by_speed:
