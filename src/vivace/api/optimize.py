@@ -44,12 +44,14 @@ def optimize(
     work: Workload,
     budget: Budget = Budget(),
     objective: str = "latency",
-    time: str | float = "5m",
+    time: str | float | None = None,
     out: str | Path | None = None,
     *,
     only: Sequence[str] = (),
     without: Sequence[str] = (),
     gate: str = "strict",
+    preset: str = "default",
+    calls: int | None = None,
     resume: bool = False,
     native: bool = False,
     fixed_shapes: bool = False,
@@ -67,11 +69,14 @@ def optimize(
     `budget` is the quality that may be lost; `objective` latency, throughput, memory or size; `time` the whole time
     allowed, such as "5m" or 300 (seconds): when it ends, the best plan so far is confirmed and delivered. `out` is the
     artifact's folder; None keeps it in a temporary one until the interpreter exits. `only` and `without` name
-    techniques. `gate` is strict, point or fidelity. `resume` goes on where a run with this `out` was stopped. `native`
-    lets plans compete whose artifact is native code, which loads only with trust=True. `fixed_shapes` lets plans
-    compete that accept exactly the example's shapes. `keep` names layers that no quantization touches, by module path
-    or pattern ("head", "layer4.*"). `extra` adds techniques by "module:tuple" for this run. `plan`
-    tries one plan and no other, such as one that results.json holds.
+    techniques. `gate` is strict, point or fidelity. `preset` is quick, default or thorough: 1, 5 or 30 minutes where no
+    time is given, and at most 2, 3 or 5 plans confirmed in 3, 3 or 5 fresh pairs of processes each. `calls` is how many
+    calls a loaded model will serve: the winner is then the plan whose loading and that many calls take the least time;
+    None compares single calls. `resume` goes on where a run with this `out` was stopped. `native` lets plans compete
+    whose artifact is native code, which loads only with trust=True. `fixed_shapes` lets plans compete that accept
+    exactly the example's shapes. `keep` names layers that no quantization touches, by module path or pattern ("head",
+    "layer4.*"). `extra` adds techniques by "module:tuple" for this run. `plan` tries one plan and no other, such as one
+    that results.json holds.
 
     Returns the result, with the original as its artifact when nothing beat it. Raises UsageError, UnsupportedModel,
     EnvironmentFault, DiskFull; what a candidate does never raises.
@@ -90,6 +95,8 @@ def optimize(
         only=only,
         without=without,
         gate=gate,
+        preset=preset,
+        calls=calls,
         extra=extra,
         plan=plan,
         exhaustive=exhaustive,

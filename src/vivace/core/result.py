@@ -8,6 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from vivace.core.attribution import Attribution
 from vivace.core.measurement import Comparison, Interval, Outcome, SpeedVerdict
 from vivace.core.plan import Plan
 from vivace.core.quality import Quality
@@ -81,7 +82,9 @@ class Result:
 
     `comparison` is the original against the winner from the confirmation run. `best_rung` is the best plain rung of
     the ladder, confirmed in the same way. `conditions` is what was recorded with the numbers. `left_out` says
-    why each technique that was not tried had nothing to offer here.
+    why each technique that was not tried had nothing to offer here. `attribution` says what each technique of the
+    winner is worth; None when the original was kept. `break_even_calls` is from how many calls on building and loading
+    the winner have paid for themselves; None when they never do.
     """
 
     name: str
@@ -97,6 +100,8 @@ class Result:
     wall_seconds: float = 0.0
     artifact: Path | None = None
     left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    attribution: Attribution | None = None
+    break_even_calls: int | None = None
 
     @property
     def speedup(self) -> Interval:

@@ -22,7 +22,8 @@ class Options:
     """The rules of one search. `seconds` is the whole time allowed, preparation and confirmation included.
 
     `known` are the techniques that may be used; `extra` names further ones by "module:tuple" for the builder.
-    `plan` is the only plan to try, to reproduce a trial.
+    `plan` is the only plan to try, to reproduce a trial. `calls` is how many calls a loaded model will serve: the total
+    time of so many chooses among the finalists, loading included; None chooses by the time of one call.
     """
 
     budget: Budget
@@ -40,6 +41,7 @@ class Options:
     seed: int = 0
     finalists: int = 3
     restarts: int = 3
+    calls: int | None = None
 
     def merit(self, trial: Trial) -> float:
         """What the objective makes large: the lower bound of the speed-up, or one over the bytes.

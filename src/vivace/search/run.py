@@ -12,10 +12,12 @@ from typing import Any
 from vivace.core.errors import UsageError
 from vivace.core.machine import Machine
 from vivace.core.plan import Plan
-from vivace.core.result import Result, Trial, TrialStage
+from vivace.core.result import Result, Status, Trial, TrialStage
 from vivace.devices.roofline import predicted_seconds
 from vivace.measure import environment, stats
 from vivace.measure.paired import exponential, noise_floor_of
+from vivace.search.account.bench import Bench
+from vivace.search.account.payback import break_even_calls
 from vivace.search.conclude import Conclusion
 from vivace.search.confirm import Deliver
 from vivace.search.journal import Journal
@@ -73,6 +75,7 @@ class Search:
             memory = self._memory(seconds, laboratory.baseline().ask("environment")["threads"])
             self._explore(laboratory, memory)
             result = Conclusion(laboratory, memory, self.schedule, deliver, self.journal, self.listener, floor).reach()
+            result = self._accounted(laboratory, result)
         conditions = {
             "machine": self.machine.to_json(),
             "environment": before,
@@ -81,6 +84,7 @@ class Search:
             "batch_size": self.prepared.batch_size,
             "baseline_seconds": seconds,
             "objective": self.options.objective.value,
+            **({} if self.options.calls is None else {"calls": self.options.calls}),
             "timed_region": "one call of the model: tensors in, tensors out; loading and compiling apart",
         }
         return dataclasses.replace(
@@ -88,6 +92,17 @@ class Search:
             left_out=self.space.left_out,
             conditions=conditions,
             wall_seconds=self.options.seconds - self.schedule.left(),
+        )
+
+    def _accounted(self, laboratory: Laboratory, result: Result) -> Result:
+        """The result with what each technique of the winner is worth, and with when it has paid for itself."""
+        if result.status is not Status.FASTER:
+            return result
+        bench = Bench(laboratory, self.schedule, self.listener, result)
+        return dataclasses.replace(
+            result,
+            attribution=bench.attribute(self.space.facts),
+            break_even_calls=break_even_calls(bench.winner),
         )
 
     def _noise_floor(self, laboratory: Laboratory) -> float:
