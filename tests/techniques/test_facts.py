@@ -59,7 +59,7 @@ def test_what_belongs_together_is_legal_on_a_card(names):
     [
         (
             "inductor onnx-runtime",
-            "onnx-runtime needs a program that can be written as ONNX, which inductor(freeze=False)",
+            "onnx-runtime needs a program that can be written as ONNX, which inductor took away",
         ),
         ("bfloat16 openvino", "openvino needs a program that OpenVINO can read, which bfloat16 took away"),
         ("bfloat16 torchao-dynamic-int8", "needs float32 arithmetic, which bfloat16 took away"),
