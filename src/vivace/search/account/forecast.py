@@ -32,15 +32,14 @@ def forecast_of(
     """
     clock = FakeClock()
     original_seconds = ranking.predicted_seconds(Plan())
+    blocks = 4 * RACE.min_blocks * max(RACE.block_seconds, original_seconds)
     schedule = Schedule(
         options.seconds,
         clock.now(),
         options.restarts,
         clock,
         opening_seconds=min(FIRST_GUESS_SECONDS, spent_seconds),  # preparing opened the original too, and did more
-        race_seconds=min(
-            RACE_SECONDS, JUDGING_SECONDS + 4 * RACE.min_blocks * max(RACE.block_seconds, original_seconds)
-        ),
+        race_seconds=min(RACE_SECONDS, JUDGING_SECONDS + blocks),
     )
     clock.advance(spent_seconds + opening(schedule))
     memory = Memory(ranking, original_seconds, _gain, threads)  # bytes are not predicted
