@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import vivace as vv
 from vivace.data import samples
-from vivace.search import throughput
+from vivace.search.calls import throughput
 from vivace.search.prepare import prepare
 
 

@@ -19,7 +19,7 @@ from vivace.data import samples
 from vivace.measure.live import ArmSpec
 from vivace.measure.process import Limits, Phase, Worker
 from vivace.runtimes.calls import flat_call
-from vivace.search.inputs import TIMING_CALLS, perturbed
+from vivace.search.calls.inputs import TIMING_CALLS, perturbed
 from vivace.search.laboratory import BUILDER_ENTRY, STORE_ENTRY, compiler_variables, key_of
 from vivace.search.prepare import Prepared, prepare
 

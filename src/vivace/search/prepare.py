@@ -22,9 +22,9 @@ from vivace.data import reading, samples, splits
 from vivace.measure.paired import ArmSpec
 from vivace.measure.process import Limits, Phase, Worker
 from vivace.runtimes.calls import flat_call
-from vivace.search import throughput as throughputs
+from vivace.search.calls import throughput as throughputs
+from vivace.search.calls.inputs import TIMING_CALLS, perturbed, shapes_of, timing_calls
 from vivace.search.evaluation import Evaluation
-from vivace.search.inputs import TIMING_CALLS, perturbed, shapes_of, timing_calls
 from vivace.search.judge import Referee
 
 REFEREE_SAMPLES = 64
