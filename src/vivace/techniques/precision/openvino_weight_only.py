@@ -46,7 +46,7 @@ class OpenvinoWeightOnly(Technique):
     stage = Stage.PRECISION
     family = Family.ALGORITHM
     effect = Effect.CHANGED
-    needs = frozenset({Fact.OPENVINO_READY, Fact.UNQUANTIZED, Fact.FLOAT32, Fact.UNCOMPILED, Fact.ON_CPU})
+    needs = frozenset({Fact.OPENVINO_READY, Fact.UNQUANTIZED, Fact.UNCOMPILED, Fact.ON_CPU})
     breaks = frozenset({Fact.TORCH_GRAPH, Fact.ONNX_READY, Fact.RUNNABLE, Fact.UNQUANTIZED, Fact.FLOAT32})
     source = "https://docs.openvino.ai/2026/openvino-workflow/model-optimization-guide/weight-compression.html"
     build_seconds = 4.0
@@ -71,7 +71,8 @@ class OpenvinoWeightOnly(Technique):
     def rewrite(self, cost: Cost) -> Cost:
         """Fewer bytes of weights; products at somewhat less than the rate of float32."""
         bits = self.bits + (SCALE_BITS / self.group_size if self.group_size else 0)
-        return cost.replace(weight_bytes=cost.weight_bytes * bits / 32, efficiency=cost.efficiency * 0.9)
+        before = 32 if cost.precision == "f32" else 16
+        return cost.replace(weight_bytes=cost.weight_bytes * bits / before, efficiency=cost.efficiency * 0.9)
 
     def apply(self, model: Model, work: Work) -> Model:
         """The model as an OpenVINO graph with compressed weights."""

@@ -26,11 +26,11 @@ MOST_FLOPS = 0.8
 class LowRank(Technique):
     """Linear layers y = x W' + b as y = (x B') A' + b, with W ~ A B of the rank that keeps enough of the weights.
 
-    With the singular values s of W [outputs, inputs], the rank r is the smallest with sum(s[:r]^2) >= energy * sum(s^2);
-    A = U[:, :r] sqrt(s) and B = sqrt(s) V'[:r], computed in float64 and rounded once. By Eckart and Young no matrix of
-    that rank is closer to W. A layer is replaced only where r (outputs + inputs) is at most 0.8 of outputs * inputs, so
-    where flops and bytes really fall. Raises NotApplicable when no layer is of so low a rank, as trained ones often
-    are not before fine-tuning; UsageError unless 0 < energy < 1.
+    With the singular values s of W [outputs, inputs], the rank r is the smallest with
+    sum(s[:r]^2) >= energy * sum(s^2); A = U[:, :r] sqrt(s) and B = sqrt(s) V'[:r], computed in float64 rounded once.
+    By Eckart and Young no matrix of that rank is closer to W. A layer is replaced only where r (outputs + inputs) is at
+    most 0.8 of outputs * inputs, so where flops and bytes really fall. Raises NotApplicable when no layer is of so low
+    a rank, as trained ones often are not before fine-tuning; UsageError unless 0 < energy < 1.
 
     Source: Eckart and Young, Psychometrika 1, 1936; Denton et al., Exploiting Linear Structure Within Convolutional
     Networks for Efficient Evaluation, NeurIPS 2014 (arXiv:1404.0736), section 3.
