@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from search.toys import FACTS, KNOWN, MACHINE, WORK, Engine, Halve, InferenceMode, Packed, Threads, Turbine
 from vivace.core.errors import UsageError
+from vivace.core.facts import Fact
 from vivace.core.plan import Plan
 from vivace.search.space import check_usable, space_of
+from vivace.techniques.sparsity.magnitude_pruning import MagnitudePruning
+from vivace.techniques.sparsity.sparse_kernels import SparseKernels
 
 
 def test_a_technique_that_needs_a_missing_device_is_left_out_with_the_reason() -> None:
@@ -48,6 +53,16 @@ def test_neighbours_differ_by_one_technique() -> None:
     assert Plan.of([InferenceMode(), Threads(count=1), Engine()]) in neighbours
     assert start not in neighbours
     assert Plan.of([Engine()]) not in neighbours
+
+
+def test_a_technique_that_needs_a_fact_of_another_may_bring_it_along() -> None:
+    known = {kind.name(): kind for kind in (MagnitudePruning, SparseKernels)}
+    work = dataclasses.replace(WORK, facts=WORK.facts | {Fact.HAS_LINEAR})
+
+    neighbours = set(space_of(work, MACHINE, known).neighbours(Plan()))
+
+    assert Plan.of([MagnitudePruning(share=0.8), SparseKernels()]) in neighbours
+    assert Plan.of([SparseKernels()]) not in neighbours
 
 
 def test_only_and_without_bound_the_space() -> None:

@@ -50,7 +50,15 @@ def _settings(kind, model):
 def test_every_stage_that_has_a_folder_is_in_the_catalogue():
     stages = {kind.stage for kind in CATALOGUE}
 
-    assert stages == {Stage.REWRITE, Stage.PRECISION, Stage.MEMORY, Stage.PARALLEL, Stage.COMPILE, Stage.TARGET}
+    assert stages == {
+        Stage.REWRITE,
+        Stage.SPARSITY,
+        Stage.PRECISION,
+        Stage.MEMORY,
+        Stage.PARALLEL,
+        Stage.COMPILE,
+        Stage.TARGET,
+    }
 
 
 def test_two_compilers_never_share_a_legal_plan():

@@ -34,6 +34,11 @@ def _illegal(names, facts):
         "openvino-bfloat16 openvino",
         "nncf-static-int8 openvino",
         "nncf-static-int8 openvino-bfloat16 openvino threads",
+        "openvino-weight-only openvino-bfloat16 openvino",
+        "onnx-weight-only onnx-runtime threads",
+        "torchao-weight-only-int8 inductor",
+        "magnitude-pruning sparse-kernels inference-mode threads",
+        "channel-pruning low-rank onnx-static-int8 onnx-runtime",
     ],
 )
 def test_what_belongs_together_is_legal_on_a_processor(names):
@@ -69,6 +74,8 @@ def test_what_belongs_together_is_legal_on_a_card(names):
         ("nncf-static-int8 onnx-runtime", "needs a program that can be written as ONNX, which nncf-static-int8"),
         ("onnx-dynamic-int8 inference-mode", "inference-mode needs a program that is still a PyTorch graph, which"),
         ("cuda", "cuda needs a CUDA device"),
+        ("sparse-kernels", "needs linear weights that are mostly zeros (prune the model, or add magnitude-pruning)"),
+        ("magnitude-pruning sparse-kernels openvino", "OpenVINO can read, which sparse-kernels"),
         ("aot-inductor", "needs permission to produce native code (--native, native=True)"),
         ("fold-linear-batchnorm", "needs a linear layer followed by batch normalization"),
     ],

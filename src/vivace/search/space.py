@@ -54,13 +54,21 @@ class Space:
                 yield plan
 
     def neighbours(self, plan: Plan) -> Iterator[Plan]:
-        """Every legal plan that adds, removes or resets one technique."""
+        """Every legal plan that adds, removes or resets one technique; one that needs another's fact may bring it."""
         for name, settings in self.settings.items():
             others = [t for t in plan.techniques if t.name() != name]
-            for changed in (others, *([*others, setting] for setting in settings)):
+            added = (changed for setting in settings for changed in self._added(others, setting))
+            for changed in (others, *added):
                 neighbour = self.legal(changed)
                 if neighbour is not None and neighbour != plan and len(neighbour):
                     yield neighbour
+
+    def _added(self, others: list[Technique], setting: Technique) -> Iterator[list[Technique]]:
+        """The plan with a setting, and with each other that makes true what the setting lacks."""
+        yield [*others, setting]
+        lacking, names = setting.needs - self.facts, {t.name() for t in others}
+        for makers in self.settings.values():
+            yield from ([*others, m, setting] for m in makers if m.gives & lacking and m.name() not in names)
 
     def milder(self, plan: Plan) -> list[Plan]:
         """The same plan with a gentler and gentler setting of the first of its techniques that has such settings."""

@@ -130,6 +130,7 @@ def _graph_facts(model: Model) -> set[Fact]:
             found.add(Fact.HAS_CONV2D)
         if name in _LINEAR:
             found.add(Fact.HAS_LINEAR)
+            found |= _zeros(model, node)
         if name in _ATTENTION:
             found.add(Fact.HAS_ATTENTION)
         if name in _BATCH_NORM:
@@ -142,6 +143,15 @@ def _graph_facts(model: Model) -> set[Fact]:
     if all(v.dtype == torch.float32 for v in values if v.dtype.is_floating_point):
         found.add(Fact.FLOAT32)
     return found
+
+
+def _zeros(model: Model, node: fx.Node) -> set[Fact]:
+    """Whether at least half of a linear layer's own weights are zeros."""
+    named = model.program.graph_signature.inputs_to_parameters | model.program.graph_signature.inputs_to_buffers
+    weight = model.program.state_dict.get(named.get(getattr(node.args[1], "name", ""), ""))
+    if not isinstance(weight, Tensor) or weight.numel() == 0:
+        return set()
+    return {Fact.SPARSE_LINEAR} if weight.count_nonzero().item() <= weight.numel() / 2 else set()
 
 
 def _comes_from_softmax(node: fx.Node) -> bool:

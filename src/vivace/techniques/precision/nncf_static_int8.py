@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import random
 from collections.abc import Iterator, Set
 from typing import Any
 
-import numpy as np
-
 from vivace.core.cost import Cost
-from vivace.core.errors import MissingExtra, NotApplicable, UsageError
+from vivace.core.errors import NotApplicable, UsageError
 from vivace.core.facts import Fact
 from vivace.core.machine import Machine
 from vivace.core.program import Model
@@ -20,6 +16,7 @@ from vivace.core.work import Work
 from vivace.runtimes import onnx_graph, openvino_graph
 from vivace.runtimes.program import as_numpy
 from vivace.techniques.calibration import first_calls
+from vivace.techniques.precision.nncf_calls import import_nncf, kept_random_state
 from vivace.techniques.sensitivity import check_keep, kept_counts, worst_layers
 
 PRESETS = ("performance", "mixed")
@@ -102,11 +99,11 @@ class NncfStaticInt8(Technique):
         return plain.replace(program=folder / "model.xml", lineage=lineage)
 
     def _quantized(self, plain: Model, work: Work, kept: list[str]) -> Any:
-        with _kept_random_state():
+        with kept_random_state():
             return self._quantize(plain, work, kept)
 
     def _quantize(self, plain: Model, work: Work, kept: list[str]) -> Any:
-        openvino, nncf = openvino_graph.import_openvino(), _import_nncf()
+        openvino, nncf = openvino_graph.import_openvino(), import_nncf(self.name())
         graph = openvino.Core().read_model(str(plain.program))
         feeds = list(_feeds(graph, work))
         try:
@@ -126,27 +123,6 @@ class NncfStaticInt8(Technique):
         if not any(op.get_type_name() == "FakeQuantize" for op in quantized.get_ops()):
             raise NotApplicable("NNCF found nothing to quantize")
         return quantized
-
-
-@contextlib.contextmanager
-def _kept_random_state() -> Iterator[None]:
-    """NNCF seeds Python's and numpy's generators; put them back."""
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-
-
-def _import_nncf() -> Any:
-    openvino_graph.silence_telemetry()
-    try:
-        with onnx_graph.quiet():
-            import nncf
-    except ImportError:
-        raise MissingExtra("nncf", "openvino", "nncf-static-int8") from None
-    return nncf
 
 
 def _operators_of(plain: Model, model: Model, layers: Set[str]) -> list[str]:

@@ -1,0 +1,1 @@
+"""Less work by leaving weights out: smaller factors, fewer channels, zeros and the kernels that skip them."""
