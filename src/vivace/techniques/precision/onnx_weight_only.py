@@ -41,7 +41,7 @@ class OnnxWeightOnly(Technique):
     November 2026; Dettmers and Zettlemoyer, ICML 2023 (arXiv:2212.09720), section 2, on blocks.
 
     >>> str(OnnxWeightOnly(bits=4))
-    'onnx-weight-only(bits=4, block_size=32, int8_products=True)'
+    'onnx-weight-only(bits=4)'
     """
 
     bits: int = 8

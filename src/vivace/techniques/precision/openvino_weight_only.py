@@ -36,7 +36,7 @@ class OpenvinoWeightOnly(Technique):
     and Zettlemoyer, The case for 4-bit precision, ICML 2023 (arXiv:2212.09720), section 2, on groups.
 
     >>> str(OpenvinoWeightOnly(bits=4, group_size=64))
-    'openvino-weight-only(bits=4, group_size=64, symmetric=True)'
+    'openvino-weight-only(bits=4, group_size=64)'
     """
 
     bits: int = 8

@@ -36,7 +36,7 @@ class MagnitudePruning(Technique):
     (arXiv:1506.02626), section 3; Mishra et al., Accelerating Sparse Deep Neural Networks, 2021 (arXiv:2104.08378).
 
     >>> str(MagnitudePruning(share=0.9))
-    'magnitude-pruning(share=0.9, pattern=unstructured, smallest=64; pruned but kept dense)'
+    'magnitude-pruning(share=0.9; pruned but kept dense)'
     """
 
     share: float = 0.8
@@ -85,7 +85,8 @@ class MagnitudePruning(Technique):
         return True
 
     def __str__(self) -> str:
-        return f"{super().__str__()[:-1]}; pruned but kept dense)"
+        name = super().__str__()
+        return f"{name[:-1]}; pruned but kept dense)" if name.endswith(")") else f"{name}(pruned but kept dense)"
 
 
 def mask(weight: Tensor, share: float, pattern: str) -> Tensor:
