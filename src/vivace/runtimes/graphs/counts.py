@@ -21,7 +21,8 @@ _BATCH_NORM = frozenset(
     {"batch_norm", "native_batch_norm", "_native_batch_norm_legit_no_training", "_batch_norm_no_update"}
 )
 _ATTENTION = frozenset({"scaled_dot_product_attention", "_native_multi_head_attention"})
-_PRODUCTS = frozenset({"matmul", "bmm"})
+_PRODUCTS = frozenset({"matmul", "bmm", "mm", "einsum"})
+_COPIES = frozenset({"to", "_to_copy", "clone", "contiguous"})
 _INTEGER = frozenset({"int8", "uint8"})
 _VIEWS = frozenset(
     {
@@ -39,6 +40,8 @@ _VIEWS = frozenset(
         "detach",
         "flatten",
         "unflatten",
+        "_unsafe_view",
+        "mT",
         "split",
         "chunk",
         "unbind",
@@ -135,7 +138,7 @@ def _graph_facts(model: Model) -> set[Fact]:
         if name in _BATCH_NORM:
             found |= _folded(node)
         if name in _PRODUCTS and any(_comes_from_softmax(source) for source in node.all_input_nodes):
-            found.add(Fact.HAS_ATTENTION)
+            found |= {Fact.HAS_ATTENTION, Fact.HAS_WRITTEN_ATTENTION}
     values = [v for v in model.program.state_dict.values() if isinstance(v, Tensor)]
     if not any(str(v.dtype).removeprefix("torch.") in _INTEGER and v.dim() > 1 for v in values):
         found.add(Fact.UNQUANTIZED)
@@ -145,8 +148,8 @@ def _graph_facts(model: Model) -> set[Fact]:
 
 
 def _comes_from_softmax(node: fx.Node) -> bool:
-    """Whether a value is a softmax, or a view or dropout of one: the weights of attention."""
-    while getattr(node.target, "_opname", "") in _VIEWS and node.all_input_nodes:
+    """Whether a value is a softmax, or a view, copy or dropout of one: the weights of attention."""
+    while getattr(node.target, "_opname", "") in _VIEWS | _COPIES and node.all_input_nodes:
         node = node.all_input_nodes[0]
     return getattr(node.target, "_opname", "") in ("softmax", "_softmax")
 
