@@ -10,6 +10,8 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from vivace.core.compute import Compute
+from vivace.core.fused import Fused, Gain
 from vivace.core.measurement import Comparison, Interval, Outcome, SpeedVerdict
 from vivace.core.plan import Plan
 from vivace.core.quality import Quality
@@ -87,6 +89,10 @@ class ResultDocument(_Document):
     conditions: dict[str, Any]
     notes: list[str]
     left_out: dict[str, str]
+    fused: list[Fused]
+    fused_note: str
+    gains: list[Gain]
+    compute: Compute | None
     wall_seconds: float
 
 
@@ -154,6 +160,10 @@ def to_document(result: Result) -> ResultDocument:
         conditions=rest,
         notes=list(result.notes),
         left_out=dict(result.left_out),
+        fused=list(result.fused.groups) if result.fused else [],
+        fused_note=result.fused.note if result.fused else "not listed",
+        gains=list(result.gains),
+        compute=result.compute,
         wall_seconds=result.wall_seconds,
     )
 

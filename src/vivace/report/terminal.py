@@ -16,6 +16,7 @@ from vivace.core.quality import Quality, QualityVerdict
 from vivace.core.result import Result, Status, Trial, TrialStage
 from vivace.core.workload import Objective
 from vivace.report.layout import line, plain_table, short
+from vivace.report.machinery import compute_line, fused_line
 from vivace.report.tried import ladder, tried
 from vivace.report.wording import (
     P99_CALLS,
@@ -55,6 +56,7 @@ def result_block(result: Result, losers: int = MAX_LOSERS) -> RenderableType:
         *_names(finalists),
         *_tails([result.comparison.baseline, *(t.confirmed.candidate for t in finalists if t.confirmed)]),
         *_gains(result),
+        *(line(text) for text in (fused_line(result.fused, result.gains), compute_line(result.compute)) if text),
         *ladder(result.candidates),
         Text(""),
         *tried(result, {trial.plan for trial in finalists}, losers),

@@ -22,6 +22,9 @@ SPARE = 1.2
 RECENT = 5
 SHORT_SECONDS = 180.0
 """Under this, all of the time goes to the plans themselves."""
+ACCOUNT_OPENINGS = 2
+ACCOUNT_SECONDS = 6.0
+"""Two workers after the verdict: one lists what was fused, one measures the machine's ceilings."""
 CACHED_LOAD_SECONDS = 5.0
 """A program that compiles when it is loaded finds its own compiler's cache the second time."""
 
@@ -64,6 +67,11 @@ class Schedule:
         """Whether it can still be measured before the artifact is due."""
         return self.left() - self.publish_seconds(None) > self._rung_seconds()
 
+    def account_seconds(self) -> float:
+        """What is kept for saying what was fused and how near the machine's ceilings it came; nothing when time is
+        short."""
+        return 0.0 if self.seconds < SHORT_SECONDS else ACCOUNT_OPENINGS * self.opening_seconds + ACCOUNT_SECONDS
+
     def _rung_seconds(self) -> float:
         return self.restarts * PAIR_OPENINGS * self.opening_seconds + self.rule().max_seconds / 2
 
@@ -79,7 +87,7 @@ class Schedule:
 
     def allowed(self, leader: Trial | None) -> float:
         """Seconds that the next trial may take so that the leader can still be confirmed."""
-        return self.left() - self.confirm_seconds(leader) - self.rung_seconds()
+        return self.left() - self.confirm_seconds(leader) - self.rung_seconds() - self.account_seconds()
 
     def time_for_a_trial(self, plan: Plan, leader: Trial | None) -> bool:
         """Whether trying this plan is likely to leave time to confirm the leader."""

@@ -24,7 +24,7 @@ _ATTENTION = frozenset({"scaled_dot_product_attention", "_native_multi_head_atte
 _PRODUCTS = frozenset({"matmul", "bmm", "mm", "einsum"})
 _COPIES = frozenset({"to", "_to_copy", "clone", "contiguous"})
 _INTEGER = frozenset({"int8", "uint8"})
-_VIEWS = frozenset(
+VIEWS = frozenset(
     {
         "view",
         "reshape",
@@ -88,7 +88,7 @@ def cost_of(model: Model, leaves: Sequence[Tensor]) -> Cost:
         flops=float(counter.get_total_flops() + count.recurrent_flops),
         weight_bytes=float(weight_bytes),
         activation_bytes=float(count.written_bytes + sum(leaf.numel() * leaf.element_size() for leaf in leaves)),
-        operators=sum(1 for node in _operators(model) if node.target._opname not in _VIEWS),
+        operators=sum(1 for node in _operators(model) if node.target._opname not in VIEWS),
         precision=_precision(model),
         threads=torch.get_num_threads(),
     )
@@ -106,7 +106,7 @@ class _Counter(fx.Interpreter):
         """Run one node, counting."""
         result = super().run_node(n)
         name = getattr(n.target, "_opname", "")
-        if n.op == "call_function" and name and name not in _VIEWS:
+        if n.op == "call_function" and name and name not in VIEWS:
             self.written_bytes += _bytes_of(result)
             if name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
                 self.recurrent_flops += _recurrent_flops(*self.fetch_args_kwargs_from_env(n)[0][:3])
@@ -149,7 +149,7 @@ def _graph_facts(model: Model) -> set[Fact]:
 
 def _comes_from_softmax(node: fx.Node) -> bool:
     """Whether a value is a softmax, or a view, copy or dropout of one: the weights of attention."""
-    while getattr(node.target, "_opname", "") in _VIEWS | _COPIES and node.all_input_nodes:
+    while getattr(node.target, "_opname", "") in VIEWS | _COPIES and node.all_input_nodes:
         node = node.all_input_nodes[0]
     return getattr(node.target, "_opname", "") in ("softmax", "_softmax")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import fx
@@ -14,6 +14,8 @@ from vivace.core.program import Form, Model
 PRODUCTS = frozenset({"conv1d", "conv2d", "conv3d", "convolution", "linear", "addmm", "mm", "matmul", "bmm"})
 WRAPPER = "module."
 """Under which `capture` puts the user's model."""
+_WHOLE = "module"
+"""The path of what the user's model does itself."""
 _ROOT = re.compile(r"^L\['?self'?\]\.?|^L__self___?")
 
 
@@ -34,6 +36,17 @@ def path_of(node: fx.Node) -> str:
     stack: dict[str, Any] = node.meta.get("nn_module_stack") or {}
     paths = [entry[0] if isinstance(entry, tuple) else str(entry) for entry in stack.values()]
     return _ROOT.sub("", paths[-1]).removeprefix(WRAPPER) if paths else ""
+
+
+def names_of(nodes: Iterable[fx.Node]) -> tuple[str, ...]:
+    """The layers that these nodes belong to, each once: the path of a node's module, and the node's own name where it
+    has none or where all of them come from one module."""
+    nodes = list(nodes)
+    paths = [path_of(node) for node in nodes]
+    told = [node.name if path in ("", _WHOLE) else path for node, path in zip(nodes, paths, strict=True)]
+    if len(nodes) > 1 and len(set(told)) == 1:
+        told = [f"{path}/{node.name}" for node, path in zip(nodes, paths, strict=True)]
+    return tuple(dict.fromkeys(told))
 
 
 def _layers(graph: fx.Graph) -> Iterator[Layer]:

@@ -11,15 +11,18 @@ from torch.fx import Node
 from vivace.core.cost import Cost
 from vivace.core.errors import NotApplicable
 from vivace.core.facts import Fact
+from vivace.core.fused import Fused
 from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
+from vivace.runtimes.graphs.layers import names_of
 from vivace.techniques.graph import GraphEdit, torch_program
 from vivace.techniques.rewrite.attention import Attention, Mask, Unlike, find, is_causal, users
 from vivace.techniques.rewrite.operands import same, shape_of
 
 aten = torch.ops.aten
 FUSED = aten.scaled_dot_product_attention.default
+VIEWS = (aten.view.default, aten.reshape.default, aten.expand.default, aten.permute.default, aten.transpose.int)
 KERNEL_RANK = 4
 """Fused kernels take [batch, heads, length, features]; fewer dimensions are filled up."""
 
@@ -54,16 +57,16 @@ class FuseAttention(Technique):
     def apply(self, model: Model, work: Work) -> Model:
         """The model with each spelled-out attention rewritten."""
         edit = GraphEdit(torch_program(model))
-        reasons, rewritten = [], 0
+        reasons: list[str] = []
+        fused: list[Fused] = []
         for found in find(edit):  # lazily: an attention may read what the one before it gave
             if isinstance(found, Unlike):
                 reasons.append(str(found))
             else:
-                _rewrite(edit, found)
-                rewritten += 1
-        if not rewritten:
+                fused.append(_rewrite(edit, found))
+        if not fused:
             raise NotApplicable(_why_nothing(edit, reasons))
-        return model.replace(program=edit.close(), lineage=(*model.lineage, str(self)))
+        return model.replace(program=edit.close(), lineage=(*model.lineage, str(self)), fused=(*model.fused, *fused))
 
 
 def _why_nothing(edit: GraphEdit, reasons: list[str]) -> str:
@@ -74,11 +77,13 @@ def _why_nothing(edit: GraphEdit, reasons: list[str]) -> str:
     return "the program has no softmax, so no attention"
 
 
-def _rewrite(edit: GraphEdit, attention: Attention) -> None:
+def _rewrite(edit: GraphEdit, attention: Attention) -> Fused:
+    """Put the fused operator in place of a spelled-out attention; says whose work it does."""
     with edit.graph.inserting_before(attention.result):
         result = _Writer(edit, attention).write()
     attention.result.replace_all_uses_with(result)
-    _sweep(edit, attention.result)
+    gone = _sweep(edit, attention.result)
+    return Fused(FUSED._opname, names_of(node for node in reversed(gone) if node.target not in VIEWS))
 
 
 class _Writer:
@@ -168,9 +173,9 @@ class _Writer:
         return node
 
 
-def _sweep(edit: GraphEdit, node: Node) -> None:
-    """Take a node away that nothing uses, the checks on it, and what was made for it alone."""
-    pending = [node]
+def _sweep(edit: GraphEdit, node: Node) -> list[Node]:
+    """Take a node away that nothing uses, the checks on it, and what was made for it alone; gives what went."""
+    pending, gone = [node], []
     while pending:
         node = pending.pop()
         if node.op != "call_function" or users(node):
@@ -179,4 +184,6 @@ def _sweep(edit: GraphEdit, node: Node) -> None:
             edit.graph.erase_node(check)
         inputs = node.all_input_nodes
         edit.graph.erase_node(node)
+        gone.append(node)
         pending.extend(source for source in inputs if source not in pending)
+    return gone
