@@ -22,7 +22,7 @@ help:
 	@echo "make test      the tests that are quick"
 	@echo "make test-all  every test that this machine can run"
 	@echo "make check     style and types: ruff, mypy"
-	@echo "make bench     the benchmark against other tools, about 40 minutes; writes benchmarks/results"
+	@echo "make bench     the benchmark against other tools, some hours; writes benchmarks/results"
 	@echo "make clean     remove $(VENV) and what tools left behind"
 
 # The stamp is written last, so that an interrupted set-up is done again from scratch, and holds what was installed from.

@@ -18,6 +18,7 @@ HERE = Path(__file__).resolve().parent
 WORK = HERE / "work"
 LETTERS = 96
 """Printable ASCII, and one symbol for everything else."""
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def data_folder() -> Path | None:
@@ -71,22 +72,41 @@ def pairs(inputs: Tensor, targets: Tensor, batch: int) -> list[tuple[Tensor, Ten
     return list(zip(inputs[:count].split(batch), targets[:count].split(batch), strict=True))
 
 
+class NotAvailable(Exception):
+    """A workload cannot be made ready here; the message says what is missing and how to get it."""
+
+
+def kept(name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Tensors that are made once and then read from the work folder."""
+    file = WORK / f"{name}.safetensors"
+    if not file.is_file():
+        WORK.mkdir(parents=True, exist_ok=True)
+        save_file({key: value.contiguous() for key, value in make().items()}, file)
+    return load_file(file)
+
+
 def trained(name: str, build: Callable[[], nn.Module], inputs: Tensor, targets: Tensor, epochs: int,
-            rate: float = 2e-3, batch: int = 32) -> nn.Module:  # fmt: skip
-    """A network trained with AdamW and a falling rate, seeded; read from the work folder when it was trained before."""
+            rate: float = 2e-3, batch: int = 32, loss: Loss | None = None) -> nn.Module:  # fmt: skip
+    """A network trained with AdamW and a falling rate, seeded; read from the work folder when it was trained before.
+
+    `loss` is (output, target) -> scalar; cross-entropy over the last axis where none is given.
+    """
     torch.manual_seed(0)
     model = build()
-    file = WORK / f"{name}-{epochs}-{len(inputs)}.safetensors"
-    if file.is_file():
-        model.load_state_dict(load_file(file))
-        return model.eval()
-    _fit(model, inputs, targets, epochs, rate, batch)
-    WORK.mkdir(parents=True, exist_ok=True)
-    save_file(model.state_dict(), file)
+
+    def weights() -> dict[str, Tensor]:
+        _fit(model, inputs, targets, epochs, rate, batch, loss or _cross_entropy)
+        return model.state_dict()
+
+    model.load_state_dict(kept(f"{name}-{epochs}-{len(inputs)}", weights))
     return model.eval()
 
 
-def _fit(model: nn.Module, inputs: Tensor, targets: Tensor, epochs: int, rate: float, batch: int) -> None:
+def _cross_entropy(output: Tensor, target: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(output.flatten(0, -2), target.flatten())
+
+
+def _fit(model: nn.Module, inputs: Tensor, targets: Tensor, epochs: int, rate: float, batch: int, loss: Loss) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), rate)
     steps = epochs * (len(inputs) // batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
@@ -94,9 +114,7 @@ def _fit(model: nn.Module, inputs: Tensor, targets: Tensor, epochs: int, rate: f
         if step % (len(inputs) // batch) == 0:
             order = torch.randperm(len(inputs))
         chosen = order[step * batch % (len(inputs) // batch * batch) :][:batch]
-        logits = model(inputs[chosen])
-        loss = nn.functional.cross_entropy(logits.flatten(0, -2), targets[chosen].flatten())
         optimizer.zero_grad()
-        loss.backward()
+        loss(model(inputs[chosen]), targets[chosen]).backward()
         optimizer.step()
         schedule.step()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import math
 import shutil
 import sys
@@ -16,23 +17,31 @@ import torch
 from torch import Tensor
 
 import vivace as vv
+from peers import PEERS, missing, title
 from prepare import HERE, WORK
-from vivace.core.errors import VivaceError
-from vivace.core.measurement import Comparison, Interval
+from vivace.core.errors import VivaceError, WorkerFailure
+from vivace.core.measurement import Comparison, Interval, Outcome
 from vivace.core.quality import Gate, Quality, QualityVerdict
 from vivace.core.structure import Structure
 from vivace.data import samples
 from vivace.measure import environment
 from vivace.measure.gate import judge_scores
 from vivace.measure.paired import ArmSpec, StopRule, compare
-from vivace.measure.process import Limits, Phase, Worker
+from vivace.measure.process import STANDARD, Limits, Phase, Worker
 
-WORKLOADS = ("digits_cnn", "mnist_mlp", "resnet18", "mobilenet", "transformer", "lstm")
-PEERS = ("inference_mode", "torch_compile", "onnxruntime_default", "openvino_default", "openvino_int8")
+WORKLOADS = (
+    "digits_cnn", "mnist_mlp", "resnet18", "mobilenet", "transformer", "lstm", "vision_transformer", "text_encoder",
+    "text_encoder_16", "decoder_prefill", "tabular", "conv1d", "unet", "speech_encoder", "tiny_mlp",
+)  # fmt: skip
 TIMED_CALLS = 8
 """Distinct inputs that every arm walks. No tool here keeps answers, so none are held out to unmask that."""
 CALIBRATION_CALLS = 300
-"""What nncf.quantize takes by default."""
+"""What nncf.quantize takes by default; every peer that calibrates gets as many."""
+JUDGED_SAMPLES = 1000
+"""Whole calls of at least this many samples judge each arm, or all calls where there are fewer."""
+DEADLINE = 180.0
+"""Seconds that a peer may take to convert, and then to compile and answer what it is judged on."""
+PEER_LIMITS = dataclasses.replace(Limits().within(DEADLINE), first_call=DEADLINE)
 Say = Callable[[str], None]
 
 
@@ -40,17 +49,19 @@ Say = Callable[[str], None]
 class Effort:
     """How much to spend: the search's time limit, and how far each comparison goes.
 
+    `seconds` are of blocks, for ours against eager and against the best peer; `peer_seconds` for a peer against eager.
     `final_seconds` is how long ours against the best peer may go on adding restarts that disagree.
     """
 
     time: str = "2m"
     restarts: int = 3
     seconds: float = 6.0
+    peer_seconds: float = 4.0
     final_seconds: float = 90.0
     fixed_shapes: bool = False
 
-    def rule(self) -> StopRule:
-        return StopRule(max_seconds=self.seconds, warm_seconds=1.0)
+    def rule(self, seconds: float) -> StopRule:
+        return StopRule(max_seconds=seconds, warm_seconds=1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +84,13 @@ class Race:
         folder.mkdir(parents=True)
         race = Race(name, module.workload(), module.BUDGET, folder, effort, say)
         race.write_calls("timed", TIMED_CALLS)
-        race.write_calls("judged", len(race.work.data))
+        race.write_calls("judged", len(race.judged))
         return race
+
+    @property
+    def judged(self) -> list[tuple[Tensor, Tensor]]:
+        """The calls that every arm is judged on."""
+        return self.work.data[: -(-JUDGED_SAMPLES // self.work.inputs[0].shape[0])]
 
     def write_calls(self, part: str, count: int) -> None:
         call = Structure("dict", (Structure("tensor"),), ("input",))
@@ -84,12 +100,17 @@ class Race:
         """Everything about this workload, as JSON."""
         before, effort = environment.snapshot(), dataclasses.asdict(self.effort)
         ours, record = self.optimize()
-        arms = {"vivace": self.against_eager("ours", ours)} | {peer: self.try_peer(peer) for peer in PEERS}
+        arms = {"vivace": self.against_eager("ours", ours, self.effort.seconds)} | {
+            peer: self.try_peer(peer) for peer in PEERS
+        }
         best = best_peer(arms)
         ratio = None
         if best and arms["vivace"]["outcome"] == "ok":
-            self.say(f"{self.name}: ours against the best peer, {best}")
-            ratio = interval(self.compare(self.peer_spec(best), ours, f"final-{best}", self.effort.final_seconds))
+            self.say(f"{self.name}: ours against the best peer, {title(best)}")
+            final = self.compare(
+                self.peer_spec(best), ours, f"final-{best}", self.effort.seconds, self.effort.final_seconds
+            )
+            ratio = interval(final)
         return {
             "workload": self.name, "shape": list(self.work.inputs[0].shape), "budget": self.budget.drop,
             "optimize": record, "arms": arms, "best_peer": best, "ours_over_best_peer": ratio,
@@ -113,34 +134,41 @@ class Race:
 
     def try_peer(self, peer: str) -> dict[str, Any]:
         """One peer's numbers, or why it has none: a tool that fails is a finding, not the end of the run."""
+        if absent := missing(peer):
+            how = "pip install -r benchmarks/requirements.txt"
+            return {"outcome": "not installed", "name": title(peer), "reason": f"{', '.join(absent)} missing: {how}"}
         try:
-            return self.against_eager(peer, self.peer_spec(peer))
+            return self.against_eager(peer, self.peer_spec(peer), self.effort.peer_seconds, PEER_LIMITS)
         except VivaceError as error:
-            return {"outcome": "failed", "reason": str(error)[:500]}
+            self.say(f"{self.name}: {title(peer)}: {str(error)[:200]}")
+            return failed(error) | {"name": title(peer)}
 
     def peer_spec(self, peer: str) -> ArmSpec:
         """The peer as an arm; what it converts is made once, in a process of its own."""
         module = importlib.import_module(f"peers.{peer}")
-        return ArmSpec(f"peers.{peer}:open_peer", self.prepared(peer, module), self.work.model, module.NAME)
+        return ArmSpec(f"peers.{peer}:open_peer", self.prepared(peer, module), self.work.model, title(peer))
 
     def prepared(self, peer: str, module: ModuleType) -> Mapping[str, Any]:
+        """What the peer's `prepare` returned, now or before."""
         folder = self.folder / f"peer-{peer}"
+        note = folder / "prepared.json"
         if not hasattr(module, "prepare"):
             return {}
-        if (folder / "worker.log").exists():
-            return {"file": str(next(f for f in folder.iterdir() if f.suffix in (".onnx", ".xml")))}
-        with Worker(folder, Limits()) as worker:
-            calls = [(inputs,) for inputs, _ in self.work.data[:CALIBRATION_CALLS]]
-            arguments = {"peer": peer, "folder": str(folder)}
-            payload = (self.work.model, calls)
-            prepared: dict[str, Any] = worker.open("peers:prepare", arguments, payload, Phase.CONVERT)
-            return prepared
+        if not note.exists():
+            with Worker(folder, PEER_LIMITS) as worker:
+                calls = [(inputs,) for inputs, _ in self.work.data[:CALIBRATION_CALLS]]
+                arguments = {"peer": peer, "folder": str(folder)}
+                note.write_text(
+                    json.dumps(worker.open("peers:prepare", arguments, (self.work.model, calls), Phase.CONVERT))
+                )
+        found: dict[str, Any] = json.loads(note.read_text())
+        return found
 
-    def against_eager(self, name: str, spec: ArmSpec) -> dict[str, Any]:
+    def against_eager(self, name: str, spec: ArmSpec, seconds: float, limits: Limits = STANDARD) -> dict[str, Any]:
         """An arm's quality at the budget, then its speed-up over eager."""
         self.say(f"{self.name}: {spec.name}")
-        quality = self.judge(name, spec)
-        comparison = self.compare(self.eager(), spec, name)
+        quality = self.judge(name, spec, limits)
+        comparison = self.compare(self.eager(), spec, name, seconds, limits=limits)
         return {
             "outcome": "ok", "name": spec.name, "quality": summary(quality), "speedup": interval(comparison),
             "verdict": comparison.verdict.value, "restarts": comparison.restarts, "blocks": comparison.blocks,
@@ -152,24 +180,28 @@ class Race:
     def eager(self) -> ArmSpec:
         return ArmSpec("peers.eager:open_peer", {}, self.work.model, "eager")
 
-    def compare(self, baseline: ArmSpec, candidate: ArmSpec, name: str, seconds_for_more: float = 0.0) -> Comparison:
+    def compare(
+        self, baseline: ArmSpec, candidate: ArmSpec, name: str, seconds: float, seconds_for_more: float = 0.0,
+        limits: Limits = STANDARD,
+    ) -> Comparison:  # fmt: skip
         """Both arms on the timed calls; restarts that disagree are followed by more within `seconds_for_more`."""
         folder, effort = self.folder / f"race-{name}", self.effort
         return compare(
-            baseline, candidate, self.folder / "timed", folder, rule=effort.rule(), restarts=effort.restarts,
-            seconds_for_more=seconds_for_more,
+            baseline, candidate, self.folder / "timed", folder, rule=effort.rule(seconds), restarts=effort.restarts,
+            seconds_for_more=seconds_for_more, limits=limits,
         )  # fmt: skip
 
-    def judge(self, name: str, spec: ArmSpec) -> Quality:
-        """Every peer is judged on all data that was held out from training, by the gate that judges our plans."""
-        margin = self.budget.margin(float(self.scores("eager", self.eager()).mean()))
-        return judge_scores(self.scores("eager", self.eager()), self.scores(name, spec), margin, gate=Gate.STRICT)
+    def judge(self, name: str, spec: ArmSpec, limits: Limits) -> Quality:
+        """Every peer is judged on data that was held out from training, by the gate that judges our plans."""
+        eager = self.scores("eager", self.eager())
+        margin = self.budget.margin(float(eager.mean()))
+        return judge_scores(eager, self.scores(name, spec, limits), margin, gate=Gate.STRICT)
 
-    def scores(self, name: str, spec: ArmSpec) -> Any:
+    def scores(self, name: str, spec: ArmSpec, limits: Limits = STANDARD) -> Any:
         """One score a sample for an arm's answers, taken in a process of its own, once."""
         file = self.folder / f"outputs-{name}.safetensors"
         if not file.exists():
-            with Worker(self.folder / f"judge-{name}", Limits()) as worker:
+            with Worker(self.folder / f"judge-{name}", limits) as worker:
                 arguments = {
                     "program": spec.program, "arguments": dict(spec.arguments), "calls": str(self.folder / "timed")
                 }  # fmt: skip
@@ -177,8 +209,15 @@ class Race:
                 worker.call("outputs", {"calls": str(self.folder / "judged"), "to": str(file)}, Phase.VERIFY)
         stored = samples.read_outputs(file)
         metric: Callable[[Tensor, Tensor], Tensor] = self.work.metric  # type: ignore[assignment]
-        scored = [metric(stored[i][0], target) for i, (_, target) in enumerate(self.work.data)]
+        scored = [metric(stored[i][0], target) for i, (_, target) in enumerate(self.judged)]
         return torch.cat([torch.as_tensor(score) for score in scored]).double().numpy()
+
+
+def failed(error: VivaceError) -> dict[str, Any]:
+    """Why an arm has no numbers: it took too long, or it failed."""
+    if isinstance(error, WorkerFailure) and error.outcome is Outcome.TIMEOUT:
+        return {"outcome": "timeout", "reason": f"took longer than {DEADLINE:g} s"}
+    return {"outcome": "failed", "reason": str(error)[:500]}
 
 
 def best_peer(arms: Mapping[str, Mapping[str, Any]]) -> str | None:

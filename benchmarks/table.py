@@ -9,17 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from peers import FAMILIES
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 MARKED = re.compile(r"(<!-- results: begin [^>]*-->\n).*?(<!-- results: end -->)", re.DOTALL)
-COLUMNS = {
-    "vivace": "Vivace",
-    "inference_mode": "inference mode",
-    "torch_compile": "torch.compile",
-    "onnxruntime_default": "ONNX Runtime",
-    "openvino_default": "OpenVINO",
-    "openvino_int8": "OpenVINO int8",
-}
+HELD = "HELD"
 
 
 def read_results(folder: Path = RESULTS) -> list[dict[str, Any]]:
@@ -37,26 +32,56 @@ def geometric_mean(values: Sequence[float]) -> float:
 
 
 def table(results: Sequence[Mapping[str, Any]]) -> str:
-    """Speed-ups over eager PyTorch as given, and ours over the best peer, with 95% intervals."""
-    header = ["workload", *COLUMNS.values(), "Vivace / best peer"]
+    """Speed-ups over eager PyTorch as given: ours, each tool's in its best setting, and ours over the best of them."""
+    header = ["workload", "Vivace", *FAMILIES, "Vivace / best peer"]
     rows = [[result["workload"].replace("_", "-"), *_cells(result), _ratio(result)] for result in results]
     lines = [header, ["---"] * len(header), *rows]
-    ratios = [result["ours_over_best_peer"]["value"] for result in results if result["ours_over_best_peer"]]
-    closing = f"Geometric mean of Vivace / best peer over {len(ratios)} workloads: **{geometric_mean(ratios):.2f}**."
     body = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-    return "\n\n".join([body, closing if ratios else "", legend(results)]).replace("\n\n\n\n", "\n\n")
+    return "\n\n".join(part for part in (body, closing(results), legend(results)) if part)
+
+
+def closing(results: Sequence[Mapping[str, Any]]) -> str:
+    """The geometric mean and the worst of ours over the best peer; nothing where there is none."""
+    ratios = {r["workload"]: r["ours_over_best_peer"]["value"] for r in results if r["ours_over_best_peer"]}
+    if not ratios:
+        return ""
+    worst, mean = min(ratios, key=lambda name: ratios[name]), geometric_mean([*ratios.values()])
+    return (
+        f"Geometric mean of Vivace / best peer over {len(ratios)} workloads: **{mean:.2f}**; "
+        f"worst: **{ratios[worst]:.2f}** ({worst.replace('_', '-')})."
+    )
 
 
 def _cells(result: Mapping[str, Any]) -> list[str]:
-    return [_cell(result["arms"].get(arm)) for arm in COLUMNS]
+    arms = result["arms"]
+    return [_ours(arms["vivace"]), *(_family(settings, arms) for settings in FAMILIES.values())]
 
 
-def _cell(arm: Mapping[str, Any] | None) -> str:
-    if not arm or arm["outcome"] != "ok":
-        return "failed"
-    speedup = arm["speedup"]
-    shown = f"{speedup['value']:.2f} {_bounds(speedup)}"
-    return shown if arm["quality"]["verdict"] == "HELD" else f"({shown}) {arm['quality']['verdict']}"
+def _ours(arm: Mapping[str, Any]) -> str:
+    if arm["outcome"] != "ok":
+        return arm["outcome"]
+    shown = f"{arm['speedup']['value']:.2f} {_bounds(arm['speedup'])}"
+    return shown if arm["quality"]["verdict"] == HELD else f"({shown}) {arm['quality']['verdict']}"
+
+
+def _family(settings: Mapping[str, str], arms: Mapping[str, Any]) -> str:
+    """The fastest setting whose quality held; else the fastest one in brackets; else why there is none."""
+    timed = {peer: arms[peer] for peer in settings if arms.get(peer, {}).get("outcome") == "ok"}
+    if not timed:
+        reasons = {_reason(arms.get(peer)): None for peer in settings}
+        return ", ".join(reasons)
+    held = {peer: arm for peer, arm in timed.items() if arm["quality"]["verdict"] == HELD}
+    able = held or timed
+    best = max(able, key=lambda peer: able[peer]["speedup"]["value"])
+    shown = f"{able[best]['speedup']['value']:.2f}"
+    label = f" ({settings[best]})" if len(settings) > 1 else ""
+    return f"{shown}{label}" if held else f"({shown}) {able[best]['quality']['verdict']}{label}"
+
+
+def _reason(arm: Mapping[str, Any] | None) -> str:
+    if arm is None:
+        return "not run"
+    return arm["reason"] if arm["outcome"] == "timeout" else arm["outcome"]
 
 
 def _ratio(result: Mapping[str, Any]) -> str:
@@ -74,11 +99,12 @@ def legend(results: Sequence[Mapping[str, Any]]) -> str:
         return "No results yet; run `make bench`."
     conditions, effort = results[0]["machine"], results[0]["conditions"]["effort"]
     return (
-        f"MEASURED: times faster than eager PyTorch as given, with 95% intervals over {effort['restarts']} pairs of "
-        f'fresh processes; `vivace.optimize(time="{effort["time"]}")`. In brackets: outside the budget of 1 point at '
-        "95% confidence, so not counted as the best peer. "
+        f"MEASURED: times faster than eager PyTorch as given, over {effort['restarts']} pairs of fresh processes; 95% "
+        "intervals for ours and the last column. Each tool is shown in its fastest setting whose quality held; all "
+        "settings and their intervals are in `benchmarks/results`. In round brackets: outside the budget of 1 point at "
+        f'95% confidence, so not counted as the best peer. `vivace.optimize(time="{effort["time"]}")`. '
         f"{conditions['processor']}, {conditions['cores']} cores; {conditions['versions']}; {results[0]['date']}. "
-        "Command: `python benchmarks/inference.py`; raw samples are in `benchmarks/results`."
+        "Command: `python benchmarks/inference.py`."
     )
 
 

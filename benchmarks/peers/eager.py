@@ -7,8 +7,6 @@ from typing import Any
 
 from torch import nn
 
-NAME = "eager"
-
 
 def open_peer(arguments: Mapping[str, Any], payload: nn.Module) -> Callable[..., Any]:
     return payload.eval()

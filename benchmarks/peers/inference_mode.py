@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from torch import nn
 
-NAME = "inference mode"
-
 
 def open_peer(arguments: Mapping[str, Any], payload: nn.Module) -> Callable[..., Any]:
     return torch.inference_mode()(payload.eval().forward)

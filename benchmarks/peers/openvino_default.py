@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 os.environ["OPENVINO_TELEMETRY_DISABLE"] = "1"
 
-NAME = "OpenVINO"
-
 
 def convert(model: nn.Module, calls: Sequence[tuple[Tensor, ...]]) -> Any:
     import openvino

@@ -7,8 +7,6 @@ from typing import Any
 
 import vivace as vv
 
-NAME = "Vivace"
-
 
 def open_peer(arguments: Mapping[str, Any], payload: object) -> Callable[..., Any]:
     return vv.load(arguments["folder"])

@@ -8,8 +8,14 @@ from typing import Any
 import torch
 from torch import nn
 
-NAME = "torch.compile"
-
 
 def open_peer(arguments: Mapping[str, Any], payload: nn.Module) -> Callable[..., Any]:
     return torch.inference_mode()(torch.compile(payload.eval()))
+
+
+def frozen(model: nn.Module, **options: Any) -> Callable[..., Any]:
+    """Compiled with weights as constants, which PyTorch does where no gradient is asked for."""
+    import torch._inductor.config
+
+    torch._inductor.config.freezing = True
+    return torch.no_grad()(torch.compile(model, **options))

@@ -77,6 +77,10 @@ def optimize(out: Path, work: vv.Workload | None = None, **options: Any) -> Any:
     ("options", "message"),
     [
         ({"only": ["threds"]}, "unknown technique 'threds'; did you mean 'threads'"),
+        ({"preset": "fast"}, "unknown preset 'fast'.*Known: default, quick, thorough"),
+        ({"calls": 0}, "calls .* is 0; allowed is a whole number of calls, 1 or more"),
+        ({"calls": 2.5}, "calls .* is 2.5; allowed is a whole number"),
+        ({"calls": 10, "objective": "memory"}, "the objective is memory; leave one of them out"),
         ({"device": "gpu0"}, "unknown device 'gpu0'.*Known: auto, cpu, cuda"),
         ({"gate": "loose"}, "unknown gate 'loose'.*fidelity, point, strict"),
         ({"objective": "speed"}, "unknown objective 'speed'"),

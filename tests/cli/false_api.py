@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from vivace.core.forecast import Expected, Forecast
 from vivace.core.measurement import ArmTimes, Comparison, Interval, SpeedVerdict
 from vivace.core.plan import Plan
 from vivace.core.quality import Quality, QualityVerdict
@@ -23,12 +23,8 @@ def made_result(status: Status = Status.FASTER) -> Result:
     return Result("digits-cnn", status, Plan(), made_comparison(), quality, None, (), 0.01, {}, (), 3.0, Path("fast"))
 
 
-@dataclasses.dataclass(frozen=True)
-class MadePreview:
-    name: str = "job"
-    plans: tuple[tuple[Plan, float], ...] = ((Plan(), 1.5),)
-    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+def made_forecast() -> Forecast:
+    return Forecast("job", (Expected(Plan(), 1.5, 12.0),), {}, (), 300.0, 100.0, 1000)
 
 
 class FalseApi:

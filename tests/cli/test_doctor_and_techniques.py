@@ -17,7 +17,7 @@ from vivace.core.machine import Gpu, Machine
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.devices import ceiling_store
 from vivace.devices.machine import detect
-from vivace.measure.probe import fastest_seconds
+from vivace.measure import probe
 
 PLAIN = Machine("p", "x86_64", (), 2, 2, 1 << 30, "Linux")
 
@@ -82,7 +82,7 @@ def test_doctor_measures_one_thread_and_all_allowed_ones(
     def at_once(kernel: Any) -> float:
         return 0.1
 
-    monkeypatch.setattr("vivace.measure.probe.fastest_seconds", at_once)
+    monkeypatch.setattr(probe, "fastest_seconds", at_once)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert main(["doctor", "--json"]) == 0
     machine = json.loads(capsys.readouterr().out)["machine"]
@@ -91,7 +91,7 @@ def test_doctor_measures_one_thread_and_all_allowed_ones(
 
 
 def test_the_fastest_run_counts() -> None:
-    assert 0 < fastest_seconds(lambda: sum(range(1000))) < 0.01
+    assert 0 < probe.fastest_seconds(lambda: sum(range(1000))) < 0.01
 
 
 def test_a_missing_runtime_comes_with_its_install_line() -> None:

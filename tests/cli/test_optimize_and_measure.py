@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from false_api import FalseApi, MadePreview, made_comparison, made_result
+from false_api import FalseApi, made_comparison, made_forecast, made_result
 
 from vivace.cli.app import main
 from vivace.core.quality import Budget
@@ -30,6 +30,12 @@ def test_every_option_reaches_the_api(api: FalseApi) -> None:
             "--relative",
             "--time",
             "90s",
+            "--preset",
+            "thorough",
+            "--calls",
+            "1000",
+            "--keep",
+            "head,layer4.*",
             "--device",
             "cuda",
             "--only",
@@ -57,6 +63,9 @@ def test_every_option_reaches_the_api(api: FalseApi) -> None:
         "objective": "memory",
         "budget": Budget(0.02, relative=True),
         "time": "90s",
+        "preset": "thorough",
+        "calls": 1000,
+        "keep": ("head", "layer4.*"),
         "device": "cuda",
         "only": ("threads", "inductor", "openvino"),
         "without": ("bfloat16",),
@@ -77,7 +86,10 @@ def test_the_defaults_are_the_documented_ones(api: FalseApi) -> None:
         "out": Path("fast"),
         "objective": "latency",
         "budget": Budget(0.01),
-        "time": "5m",
+        "time": None,
+        "preset": "default",
+        "calls": None,
+        "keep": (),
         "device": "auto",
         "only": (),
         "without": (),
@@ -119,20 +131,26 @@ def test_with_json_nothing_else_reaches_standard_output(api: FalseApi, capfd: py
 
 
 def test_a_dry_run_exits_with_0_and_predicts(api: FalseApi, capsys: pytest.CaptureFixture[str]) -> None:
-    api.answer = MadePreview
+    api.answer = made_forecast
     assert main(["optimize", "w.py:job", "--dry-run", "--only", "threads"]) == 0
     assert "PREDICTED" in capsys.readouterr().out
-    assert api.calls == [
-        (
-            "preview",
-            ("w.py:job",),
-            {"only": ("threads",), "without": (), "native": False, "fixed_shapes": False, "device": "auto"},
-        )
-    ]
+    ((name, (work,), given),) = api.calls
+    assert (name, work) == ("preview", "w.py:job")
+    assert given == {
+        "objective": "latency",
+        "time": None,
+        "preset": "default",
+        "calls": None,
+        "only": ("threads",),
+        "without": (),
+        "native": False,
+        "fixed_shapes": False,
+        "device": "auto",
+    }
 
 
 def test_a_dry_run_prints_one_document(api: FalseApi, capsys: pytest.CaptureFixture[str]) -> None:
-    api.answer = MadePreview
+    api.answer = made_forecast
     assert main(["optimize", "w.py:job", "--dry-run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["plans"][0]["plan_name"] == "original"
 

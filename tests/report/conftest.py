@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from vivace.core.attribution import Attribution, LeftOut, Step
+from vivace.core.forecast import Expected, Forecast
 from vivace.core.measurement import ArmTimes, Comparison, Interval, Outcome, SpeedVerdict
 from vivace.core.plan import Plan
 from vivace.core.quality import Fidelity, Quality, QualityVerdict
@@ -23,7 +25,7 @@ class Openvino(Technique):
     family = Family.SYSTEM
     effect = Effect.CHANGED
     source = "none"
-    precision: str = "bf16"
+    precision: str = ""
 
     def apply(self, model: Any, work: Any) -> Any:
         return model
@@ -37,7 +39,7 @@ class Threads(Technique):
     family = Family.SYSTEM
     effect = Effect.EXACT
     source = "none"
-    count: int = 1
+    count: int = 0
 
     def apply(self, model: Any, work: Any) -> Any:
         return model
@@ -77,6 +79,16 @@ CANNOT_TELL = Quality(
 )
 WINNER = Plan.of([Threads(1), Openvino("bf16")])
 RUNG = Plan.of([Threads(1)])
+ATTRIBUTION = Attribution(
+    (
+        Step(Threads(1), RUNG, Interval(1.3, 1.28, 1.32), 3),
+        Step(Openvino("bf16"), WINNER, Interval(2.31, 2.27, 2.35), 3),
+    ),
+    (
+        LeftOut(Threads(1), Plan.of([Openvino("bf16")]), None, None, reason="crashed: SIGSEGV in load"),
+        LeftOut(Openvino("bf16"), RUNG, Interval(1.3, 1.28, 1.32), Interval(1.78, 1.72, 1.84), 3),
+    ),
+)
 SLOW = Plan.of([Openvino("f32")])
 
 
@@ -97,6 +109,7 @@ def result() -> Result:
             quality=HELD,
             confirmed=comparison(2.27, 2.31, 2.35),
             size_bytes=1_234_567,
+            build_seconds=3.2,
         ),
     )
     return Result(
@@ -116,6 +129,8 @@ def result() -> Result:
         },
         wall_seconds=118.4,
         artifact=Path("fast"),
+        attribution=ATTRIBUTION,
+        break_even_calls=2345,
     )
 
 
@@ -127,7 +142,16 @@ def crowded(result: Result) -> Result:
     plan = Plan(WINNER.techniques * 9)
     finalists = [t.replace(plan=plan) for t in result.candidates[-1:] * 5]
     candidates = (*[loser] * 90, *[rung] * 9, *finalists)
-    return dataclasses.replace(result, candidates=candidates, plan=plan, notes=("a note " * 40,) * 9)
+    attribution = Attribution(ATTRIBUTION.steps * 9, ATTRIBUTION.left_out * 9)
+    notes = ("a note " * 40,) * 9
+    return dataclasses.replace(result, candidates=candidates, plan=plan, notes=notes, attribution=attribution)
+
+
+@pytest.fixture
+def forecast(result: Result) -> Forecast:
+    """Twenty-five plans in two minutes."""
+    plans = (Expected(result.plan, 1.5, 11.4),) * 25
+    return Forecast("job", plans, {"tf32": "needs a CUDA device"}, ("fixed",), 120.0, 83.4, 5_200_000)
 
 
 @pytest.fixture
@@ -136,7 +160,13 @@ def uncertified(result: Result) -> Result:
     unsure = result.candidates[1].replace(outcome=Outcome.QUALITY_UNKNOWN, quality=CANNOT_TELL)
     itself = Quality(QualityVerdict.HELD, "the original itself", 550, 0.0)
     return dataclasses.replace(
-        result, status=Status.QUALITY_UNCERTIFIED, quality=itself, plan=Plan(), candidates=(unsure,)
+        result,
+        status=Status.QUALITY_UNCERTIFIED,
+        quality=itself,
+        plan=Plan(),
+        candidates=(unsure,),
+        attribution=None,
+        break_even_calls=None,
     )
 
 
@@ -144,4 +174,5 @@ def uncertified(result: Result) -> Result:
 def nothing(result: Result) -> Result:
     """The original was kept."""
     same = comparison(0.99, 1.0, 1.01, SpeedVerdict.SAME)
-    return dataclasses.replace(result, status=Status.NOTHING_FASTER, plan=Plan(), comparison=same, best_rung=None)
+    kept = {"plan": Plan(), "best_rung": None, "attribution": None, "break_even_calls": None}
+    return dataclasses.replace(result, status=Status.NOTHING_FASTER, comparison=same, **kept)

@@ -6,7 +6,7 @@ import dataclasses
 import json
 
 from vivace.core.compute import Bound, Compute, Reach
-from vivace.core.fused import Fused, FusedList
+from vivace.core.layer import Fused, FusedList
 from vivace.core.result import Result
 from vivace.report.machinery import compute_line, fused_line
 from vivace.report.results import to_document

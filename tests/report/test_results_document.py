@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from vivace.core.forecast import Forecast
 from vivace.core.quality import Fidelity
 from vivace.core.result import Result
 from vivace.report.results import ResultDocument, comparison_document, preview_document, to_document
@@ -78,11 +79,28 @@ def test_a_result_without_an_artifact_says_null(result: Result) -> None:
     assert loaded(dataclasses.replace(result, artifact=None))["artifact"] is None
 
 
-def test_a_dry_run_is_labelled_as_predicted(result: Result) -> None:
-    document = json.loads(preview_document("job", [(result.plan, 1.5)], {"tf32": "needs a card"}, ["fixed"]).to_text())
+def test_a_dry_run_is_labelled_as_predicted(forecast: Forecast) -> None:
+    document = json.loads(preview_document(forecast).to_text())
     assert document["kind"] == "PREDICTED"
-    assert document["plans"][0]["predicted_speedup"] == 1.5
-    assert document["left_out"] == {"tf32": "needs a card"}
+    assert (document["plans"][0]["predicted_speedup"], document["plans"][0]["predicted_seconds"]) == (1.5, 11.4)
+    assert (document["seconds"], document["total_seconds"], document["disk_bytes"]) == (120.0, 83.4, 5_200_000)
+    assert document["left_out"] == {"tf32": "needs a CUDA device"}
+
+
+def test_an_attribution_has_an_interval_or_a_reason_for_every_technique(result: Result) -> None:
+    found = loaded(result)["attribution"]
+    assert [step["plan_name"] for step in found["steps"]] == [
+        "threads(count=1)",
+        "threads(count=1) + openvino(precision=bf16)",
+    ]
+    crashed, left_out = found["left_out"]
+    assert (crashed["speedup"], crashed["reason"]) == (None, "crashed: SIGSEGV in load")
+    assert left_out["technique"] == {"technique": "openvino", "settings": {"precision": "bf16"}}
+    assert left_out["worth"] == {"value": 1.78, "low": 1.72, "high": 1.84}
+
+
+def test_an_original_that_was_kept_has_no_attribution_and_no_break_even(nothing: Result) -> None:
+    assert (loaded(nothing)["attribution"], loaded(nothing)["break_even_calls"]) == (None, None)
 
 
 def test_a_comparison_names_both_arms(result: Result) -> None:

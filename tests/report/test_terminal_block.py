@@ -8,6 +8,8 @@ import io
 import pytest
 from rich.console import Console
 
+from vivace.core.attribution import Attribution
+from vivace.core.forecast import Forecast
 from vivace.core.measurement import Outcome
 from vivace.core.quality import Fidelity, Quality, QualityVerdict
 from vivace.core.result import Result
@@ -26,6 +28,11 @@ plan: threads(count=1) + openvino(precision=bf16)
   p99 not estimable (n=320): it needs 473 calls
 gain over the original 2.31x [2.27, 2.35]; over the best plain rung
 (threads(count=1)) 1.78x
+break-even: 2,345 calls pay for building (3s), loading and the first call
+each technique, MEASURED in one pair of processes (the whole plan: confirmed):
+  so far               with / without it    technique
+  1.30x [1.28, 1.32]   -                    threads(count=1); crashed: SIGSEGV …
+  2.31x [2.27, 2.35]   1.78x [1.72, 1.84]   openvino(precision=bf16)
 ladder of plain PyTorch, speeds from the race:
   1.30x [1.28, 1.32]   threads(count=1)
 
@@ -136,11 +143,27 @@ def test_a_comparison_says_who_is_faster_and_what_is_not_estimable(result: Resul
     assert "p99 not estimable (n=320)" in stream.getvalue()
 
 
-def test_a_dry_run_labels_every_speed_as_predicted(result: Result) -> None:
+def test_a_dry_run_labels_every_speed_as_predicted(forecast: Forecast) -> None:
     stream = io.StringIO()
-    plans = [(result.plan, 1.5)] * 25
-    print_block(Console(file=stream, width=80), preview_block(plans, {"tf32": "needs a CUDA device"}, ["fixed"]))
+    print_block(Console(file=stream, width=80), preview_block(forecast))
     lines = stream.getvalue().splitlines()
-    assert lines[0] == "25 plans would compete first, in this order; every speed-up is PREDICTED"
-    assert lines[2] == "1   1.50x     threads(count=1) + openvino(precision=bf16)"
-    assert lines[-4:] == ["and 5 more (--json lists all)", "left out:", "  tf32: needs a CUDA device", "note: fixed"]
+    assert lines[0] == "25 plans would be tried, in this order if each goes as PREDICTED"
+    assert lines[2] == "1   1.50x     11s    threads(count=1) + openvino(precision=bf16)"
+    assert lines[-6:] == [
+        "and 5 more (--json lists all)",
+        "PREDICTED in all: 1m23s of the 2m allowed, and up to 5.2 MB of disk for programs",
+        "while it runs",
+        "left out:",
+        "  tf32: needs a CUDA device",
+        "note: fixed",
+    ]
+
+
+def test_a_winner_that_saves_no_time_never_breaks_even(result: Result) -> None:
+    found = printed(dataclasses.replace(result, break_even_calls=None))
+    assert "break-even: never, for no time is saved a call" in found
+
+
+def test_a_plan_of_one_technique_needs_no_attribution_lines(result: Result) -> None:
+    one = Attribution(result.attribution.steps[:1], result.attribution.left_out[:1])  # type: ignore[union-attr]
+    assert "technique by technique" not in printed(dataclasses.replace(result, attribution=one))

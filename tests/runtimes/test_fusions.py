@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from vivace.core.fused import Fused
+from vivace.core.layer import Fused
 from vivace.core.registry import techniques
 from vivace.runtimes import store
 from vivace.runtimes.fusions.lister import fused

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from search.toys import Engine, Halve, InferenceMode, Turbine, trial
+from vivace.core.measurement import ArmTimes, Comparison, Interval, SpeedVerdict
 from vivace.core.plan import Plan
+from vivace.core.result import Trial
 from vivace.measure.clock import FakeClock
 from vivace.search.schedule import Schedule
 
@@ -43,3 +45,50 @@ def test_time_is_kept_to_confirm_the_leader() -> None:
 
     assert planned.time_to_confirm(leader)
     assert not planned.time_for_a_trial(Plan.of([Engine()]), leader)
+
+
+def test_no_trial_may_take_all_the_time() -> None:
+    planned, _ = schedule(120)
+
+    assert planned.allowed(None) == 30.0
+    assert schedule(40)[0].allowed(None) <= 20.0
+
+
+def test_a_longer_search_keeps_time_to_measure_its_winner_technique_by_technique_and_a_short_one_does_not() -> None:
+    assert schedule(120)[0].kept_seconds() == 0.0
+    assert schedule(300)[0].attribution_seconds() == 30.0
+    assert schedule(36_000)[0].attribution_seconds() == 120.0
+
+
+def test_a_longer_search_keeps_time_to_list_fusions_and_measure_ceilings_and_a_short_one_does_not() -> None:
+    planned, _ = schedule(300)
+
+    assert planned.kept_seconds() == planned.rung_seconds() + 30.0 + planned.explain_seconds()
+    assert planned.explain_seconds() == 2 * planned.opening_seconds + 6.0
+    assert schedule(120)[0].explain_seconds() == 0.0
+
+
+def test_a_configuration_is_measured_only_if_the_artifact_is_still_in_time() -> None:
+    planned, clock = schedule(300)
+    winner, plan = trial(Plan.of([Engine()]), 2.0), Plan.of([Halve()])
+    after = planned.publish_seconds(winner) + planned.explain_seconds()
+    needed = planned.configuration_seconds(plan, winner, True) + after
+
+    clock.advance(300 - needed - 1)
+    assert planned.time_for_a_configuration(plan, winner, True)
+    assert not planned.time_for_a_configuration(plan, winner, False)
+    clock.advance(2)
+    assert not planned.time_for_a_configuration(plan, winner, True)
+
+
+def test_a_slow_model_needs_more_time_for_a_configuration() -> None:
+    def confirmed(seconds: float) -> Trial:
+        times = ArmTimes(seconds, None, None, 100, 0.1, 0.1, True, 0)
+        same = Comparison(Interval(1, 1, 1), SpeedVerdict.SAME, times, times, 20, 3, 0.01, ((1.0,),))
+        return trial(Plan.of([Engine()]), 2.0).replace(confirmed=same)
+
+    planned, _ = schedule(300)
+    plan = Plan.of([Halve()])
+
+    fast, slow = (planned.configuration_seconds(plan, confirmed(seconds), True) for seconds in (0.01, 2.0))
+    assert slow - fast > 6 * 4 * 2.0 - 5.0

@@ -8,12 +8,14 @@ from vivace.core.errors import NotApplicable, UsageError
 from vivace.core.machine import Machine
 from vivace.core.program import Form
 from vivace.core.work import Work
+from vivace.data import samples
 from vivace.runtimes import capture, store
 from vivace.techniques.compile.aot_inductor import AotInductor
 from vivace.techniques.compile.cuda_graphs import CudaGraphs
 from vivace.techniques.compile.inductor import Inductor
 from vivace.techniques.memory.channels_last import ChannelsLast
 from vivace.techniques.memory.inference_mode import InferenceMode
+from vivace.techniques.parallel.instances import Instances
 from vivace.techniques.parallel.threads import Threads
 from vivace.techniques.target.cuda import Cuda
 from vivace.testing import tiny
@@ -133,3 +135,34 @@ def test_a_program_on_cuda_answers_as_on_the_processor(mlp, tmp_path):
     answer = store.load(tmp_path / "program")(*model.inputs())
 
     torch.testing.assert_close(answer.cpu(), model.model()(*model.inputs()), rtol=1e-4, atol=1e-5)
+
+
+def test_instances_share_the_threads(mlp, tmp_path):
+    work = _work(1e9)
+    work = Work(**{**vars(work), "cost": work.cost.replace(threads=8)})
+    changed = Instances(4).apply(mlp, work)
+
+    assert (changed.settings.instances, changed.settings.threads) == (4, 2)
+
+
+def test_instances_leave_threads_that_were_chosen(mlp):
+    changed = Instances(2).apply(Threads(1).apply(mlp, None), _work(1e9))
+
+    assert (changed.settings.instances, changed.settings.threads) == (2, 1)
+
+
+def test_instances_are_offered_where_a_batch_can_be_split_only(mlp, tmp_path):
+    leaves = [torch.zeros(*(4 if size is None else size for size in spec.shape)) for spec in mlp.signature.inputs]
+    example = samples.write(tmp_path / "example", [leaves], mlp.signature.call, mlp.signature.positional)
+    work = Work("mlp", mlp.signature, frozenset(), Cost(1e9, 1, 1, 1), tmp_path, example=example)
+
+    assert list(Instances.variants(work, _machine(8))) == [Instances(4)]
+    assert list(Instances.variants(work, _machine(2))) == [Instances(2)]
+    assert list(Instances.variants(work, _machine(1))) == []
+    assert list(Instances.variants(Work(**{**vars(work), "cost": Cost(1e3, 1, 1, 1)}), _machine(2))) == []
+
+
+@pytest.mark.parametrize("count", [1, 0, True, 2.5])
+def test_an_impossible_number_of_instances_is_refused(count):
+    with pytest.raises(UsageError, match="2 or more"):
+        Instances(count)

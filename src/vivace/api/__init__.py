@@ -3,7 +3,7 @@
 from vivace.api import metrics
 from vivace.api.measure import measure
 from vivace.api.optimize import Optimized, optimize
-from vivace.api.preview import Preview, preview
+from vivace.api.preview import preview
 from vivace.artifact.load import load
 
-__all__ = ["Optimized", "Preview", "load", "measure", "metrics", "optimize", "preview"]
+__all__ = ["Optimized", "load", "measure", "metrics", "optimize", "preview"]

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vivace.api.account import account
+from vivace.api.explain import explain
 from vivace.api.publish import Staging, publish
 from vivace.api.request import destination_of, machine_of, names_native, offered, options_of, run_folder
 from vivace.artifact import save
@@ -18,7 +18,7 @@ from vivace.core.plan import Plan
 from vivace.core.quality import Budget
 from vivace.core.result import Result
 from vivace.core.technique import Technique
-from vivace.core.workload import Workload
+from vivace.core.workload import Objective, Workload
 from vivace.measure.clock import SystemClock
 from vivace.measure.process import Limits
 from vivace.report.progress import Progress, SilentProgress
@@ -45,12 +45,14 @@ def optimize(
     work: Workload,
     budget: Budget = Budget(),
     objective: str = "latency",
-    time: str | float = "5m",
+    time: str | float | None = None,
     out: str | Path | None = None,
     *,
     only: Sequence[str] = (),
     without: Sequence[str] = (),
     gate: str = "strict",
+    preset: str = "default",
+    calls: int | None = None,
     resume: bool = False,
     native: bool = False,
     fixed_shapes: bool = False,
@@ -68,11 +70,14 @@ def optimize(
     `budget` is the quality that may be lost; `objective` latency, throughput, memory or size; `time` the whole time
     allowed, such as "5m" or 300 (seconds): when it ends, the best plan so far is confirmed and delivered. `out` is the
     artifact's folder; None keeps it in a temporary one until the interpreter exits. `only` and `without` name
-    techniques. `gate` is strict, point or fidelity. `resume` goes on where a run with this `out` was stopped. `native`
-    lets plans compete whose artifact is native code, which loads only with trust=True. `fixed_shapes` lets plans
-    compete that accept exactly the example's shapes. `keep` names layers that no quantization touches, by module path
-    or pattern ("head", "layer4.*"). `extra` adds techniques by "module:tuple" for this run. `plan`
-    tries one plan and no other, such as one that results.json holds.
+    techniques. `gate` is strict, point or fidelity. `preset` is quick, default or thorough: 1, 5 or 30 minutes where no
+    time is given, and at most 2, 3 or 5 plans confirmed in 3, 3 or 5 fresh pairs of processes each. `calls` is how many
+    calls a loaded model will serve: the winner is then the plan whose loading and that many calls take the least time;
+    None compares single calls. `resume` goes on where a run with this `out` was stopped. `native` lets plans compete
+    whose artifact is native code, which loads only with trust=True. `fixed_shapes` lets plans compete that accept
+    exactly the example's shapes. `keep` names layers that no quantization touches, by module path or pattern ("head",
+    "layer4.*"). `extra` adds techniques by "module:tuple" for this run. `plan` tries one plan and no other, such as one
+    that results.json holds.
 
     Returns the result, with the original as its artifact when nothing beat it. Raises UsageError, UnsupportedModel,
     EnvironmentFault, DiskFull; what a candidate does never raises.
@@ -91,6 +96,8 @@ def optimize(
         only=only,
         without=without,
         gate=gate,
+        preset=preset,
+        calls=calls,
         extra=extra,
         plan=plan,
         exhaustive=exhaustive,
@@ -109,6 +116,7 @@ def optimize(
             fixed_shapes=fixed_shapes,
             native=native,
             keep=keep,
+            throughput=options.objective is Objective.THROUGHPUT,
             seconds=options.seconds,
             limits=limits,
         )
@@ -119,7 +127,7 @@ def optimize(
             _check_plan(options, space)
             search = Search(prepared, space, options, machine, folder, journal, progress, started)
             result = search.run(staging.deliver)
-            result = account(result, staging.folder(result.plan), prepared, machine, search.schedule)
+            result = explain(result, staging.folder(result.plan), prepared, machine, search.schedule)
             fields = {field.name: getattr(result, field.name) for field in dataclasses.fields(Result)}
             final = Optimized(**fields | {"artifact": destination})
             publish(final, staging, prepared, machine, destination)

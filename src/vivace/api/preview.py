@@ -1,53 +1,58 @@
-"""`vivace optimize --dry-run`: which plans would compete, without building or timing any."""
+"""`vivace optimize --dry-run`: what would be tried, and what that would take, without building or timing any plan."""
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from vivace.api.request import machine_of, names_native, offered, options_of
-from vivace.core.plan import Plan
-from vivace.core.workload import Workload
+from vivace.core.forecast import Forecast
+from vivace.core.workload import Objective, Workload
 from vivace.devices.roofline import predicted_seconds
+from vivace.measure import environment
+from vivace.measure.clock import SystemClock
+from vivace.search.account.forecast import forecast_of
 from vivace.search.prepare import prepare
 from vivace.search.rank import Ranking
 from vivace.search.space import check_usable, space_of
 
 
-@dataclasses.dataclass(frozen=True)
-class Preview:
-    """What `preview` found: plans in the order in which they look promising, with PREDICTED speed-ups."""
-
-    name: str
-    plans: tuple[tuple[Plan, float], ...]
-    left_out: Mapping[str, str]
-    notes: tuple[str, ...]
-
-
 def preview(
     work: Workload,
     *,
+    objective: str = "latency",
+    time: str | float | None = None,
+    preset: str = "default",
+    calls: int | None = None,
     only: Sequence[str] = (),
     without: Sequence[str] = (),
     native: bool = False,
     fixed_shapes: bool = False,
     device: str = "auto",
-) -> Preview:
-    """The plans that `optimize` would begin with, most promising first; nothing is built or timed."""
-    options = options_of(work, only=only, without=without)
+) -> Forecast:
+    """The plans that `optimize` would try, in this order if each goes as predicted, with the time and the disk that the
+    search is likely to take. Nothing is built or timed. The arguments are those of `optimize`.
+
+    >>> preview(work, time="2m").plans[0].speedup  # doctest: +SKIP
+    2.4
+    """
+    clock = SystemClock()
+    started = clock.now()
+    options = options_of(work, objective=objective, time=time, preset=preset, calls=calls, only=only, without=without)
     machine = machine_of(device)
     with tempfile.TemporaryDirectory(prefix="vivace-") as folder:
-        prepared = prepare(work, Path(folder), fixed_shapes=fixed_shapes, native=native or names_native(options))
+        native = native or names_native(options)
+        prepared = prepare(
+            work,
+            Path(folder),
+            fixed_shapes=fixed_shapes,
+            native=native,
+            throughput=options.objective is Objective.THROUGHPUT,
+            seconds=options.seconds,
+        )
         space = space_of(prepared.work, offered(machine, device), options.known, options.only, options.without)
         check_usable(space, options.only)
         ranking = Ranking(prepared.work.cost, lambda cost: predicted_seconds(cost, machine))
-        original = ranking.predicted_seconds(Plan())
-        plans = ranking.ordered({*space.seeds(), *space.neighbours(Plan())})
-        return Preview(
-            work.name,
-            tuple((plan, original / ranking.predicted_seconds(plan)) for plan in plans),
-            space.left_out,
-            prepared.notes,
-        )
+        threads = environment.snapshot()["threads"]
+        return forecast_of(prepared, space, options, ranking, threads, clock.now() - started)

@@ -20,7 +20,7 @@ from vivace.core.machine import Machine
 from vivace.core.plan import Plan, read_plan
 from vivace.core.quality import Budget, Gate
 from vivace.core.technique import Technique
-from vivace.core.workload import Objective, Workload
+from vivace.core.workload import Objective, Preset, Workload
 from vivace.devices.machine import detect
 from vivace.measure.process import Limits
 from vivace.report.duration import parse_duration
@@ -36,7 +36,9 @@ def options_of(
     *,
     budget: Budget = Budget(),
     objective: str = "latency",
-    time: str | float = "5m",
+    time: str | float | None = None,
+    preset: str = "default",
+    calls: int | None = None,
     only: Sequence[str] = (),
     without: Sequence[str] = (),
     gate: str = "strict",
@@ -57,11 +59,13 @@ def options_of(
         if name not in known:
             raise unknown_name("technique", name, known)
     chosen = _choice(Gate, "gate", gate)
+    aim = _choice(Objective, "objective", objective)
+    thorough = _choice(Preset, "preset", preset)
     return Options(
         budget=budget,
         gate=chosen,
-        objective=_choice(Objective, "objective", objective),
-        seconds=_seconds(time),
+        objective=aim,
+        seconds=thorough.seconds if time is None else _seconds(time),
         metric=None if chosen is Gate.FIDELITY else work.metric,
         known=known,
         only=tuple(only),
@@ -71,6 +75,9 @@ def options_of(
         exhaustive=exhaustive,
         limits=limits,
         seed=seed,
+        finalists=thorough.finalists,
+        restarts=thorough.restarts,
+        calls=_calls(calls, aim),
     )
 
 
@@ -96,6 +103,19 @@ def _seconds(time: str | float) -> float:
             "takes that long to be measured"
         )
     return seconds
+
+
+def _calls(calls: int | None, objective: Objective) -> int | None:
+    if calls is None:
+        return None
+    if isinstance(calls, bool) or not isinstance(calls, int) or calls < 1:
+        raise UsageError(f"calls (--calls) is {calls!r}; allowed is a whole number of calls, 1 or more")
+    if objective not in (Objective.LATENCY, Objective.THROUGHPUT):
+        raise UsageError(
+            f"calls (--calls) chooses by the total time of {calls} calls, but the objective is {objective.value}; "
+            "leave one of them out, or take the objective latency or throughput"
+        )
+    return calls
 
 
 def _choice(kind: Any, label: str, value: Any) -> Any:

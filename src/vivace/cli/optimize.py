@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from vivace.cli.options import Json, Quiet, Time, read_json, split_names
+from vivace.cli.options import Json, Quiet, TimeOrPreset, read_json, split_names
 from vivace.cli.output import document_only, emit, error_console, out_console
 from vivace.core.errors import Cancelled
 from vivace.core.quality import Budget, Gate
 from vivace.core.result import Result
-from vivace.core.workload import Objective
+from vivace.core.workload import Objective, Preset
 
 
 def optimize(
@@ -34,7 +34,23 @@ def optimize(
     relative: Annotated[
         bool, typer.Option("--relative", help="--max-drop is a share of the original's score.")
     ] = False,
-    time: Time = "5m",
+    time: TimeOrPreset = None,
+    preset: Annotated[
+        Preset,
+        typer.Option(
+            "--preset",
+            help="quick: 1m, at most 2 plans confirmed; default: 5m, 3 plans; thorough: 30m, 5 plans, in 5 pairs of "
+            "fresh processes each and not 3. --time overrides the time.",
+        ),
+    ] = Preset.DEFAULT,
+    calls: Annotated[
+        int | None,
+        typer.Option(
+            "--calls",
+            help="How many calls a loaded model will serve: choose by the time of loading and all calls, not of one.",
+            metavar="N",
+        ),
+    ] = None,
     device: Annotated[
         str,
         typer.Option(
@@ -59,7 +75,12 @@ def optimize(
             help="strict: a certified bound; point: the estimate; fidelity: agreement with the original's outputs.",
         ),
     ] = Gate.STRICT,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the plans that would compete, and stop.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="List the plans that would be tried with PREDICTED gains, time and disk, and stop."
+        ),
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run with this --out was stopped.")] = False,
     native: Annotated[
         bool, typer.Option("--native", help="Allow artifacts with native code, which load only with trust=True.")
@@ -85,13 +106,20 @@ def optimize(
 
       vivace optimize model.onnx --max-drop 0.005 --json
 
+      vivace optimize work.py:digits --preset quick --calls 1000
+
       vivace optimize work.py:digits --only threads,openvino --dry-run
     """
     from vivace.report.duration import parse_duration
 
     budget = Budget(drop=max_drop, relative=relative)
-    parse_duration(time)
+    if time is not None:
+        parse_duration(time)
     chosen: dict[str, Any] = {
+        "objective": objective.value,
+        "time": time,
+        "preset": preset.value,
+        "calls": calls,
         "only": split_names(only),
         "without": split_names(without),
         "native": native,
@@ -103,8 +131,6 @@ def optimize(
         return
     asked = {
         "budget": budget,
-        "objective": objective.value,
-        "time": time,
         "out": out,
         "gate": gate.value,
         "resume": resume,
@@ -156,6 +182,6 @@ def _preview(target: str, chosen: dict[str, Any], as_json: bool) -> None:
 
         found = preview(resolve_workload(target), **chosen)
     if as_json:
-        emit(preview_document(found.name, found.plans, found.left_out, found.notes).to_text())
+        emit(preview_document(found).to_text())
     else:
-        print_block(out_console(), preview_block(found.plans, found.left_out, found.notes))
+        print_block(out_console(), preview_block(found))

@@ -12,6 +12,12 @@ from vivace.core.errors import UsageError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+TimeOrPreset = Annotated[
+    str | None,
+    typer.Option(
+        "--time", help="How long it may take: 90s, 5m, 1h30m. Default: what --preset says.", metavar="DURATION"
+    ),
+]
 Time = Annotated[str, typer.Option("--time", help="How long it may take: 90s, 5m, 1h30m.", metavar="DURATION")]
 
 

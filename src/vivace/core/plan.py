@@ -31,6 +31,11 @@ class Plan:
         present = {technique.effect for technique in self.techniques}
         return next((effect for effect in order if effect in present), Effect.EXACT)
 
+    @property
+    def build_seconds(self) -> float:
+        """A guess at how long building and loading it takes, from its techniques' own."""
+        return float(sum(technique.build_seconds for technique in self.techniques))
+
     def cost(self, cost: Cost) -> Cost:
         """The work of one call after every technique."""
         for technique in self.techniques:

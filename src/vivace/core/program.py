@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-from vivace.core.fused import Fused
+from vivace.core.layer import Fused
 from vivace.core.signature import Signature
 
 
@@ -32,7 +32,8 @@ class Form(Enum):
 class Settings:
     """What a program runs under. Entered around each call or handed to the runtime's session; never set globally.
 
-    `threads` None leaves the runtime's own default. `precision` is what a runtime that may choose is told to use.
+    `threads` None leaves the runtime's own default. `instances` is how many copies of the program share each batch,
+    each with that many threads. `precision` is what a runtime that may choose is told to use.
     `options` are further switches of the program's own runtime, as sorted pairs.
     """
 
@@ -41,6 +42,7 @@ class Settings:
     device: str = "cpu"
     precision: str = "f32"
     tf32: bool = False
+    instances: int = 1
     options: tuple[tuple[str, str | int | bool], ...] = ()
 
     def replace(self, **changes: Any) -> Settings:

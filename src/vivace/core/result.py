@@ -8,8 +8,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from vivace.core.attribution import Attribution
 from vivace.core.compute import Compute
-from vivace.core.fused import FusedList, Gain
+from vivace.core.layer import FusedList
 from vivace.core.measurement import Comparison, Interval, Outcome, SpeedVerdict
 from vivace.core.plan import Plan
 from vivace.core.quality import Quality
@@ -83,10 +84,11 @@ class Result:
 
     `comparison` is the original against the winner from the confirmation run. `best_rung` is the best plain rung of
     the ladder, confirmed in the same way. `conditions` is what was recorded with the numbers. `left_out` says
-    why each technique that was not tried had nothing to offer here. `fused` lists what one operator of the winner does
-    for several layers, `compute` says how near the original and the winner came to the machine's ceilings; None where
-    it was not asked. `gains` are what the winner's rewrites and its compiler are worth, each left out once, where the
-    plan without it was raced too.
+    why each technique that was not tried had nothing to offer here. `attribution` says what each technique of the
+    winner is worth; None when the original was kept. `break_even_calls` is from how many calls on building and loading
+    the winner have paid for themselves; None when they never do.
+    `fused` lists what one operator of the winner does for several layers, `compute` says how near the original and the
+    winner came to the machine's ceilings; None where it was not asked.
     """
 
     name: str
@@ -102,9 +104,10 @@ class Result:
     wall_seconds: float = 0.0
     artifact: Path | None = None
     left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    attribution: Attribution | None = None
+    break_even_calls: int | None = None
     fused: FusedList | None = None
     compute: Compute | None = None
-    gains: tuple[Gain, ...] = ()
 
     @property
     def speedup(self) -> Interval:

@@ -25,6 +25,29 @@ class Objective(Enum):
     SIZE = "size"
 
 
+class Preset(Enum):
+    """How thorough a search is: the seconds it takes where no time is given, and how much is confirmed."""
+
+    QUICK = "quick"
+    DEFAULT = "default"
+    THOROUGH = "thorough"
+
+    @property
+    def seconds(self) -> float:
+        """The whole time where none is given."""
+        return {Preset.QUICK: 60.0, Preset.DEFAULT: 300.0, Preset.THOROUGH: 1800.0}[self]
+
+    @property
+    def restarts(self) -> int:
+        """Fresh pairs of processes for each confirmation; three are the least for a number that leaves the tool."""
+        return {Preset.QUICK: 3, Preset.DEFAULT: 3, Preset.THOROUGH: 5}[self]
+
+    @property
+    def finalists(self) -> int:
+        """How many plans are confirmed at the most."""
+        return {Preset.QUICK: 2, Preset.DEFAULT: 3, Preset.THOROUGH: 5}[self]
+
+
 @dataclasses.dataclass(frozen=True)
 class Workload:
     """A model and what is needed to judge it.

@@ -31,7 +31,7 @@ class SystemClock:
 
 
 class FakeClock:
-    """A clock for tests: each reading takes the next of the given steps, or moves by hand with `advance`.
+    """A clock for tests and rehearsals: each reading takes the next of the given steps, or `advance` moves it by hand.
 
     >>> clock = FakeClock([0.5, 0.25])
     >>> clock.now(), clock.now(), clock.now()

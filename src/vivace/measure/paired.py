@@ -152,7 +152,7 @@ def compare(
 
     `calls` is a folder of stored calls; `folder` receives the workers' logs. At least 3 restarts are needed for a
     number that leaves the tool. Where restarts disagree so much that the interval is wider than the rule asks, more are
-    added (up to MOST_RESTARTS), as long as `seconds_for_more` have not passed since the beginning.
+    added (up to MOST_RESTARTS), as long as another one is likely to end within `seconds_for_more` of the beginning.
 
     Raises WorkerFailure when an arm fails, and with WRONG_OUTPUT when the candidate answers repeated inputs from memory
     while the baseline does not.
@@ -165,7 +165,9 @@ def compare(
     clock = SystemClock()
     began = clock.now()
     for restart in range(1, max(restarts, MOST_RESTARTS) + 1):
-        if restart > restarts and (clock.now() - began > seconds_for_more or not _is_wide(ratios, rule)):
+        spent = clock.now() - began
+        is_late = spent * restart / max(1, restart - 1) > seconds_for_more  # another one takes as long as those so far
+        if restart > restarts and (is_late or not _is_wide(ratios, rule)):
             break
         with _two_arms(baseline, candidate, calls, folder / f"pair-{restart}", share, limits,
                        environment_variables, chance) as both:  # fmt: skip

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from vivace.core.compute import Bound, Compute, Reach
-from vivace.core.fused import FusedList, Gain
+from vivace.core.layer import FusedList
 
 BOUND_WORDS = {
     Bound.ARITHMETIC: "bound by arithmetic",
@@ -14,10 +12,10 @@ BOUND_WORDS = {
 }
 
 
-def fused_line(fused: FusedList | None, gains: Sequence[Gain] = ()) -> str:
-    """How many groups of layers run as one operator, the largest as an example, and the gains; empty for None.
+def fused_line(fused: FusedList | None) -> str:
+    """How many groups of layers run as one operator, with the largest as an example; empty for None.
 
-    >>> from vivace.core.fused import Fused
+    >>> from vivace.core.layer import Fused
     >>> fused_line(FusedList((Fused("Convolution", ("conv1", "bn1", "relu")),)))
     'fused: 1 group, e.g. conv1+bn1+relu'
     """
@@ -25,10 +23,10 @@ def fused_line(fused: FusedList | None, gains: Sequence[Gain] = ()) -> str:
         return ""
     count = len(fused.groups)
     if not count:
-        return f"fused: {fused.note}{_worth(gains)}" if fused.note else "fused: nothing"
+        return f"fused: {fused.note}" if fused.note else "fused: nothing"
     largest = max(fused.groups, key=lambda group: len(group.layers))
     note = f"; {fused.note}" if fused.note else ""
-    return f"fused: {count} group{'s' if count > 1 else ''}, e.g. {largest}{note}{_worth(gains)}"
+    return f"fused: {count} group{'s' if count > 1 else ''}, e.g. {largest}{note}"
 
 
 def compute_line(compute: Compute | None) -> str:
@@ -41,10 +39,6 @@ def compute_line(compute: Compute | None) -> str:
         return f"{rates}; ceiling {compute.ceilings}"
     ceiling = f"{winner.ceiling_gflops:.3g} GFLOP/s {winner.precision}, {_threads(winner)}"
     return f"{rates}, {winner.share:.0%} of the ceiling ({ceiling}), {BOUND_WORDS[winner.bound]}"
-
-
-def _worth(gains: Sequence[Gain]) -> str:
-    return f"; left out, by the race: {', '.join(map(str, gains))}" if gains else ""
 
 
 def _threads(reach: Reach) -> str:

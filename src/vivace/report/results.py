@@ -5,17 +5,20 @@ Its keys are the field names of the Python objects (`core.result`, `core.measure
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from vivace.core.attribution import Attribution, LeftOut, Step
 from vivace.core.compute import Compute
-from vivace.core.fused import Fused, Gain
+from vivace.core.forecast import Forecast
+from vivace.core.layer import Fused
 from vivace.core.measurement import Comparison, Interval, Outcome, SpeedVerdict
 from vivace.core.plan import Plan
 from vivace.core.quality import Quality
 from vivace.core.result import Result, Status, Trial, TrialStage
+from vivace.core.technique import Technique
 
 SCHEMA_VERSION: Final = 1
 _OWN_KEYS = ("machine", "environment", "versions")
@@ -65,6 +68,30 @@ class RungDocument(_Document):
     comparison: Comparison
 
 
+class StepDocument(_Document):
+    """The winner's techniques up to and including this one, against the original."""
+
+    technique: TechniqueDocument
+    plan: list[TechniqueDocument]
+    plan_name: str
+    speedup: Interval | None
+    restarts: int
+    reason: str
+
+
+class LeftOutDocument(StepDocument):
+    """The winner less this technique, against the original; `worth` is the winner's speed-up over it."""
+
+    worth: Interval | None
+
+
+class AttributionDocument(_Document):
+    """The waterfall and the leave-one-outs, both in the order of the plan. `restarts` are pairs of fresh processes."""
+
+    steps: list[StepDocument]
+    left_out: list[LeftOutDocument]
+
+
 class ResultDocument(_Document):
     """results.json. Speeds are ratios baseline_seconds / candidate_seconds; times are seconds, sizes are bytes."""
 
@@ -91,9 +118,10 @@ class ResultDocument(_Document):
     left_out: dict[str, str]
     fused: list[Fused]
     fused_note: str
-    gains: list[Gain]
     compute: Compute | None
     wall_seconds: float
+    attribution: AttributionDocument | None
+    break_even_calls: int | None
 
 
 class ComparisonDocument(_Document):
@@ -109,20 +137,24 @@ class ComparisonDocument(_Document):
 
 
 class PreviewedPlan(_Document):
-    """One plan that would compete, with its predicted speed-up over the original."""
+    """One plan that would be tried, its predicted speed-up over the original and how long trying it would take."""
 
     plan: list[TechniqueDocument]
     plan_name: str
     predicted_speedup: float
+    predicted_seconds: float
 
 
 class PreviewDocument(_Document):
-    """What `vivace optimize --dry-run --json` prints: nothing in it was measured."""
+    """What `vivace optimize --dry-run --json` prints: nothing in it was measured. Plans in order of trying."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     kind: Literal["PREDICTED"] = "PREDICTED"
     name: str
     plans: list[PreviewedPlan]
+    seconds: float
+    total_seconds: float
+    disk_bytes: int
     left_out: dict[str, str]
     notes: list[str]
 
@@ -162,9 +194,10 @@ def to_document(result: Result) -> ResultDocument:
         left_out=dict(result.left_out),
         fused=list(result.fused.groups) if result.fused else [],
         fused_note=result.fused.note if result.fused else "not listed",
-        gains=list(result.gains),
         compute=result.compute,
         wall_seconds=result.wall_seconds,
+        attribution=None if result.attribution is None else _attribution(result.attribution),
+        break_even_calls=result.break_even_calls,
     )
 
 
@@ -173,16 +206,52 @@ def comparison_document(comparison: Comparison, a: str, b: str) -> ComparisonDoc
     return ComparisonDocument(a=a, b=b, speedup=comparison.speedup, verdict=comparison.verdict, comparison=comparison)
 
 
-def preview_document(
-    name: str, plans: Sequence[tuple[Plan, float]], left_out: Mapping[str, str], notes: Sequence[str]
-) -> PreviewDocument:
-    """The document of a dry run: plans with their predicted speed-ups, best first, and what was left out and why."""
-    listed = [PreviewedPlan(plan=_plan(plan), plan_name=str(plan), predicted_speedup=gain) for plan, gain in plans]
-    return PreviewDocument(name=name, plans=listed, left_out=dict(left_out), notes=list(notes))
+def preview_document(forecast: Forecast) -> PreviewDocument:
+    """The document of a dry run: plans with their predicted speed-ups, what the search takes, what was left out."""
+    listed = [
+        PreviewedPlan(
+            plan=_plan(expected.plan),
+            plan_name=str(expected.plan),
+            predicted_speedup=expected.speedup,
+            predicted_seconds=expected.seconds,
+        )
+        for expected in forecast.plans
+    ]
+    return PreviewDocument(
+        name=forecast.name,
+        plans=listed,
+        seconds=forecast.seconds,
+        total_seconds=forecast.total_seconds,
+        disk_bytes=forecast.disk_bytes,
+        left_out=dict(forecast.left_out),
+        notes=list(forecast.notes),
+    )
+
+
+def _attribution(found: Attribution) -> AttributionDocument:
+    return AttributionDocument(
+        steps=[StepDocument(**_configuration(step)) for step in found.steps],
+        left_out=[LeftOutDocument(**_configuration(part), worth=part.worth) for part in found.left_out],
+    )
+
+
+def _configuration(part: Step | LeftOut) -> dict[str, Any]:
+    return {
+        "technique": _technique(part.technique),
+        "plan": _plan(part.plan),
+        "plan_name": str(part.plan),
+        "speedup": part.speedup,
+        "restarts": part.restarts,
+        "reason": part.reason,
+    }
+
+
+def _technique(technique: Technique) -> TechniqueDocument:
+    return TechniqueDocument(technique=technique.name(), settings=technique.settings())
 
 
 def _plan(plan: Plan) -> list[TechniqueDocument]:
-    return [TechniqueDocument(technique=t.name(), settings=t.settings()) for t in plan.techniques]
+    return [_technique(technique) for technique in plan.techniques]
 
 
 def _trial(trial: Trial) -> TrialDocument:

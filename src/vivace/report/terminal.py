@@ -10,11 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from vivace.core.facts import Fact
+from vivace.core.forecast import Forecast
 from vivace.core.measurement import ArmTimes, Comparison, Outcome, SpeedVerdict
-from vivace.core.plan import Plan
 from vivace.core.quality import Quality, QualityVerdict
 from vivace.core.result import Result, Status, Trial, TrialStage
 from vivace.core.workload import Objective
+from vivace.report.attribution import attribution, payback
+from vivace.report.duration import show_duration
 from vivace.report.layout import line, plain_table, short
 from vivace.report.machinery import compute_line, fused_line
 from vivace.report.tried import ladder, tried
@@ -30,6 +32,7 @@ from vivace.report.wording import (
 
 MAX_FINALISTS = 3
 MAX_LOSERS = 12
+MAX_TECHNIQUES = 4
 MAX_NOTES = 2
 MAX_LINES = 40
 MAX_PREVIEWED = 20
@@ -38,14 +41,16 @@ UNSHOWN = ("machine", "environment", "versions", "baseline_seconds", "timed_regi
 
 
 def print_result(console: Console, result: Result) -> None:
-    """Print the block of a result in at most 40 lines: as many losers are shown as there is room for."""
-    for losers in range(MAX_LOSERS, 0, -1):
-        if len(_lines(console, result_block(result, losers))) <= MAX_LINES:
+    """Print the block of a result in at most 40 lines: as many losers, then techniques, as there is room for."""
+    rooms = [(losers, MAX_TECHNIQUES) for losers in range(MAX_LOSERS, 0, -1)]
+    rooms += [(1, techniques) for techniques in range(MAX_TECHNIQUES - 1, -1, -1)]
+    for room in rooms:
+        if len(_lines(console, result_block(result, *room))) <= MAX_LINES:
             break
-    print_block(console, result_block(result, losers))
+    print_block(console, result_block(result, *room))
 
 
-def result_block(result: Result, losers: int = MAX_LOSERS) -> RenderableType:
+def result_block(result: Result, losers: int = MAX_LOSERS, techniques: int = MAX_TECHNIQUES) -> RenderableType:
     """Everything that a reader needs of a result, verdict first: finalists, ladder, what was tried, conditions."""
     finalists = _finalists(result)
     return Group(
@@ -56,7 +61,9 @@ def result_block(result: Result, losers: int = MAX_LOSERS) -> RenderableType:
         *_names(finalists),
         *_tails([result.comparison.baseline, *(t.confirmed.candidate for t in finalists if t.confirmed)]),
         *_gains(result),
-        *(line(text) for text in (fused_line(result.fused, result.gains), compute_line(result.compute)) if text),
+        *payback(result),
+        *attribution(result, techniques),
+        *(line(text) for text in (fused_line(result.fused), compute_line(result.compute)) if text),
         *ladder(result.candidates),
         Text(""),
         *tried(result, {trial.plan for trial in finalists}, losers),
@@ -90,21 +97,25 @@ def comparison_block(comparison: Comparison, a: str, b: str) -> RenderableType:
     )
 
 
-def preview_block(
-    plans: Sequence[tuple[Plan, float]], left_out: Mapping[str, str], notes: Sequence[str]
-) -> RenderableType:
-    """What a search would begin with, best prediction first, and what is left out and why; nothing was run."""
-    table = plain_table("#", "speed-up", "plan")
-    for number, (plan, speedup) in enumerate(plans[:MAX_PREVIEWED], 1):
-        table.add_row(str(number), show_speedup(speedup), short(str(plan)))
-    more = len(plans) - MAX_PREVIEWED
+def preview_block(forecast: Forecast) -> RenderableType:
+    """What a search would try, in this order, what it would take, and what is left out and why; nothing was run."""
+    table = plain_table("#", "speed-up", "takes", "plan")
+    for number, expected in enumerate(forecast.plans[:MAX_PREVIEWED], 1):
+        takes = show_duration(round(expected.seconds))
+        table.add_row(str(number), show_speedup(expected.speedup), takes, short(str(expected.plan)))
+    more = len(forecast.plans) - MAX_PREVIEWED
     return Group(
-        Text(f"{len(plans)} plans would compete first, in this order; every speed-up is PREDICTED", "bold"),
+        Text(f"{len(forecast.plans)} plans would be tried, in this order if each goes as PREDICTED", "bold"),
         table,
         *([line(f"and {more} more (--json lists all)")] if more > 0 else []),
-        *([line("left out:")] if left_out else []),
-        *(short(f"  {name}: {reason}") for name, reason in left_out.items()),
-        *(line(f"note: {note}") for note in notes),
+        line(
+            f"PREDICTED in all: {show_duration(round(forecast.total_seconds))} of the "
+            f"{show_duration(forecast.seconds)} allowed, and up to {show_bytes(forecast.disk_bytes)} of disk for "
+            "programs while it runs"
+        ),
+        *([line("left out:")] if forecast.left_out else []),
+        *(short(f"  {name}: {reason}") for name, reason in forecast.left_out.items()),
+        *(line(f"note: {note}") for note in forecast.notes),
     )
 
 
@@ -156,7 +167,15 @@ def _gain(result: Result) -> str:
     if objective == Objective.SIZE.value:
         size = next((trial.size_bytes for trial in result.candidates if trial.plan == result.plan), None)
         return f"size {show_bytes(size)}; {speed}"
+    if objective == Objective.THROUGHPUT.value:
+        return f"{_samples_a_second(result)}; {speed}"
     return speed
+
+
+def _samples_a_second(result: Result) -> str:
+    size = int(result.conditions.get("batch_size", 1))
+    before, after = (size / times.median_seconds for times in (result.comparison.baseline, result.comparison.candidate))
+    return f"{after:.4g} samples a second with {size} a call, the original {before:.4g}, MEASURED"
 
 
 def _finalists(result: Result) -> list[Trial]:

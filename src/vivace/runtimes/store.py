@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vivace.core.errors import ArtifactError, DiskFull
-from vivace.core.fused import Fused
+from vivace.core.layer import Fused
 from vivace.core.program import Form, Model, Settings
 from vivace.core.signature import Signature
-from vivace.runtimes import aot, eager, inductor, null, onnx_session, openvino_session, pt2
+from vivace.runtimes import aot, eager, inductor, instances, null, onnx_session, openvino_session, pt2
 from vivace.runtimes.onnx_graph import external_files
 from vivace.runtimes.program import Program
 
@@ -79,7 +79,8 @@ def load(folder: Path, trust: bool = False) -> Program:
             f"{folder} holds compiled native code, which runs with your rights; if you trust who made "
             "it, load it with trust=True"
         )
-    return _RUNTIMES[model.form](model)
+    open_one = _RUNTIMES[model.form]
+    return open_one(model) if model.settings.instances == 1 else instances.load(open_one, model)
 
 
 def read_model(folder: Path) -> Model:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from vivace.core.errors import WorkerFailure
-from vivace.core.measurement import Comparison, Outcome
+from vivace.core.measurement import Comparison, Outcome, SpeedVerdict
 from vivace.core.plan import Plan
 from vivace.core.quality import Gate, Quality, QualityVerdict
 from vivace.core.result import Result, Rung, Status, Trial
 from vivace.core.technique import Effect
 from vivace.measure.live import ArmSpec
+from vivace.search.account.payback import expected_total_seconds, original_total_seconds, total_seconds
 from vivace.search.confirm import Deliver, best_of, confirm, timed
 from vivace.search.journal import Journal
 from vivace.search.judge import verdicts_affordable
@@ -56,24 +57,31 @@ class Conclusion:
             confirmed.append(self._confirm(trial, verdicts, self._spare(trial, following)))
         winner = best_of(confirmed, self.options, self.laboratory.original_merit())
         rung = self._rung(confirmed) if winner is not None else None
-        return self._result(winner, rung)
+        return self._result(confirmed, winner, rung)
 
     def finalists(self) -> tuple[list[Trial], int]:
-        """Who is confirmed, best of the race first, and how many of them need a verdict from the confirm part.
+        """Who is confirmed, most promising first, and how many of them need a verdict from the confirm part.
 
-        Plans that change the answers are as many as the data can certify at once; the best plan that only rounds is
-        always among the finalists, for the referee certified it already.
+        What promises is the merit in the race, times the chance that the quality will be certified. Plans that change
+        the answers are as many as the data can certify at once; the best plan that only rounds is always among the
+        finalists, for the referee certified it already.
         """
         fit = [trial for trial in self.memory.tried.values() if may_win(trial)]
         if self.options.by_speed:
             fit = [trial for trial in fit if trial.speedup is not None and trial.speedup.value > 1.0]
-        fit.sort(key=self.options.merit, reverse=True)
+        fit.sort(key=lambda trial: self._promise(trial) * _chance(trial), reverse=True)
         changing = _with_a_safe_one(_distinct(t for t in fit if t.plan.effect is Effect.CHANGED), self._most_verdicts())
         rounding = [trial for trial in fit if trial.plan.effect is not Effect.CHANGED]
         rounding = rounding[: max(1, self.options.finalists - len(changing))]
         chosen = [trial for trial in fit if trial in changing or trial in rounding]
         earlier = len(self.journal.of_kind("confirmed"))  # verdicts of a session that was stopped count too
         return chosen, max(1, len(changing) + earlier)
+
+    def _promise(self, trial: Trial) -> float:
+        """What the objective makes large, by the race; over all calls where their count was given."""
+        if self.options.calls is None:
+            return self.options.merit(trial)
+        return 1 / expected_total_seconds(trial, self.options.calls, self.memory.baseline_seconds)
 
     def _most_verdicts(self) -> int:
         rules, part = self.laboratory.rules, self.laboratory.prepared.confirm
@@ -126,7 +134,7 @@ class Conclusion:
     def _timed(self, plan: Plan, spec: ArmSpec) -> Comparison:
         return timed(self.laboratory, plan, spec, self.noise_floor, self.schedule.rule(), self.schedule.spare(None))
 
-    def _result(self, winner: Trial | None, rung: Rung | None) -> Result:
+    def _result(self, confirmed: Sequence[Trial], winner: Trial | None, rung: Rung | None) -> Result:
         prepared, trials = self.laboratory.prepared, tuple(self.memory.tried.values())
         if winner is not None and winner.confirmed is not None and winner.quality is not None:
             status, plan, comparison, quality = Status.FASTER, winner.plan, winner.confirmed, winner.quality
@@ -137,10 +145,25 @@ class Conclusion:
         notes = [
             *prepared.notes,
             comparison.note,
+            *self._not_worth_loading(confirmed if winner is None else []),
             f"plans that were slower than the original: {slower}" if slower else "",
         ]
         kept = tuple(note for note in notes if note)
         return Result(prepared.work.name, status, plan, comparison, quality, rung, trials, self.noise_floor, {}, kept)
+
+    def _not_worth_loading(self, confirmed: Sequence[Trial]) -> Iterator[str]:
+        """A sentence on each finalist that is faster a call and does not make up for its loading."""
+        calls = self.options.calls
+        if calls is None:
+            return
+        for trial in confirmed:
+            if trial.confirmed is not None and trial.confirmed.verdict is SpeedVerdict.FASTER:
+                after, before = total_seconds(trial, calls), original_total_seconds(trial, calls)
+                count = f"{calls} call{'s' if calls > 1 else ''}"
+                yield (
+                    f"{trial.plan} is faster a call, but loading it and {count} take {after:.3g} s and the original's "
+                    f"{before:.3g} s"
+                )
 
     def _kept(self, trials: tuple[Trial, ...]) -> Status:
         """Why the original is kept: nothing was faster, or something was whose quality could not be certified."""
@@ -151,6 +174,15 @@ class Conclusion:
         """The original as an artifact against itself as it was given."""
         self.listener.stage("confirm", "nothing won: the original is kept, and measured as an artifact")
         return self._timed(Plan(), self.deliver(Plan(), self.laboratory.prepared.program))
+
+
+def _chance(trial: Trial) -> float:
+    """A guess at how likely the confirm part certifies a trial: the referee certified what only rounds; what the select
+    part left undecided seldom is."""
+    if trial.plan.effect is not Effect.CHANGED:
+        return 1.0
+    is_held = trial.quality is not None and trial.quality.verdict is QualityVerdict.HELD
+    return 0.95 if is_held else 0.5
 
 
 def _distinct(trials: Iterable[Trial]) -> list[Trial]:

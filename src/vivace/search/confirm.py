@@ -16,6 +16,7 @@ from vivace.core.workload import Objective
 from vivace.data.samples import read_outputs
 from vivace.measure.live import ArmSpec, LiveArm
 from vivace.measure.paired import StopRule, compare
+from vivace.search.account.payback import total_speedup
 from vivace.search.judge import Rules, judge, refuse
 from vivace.search.laboratory import Laboratory, key_of
 from vivace.search.options import SAME_SPEED, Options
@@ -89,8 +90,9 @@ def refused(quality: Quality) -> Outcome | None:
 def best_of(confirmed: list[Trial], options: Options, original: float = 0.0) -> Trial | None:
     """The winner: the best confirmed finalist; among those within 2% of it the one that changes least.
 
-    For a time the finalist must be FASTER than the original; for memory and size it must not be SLOWER, and its merit
-    must exceed the original's (`original`) by LEAST_GAIN.
+    For a time the finalist must be FASTER than the original, and where a count of calls was given its total time must
+    be less by LEAST_GAIN; for memory and size it must not be SLOWER, and its merit must exceed the original's
+    (`original`) by LEAST_GAIN.
     """
     fit = [trial for trial in confirmed if trial.confirmed is not None and _beats(trial, options, original)]
     if not fit:
@@ -104,7 +106,8 @@ def best_of(confirmed: list[Trial], options: Options, original: float = 0.0) -> 
 def _beats(trial: Trial, options: Options, original: float) -> bool:
     verdict = trial.confirmed.verdict if trial.confirmed else SpeedVerdict.UNDECIDED
     if options.by_speed:
-        return verdict is SpeedVerdict.FASTER
+        pays = options.calls is None or total_speedup(trial, options.calls) > 1 + LEAST_GAIN
+        return verdict is SpeedVerdict.FASTER and pays
     if options.objective is Objective.MEMORY and trial.confirmed is not None:
         before, after = (times.peak_memory_bytes for times in (trial.confirmed.baseline, trial.confirmed.candidate))
         return verdict is not SpeedVerdict.SLOWER and after < before * (1 - LEAST_GAIN)
@@ -113,7 +116,7 @@ def _beats(trial: Trial, options: Options, original: float) -> bool:
 
 def _merit(trial: Trial, options: Options) -> float:
     if options.by_speed and trial.confirmed is not None:
-        return trial.confirmed.speedup.value
+        return trial.confirmed.speedup.value if options.calls is None else total_speedup(trial, options.calls)
     if options.objective is Objective.MEMORY and trial.confirmed is not None:
         return 1.0 / max(trial.confirmed.candidate.peak_memory_bytes, 1)
     return options.merit(trial)

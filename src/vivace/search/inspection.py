@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,17 @@ class Inspection:
                 "that it can answer"
             )
         return {"seconds": seconds, "answer_bytes": sum(leaf.numel() * leaf.element_size() for leaf in first)}
+
+    def pace(self, calls: str) -> dict[str, float]:
+        """Seconds of one call, the middle of three after a first one."""
+        stored = samples.read(Path(calls))
+        clock = SystemClock()
+        seconds = []
+        for _ in range(4):
+            started = clock.now()
+            self._answer(stored, 0)
+            seconds.append(clock.now() - started)
+        return {"seconds": statistics.median(seconds[1:])}
 
     def capture(self, example: str, varying: Sequence[Sequence[int]], fixed_shapes: bool, to: str) -> dict[str, Any]:
         """Capture the model as a program folder, and count it. Raises UnsupportedModel."""

@@ -20,7 +20,7 @@ from vivace.data.samples import read_outputs
 from vivace.measure.clock import SystemClock
 from vivace.measure.live import ArmSpec, LiveArm
 from vivace.measure.paired import Pair, StopRule, refuse_cached
-from vivace.measure.process import Phase, Worker
+from vivace.measure.process import Limits, Phase, Worker
 from vivace.search.alone import Invariance
 from vivace.search.judge import Rules, judge, outcome_of, refuse
 from vivace.search.options import Options, hopeless
@@ -93,34 +93,39 @@ class Laboratory:
             self._baseline.read_memory()
         return self._baseline
 
-    def noise(self) -> Interval:
-        """The original against itself in another process: what this session would call a difference for nothing."""
+    def noise(self) -> list[float]:
+        """The original against itself in another process: the log of the ratio of each block."""
         with self._arm("again") as again:
+            started = self._clock.now()
             again.start(self.race.warm_seconds)
+            self.opening_seconds = max(self.opening_seconds, self._clock.now() - started)
             pair = Pair(self.baseline(), again, self.race.block_seconds, self._chance)
             pair.run(self.race)
-            return pair.speedup()
+            return pair.log_ratios
 
     def check_capture(self) -> None:
         """Judge the captured original like any plan, for every plan is built from it.
 
         Raises UnsupportedModel when it does not repeat the original on the user's data.
         """
-        with LiveArm(
-            self.spec(Plan()), self.prepared.race_calls, self.folder / "captured", self.options.limits, self.variables
-        ) as arm:
-            try:
-                arm.start(warm_seconds=0.0)
-                trial = self._judge(arm, Trial(Plan(), Outcome.OK, TrialStage.LADDER), thoroughly=True)
-                reason = "" if trial.outcome is Outcome.OK else trial.reason
-            except WorkerFailure as failure:
-                reason = failure.reason
+        trial = self.examined(Plan(), self.options.limits)
+        reason = "" if trial.outcome is Outcome.OK else trial.reason
         if reason:
             raise UnsupportedModel(
                 f"the graph that was captured of the model does not repeat it on your data: {reason}. Its forward may "
                 "depend on values or on shapes in a way that a graph cannot hold; give one path through it, an .onnx "
                 "file, or fixed_shapes=True (--fixed-shapes)"
             )
+
+    def examined(self, plan: Plan, limits: Limits) -> Trial:
+        """Judge a plan that is built, by the metric too, in a process of its own and without timing it."""
+        trial, folder = Trial(plan, Outcome.OK, TrialStage.LADDER), self.folder / "examined" / key_of(plan)
+        with LiveArm(self.spec(plan), self.prepared.race_calls, folder, limits, self.variables) as arm:
+            try:
+                arm.start(warm_seconds=0.0)
+                return self._judge(arm, trial, thoroughly=True)
+            except WorkerFailure as failure:
+                return trial.replace(outcome=failure.outcome, reason=failure.reason)
 
     def original_merit(self) -> float:
         """What a finalist's merit must exceed: the original's own, in memory or in size; a time has its own verdict."""

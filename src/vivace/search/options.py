@@ -22,7 +22,8 @@ class Options:
     """The rules of one search. `seconds` is the whole time allowed, preparation and confirmation included.
 
     `known` are the techniques that may be used; `extra` names further ones by "module:tuple" for the builder.
-    `plan` is the only plan to try, to reproduce a trial.
+    `plan` is the only plan to try, to reproduce a trial. `calls` is how many calls a loaded model will serve: the total
+    time of so many chooses among the finalists, loading included; None chooses by the time of one call.
     """
 
     budget: Budget
@@ -40,14 +41,18 @@ class Options:
     seed: int = 0
     finalists: int = 3
     restarts: int = 3
+    calls: int | None = None
 
     def merit(self, trial: Trial) -> float:
-        """What the objective makes large: the speed-up, or one over the bytes."""
+        """What the objective makes large: the lower bound of the speed-up, or one over the bytes.
+
+        The bound and not the value: of many candidates, the best value is the one that was disturbed most.
+        """
         if self.objective is Objective.MEMORY:
             return 1.0 / (trial.peak_memory_bytes or float("inf"))
         if self.objective is Objective.SIZE:
             return 1.0 / (trial.size_bytes or float("inf"))
-        return trial.speedup.value if trial.speedup else 0.0
+        return trial.speedup.low if trial.speedup else 0.0
 
     @property
     def by_speed(self) -> bool:

@@ -22,12 +22,13 @@ from vivace.data import reading, samples, splits
 from vivace.measure.paired import ArmSpec
 from vivace.measure.process import Limits, Phase, Worker
 from vivace.runtimes.calls import flat_call
+from vivace.search import throughput as throughputs
 from vivace.search.evaluation import Evaluation
 from vivace.search.inputs import TIMING_CALLS, perturbed, shapes_of, timing_calls
 from vivace.search.judge import Referee
 
 REFEREE_SAMPLES = 64
-SELECT_SHARE, CONFIRM_SHARE = 0.02, 0.05
+SELECT_SHARE, CONFIRM_SHARE = 0.03, 0.10
 """Of the user's time that the original may spend on answering each part: candidates answer the first one by one."""
 FEWEST_SAMPLES = 64
 ANSWER_BYTES = 1 << 30
@@ -62,12 +63,14 @@ def prepare(
     fixed_shapes: bool = False,
     native: bool = False,
     keep: Sequence[str] = (),
+    throughput: bool = False,
     seconds: float = 300.0,
     limits: Limits = Limits(),
 ) -> Prepared:
     """Inspect a workload. Raises UsageError or UnsupportedModel with what is wrong with it.
 
-    `keep` names layers that stay in float, or patterns of them. `seconds` is the user's whole time: it bounds how many
+    `keep` names layers that stay in float, or patterns of them. `throughput` measures with the batch at which the
+    original is quickest a sample, in place of the example's. `seconds` is the user's whole time: it bounds how many
     samples are judged.
     """
     _refuse_device(workload)
@@ -93,10 +96,15 @@ def prepare(
         kept = chosen(layers, keep)
         layout = _Layout(folder, call, positional, tuple(facts["batch_axes"]), Signature.from_json(facts["signature"]))
         most = [_most_samples(layout, example, checked, share * seconds) for share in (SELECT_SHARE, CONFIRM_SHARE)]
-        parts = _parts(layout, example, data, most)
+        larger = throughput and layout.signature.has_batch
+        timed, note = _larger(worker, layout, example) if larger else (example, "")
+        parts = _parts(layout, timed, data, most)
         referee = _referee(worker, layout, parts)
     prepared = _assemble(workload, folder, facts, layout, parts, referee, original, fixed_shapes, native)
-    return dataclasses.replace(prepared, work=dataclasses.replace(prepared.work, layers=layers, keep=kept))
+    cost, growth = prepared.work.cost, layout.size_of(timed) / layout.size_of(example)
+    cost = cost.replace(flops=cost.flops * growth, activation_bytes=cost.activation_bytes * growth)
+    work = dataclasses.replace(prepared.work, layers=layers, keep=kept, cost=cost)
+    return dataclasses.replace(prepared, work=work, notes=tuple(told for told in (*prepared.notes, note) if told))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,6 +164,21 @@ def _most_samples(layout: _Layout, example: Sequence[Tensor], checked: dict[str,
     by_time = seconds / max(checked["seconds"], 1e-9) * size
     by_bytes = ANSWER_BYTES / max(checked["answer_bytes"], 1) * size
     return max(FEWEST_SAMPLES, int(min(by_time, by_bytes)))
+
+
+def _larger(worker: Worker, layout: _Layout, example: list[Tensor]) -> tuple[list[Tensor], str]:
+    """The example at the batch that suits a throughput, stored in the place of the given one, and what was found."""
+    size = layout.size_of(example)
+
+    def pace(leaves: list[Tensor]) -> float:
+        calls = layout.write("pace", [leaves])
+        return float(worker.call("pace", {"calls": str(calls)}, Phase.VERIFY)["seconds"])
+
+    found = throughputs.paces(example, layout.axes, size, pace)
+    chosen_size = throughputs.best_batch(found)
+    larger = throughputs.grown(example, layout.axes, size, chosen_size)
+    layout.write("example", [larger])
+    return larger, throughputs.told(found, chosen_size)
 
 
 def _read(workload: Workload, example: samples.StoredCalls) -> reading.Batches | None:

@@ -12,10 +12,12 @@ from typing import Any
 from vivace.core.errors import UsageError
 from vivace.core.machine import Machine
 from vivace.core.plan import Plan
-from vivace.core.result import Result, Trial, TrialStage
+from vivace.core.result import Result, Status, Trial, TrialStage
 from vivace.devices.roofline import predicted_seconds
-from vivace.measure import environment
-from vivace.measure.paired import noise_floor_of
+from vivace.measure import environment, stats
+from vivace.measure.paired import exponential, noise_floor_of
+from vivace.search.account.bench import Bench
+from vivace.search.account.payback import break_even_calls
 from vivace.search.conclude import Conclusion
 from vivace.search.confirm import Deliver
 from vivace.search.journal import Journal
@@ -31,6 +33,8 @@ from vivace.search.trials import trial_from_json, trial_to_json
 
 NOISE_ATTEMPTS = 3
 DISTURBED = 0.1
+NOISE_SHARE = 0.75
+"""Of the user's time that must be left for another pair."""
 
 
 class Search:
@@ -66,10 +70,12 @@ class Search:
             self.listener.stage("noise", "the original against itself")
             floor = self._noise_floor(laboratory)
             self.schedule.opening_seconds = laboratory.opening_seconds
+            self.schedule.is_disturbed = floor >= DISTURBED
             self.listener.note(f"the original takes {1000 * seconds:.3g} ms a call; noise floor {floor:.1%}")
             memory = self._memory(seconds, laboratory.baseline().ask("environment")["threads"])
             self._explore(laboratory, memory)
             result = Conclusion(laboratory, memory, self.schedule, deliver, self.journal, self.listener, floor).reach()
+            result = self._accounted(laboratory, result)
         conditions = {
             "machine": self.machine.to_json(),
             "environment": before,
@@ -78,6 +84,7 @@ class Search:
             "batch_size": self.prepared.batch_size,
             "baseline_seconds": seconds,
             "objective": self.options.objective.value,
+            **({} if self.options.calls is None else {"calls": self.options.calls}),
             "timed_region": "one call of the model: tensors in, tensors out; loading and compiling apart",
         }
         return dataclasses.replace(
@@ -87,17 +94,30 @@ class Search:
             wall_seconds=self.options.seconds - self.schedule.left(),
         )
 
+    def _accounted(self, laboratory: Laboratory, result: Result) -> Result:
+        """The result with what each technique of the winner is worth, and with when it has paid for itself."""
+        if result.status is not Status.FASTER:
+            return result
+        bench = Bench(laboratory, self.schedule, self.listener, result)
+        return dataclasses.replace(
+            result,
+            attribution=bench.attribute(self.space.facts),
+            break_even_calls=break_even_calls(bench.winner),
+        )
+
     def _noise_floor(self, laboratory: Laboratory) -> float:
         """The smallest effect that this session may claim, from the original against itself.
 
-        A pair that calls the original very different from itself met a disturbance: it is measured again, at most
-        NOISE_ATTEMPTS times, and the last pair counts, whatever it says.
+        While the blocks so far call the original very different from itself, further pairs are measured and all of them
+        count: at most NOISE_ATTEMPTS pairs, while most of the time is left.
         """
+        log_ratios: list[float] = []
         for attempt in range(NOISE_ATTEMPTS):
-            floor = noise_floor_of(laboratory.noise())
-            if floor < DISTURBED:
+            log_ratios += laboratory.noise()
+            floor = noise_floor_of(exponential(stats.hodges_lehmann(log_ratios)))
+            if floor < DISTURBED or self.schedule.left() < NOISE_SHARE * self.options.seconds:
                 break
-            self.listener.note(f"noise floor {floor:.1%} in pair {attempt + 1}: the machine is disturbed")
+            self.listener.note(f"noise floor {floor:.1%} after pair {attempt + 1}: the machine is disturbed")
         return floor
 
     def _memory(self, seconds: float, threads: int) -> Memory:

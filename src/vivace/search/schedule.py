@@ -7,23 +7,32 @@ import statistics
 
 from vivace.core.plan import Plan
 from vivace.core.result import Trial
+from vivace.measure.arm import DISTINCT
 from vivace.measure.clock import Clock, SystemClock
-from vivace.measure.paired import StopRule
+from vivace.measure.paired import StopRule, calls_per_block
+from vivace.measure.stats import FEWEST_FOR_INTERVAL
 from vivace.search.rank import compiler_of
 
 FIRST_GUESS_SECONDS = 4.0
 """How long opening the original takes, before it was seen."""
 RACE_SECONDS = 5.0
 """What judging and racing a candidate takes, beside opening it."""
-PAIR_OPENINGS = 1.5
+PAIR_OPENINGS = 1.1
 """Two interpreters that start side by side take this many times as long as one."""
 SPARE = 1.2
 """A confirmation is planned with a fifth more than it is likely to take."""
+MORE_WHEN_DISTURBED = 2
+"""Restarts that time is kept for on a machine that is disturbed: the interval over three is very wide."""
 RECENT = 5
+TRIAL_SHARE = 1 / 4
+"""Of the user's time that one trial may take at the most."""
+LEAST_TRIAL_SECONDS = 20.0
 SHORT_SECONDS = 180.0
 """Under this, all of the time goes to the plans themselves."""
-ACCOUNT_OPENINGS = 2
-ACCOUNT_SECONDS = 6.0
+ATTRIBUTION_SHARE, ATTRIBUTION_SECONDS = 1 / 10, 120.0
+"""Of a longer time, what is kept to measure the winner technique by technique, and the most of it."""
+EXPLAIN_OPENINGS = 2
+EXPLAIN_SECONDS = 6.0
 """Two workers after the verdict: one lists what was fused, one measures the machine's ceilings."""
 CACHED_LOAD_SECONDS = 5.0
 """A program that compiles when it is loaded finds its own compiler's cache the second time."""
@@ -33,8 +42,9 @@ CACHED_LOAD_SECONDS = 5.0
 class Schedule:
     """`seconds` are all that the user gave, counted from the clock's reading `started`.
 
-    `opening_seconds` is what opening the original's arm took: an interpreter, the model, the warm-up. `trial_seconds`
-    are those of the trials so far, by compiler.
+    `opening_seconds` is what opening the original's arm took: an interpreter, the model, the warm-up. `is_disturbed`
+    says that the original differed much from itself, so that restarts will have to be added. `race_seconds` is what
+    judging and racing a candidate takes. `trial_seconds` are those of the trials so far, by compiler.
     """
 
     seconds: float
@@ -42,6 +52,8 @@ class Schedule:
     restarts: int
     clock: Clock = dataclasses.field(default_factory=SystemClock)
     opening_seconds: float = FIRST_GUESS_SECONDS
+    is_disturbed: bool = False
+    race_seconds: float = RACE_SECONDS
     trial_seconds: dict[str, list[float]] = dataclasses.field(default_factory=dict)
 
     def left(self) -> float:
@@ -53,9 +65,15 @@ class Schedule:
         longest = min(30.0, max(3.0, self.seconds / 12))
         return StopRule(half_width=0.01, min_blocks=12, max_blocks=60, max_seconds=longest, warm_seconds=2.0)
 
+    def short_rule(self) -> StopRule:
+        """The rule of one configuration of an attribution: looser; a sixtieth of the time, between 2 and 5 seconds."""
+        longest = min(5.0, max(2.0, self.seconds / 60))
+        return StopRule(half_width=0.02, min_blocks=10, max_blocks=30, max_seconds=longest, warm_seconds=2.0)
+
     def confirm_seconds(self, trial: Trial | None) -> float:
         """What confirming a trial is likely to take: it is judged, and each restart opens both arms side by side."""
-        pairs = self.restarts * (PAIR_OPENINGS * self.opening_seconds + self._loading(trial))
+        restarts = self.restarts + (MORE_WHEN_DISTURBED if self.is_disturbed else 0)
+        pairs = restarts * (PAIR_OPENINGS * self.opening_seconds + self._loading(trial))
         measured = pairs + self._candidate_seconds(trial) + self.rule().max_seconds
         return SPARE * measured + self.publish_seconds(trial)
 
@@ -67,13 +85,38 @@ class Schedule:
         """Whether it can still be measured before the artifact is due."""
         return self.left() - self.publish_seconds(None) > self._rung_seconds()
 
-    def account_seconds(self) -> float:
-        """What is kept for saying what was fused and how near the machine's ceilings it came; nothing when time is
-        short."""
-        return 0.0 if self.seconds < SHORT_SECONDS else ACCOUNT_OPENINGS * self.opening_seconds + ACCOUNT_SECONDS
+    def explain_seconds(self) -> float:
+        """What is kept for listing what was fused and for measuring ceilings; nothing when time is short."""
+        return 0.0 if self.seconds < SHORT_SECONDS else EXPLAIN_OPENINGS * self.opening_seconds + EXPLAIN_SECONDS
 
     def _rung_seconds(self) -> float:
         return self.restarts * PAIR_OPENINGS * self.opening_seconds + self.rule().max_seconds / 2
+
+    def kept_seconds(self) -> float:
+        """What is kept for what follows the confirmation: the best plain rung, attribution, fusions."""
+        return self.rung_seconds() + self.attribution_seconds() + self.explain_seconds()
+
+    def attribution_seconds(self) -> float:
+        """What is kept for measuring the winner technique by technique; nothing when time is short."""
+        share = min(ATTRIBUTION_SECONDS, ATTRIBUTION_SHARE * self.seconds)
+        return 0.0 if self.seconds < SHORT_SECONDS else share
+
+    def configuration_seconds(self, plan: Plan, winner: Trial, is_built: bool) -> float:
+        """What one configuration of the winner's attribution is likely to take: one pair of processes, and as long as a
+        trial before it where it has yet to be built and judged."""
+        pair = PAIR_OPENINGS * self.opening_seconds + self._loading(winner)
+        blocks = max(self.short_rule().max_seconds, FEWEST_FOR_INTERVAL * _block_seconds(winner))
+        return SPARE * (pair + blocks + (0.0 if is_built else self.expected_seconds(plan)))
+
+    def time_for_a_configuration(self, plan: Plan, winner: Trial, is_built: bool) -> bool:
+        """Whether it can still be measured before the artifact is due."""
+        left = self.left() - self.publish_seconds(winner) - self.explain_seconds()
+        return left > self.configuration_seconds(plan, winner, is_built)
+
+    def allowed_for_a_phase(self, winner: Trial) -> float:
+        """Seconds that one phase of a configuration may take: half of what is left before the artifact is due,
+        since the one that hangs may not be the first."""
+        return (self.left() - self.publish_seconds(winner)) / 2
 
     def publish_seconds(self, trial: Trial | None) -> float:
         """What recording an artifact and checking it is likely to take, each in a process of its own."""
@@ -86,19 +129,21 @@ class Schedule:
         return min(trial.load_seconds if trial else 0.0, CACHED_LOAD_SECONDS)
 
     def allowed(self, leader: Trial | None) -> float:
-        """Seconds that the next trial may take so that the leader can still be confirmed."""
-        return self.left() - self.confirm_seconds(leader) - self.rung_seconds() - self.account_seconds()
+        """Seconds that the next trial may take: the leader can still be confirmed, and others can be tried."""
+        left = self.left() - self.confirm_seconds(leader) - self.kept_seconds()
+        return min(left, max(LEAST_TRIAL_SECONDS, TRIAL_SHARE * self.seconds))
 
     def time_for_a_trial(self, plan: Plan, leader: Trial | None) -> bool:
         """Whether trying this plan is likely to leave time to confirm the leader."""
-        return self.allowed(leader) > self.expected_seconds(plan)
+        left = self.left() - self.confirm_seconds(leader) - self.kept_seconds()
+        return left > self.expected_seconds(plan)
 
     def expected_seconds(self, plan: Plan) -> float:
         """What trying a plan is likely to take: as long as others with its compiler did, or what its techniques say."""
         seen = self.trial_seconds.get(compiler_of(plan))
         if seen:
             return statistics.median(seen[-RECENT:])
-        return self.opening_seconds + RACE_SECONDS + sum(technique.build_seconds for technique in plan)
+        return self.opening_seconds + self.race_seconds + plan.build_seconds
 
     def tried(self, plan: Plan, seconds: float) -> None:
         """Remember how long a trial took."""
@@ -106,8 +151,19 @@ class Schedule:
 
     def spare(self, trial: Trial | None) -> float:
         """How long a comparison may go on adding restarts when they disagree."""
-        return max(0.0, self.left() - self.publish_seconds(trial) - self._candidate_seconds(trial))
+        after = self.publish_seconds(trial) + self._candidate_seconds(trial) + self.attribution_seconds()
+        return max(0.0, self.left() - after - self.explain_seconds())
 
     def time_to_confirm(self, trial: Trial | None) -> bool:
         """Whether one more confirmation is likely to end in time."""
         return self.left() > self.confirm_seconds(trial)
+
+
+def _block_seconds(winner: Trial) -> float:
+    """The most that one ABBA block of the original and a plan as fast as the winner is likely to take."""
+    if winner.confirmed is None:
+        return 0.0
+    times, least = winner.confirmed, StopRule().block_seconds
+    base, fast = times.baseline.median_seconds, times.candidate.median_seconds
+    calls = min(DISTINCT, calls_per_block(least, base, fast))
+    return 4 * max(least, calls * max(base, fast))

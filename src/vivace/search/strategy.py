@@ -6,7 +6,7 @@ A strategy is a generator that does no input or output: it yields a plan and is 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
 from vivace.core.measurement import Outcome
 from vivace.core.plan import Plan
@@ -39,6 +39,7 @@ class Memory:
         self.useless: set[str] = set()
         self.earlier: set[Plan] = set()
         self.refused: set[tuple[str, ...]] = set()
+        self.too_slow: set[frozenset[str]] = set()
         self.has_time_for: Callable[[Plan], bool] = lambda plan: True
 
     def record(self, plan: Plan, trial: Trial) -> None:
@@ -50,6 +51,8 @@ class Memory:
             self.useless.add(plan.techniques[0].name())
         if trial.outcome in REFUSED and plan.effect is Effect.CHANGED:
             self.refused.add(numerics_of(plan))
+        if trial.outcome is Outcome.TIMEOUT:
+            self.too_slow.add(_defining(plan))
 
     @property
     def leader(self) -> Trial | None:
@@ -63,18 +66,26 @@ class Memory:
         return leader if leader is not None and leader.plan not in self.earlier else None
 
     def untried(self, plans: Iterable[Plan]) -> list[Plan]:
-        """Those not tried yet that there is time for, most promising first; not those with techniques known to do
-        nothing, nor those whose precision and compiler already gave answers that were refused: threads or layouts would
-        not mend them."""
+        """Those not tried yet that there is time for, most promising first.
+
+        Not those with techniques known to do nothing, nor those whose precision and compiler already gave answers that
+        were refused (threads or layouts would not mend them) or ran out of time.
+        """
         fresh = {
             plan
             for plan in plans
             if plan not in self.tried
             and not self.useless & {t.name() for t in plan}
             and numerics_of(plan) not in self.refused
+            and _defining(plan) not in self.too_slow
             and self.has_time_for(plan)
         }
         return self.ranking.ordered(fresh)
+
+
+def _defining(plan: Plan) -> frozenset[str]:
+    """The names of the techniques that decide what runs, whatever their settings."""
+    return frozenset(t.name() for t in plan if t.stage in DEFINING)
 
 
 def may_win(trial: Trial) -> bool:
@@ -116,16 +127,14 @@ def _or_rung(plan: Plan, rungs: Iterable[Plan], memory: Memory) -> Request:
 def _first_of_its_kind(space: Space, memory: Memory) -> Plan | None:
     """The best predicted seed whose kind was not tried yet.
 
-    What changes answers and what only rounds takes turns, so that a search whose fastest plans cannot be certified
+    What only rounds and what changes answers takes turns, so that a search whose fastest plans cannot be certified
     still has a safe one; what is slow to build comes after the others.
     """
     kinds = {_kind(plan, memory) for plan in memory.tried if compiler_of(plan)}
     friends = _friends(memory)
     seeds = (seed for seed in _seeds(space, memory, friends) if compiler_of(seed) and _kind(seed, memory) not in kinds)
     turns = Counter(plan.effect is Effect.CHANGED for plan in memory.tried if compiler_of(plan))
-    return min(
-        memory.untried(seeds), key=lambda seed: (_is_slow(seed), turns[seed.effect is Effect.CHANGED]), default=None
-    )
+    return min(memory.untried(seeds), key=lambda seed: (_is_slow(seed), *_turn(seed, turns)), default=None)
 
 
 def _mend(space: Space, memory: Memory) -> Strategy:
@@ -224,8 +233,14 @@ def _kind(plan: Plan, memory: Memory) -> tuple[str, str, bool]:
     return compiler_of(plan), plan.cost(memory.ranking.cost).precision, plan.effect is Effect.CHANGED
 
 
+def _turn(plan: Plan, turns: Mapping[bool, int]) -> tuple[int, bool]:
+    """How many of the plan's sort, which changes answers or not, had their turn; what only rounds begins."""
+    changed = plan.effect is Effect.CHANGED
+    return turns[changed], changed
+
+
 def _is_slow(plan: Plan) -> bool:
-    return sum(technique.build_seconds for technique in plan) > SLOW_SECONDS
+    return plan.build_seconds > SLOW_SECONDS
 
 
 def _seeds(space: Space, memory: Memory, friends: list[Technique]) -> Iterator[Plan]:

@@ -15,15 +15,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.export import ExportedProgram
 
 from vivace.core.errors import NotApplicable, UsageError
 from vivace.core.layer import Layer
 from vivace.core.program import Form, Model
 from vivace.core.work import Work
-from vivace.data import samples
 from vivace.measure.clock import SystemClock
 from vivace.runtimes import eager
 from vivace.runtimes.graphs.layers import is_product, path_of
+from vivace.techniques.calibration import first_calls
 
 SAMPLES = 16
 """How many samples the error is taken over, at least one call."""
@@ -96,7 +97,7 @@ def ranked(model: Model, work: Work) -> list[Sensitivity]:
     file = work.folder / "sensitivity" / f"{key}.json"
     if file.is_file():
         return [_from_json(entry) for entry in json.loads(file.read_text())]
-    found = measure(model, list(_calls(work)))
+    found = measure(model, list(first_calls(work, SAMPLES)))
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_suffix(".part")
     beside.write_text(json.dumps([dataclasses.asdict(entry) for entry in found]))
@@ -114,7 +115,7 @@ def measure(model: Model, calls: Sequence[Sequence[Tensor]]) -> list[Sensitivity
     layers: dict[str, Layer] = {}
     with torch.no_grad():
         for leaves in calls:
-            probe = _Probe(model.program.graph_module, weights)
+            probe = _Probe(model.program, weights)
             probe.run(*lifted, *leaves)
             for node in probe.products():
                 layers[node.name] = Layer(node.name, path_of(node), node.target._opname)  # type: ignore[union-attr]
@@ -128,8 +129,9 @@ def measure(model: Model, calls: Sequence[Sequence[Tensor]]) -> list[Sensitivity
 class _Probe(fx.Interpreter):
     """Runs a graph, keeps every value and each product's time, and runs again what depends on a quantized product."""
 
-    def __init__(self, module: fx.GraphModule, weights: frozenset[str]) -> None:
-        super().__init__(module, garbage_collect_values=False)
+    def __init__(self, program: ExportedProgram, weights: frozenset[str]) -> None:
+        super().__init__(program.graph_module, garbage_collect_values=False)
+        self._nodes: list[fx.Node] = list(program.graph_module.graph.nodes)
         self.seconds: dict[fx.Node, float] = {}
         self._clock = SystemClock()
         self._weights = weights
@@ -143,7 +145,7 @@ class _Probe(fx.Interpreter):
 
     def products(self) -> list[fx.Node]:
         """The products, in the graph's order."""
-        return [node for node in self.module.graph.nodes if is_product(node)]
+        return [node for node in self._nodes if is_product(node)]
 
     def noise_of(self, layer: fx.Node) -> float:
         """The outputs' error power, as a share of their power, when this product alone is quantized."""
@@ -153,13 +155,13 @@ class _Probe(fx.Interpreter):
             self.env[layer] = layer.target(*self._quantized(layer, args), **kwargs)  # type: ignore[operator]
             changed = {layer}
             answer: Any = None
-            for node in list(self.module.graph.nodes):
+            for node in self._nodes:
                 if node.op == "output":
                     answer = [self.env[value] for value in node.all_input_nodes]
                 elif node is not layer and changed & set(node.all_input_nodes):
                     self.env[node] = super().run_node(node)
                     changed.add(node)
-            reference = [kept[value] for value in self.module.graph.output_node().all_input_nodes]
+            reference = [kept[value] for value in self._nodes[-1].all_input_nodes]
         finally:
             self.env = kept
         return _noise(reference, answer)
@@ -204,20 +206,6 @@ def _noise(reference: Iterable[Any], answer: Iterable[Any]) -> float:
             error += float((got.double() - want.double()).square().sum())
             power += float(want.double().square().sum())
     return error / power if power else 0.0
-
-
-def _calls(work: Work) -> Iterable[list[Tensor]]:
-    assert work.calibration is not None
-    stored = samples.read(work.calibration)
-    axes = [spec.batch_axis for spec in work.signature.inputs]
-    count = 0
-    for index in range(len(stored)):
-        leaves = stored[index]
-        yield list(leaves)
-        sizes = [leaf.shape[axis] for leaf, axis in zip(leaves, axes, strict=True) if axis is not None]
-        count += sizes[0] if sizes else 1
-        if count >= SAMPLES:
-            return
 
 
 def _from_json(entry: dict[str, Any]) -> Sensitivity:

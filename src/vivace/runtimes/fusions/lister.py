@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import fx
-
-from vivace.core.fused import FusedList, joined
+from vivace.core.layer import Fused, FusedList, joined
 from vivace.core.program import Form
 from vivace.runtimes import store
 from vivace.runtimes.fusions import onnx_groups, openvino_groups
@@ -27,15 +25,14 @@ def fused(program: Path, original: Path) -> FusedList:
     that they run. Raises ArtifactError, MissingExtra, NotApplicable where the engine cannot open the program.
     """
     model, captured = store.read_model(program), store.read_model(original)
-    nodes: dict[str, fx.Node] = {}
-    if captured.form is Form.TORCH:
-        nodes = {node.name: node for node in captured.program.graph.nodes if node.op == "call_function"}
-    groups, note = [], _UNTOLD.get(model.form, "")
+    groups: list[Fused] = []
+    note = _UNTOLD.get(model.form, "")
     if model.form is Form.OPENVINO:
-        groups = openvino_groups.groups(model)
+        nodes = openvino_groups.nodes_of(captured) if captured.form is Form.TORCH else {}
+        groups = named(openvino_groups.groups(model), nodes)
     if model.form is Form.ONNX:
         groups, note = onnx_groups.groups(model)
-    return FusedList(joined(model.fused, named(groups, nodes)), note)
+    return FusedList(joined(model.fused, groups), note)
 
 
 class Lister:

@@ -17,7 +17,7 @@ from vivace.runtimes.graphs import onnx_counts
 
 _CONV2D = frozenset({"conv2d", "convolution", "_convolution"})
 _LINEAR = frozenset({"linear", "addmm"})
-_BATCH_NORM = frozenset(
+BATCH_NORM = frozenset(
     {"batch_norm", "native_batch_norm", "_native_batch_norm_legit_no_training", "_batch_norm_no_update"}
 )
 _ATTENTION = frozenset({"scaled_dot_product_attention", "_native_multi_head_attention"})
@@ -135,7 +135,7 @@ def _graph_facts(model: Model) -> set[Fact]:
             found.add(Fact.HAS_LINEAR)
         if name in _ATTENTION:
             found.add(Fact.HAS_ATTENTION)
-        if name in _BATCH_NORM:
+        if name in BATCH_NORM:
             found |= _folded(node)
         if name in _PRODUCTS and any(_comes_from_softmax(source) for source in node.all_input_nodes):
             found |= {Fact.HAS_ATTENTION, Fact.HAS_WRITTEN_ATTENTION}

@@ -39,14 +39,27 @@ def path_of(node: fx.Node) -> str:
 
 
 def names_of(nodes: Iterable[fx.Node]) -> tuple[str, ...]:
-    """The layers that these nodes belong to, each once: the path of a node's module, and the node's own name where it
-    has none or where all of them come from one module."""
+    """The layers that these nodes belong to, each once: the path of a node's module, with the node's own name where
+    the module has modules of its own; the name alone where the user's model does it itself."""
     nodes = list(nodes)
-    paths = [path_of(node) for node in nodes]
-    told = [node.name if path in ("", _WHOLE) else path for node, path in zip(nodes, paths, strict=True)]
-    if len(nodes) > 1 and len(set(told)) == 1:
-        told = [f"{path}/{node.name}" for node, path in zip(nodes, paths, strict=True)]
-    return tuple(dict.fromkeys(told))
+    inner = enclosing(path_of(node) for node in (nodes[0].graph.nodes if nodes else ()))
+    return tuple(dict.fromkeys(_name_of(node, inner) for node in nodes))
+
+
+def enclosing(paths: Iterable[str]) -> set[str]:
+    """The paths of the modules that hold others.
+
+    >>> sorted(enclosing(["encoder.0.norm", "head"]))
+    ['encoder', 'encoder.0']
+    """
+    return {".".join(parts[:count]) for path in paths for parts in [path.split(".")] for count in range(1, len(parts))}
+
+
+def _name_of(node: fx.Node, inner: set[str]) -> str:
+    path = path_of(node)
+    if path in ("", _WHOLE):
+        return node.name
+    return f"{path}/{node.name}" if path in inner else path
 
 
 def _layers(graph: fx.Graph) -> Iterator[Layer]:

@@ -11,7 +11,7 @@ from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
 from vivace.data import samples
-from vivace.runtimes import openvino_graph
+from vivace.runtimes import instances, openvino_graph
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,9 +52,10 @@ class OpenVino(Technique):
         )
 
     def apply(self, model: Model, work: Work) -> Model:
-        """The model as an OpenVINO graph, with a compilation of its own for exactly the example's shapes."""
+        """The model as an OpenVINO graph, with a compilation of its own for exactly the shapes that one copy gets."""
         graph = openvino_graph.to_openvino(model, work).replace(lineage=(*model.lineage, str(self)))
         if work.example is None or not model.signature.has_batch:
             return graph
-        shapes = [list(leaf.shape) for leaf in samples.read(work.example)[0]]
+        leaves = instances.first_part(graph, samples.read(work.example)[0])
+        shapes = [list(leaf.shape) for leaf in leaves]
         return graph.replace(settings=graph.settings.with_options(exact_shapes=json.dumps(shapes)))

@@ -17,13 +17,14 @@ from vivace.core.machine import Machine
 from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
-from vivace.data import samples
 from vivace.runtimes import onnx_graph, openvino_graph
 from vivace.runtimes.program import as_numpy
+from vivace.techniques.calibration import first_calls
 from vivace.techniques.sensitivity import check_keep, kept_counts, worst_layers
 
 PRESETS = ("performance", "mixed")
-MOST_CALLS = 300
+MOST_SAMPLES = 300
+"""As many as NNCF takes by default."""
 KEPT_COSTS = 0.05
 """What a layer that stays in float is guessed to cost, as a share of the whole time."""
 
@@ -35,7 +36,7 @@ class NncfStaticInt8(Technique):
     `preset` performance quantizes activations symmetrically, mixed asymmetrically (more exact when one-sided).
     `transformer` tells NNCF the kind of model: it then smooths activations (SmoothQuant) and leaves sensitive
     operators of attention in float. `keep` is how many layers stay in float: those that cost the output most for the
-    time that int8 saves there (`techniques.sensitivity`), beside the ones that the user named. At most 300 calls are
+    time that int8 saves there (`techniques.sensitivity`), beside the ones that the user named. About 300 samples are
     read. Raises NotApplicable without calibration data or when nothing was quantized, MissingExtra without the
     packages, UsageError for an unknown preset.
 
@@ -161,11 +162,8 @@ def _operators_of(plain: Model, model: Model, layers: Set[str]) -> list[str]:
 
 def _feeds(graph: Any, work: Work) -> Iterator[list[Any]]:
     """Calibration calls as arrays in the order of the graph's inputs."""
-    assert work.calibration is not None
-    calls = samples.read(work.calibration)
     positions = [_position(port, order) for order, port in enumerate(graph.inputs)]
-    for index in range(min(len(calls), MOST_CALLS)):
-        leaves = calls[index]
+    for leaves in first_calls(work, MOST_SAMPLES):
         yield [as_numpy(leaves[position]) for position in positions]
 
 

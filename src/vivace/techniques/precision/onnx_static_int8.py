@@ -14,13 +14,13 @@ from vivace.core.machine import Machine
 from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
-from vivace.data import samples
 from vivace.runtimes import onnx_graph
 from vivace.runtimes.program import as_numpy
+from vivace.techniques.calibration import first_calls
 from vivace.techniques.sensitivity import check_keep, kept_counts, worst_layers
 
 METHODS = ("minmax", "entropy", "percentile")
-MOST_CALLS = 128
+MOST_SAMPLES = 300
 KEPT_COSTS = 0.05
 """What a layer that stays in float is guessed to cost, as a share of the whole time."""
 
@@ -34,7 +34,7 @@ class OnnxStaticInt8(Technique):
     float32, which attention needs; otherwise what lies between them is int8 too. `reduce_range` keeps weights to 7
     bits, for processors without int8 dot products. `keep` is how many layers stay in float: those that cost the output
     most for the time that int8 saves there (`techniques.sensitivity`), beside the ones that the user named.
-    Activations are unsigned and weights signed (U8S8), one scale a channel. At most 128 calls are read. Raises
+    Activations are unsigned and weights signed (U8S8), one scale a channel. About 300 samples are read. Raises
     NotApplicable without calibration data or without such a product, MissingExtra without the packages, UsageError for
     an unknown method.
 
@@ -98,11 +98,11 @@ class OnnxStaticInt8(Technique):
             path.parent.mkdir(parents=True, exist_ok=True)
             beside = path.with_name("unfinished.onnx")
             kept = {*worst_layers(model, work, self.keep), *work.keep}
-            self._quantize(Path(plain.program), beside, work.calibration, lambda file: _nodes_of(file, model, kept))
+            self._quantize(Path(plain.program), beside, work, lambda file: _nodes_of(file, model, kept))
             beside.rename(path)
         return plain.replace(program=path, lineage=lineage)
 
-    def _quantize(self, plain: Path, path: Path, calibration: Path, kept: Callable[[Path], list[str]]) -> None:
+    def _quantize(self, plain: Path, path: Path, work: Work, kept: Callable[[Path], list[str]]) -> None:
         onnx_graph.require("onnxruntime", "onnx", self.name())
         import onnx
 
@@ -116,7 +116,7 @@ class OnnxStaticInt8(Technique):
             quantize_static(
                 str(prepared),
                 str(path),
-                _reader([value.name for value in graph.input], calibration),
+                _reader([value.name for value in graph.input], work),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(onnx_graph.PRODUCTS) if self.products_only else None,
                 nodes_to_exclude=kept(prepared),
@@ -155,13 +155,13 @@ def _prepared(plain: Path, prepared: Path) -> Path:
     return prepared
 
 
-def _reader(names: list[str], calibration: Path) -> Any:
+def _reader(names: list[str], work: Work) -> Any:
     """What ONNX Runtime reads calibration calls from: dicts from input name to array."""
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.calls = _feeds(names, calibration)
+            self.calls = _feeds(names, work)
 
         def get_next(self) -> Any:
             return next(self.calls, None)
@@ -169,10 +169,8 @@ def _reader(names: list[str], calibration: Path) -> Any:
     return Reader()
 
 
-def _feeds(names: list[str], calibration: Path) -> Iterator[dict[str, Any]]:
-    calls = samples.read(calibration)
-    for index in range(min(len(calls), MOST_CALLS)):
-        leaves = calls[index]
+def _feeds(names: list[str], work: Work) -> Iterator[dict[str, Any]]:
+    for leaves in first_calls(work, MOST_SAMPLES):
         yield {name: as_numpy(leaves[_position(name, order)]) for order, name in enumerate(names)}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from vivace.core.fused import Fused
+from vivace.core.layer import Fused
 from vivace.runtimes.graphs.layers import names_of
 from vivace.techniques.graph import GraphEdit
 

@@ -11,7 +11,7 @@ from torch.fx import Node
 from vivace.core.cost import Cost
 from vivace.core.errors import NotApplicable
 from vivace.core.facts import Fact
-from vivace.core.fused import Fused
+from vivace.core.layer import Fused
 from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work

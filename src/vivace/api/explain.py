@@ -12,11 +12,9 @@ from vivace.core.compute import Compute
 from vivace.core.cost import Cost
 from vivace.core.errors import WorkerFailure
 from vivace.core.facts import Fact
-from vivace.core.fused import Fused, FusedList, Gain
+from vivace.core.layer import Fused, FusedList
 from vivace.core.machine import Ceiling, Machine
-from vivace.core.measurement import Interval
 from vivace.core.result import Result
-from vivace.core.technique import Stage
 from vivace.devices import ceiling_store
 from vivace.devices.caches import last_level_bytes
 from vivace.devices.ceilings import PRECISIONS
@@ -24,7 +22,6 @@ from vivace.devices.roofline import reach
 from vivace.measure.process import Limits, Phase, Worker
 from vivace.search.laboratory import compiler_variables
 from vivace.search.prepare import Prepared
-from vivace.search.rank import without
 from vivace.search.schedule import Schedule
 
 PROBE_SECONDS = 5.0
@@ -34,7 +31,7 @@ LISTING_SECONDS = 5.0
 NO_TIME = "not measured: no time was left"
 
 
-def account(result: Result, folder: Path, prepared: Prepared, machine: Machine, schedule: Schedule) -> Result:
+def explain(result: Result, folder: Path, prepared: Prepared, machine: Machine, schedule: Schedule) -> Result:
     """The result with what was fused in its program (staged in `folder`) and with its share of the machine's ceilings.
 
     Both are asked of fresh workers, one after the other, after everything was timed and within the schedule; what
@@ -57,24 +54,7 @@ def account(result: Result, folder: Path, prepared: Prepared, machine: Machine, 
         f"{told}; those of CUDA devices are not measured" if on_device else told,
     )
     wall_seconds = schedule.seconds - schedule.left()
-    return dataclasses.replace(result, fused=found, compute=compute, gains=gains_of(result), wall_seconds=wall_seconds)
-
-
-def gains_of(result: Result) -> tuple[Gain, ...]:
-    """What each rewrite and the compiler of the winner's plan is worth, where the race saw the plan without it.
-
-    The interval spans both: from the lower end of one over the upper end of the other to the reverse.
-    """
-    raced = {trial.plan: trial.speedup for trial in result.candidates if trial.speedup is not None}
-    with_it = raced.get(result.plan)
-    found = []
-    for technique in result.plan:
-        rest = without(result.plan, technique)
-        less = raced.get(rest) if len(rest) else Interval(1.0, 1.0, 1.0)
-        if with_it is not None and less is not None and technique.stage in (Stage.REWRITE, Stage.COMPILE):
-            ratio = Interval(with_it.value / less.value, with_it.low / less.high, with_it.high / less.low)
-            found.append(Gain(str(technique), ratio))
-    return tuple(found)
+    return dataclasses.replace(result, fused=found, compute=compute, wall_seconds=wall_seconds)
 
 
 def _fused(program: Path, original: Path, log: Path, variables: Mapping[str, str]) -> FusedList:

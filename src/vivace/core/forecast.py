@@ -1,0 +1,34 @@
+"""What a search is expected to try, and what that takes: every number is PREDICTED, nothing was built or timed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from vivace.core.plan import Plan
+
+
+@dataclasses.dataclass(frozen=True)
+class Expected:
+    """One plan, its predicted speed-up over the original, and the seconds that trying it is likely to take."""
+
+    plan: Plan
+    speedup: float
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Forecast:
+    """The plans in the order in which they would be tried if each went as predicted, as many as the time allows.
+
+    `seconds` is the time allowed and `total_seconds` what the whole search is likely to take of it. `disk_bytes` is
+    what its programs would hold if each were as large as the original; an int8 one is smaller.
+    """
+
+    name: str
+    plans: tuple[Expected, ...]
+    left_out: Mapping[str, str]
+    notes: tuple[str, ...]
+    seconds: float
+    total_seconds: float
+    disk_bytes: int

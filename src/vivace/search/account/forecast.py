@@ -1,0 +1,111 @@
+"""The rehearsal of a search: its strategy against trials that go as predicted, on a clock that is moved by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from vivace.core.forecast import Expected, Forecast
+from vivace.core.measurement import Interval, Outcome
+from vivace.core.plan import Plan
+from vivace.core.result import Trial, TrialStage
+from vivace.core.technique import Stage
+from vivace.measure.clock import FakeClock
+from vivace.search.account.waterfall import configurations
+from vivace.search.laboratory import RACE, size_of
+from vivace.search.options import Options
+from vivace.search.prepare import Prepared
+from vivace.search.rank import Ranking
+from vivace.search.schedule import FIRST_GUESS_SECONDS, RACE_SECONDS, Schedule
+from vivace.search.space import Space
+from vivace.search.strategy import Memory, default_strategy
+
+JUDGING_SECONDS = 1.0
+"""What judging a candidate's answers takes, where calls are short."""
+
+
+def forecast_of(
+    prepared: Prepared, space: Space, options: Options, ranking: Ranking, threads: int, spent_seconds: float
+) -> Forecast:
+    """What a search is likely to try and to take, when preparing it took `spent_seconds`.
+
+    `threads` is how many the original runs with.
+    """
+    clock = FakeClock()
+    original_seconds = ranking.predicted_seconds(Plan())
+    schedule = Schedule(
+        options.seconds,
+        clock.now(),
+        options.restarts,
+        clock,
+        opening_seconds=min(FIRST_GUESS_SECONDS, spent_seconds),  # preparing opened the original too, and did more
+        race_seconds=min(
+            RACE_SECONDS, JUDGING_SECONDS + 4 * RACE.min_blocks * max(RACE.block_seconds, original_seconds)
+        ),
+    )
+    clock.advance(spent_seconds + opening(schedule))
+    memory = Memory(ranking, original_seconds, _gain, threads)  # bytes are not predicted
+    plans = tuple(rehearse(space, memory, schedule, clock))
+    clock.advance(closing(memory, options, schedule))
+    return Forecast(
+        prepared.work.name,
+        plans,
+        space.left_out,
+        prepared.notes,
+        options.seconds,
+        min(clock.now(), options.seconds),
+        stored_programs([expected.plan for expected in plans]) * size_of(prepared.program),
+    )
+
+
+def rehearse(space: Space, memory: Memory, schedule: Schedule, clock: FakeClock) -> Iterator[Expected]:
+    """The plans that a search asks for when each is as fast as predicted, until there is time for no other."""
+    memory.has_time_for = lambda plan: schedule.time_for_a_trial(plan, memory.leader)
+    strategy = default_strategy(space, memory)
+    request = next(strategy, None)
+    while request is not None:
+        plan, stage = request
+        expected = Expected(plan, memory.baseline_seconds / memory.ranking.predicted_seconds(plan),
+                            schedule.expected_seconds(plan))  # fmt: skip
+        clock.advance(expected.seconds)
+        yield expected
+        try:
+            request = strategy.send(_as_predicted(expected, stage))
+        except StopIteration:
+            return
+
+
+def opening(schedule: Schedule) -> float:
+    """Seconds before the first trial: the original, its captured graph, and the original against itself."""
+    return 3 * schedule.opening_seconds + schedule.race_seconds
+
+
+def closing(memory: Memory, options: Options, schedule: Schedule) -> float:
+    """Seconds after the last trial: finalists confirmed, then the winner's configurations while there is time."""
+    leader = memory.leader
+    if leader is None:
+        return schedule.confirm_seconds(None)
+    fit = sum(trial.outcome is Outcome.OK for trial in memory.tried.values())
+    confirming = min(fit, options.finalists) * schedule.confirm_seconds(leader)
+    parts = configurations(leader.plan)
+    return confirming + sum(schedule.configuration_seconds(plan, leader, plan in memory.tried) for plan in parts)
+
+
+def stored_programs(plans: Sequence[Plan]) -> int:
+    """How many programs a search of these plans stores: one a plan, and the beginnings that plans may share."""
+    beginnings = {
+        plan.techniques[:count]
+        for plan in plans
+        for count in range(1, len(plan))
+        if plan.techniques[count - 1].stage.value <= Stage.PRECISION.value
+    }
+    return len(set(plans)) + len(beginnings)
+
+
+def _gain(trial: Trial) -> float:
+    return trial.speedup.value if trial.speedup else 0.0
+
+
+def _as_predicted(expected: Expected, stage: TrialStage) -> Trial:
+    gain = expected.speedup
+    outcome = Outcome.OK if gain >= 1 else Outcome.NOT_FASTER
+    return Trial(expected.plan, outcome, stage, speedup=Interval(gain, gain, gain))
