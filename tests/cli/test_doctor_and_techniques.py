@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vivace.cli import doctor
 from vivace.cli.app import main
-from vivace.cli.doctor import Runtime, fastest_seconds
+from vivace.cli.doctor import Runtime
 from vivace.cli.techniques import catalogue
 from vivace.core.facts import Fact
 from vivace.core.machine import Gpu, Machine
 from vivace.core.technique import Effect, Family, Stage, Technique
+from vivace.devices import ceiling_store
+from vivace.devices.machine import detect
+from vivace.measure import probe
 
 PLAIN = Machine("p", "x86_64", (), 2, 2, 1 << 30, "Linux")
 
@@ -74,19 +77,21 @@ def test_doctor_prints_one_document(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_doctor_measures_one_thread_and_all_allowed_ones(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def at_once(kernel: Any) -> float:
         return 0.1
 
-    monkeypatch.setattr(doctor, "fastest_seconds", at_once)
+    monkeypatch.setattr(probe, "fastest_seconds", at_once)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert main(["doctor", "--json"]) == 0
     machine = json.loads(capsys.readouterr().out)["machine"]
     assert [ceiling["threads"] for ceiling in machine["ceilings"]] == sorted({1, machine["cores_allowed"]})
+    assert [one.threads for one in ceiling_store.kept(detect())] == sorted({1, machine["cores_allowed"]})
 
 
 def test_the_fastest_run_counts() -> None:
-    assert 0 < fastest_seconds(lambda: sum(range(1000))) < 0.01
+    assert 0 < probe.fastest_seconds(lambda: sum(range(1000))) < 0.01
 
 
 def test_a_missing_runtime_comes_with_its_install_line() -> None:

@@ -6,9 +6,10 @@ import dataclasses
 
 import pytest
 
+from vivace.core.compute import Bound
 from vivace.core.cost import Cost
 from vivace.core.machine import Ceiling, Machine
-from vivace.devices.roofline import ceiling_at, default_ceiling, predicted_seconds
+from vivace.devices.roofline import ceiling_at, default_ceiling, predicted_seconds, reach
 
 MACHINE = Machine(
     "p",
@@ -70,3 +71,43 @@ def test_a_machine_without_wide_vectors_has_no_faster_precision() -> None:
 
 def test_priors_rank_bf16_before_f32_where_the_instructions_are() -> None:
     assert predicted_seconds(WORK.replace(precision="bf16"), PLAIN) < predicted_seconds(WORK, PLAIN)
+
+
+def test_a_call_at_the_ceiling_has_the_whole_share_and_is_bound_by_arithmetic() -> None:
+    found = reach(WORK, 1e9 / 100e9, MACHINE.ceilings, 0)
+
+    assert found.gflops == pytest.approx(100.0)
+    assert (found.share, found.bound) == (pytest.approx(1.0), Bound.ARITHMETIC)
+
+
+def test_the_share_is_of_the_ceiling_at_the_same_precision_and_threads() -> None:
+    found = reach(WORK.replace(precision="bf16", threads=4), 2e9 / 640e9, MACHINE.ceilings, 0)
+
+    assert (found.ceiling_gflops, found.copy_gigabytes_per_second) == (640.0, 30.0)
+    assert found.share == pytest.approx(0.5)
+
+
+def test_weights_that_exceed_the_cache_bound_a_call_by_memory() -> None:
+    found = reach(WORK.replace(weight_bytes=1.1e9), 0.2, MACHINE.ceilings, 100_000_000)
+
+    assert found.floor_seconds == pytest.approx(1e9 / 10e9)
+    assert found.bound is Bound.MEMORY
+
+
+@pytest.mark.parametrize("cache", [200_000_000, None])
+def test_weights_that_fit_the_cache_or_an_unknown_one_bound_nothing(cache: int | None) -> None:
+    found = reach(WORK.replace(weight_bytes=1.1e8), 0.012, MACHINE.ceilings, cache)
+
+    assert (found.floor_seconds, found.bound) == (pytest.approx(0.01), Bound.ARITHMETIC)
+
+
+def test_a_call_far_above_its_floor_is_bound_by_overhead() -> None:
+    assert reach(WORK, 0.03, MACHINE.ceilings, 0).bound is Bound.OVERHEAD
+
+
+@pytest.mark.parametrize("cost", [WORK.replace(threads=2), WORK.replace(precision="int8")])
+def test_without_a_measured_ceiling_there_is_a_rate_and_no_share(cost: Cost) -> None:
+    found = reach(cost, 0.01, MACHINE.ceilings, 0)
+
+    assert found.gflops == pytest.approx(100.0)
+    assert (found.ceiling_gflops, found.floor_seconds, found.share, found.bound) == (None, None, None, None)

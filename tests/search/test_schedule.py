@@ -60,10 +60,19 @@ def test_a_longer_search_keeps_time_to_measure_its_winner_technique_by_technique
     assert schedule(36_000)[0].attribution_seconds() == 120.0
 
 
+def test_a_longer_search_keeps_time_to_list_fusions_and_measure_ceilings_and_a_short_one_does_not() -> None:
+    planned, _ = schedule(300)
+
+    assert planned.kept_seconds() == planned.rung_seconds() + 30.0 + planned.explain_seconds()
+    assert planned.explain_seconds() == 2 * planned.opening_seconds + 6.0
+    assert schedule(120)[0].explain_seconds() == 0.0
+
+
 def test_a_configuration_is_measured_only_if_the_artifact_is_still_in_time() -> None:
     planned, clock = schedule(300)
     winner, plan = trial(Plan.of([Engine()]), 2.0), Plan.of([Halve()])
-    needed = planned.configuration_seconds(plan, winner, True) + planned.publish_seconds(winner)
+    after = planned.publish_seconds(winner) + planned.explain_seconds()
+    needed = planned.configuration_seconds(plan, winner, True) + after
 
     clock.advance(300 - needed - 1)
     assert planned.time_for_a_configuration(plan, winner, True)

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from vivace.api.explain import explain
 from vivace.api.publish import Staging, publish
 from vivace.api.request import destination_of, machine_of, names_native, offered, options_of, run_folder
 from vivace.artifact import save
@@ -126,6 +127,7 @@ def optimize(
             _check_plan(options, space)
             search = Search(prepared, space, options, machine, folder, journal, progress, started)
             result = search.run(staging.deliver)
+            result = explain(result, staging.folder(result.plan), prepared, machine, search.schedule)
             fields = {field.name: getattr(result, field.name) for field in dataclasses.fields(Result)}
             final = Optimized(**fields | {"artifact": destination})
             publish(final, staging, prepared, machine, destination)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import platform
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -14,9 +13,6 @@ from vivace.cli.options import Json
 from vivace.cli.output import document_only, emit_json, out_console
 from vivace.core.errors import install_line
 from vivace.core.machine import Machine
-
-PROBE_SECONDS = 0.25
-PROBE_CALLS = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,28 +70,23 @@ def doctor(
 
 
 def examine(measured: bool) -> Machine:
-    """The machine, with ceilings for one thread and for all allowed ones when they are to be measured."""
+    """The machine, with ceilings for one thread and for all allowed ones when they are to be measured.
+
+    Those are kept in the user's cache folder, where `optimize` finds them.
+    """
     from vivace.devices.machine import detect
 
     machine = detect()
     if not measured:
         return machine
-    from vivace.devices.ceilings import measure_ceilings
+    from vivace.devices import ceiling_store, ceilings
+    from vivace.measure import probe
 
     threads = sorted({1, machine.cores_allowed})
-    return dataclasses.replace(machine, ceilings=measure_ceilings(threads, fastest_seconds))
-
-
-def fastest_seconds(kernel: Callable[[], object]) -> float:
-    """Seconds of the fastest of many runs of a kernel, after a warm-up, in about a quarter of a second."""
-    from vivace.measure.clock import time_calls
-
-    def run(_: int) -> object:
-        return kernel()
-
-    first = min(time_calls(run, range(2)))
-    runs = min(PROBE_CALLS, max(3, int(PROBE_SECONDS / max(first, 1e-9))))
-    return min(time_calls(run, range(runs)))
+    found = ceilings.measure_ceilings(threads, probe.fastest_seconds)
+    machine = dataclasses.replace(machine, ceilings=found)
+    ceiling_store.keep(machine)
+    return machine
 
 
 def installed_runtimes() -> tuple[Runtime, ...]:

@@ -27,6 +27,7 @@ class Fact(Enum):
     HAS_CONV_BATCHNORM = "a convolution followed by batch normalization"
     HAS_LINEAR_BATCHNORM = "a linear layer followed by batch normalization"
     HAS_ATTENTION = "attention"
+    HAS_WRITTEN_ATTENTION = "attention that is spelled out (a softmax and products around it)"
 
     # of the job
     CALIBRATION = "calibration data (give the workload `data`, or several inputs)"

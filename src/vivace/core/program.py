@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
+from vivace.core.layer import Fused
 from vivace.core.signature import Signature
 
 
@@ -72,6 +73,7 @@ class Model:
 
     `program` is an ExportedProgram for TORCH and INDUCTOR, and a path to a file for the other forms.
     `lineage` is the short name of each technique applied so far: it keys conversions that plans can share.
+    `fused` is what those techniques fused, by the layers' names.
     """
 
     form: Form
@@ -79,6 +81,7 @@ class Model:
     signature: Signature
     settings: Settings = Settings()
     lineage: tuple[str, ...] = ()
+    fused: tuple[Fused, ...] = ()
 
     def replace(self, **changes: Any) -> Model:
         """A copy with some fields changed."""

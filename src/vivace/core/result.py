@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vivace.core.attribution import Attribution
+from vivace.core.compute import Compute
+from vivace.core.layer import FusedList
 from vivace.core.measurement import Comparison, Interval, Outcome, SpeedVerdict
 from vivace.core.plan import Plan
 from vivace.core.quality import Quality
@@ -85,6 +87,8 @@ class Result:
     why each technique that was not tried had nothing to offer here. `attribution` says what each technique of the
     winner is worth; None when the original was kept. `break_even_calls` is from how many calls on building and loading
     the winner have paid for themselves; None when they never do.
+    `fused` lists what one operator of the winner does for several layers, `compute` says how near the original and the
+    winner came to the machine's ceilings; None where it was not asked.
     """
 
     name: str
@@ -102,6 +106,8 @@ class Result:
     left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
     attribution: Attribution | None = None
     break_even_calls: int | None = None
+    fused: FusedList | None = None
+    compute: Compute | None = None
 
     @property
     def speedup(self) -> Interval:

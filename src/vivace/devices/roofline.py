@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from vivace.core.compute import Bound, Reach
 from vivace.core.cost import Cost
 from vivace.core.facts import Fact
 from vivace.core.machine import Ceiling, Machine
@@ -18,6 +21,8 @@ BF16_GAIN = 2.0
 """A core with bf16 products does about twice as many of them as of f32 ones (446/208 measured, see above)."""
 INT8_GAIN = 4.0
 """A core with int8 dot products does about four times as many (900/208 measured, see above)."""
+MOSTLY = 0.5
+"""A floor of at least this share of the time is what bounds a call; below it most of the time goes elsewhere."""
 
 
 def predicted_seconds(cost: Cost, machine: Machine) -> float:
@@ -40,6 +45,37 @@ def predicted_seconds(cost: Cost, machine: Machine) -> float:
     arithmetic = cost.flops / (peak * cost.efficiency)
     traffic = (cost.weight_bytes + cost.activation_bytes) / (ceiling.copy_gigabytes_per_second * 1e9)
     return max(arithmetic, traffic) + cost.operators * cost.operator_seconds + cost.call_seconds
+
+
+def reach(cost: Cost, seconds: float, ceilings: Sequence[Ceiling], cache_bytes: int | None) -> Reach:
+    """How near a call that took `seconds` came to the machine's measured ceilings; never to priors.
+
+    floor = max(flops / peak, max(0, weight_bytes - cache_bytes) / bandwidth), share = floor / seconds
+
+    `peak` and `bandwidth` are those measured with the cost's precision and threads; without them the share is None.
+    Weights that fit in the last-level cache need not be read at each call, and what operators hand to each other may
+    stay there too, so neither is in the floor (`cache_bytes` None: nothing is known, and memory bounds nothing). Where
+    the floor is under MOSTLY of the time the rest bounds the call: launching, moving intermediate values, kernels below
+    the ceiling. Source: Williams, Waterman and Patterson, "Roofline", Communications of the ACM 52(4), 2009.
+
+    >>> cost = Cost(flops=1e9, weight_bytes=0, activation_bytes=0, operators=1, threads=1)
+    >>> found = reach(cost, 0.016, [Ceiling(1, {"f32": 100.0}, 10.0)], 0)
+    >>> round(found.gflops, 1), found.floor_seconds, round(found.share, 3), found.bound.value
+    (62.5, 0.01, 0.625, 'arithmetic')
+    """
+    rate = cost.flops / seconds / 1e9
+    found = next((c for c in ceilings if c.threads == cost.threads and cost.precision in c.gflops), None)
+    if found is None:
+        return Reach(seconds, rate, cost.precision, cost.threads)
+    peak, bandwidth = found.gflops[cost.precision], found.copy_gigabytes_per_second
+    arithmetic = cost.flops / (peak * 1e9)
+    streamed = 0.0 if cache_bytes is None else max(0.0, cost.weight_bytes - cache_bytes)
+    memory = streamed / (bandwidth * 1e9)
+    floor = max(arithmetic, memory)
+    bound = Bound.MEMORY if memory > arithmetic else Bound.ARITHMETIC
+    if floor < MOSTLY * seconds:
+        bound = Bound.OVERHEAD
+    return Reach(seconds, rate, cost.precision, cost.threads, peak, bandwidth, floor, floor / seconds, bound)
 
 
 def ceiling_at(machine: Machine, threads: int) -> Ceiling:

@@ -11,7 +11,9 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict
 
 from vivace.core.attribution import Attribution, LeftOut, Step
+from vivace.core.compute import Compute
 from vivace.core.forecast import Forecast
+from vivace.core.layer import Fused
 from vivace.core.measurement import Comparison, Interval, Outcome, SpeedVerdict
 from vivace.core.plan import Plan
 from vivace.core.quality import Quality
@@ -114,6 +116,9 @@ class ResultDocument(_Document):
     conditions: dict[str, Any]
     notes: list[str]
     left_out: dict[str, str]
+    fused: list[Fused]
+    fused_note: str
+    compute: Compute | None
     wall_seconds: float
     attribution: AttributionDocument | None
     break_even_calls: int | None
@@ -187,6 +192,9 @@ def to_document(result: Result) -> ResultDocument:
         conditions=rest,
         notes=list(result.notes),
         left_out=dict(result.left_out),
+        fused=list(result.fused.groups) if result.fused else [],
+        fused_note=result.fused.note if result.fused else "not listed",
+        compute=result.compute,
         wall_seconds=result.wall_seconds,
         attribution=None if result.attribution is None else _attribution(result.attribution),
         break_even_calls=result.break_even_calls,

@@ -25,8 +25,11 @@ def load(model: Model) -> Program:
     return Program(model.signature, model.settings, _runner(session, model), Form.ONNX)
 
 
-def open_session(path: Path, settings: Settings) -> Any:
-    """An InferenceSession of a file, under the settings. Raises MissingExtra, ArtifactError, NotApplicable."""
+def open_session(path: Path, settings: Settings, optimized: Path | None = None) -> Any:
+    """An InferenceSession of a file, under the settings; the graph that it runs is written to `optimized`.
+
+    Raises MissingExtra, ArtifactError, NotApplicable.
+    """
     require("onnxruntime", "onnx", "running ONNX")
     import onnxruntime as ort
 
@@ -45,6 +48,8 @@ def open_session(path: Path, settings: Settings) -> Any:
     if asked not in names:
         raise ArtifactError(f"the option graph_optimization is {asked!r}; allowed are {', '.join(names)}")
     options.graph_optimization_level = names[asked]
+    if optimized is not None:
+        options.optimized_model_filepath = str(optimized)
     if settings.threads is not None:
         options.intra_op_num_threads = settings.threads
     spinning = "1" if settings.option("allow_spinning", True) else "0"

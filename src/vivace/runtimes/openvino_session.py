@@ -25,10 +25,10 @@ def load(model: Model) -> Program:
     MissingExtra, ArtifactError, NotApplicable.
     """
     openvino = import_openvino()
-    run = _runner(_compiled(openvino, model, None), model)
+    run = _runner(compiled(openvino, model, None), model)
     shapes = exact_shapes(model.settings)
     if shapes:
-        run = _dispatch(run, _runner(_compiled(openvino, model, shapes), model), shapes)
+        run = _dispatch(run, _runner(compiled(openvino, model, shapes), model), shapes)
     return Program(model.signature, model.settings, run, Form.OPENVINO)
 
 
@@ -45,7 +45,7 @@ def exact_shapes(settings: Settings) -> list[tuple[int, ...]]:
         raise ArtifactError(f"the option exact_shapes is no list of shapes: {error}") from error
 
 
-def _compiled(openvino: Any, model: Model, shapes: list[tuple[int, ...]] | None) -> Any:
+def compiled(openvino: Any, model: Model, shapes: list[tuple[int, ...]] | None) -> Any:
     """The model compiled for the CPU, for the given shapes of its flat inputs or for whatever its file allows."""
     path = Path(model.program)
     try:
@@ -88,11 +88,11 @@ def configuration(settings: Settings) -> dict[str, str]:
     return told
 
 
-def _runner(compiled: Any, model: Model) -> Run:
+def _runner(engine: Any, model: Model) -> Run:
     """One infer request, used again for each call; its outputs are copied before the next call overwrites them."""
-    request = compiled.create_infer_request()
+    request = engine.create_infer_request()
     infer = request.infer
-    kept = _positions(compiled, model)
+    kept = _positions(engine, model)
     count = len(model.signature.outputs)
     dtypes = [getattr(torch, spec.dtype) for spec in model.signature.outputs]
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vivace.core.errors import ArtifactError, DiskFull
+from vivace.core.layer import Fused
 from vivace.core.program import Form, Model, Settings
 from vivace.core.signature import Signature
 from vivace.runtimes import aot, eager, inductor, instances, null, onnx_session, openvino_session, pt2
@@ -99,6 +100,7 @@ def read_model(folder: Path) -> Model:
             Signature.from_json(note["signature"]),
             Settings.from_json(note["settings"]),
             tuple(note["lineage"]),
+            tuple(Fused.from_json(group) for group in note.get("fused", ())),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(f"{folder / PROGRAM_JSON} is damaged: {type(error).__name__}: {error}") from error
@@ -134,6 +136,7 @@ def _write(model: Model, folder: Path) -> None:
         "signature": model.signature.to_json(),
         "settings": model.settings.to_json(),
         "lineage": list(model.lineage),
+        "fused": [group.to_json() for group in model.fused],
     }
     (folder / PROGRAM_JSON).write_text(json.dumps(note, indent=1))
 

@@ -31,6 +31,9 @@ SHORT_SECONDS = 180.0
 """Under this, all of the time goes to the plans themselves."""
 ATTRIBUTION_SHARE, ATTRIBUTION_SECONDS = 1 / 10, 120.0
 """Of a longer time, what is kept to measure the winner technique by technique, and the most of it."""
+EXPLAIN_OPENINGS = 2
+EXPLAIN_SECONDS = 6.0
+"""Two workers after the verdict: one lists what was fused, one measures the machine's ceilings."""
 CACHED_LOAD_SECONDS = 5.0
 """A program that compiles when it is loaded finds its own compiler's cache the second time."""
 
@@ -82,12 +85,16 @@ class Schedule:
         """Whether it can still be measured before the artifact is due."""
         return self.left() - self.publish_seconds(None) > self._rung_seconds()
 
+    def explain_seconds(self) -> float:
+        """What is kept for listing what was fused and for measuring ceilings; nothing when time is short."""
+        return 0.0 if self.seconds < SHORT_SECONDS else EXPLAIN_OPENINGS * self.opening_seconds + EXPLAIN_SECONDS
+
     def _rung_seconds(self) -> float:
         return self.restarts * PAIR_OPENINGS * self.opening_seconds + self.rule().max_seconds / 2
 
     def kept_seconds(self) -> float:
-        """What is kept for what follows the confirmation: the best plain rung, then the winner's attribution."""
-        return self.rung_seconds() + self.attribution_seconds()
+        """What is kept for what follows the confirmation: the best plain rung, attribution, fusions."""
+        return self.rung_seconds() + self.attribution_seconds() + self.explain_seconds()
 
     def attribution_seconds(self) -> float:
         """What is kept for measuring the winner technique by technique; nothing when time is short."""
@@ -103,7 +110,8 @@ class Schedule:
 
     def time_for_a_configuration(self, plan: Plan, winner: Trial, is_built: bool) -> bool:
         """Whether it can still be measured before the artifact is due."""
-        return self.left() - self.publish_seconds(winner) > self.configuration_seconds(plan, winner, is_built)
+        left = self.left() - self.publish_seconds(winner) - self.explain_seconds()
+        return left > self.configuration_seconds(plan, winner, is_built)
 
     def allowed_for_a_phase(self, winner: Trial) -> float:
         """Seconds that one phase of a configuration may take: half of what is left before the artifact is due,
@@ -144,7 +152,7 @@ class Schedule:
     def spare(self, trial: Trial | None) -> float:
         """How long a comparison may go on adding restarts when they disagree."""
         after = self.publish_seconds(trial) + self._candidate_seconds(trial) + self.attribution_seconds()
-        return max(0.0, self.left() - after)
+        return max(0.0, self.left() - after - self.explain_seconds())
 
     def time_to_confirm(self, trial: Trial | None) -> bool:
         """Whether one more confirmation is likely to end in time."""

@@ -17,13 +17,14 @@ from vivace.runtimes.graphs import onnx_counts
 
 _CONV2D = frozenset({"conv2d", "convolution", "_convolution"})
 _LINEAR = frozenset({"linear", "addmm"})
-_BATCH_NORM = frozenset(
+BATCH_NORM = frozenset(
     {"batch_norm", "native_batch_norm", "_native_batch_norm_legit_no_training", "_batch_norm_no_update"}
 )
 _ATTENTION = frozenset({"scaled_dot_product_attention", "_native_multi_head_attention"})
-_PRODUCTS = frozenset({"matmul", "bmm"})
+_PRODUCTS = frozenset({"matmul", "bmm", "mm", "einsum"})
+_COPIES = frozenset({"to", "_to_copy", "clone", "contiguous"})
 _INTEGER = frozenset({"int8", "uint8"})
-_VIEWS = frozenset(
+VIEWS = frozenset(
     {
         "view",
         "reshape",
@@ -39,6 +40,8 @@ _VIEWS = frozenset(
         "detach",
         "flatten",
         "unflatten",
+        "_unsafe_view",
+        "mT",
         "split",
         "chunk",
         "unbind",
@@ -85,7 +88,7 @@ def cost_of(model: Model, leaves: Sequence[Tensor]) -> Cost:
         flops=float(counter.get_total_flops() + count.recurrent_flops),
         weight_bytes=float(weight_bytes),
         activation_bytes=float(count.written_bytes + sum(leaf.numel() * leaf.element_size() for leaf in leaves)),
-        operators=sum(1 for node in _operators(model) if node.target._opname not in _VIEWS),
+        operators=sum(1 for node in _operators(model) if node.target._opname not in VIEWS),
         precision=_precision(model),
         threads=torch.get_num_threads(),
     )
@@ -103,7 +106,7 @@ class _Counter(fx.Interpreter):
         """Run one node, counting."""
         result = super().run_node(n)
         name = getattr(n.target, "_opname", "")
-        if n.op == "call_function" and name and name not in _VIEWS:
+        if n.op == "call_function" and name and name not in VIEWS:
             self.written_bytes += _bytes_of(result)
             if name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
                 self.recurrent_flops += _recurrent_flops(*self.fetch_args_kwargs_from_env(n)[0][:3])
@@ -133,10 +136,10 @@ def _graph_facts(model: Model) -> set[Fact]:
             found |= _zeros(model, node)
         if name in _ATTENTION:
             found.add(Fact.HAS_ATTENTION)
-        if name in _BATCH_NORM:
+        if name in BATCH_NORM:
             found |= _folded(node)
         if name in _PRODUCTS and any(_comes_from_softmax(source) for source in node.all_input_nodes):
-            found.add(Fact.HAS_ATTENTION)
+            found |= {Fact.HAS_ATTENTION, Fact.HAS_WRITTEN_ATTENTION}
     values = [v for v in model.program.state_dict.values() if isinstance(v, Tensor)]
     if not any(str(v.dtype).removeprefix("torch.") in _INTEGER and v.dim() > 1 for v in values):
         found.add(Fact.UNQUANTIZED)
@@ -155,8 +158,8 @@ def _zeros(model: Model, node: fx.Node) -> set[Fact]:
 
 
 def _comes_from_softmax(node: fx.Node) -> bool:
-    """Whether a value is a softmax, or a view or dropout of one: the weights of attention."""
-    while getattr(node.target, "_opname", "") in _VIEWS and node.all_input_nodes:
+    """Whether a value is a softmax, or a view, copy or dropout of one: the weights of attention."""
+    while getattr(node.target, "_opname", "") in VIEWS | _COPIES and node.all_input_nodes:
         node = node.all_input_nodes[0]
     return getattr(node.target, "_opname", "") in ("softmax", "_softmax")
 

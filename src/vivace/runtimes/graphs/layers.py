@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import fx
@@ -14,6 +14,8 @@ from vivace.core.program import Form, Model
 PRODUCTS = frozenset({"conv1d", "conv2d", "conv3d", "convolution", "linear", "addmm", "mm", "matmul", "bmm"})
 WRAPPER = "module."
 """Under which `capture` puts the user's model."""
+_WHOLE = "module"
+"""The path of what the user's model does itself."""
 _ROOT = re.compile(r"^L\['?self'?\]\.?|^L__self___?")
 
 
@@ -34,6 +36,30 @@ def path_of(node: fx.Node) -> str:
     stack: dict[str, Any] = node.meta.get("nn_module_stack") or {}
     paths = [entry[0] if isinstance(entry, tuple) else str(entry) for entry in stack.values()]
     return _ROOT.sub("", paths[-1]).removeprefix(WRAPPER) if paths else ""
+
+
+def names_of(nodes: Iterable[fx.Node]) -> tuple[str, ...]:
+    """The layers that these nodes belong to, each once: the path of a node's module, with the node's own name where
+    the module has modules of its own; the name alone where the user's model does it itself."""
+    nodes = list(nodes)
+    inner = enclosing(path_of(node) for node in (nodes[0].graph.nodes if nodes else ()))
+    return tuple(dict.fromkeys(_name_of(node, inner) for node in nodes))
+
+
+def enclosing(paths: Iterable[str]) -> set[str]:
+    """The paths of the modules that hold others.
+
+    >>> sorted(enclosing(["encoder.0.norm", "head"]))
+    ['encoder', 'encoder.0']
+    """
+    return {".".join(parts[:count]) for path in paths for parts in [path.split(".")] for count in range(1, len(parts))}
+
+
+def _name_of(node: fx.Node, inner: set[str]) -> str:
+    path = path_of(node)
+    if path in ("", _WHOLE):
+        return node.name
+    return f"{path}/{node.name}" if path in inner else path
 
 
 def _layers(graph: fx.Graph) -> Iterator[Layer]:

@@ -8,19 +8,21 @@ from typing import Any
 import torch
 from torch.fx import Node
 
+from vivace.core.layer import Fused
+from vivace.runtimes.graphs.layers import names_of
 from vivace.techniques.graph import GraphEdit
 
 BATCH_NORM = torch.ops.aten.batch_norm.default
 
 
-def fold_batchnorms(edit: GraphEdit, products: tuple[Any, ...], fits: Callable[[Node], bool]) -> int:
-    """Fold every batch normalization whose input is one of `products` and satisfies `fits`; returns how many.
+def fold_batchnorms(edit: GraphEdit, products: tuple[Any, ...], fits: Callable[[Node], bool]) -> tuple[Fused, ...]:
+    """Fold every batch normalization whose input is one of `products` and satisfies `fits`; says what was folded.
 
     With s = gamma / sqrt(variance + epsilon), computed in float64: weight' = weight * s along the output channels and
     bias' = (bias - mean) * s + beta. Left alone are products whose output or weights have another user, products whose
     weights are not constants, and normalizations in training mode.
     """
-    return sum(_fold(edit, norm) for norm in edit.calls(BATCH_NORM) if _foldable(edit, norm, products, fits))
+    return tuple(_fold(edit, norm) for norm in edit.calls(BATCH_NORM) if _foldable(edit, norm, products, fits))
 
 
 def _foldable(edit: GraphEdit, norm: Node, products: tuple[Any, ...], fits: Callable[[Node], bool]) -> bool:
@@ -34,7 +36,7 @@ def _foldable(edit: GraphEdit, norm: Node, products: tuple[Any, ...], fits: Call
     return owned and statistics and affine and norm.args[5] is False and fits(product)
 
 
-def _fold(edit: GraphEdit, norm: Node) -> int:
+def _fold(edit: GraphEdit, norm: Node) -> Fused:
     product, gamma, beta, mean, variance = norm.args[:5]
     assert isinstance(product, Node) and isinstance(product.args[1], Node)
     weight = _double(edit, product.args[1])
@@ -48,7 +50,7 @@ def _fold(edit: GraphEdit, norm: Node) -> int:
     _set_bias(edit, product, bias_node, bias.to(dtype))
     norm.replace_all_uses_with(product)
     edit.graph.erase_node(norm)
-    return 1
+    return Fused(product.target._opname, names_of([product, norm]))  # type: ignore[union-attr]
 
 
 def _set_bias(edit: GraphEdit, product: Node, old: Any, bias: torch.Tensor) -> None:

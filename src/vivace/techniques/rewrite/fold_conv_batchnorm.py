@@ -54,6 +54,7 @@ class FoldConvBatchnorm(Technique):
     def apply(self, model: Model, work: Work) -> Model:
         """The model without the batch normalizations that could be folded."""
         edit = GraphEdit(torch_program(model))
-        if not fold_batchnorms(edit, CONVOLUTIONS, lambda product: True):
+        fused = fold_batchnorms(edit, CONVOLUTIONS, lambda product: True)
+        if not fused:
             raise NotApplicable("no convolution of its own weights is followed by batch normalization alone")
-        return model.replace(program=edit.close(), lineage=(*model.lineage, str(self)))
+        return model.replace(program=edit.close(), lineage=(*model.lineage, str(self)), fused=(*model.fused, *fused))

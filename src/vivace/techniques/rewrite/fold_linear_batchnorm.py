@@ -45,6 +45,8 @@ class FoldLinearBatchnorm(Technique):
     def apply(self, model: Model, work: Work) -> Model:
         """The model without the batch normalizations that could be folded."""
         edit = GraphEdit(torch_program(model))
-        if not fold_batchnorms(edit, (torch.ops.aten.linear.default,), lambda product: product.meta["val"].dim() == 2):
+        linear = (torch.ops.aten.linear.default,)
+        fused = fold_batchnorms(edit, linear, lambda product: product.meta["val"].dim() == 2)
+        if not fused:
             raise NotApplicable("no linear layer of its own weights is followed by batch normalization alone")
-        return model.replace(program=edit.close(), lineage=(*model.lineage, str(self)))
+        return model.replace(program=edit.close(), lineage=(*model.lineage, str(self)), fused=(*model.fused, *fused))

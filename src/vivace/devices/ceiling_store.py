@@ -1,0 +1,63 @@
+"""Ceilings that `vivace doctor` measured, kept in the user's cache folder: one file a machine and build of PyTorch."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from vivace.core.machine import Ceiling, Machine
+
+SCHEMA = 1
+
+
+def cache_folder() -> Path:
+    """Where they are kept: below $XDG_CACHE_HOME, or ~/.cache (XDG Base Directory Specification 0.8)."""
+    told = os.environ.get("XDG_CACHE_HOME", "")
+    base = Path(told) if told and Path(told).is_absolute() else Path.home() / ".cache"
+    return base / "vivace" / "ceilings"
+
+
+def keep(machine: Machine) -> bool:
+    """Write a machine's ceilings; whether it could be done (a folder that cannot be written is no error)."""
+    path = _file(machine)
+    note = {"schema": SCHEMA, "ceilings": [dataclasses.asdict(ceiling) for ceiling in machine.ceilings]}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as beside:
+            beside.write(json.dumps(note))
+        Path(beside.name).replace(path)
+    except OSError:
+        return False
+    return True
+
+
+def kept(machine: Machine) -> tuple[Ceiling, ...]:
+    """The ceilings that were kept for this machine; none where there is no readable file."""
+    try:
+        note = json.loads(_file(machine).read_text())
+        if note["schema"] != SCHEMA:
+            return ()
+        return tuple(read_ceilings(note["ceilings"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ()
+
+
+def read_ceilings(nodes: Sequence[dict[str, object]]) -> list[Ceiling]:
+    """Ceilings from the fields of each. Raises TypeError, ValueError and the like for what is not numbers."""
+    return [_ceiling(**node) for node in nodes]  # type: ignore[arg-type]
+
+
+def _ceiling(threads: int, gflops: dict[str, float], copy_gigabytes_per_second: float) -> Ceiling:
+    rates = {str(name): float(rate) for name, rate in gflops.items()}
+    if min([copy_gigabytes_per_second, *rates.values()]) <= 0:
+        raise ValueError("a ceiling is above zero")
+    return Ceiling(int(threads), rates, float(copy_gigabytes_per_second))
+
+
+def _file(machine: Machine) -> Path:
+    return cache_folder() / f"{machine.fingerprint}-torch-{importlib.metadata.version('torch')}.json"

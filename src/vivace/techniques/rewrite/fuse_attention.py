@@ -1,0 +1,189 @@
+"""Rewrites attention that a graph spells out into the one operator for which runtimes have fused kernels."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch.fx import Node
+
+from vivace.core.cost import Cost
+from vivace.core.errors import NotApplicable
+from vivace.core.facts import Fact
+from vivace.core.layer import Fused
+from vivace.core.program import Model
+from vivace.core.technique import Effect, Family, Stage, Technique
+from vivace.core.work import Work
+from vivace.runtimes.graphs.layers import names_of
+from vivace.techniques.graph import GraphEdit, torch_program
+from vivace.techniques.rewrite.attention import Attention, Mask, Unlike, find, is_causal, users
+from vivace.techniques.rewrite.operands import same, shape_of
+
+aten = torch.ops.aten
+FUSED = aten.scaled_dot_product_attention.default
+VIEWS = (aten.view.default, aten.reshape.default, aten.expand.default, aten.permute.default, aten.transpose.int)
+KERNEL_RANK = 4
+"""Fused kernels take [batch, heads, length, features]; fewer dimensions are filled up."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FuseAttention(Technique):
+    """Compute softmax(scale * q k' + mask) v by one operator, which never stores the scores.
+
+    Found are products by matmul, bmm or einsum, a positive scale on either side of the mask, masks that are added or
+    put in place of scores, grouped and single key-value heads. A mask that is causal by its values becomes a flag. Left
+    alone is a softmax over another dimension, and one whose scores or probabilities have another user. Where a mask
+    hides every key of a query, answers may differ. Raises NotApplicable with the reason when nothing was rewritten.
+
+    Source: Dao et al., FlashAttention, NeurIPS 2022 (arXiv:2205.14135), algorithm 1, as
+    torch.nn.functional.scaled_dot_product_attention.
+
+    >>> FuseAttention.name()
+    'fuse-attention'
+    """
+
+    stage = Stage.REWRITE
+    family = Family.ALGORITHM
+    effect = Effect.ROUNDED
+    needs = frozenset({Fact.TORCH_GRAPH, Fact.HAS_WRITTEN_ATTENTION})
+    breaks = frozenset({Fact.HAS_WRITTEN_ATTENTION})
+    source = "Dao et al., NeurIPS 2022, arXiv:2205.14135, algorithm 1"
+
+    def rewrite(self, cost: Cost) -> Cost:
+        """About a fifth of a transformer's operators go, and the scores, a third of what it writes."""
+        return cost.replace(operators=max(1, cost.operators * 4 // 5), activation_bytes=cost.activation_bytes * 0.7)
+
+    def apply(self, model: Model, work: Work) -> Model:
+        """The model with each spelled-out attention rewritten."""
+        edit = GraphEdit(torch_program(model))
+        reasons: list[str] = []
+        fused: list[Fused] = []
+        for found in find(edit):  # lazily: an attention may read what the one before it gave
+            if isinstance(found, Unlike):
+                reasons.append(str(found))
+            else:
+                fused.append(_rewrite(edit, found))
+        if not fused:
+            raise NotApplicable(_why_nothing(edit, reasons))
+        return model.replace(program=edit.close(), lineage=(*model.lineage, str(self)), fused=(*model.fused, *fused))
+
+
+def _why_nothing(edit: GraphEdit, reasons: list[str]) -> str:
+    if reasons:
+        return f"no attention can be rewritten: {reasons[0]}"
+    if any(edit.calls(FUSED)):
+        return "its attention is scaled_dot_product_attention already"
+    return "the program has no softmax, so no attention"
+
+
+def _rewrite(edit: GraphEdit, attention: Attention) -> Fused:
+    """Put the fused operator in place of a spelled-out attention; says whose work it does."""
+    with edit.graph.inserting_before(attention.result):
+        result = _Writer(edit, attention).write()
+    attention.result.replace_all_uses_with(result)
+    gone = _sweep(edit, attention.result)
+    return Fused(FUSED._opname, names_of(node for node in reversed(gone) if node.target not in VIEWS))
+
+
+class _Writer:
+    """Writes one fused attention into a graph, shapes known at once, in the name of the modules that it replaces."""
+
+    def __init__(self, edit: GraphEdit, attention: Attention) -> None:
+        self._edit = edit
+        self._attention = attention
+        self._meta = {key: value for key, value in attention.result.meta.items() if key != "val"}
+
+    def write(self) -> Node:
+        attention = self._attention
+        plain = [side.emit(self._call) for side in (attention.query, attention.key, attention.value)]
+        query, key, value = (self._filled(self._spread(node, plain)) for node in plain)
+        causal = is_causal(self._edit, attention)
+        mask = None if causal else self._mask(query)
+        fused = self._call(FUSED, query, key, value, mask, 0.0, causal, scale=attention.scale)
+        return self._like_the_result(fused)
+
+    def _call(self, target: Any, *args: Any, **kwargs: Any) -> Node:
+        node = self._edit.graph.call_function(target, args, kwargs)
+        node.meta = dict(self._meta)
+        self._edit.infer(node)
+        return node
+
+    def _spread(self, node: Node, sources: list[Node]) -> Node:
+        """The node with all of the batch's dimensions; no copy."""
+        batch = self._attention.batch
+        for _ in range(len(batch) + 2 - len(shape_of(node))):
+            node = self._call(aten.unsqueeze.default, node, 0)
+        if all(map(same, shape_of(node), batch)):
+            return node
+        sizes = [
+            -1 if same(have, want) else self._size(want, sources)
+            for have, want in zip(shape_of(node), batch, strict=False)
+        ]
+        return self._call(aten.expand.default, node, [*sizes, -1, -1])
+
+    def _size(self, wanted: Any, sources: list[Node]) -> Any:
+        """A size as a number, or as a node that reads it off a tensor."""
+        if isinstance(wanted, int):
+            return wanted
+        for node in [*sources, *(mask.node for mask in self._attention.masks)]:
+            for place, size in enumerate(shape_of(node)):
+                if same(size, wanted):
+                    return self._call(aten.sym_size.int, node, place)
+        raise NotApplicable(f"no tensor of the attention before {self._attention.result.name} has its batch size")
+
+    def _filled(self, node: Node) -> Node:
+        for _ in range(KERNEL_RANK - len(shape_of(node))):
+            node = self._call(aten.unsqueeze.default, node, 0)
+        return node
+
+    def _mask(self, query: Node) -> Node | None:
+        masks = self._attention.masks
+        if not masks:
+            return None
+        if len(masks) == 1 and masks[0].value == float("-inf"):
+            mask = masks[0]
+            found = mask.node if mask.keeps else self._call(aten.logical_not.default, mask.node)
+        else:
+            dtype = query.meta["val"].dtype
+            terms = [self._added(mask, dtype) for mask in masks]
+            found = terms[0]
+            for term in terms[1:]:
+                found = self._call(aten.add.Tensor, found, term)
+        return found if len(shape_of(found)) == 2 else self._filled(found)
+
+    def _added(self, mask: Mask, dtype: torch.dtype) -> Node:
+        """A mask as something to add to the scores, in the queries' precision."""
+        if mask.value is not None:
+            where = self._call(aten.logical_not.default, mask.node) if mask.keeps else mask.node
+            zeros = self._call(aten.zeros_like.default, where, dtype=dtype)
+            return self._call(aten.masked_fill.Scalar, zeros, where, max(mask.value, torch.finfo(dtype).min))
+        node = mask.node if mask.factor == 1 else self._call(aten.mul.Tensor, mask.node, mask.factor)
+        return node if node.meta["val"].dtype == dtype else self._call(aten.to.dtype, node, dtype)
+
+    def _like_the_result(self, node: Node) -> Node:
+        """Without the dimensions that were filled up, in the result's order, its batches merged if they were."""
+        batch, result = self._attention.batch, self._attention.result
+        for _ in range(KERNEL_RANK - len(batch) - 2):
+            node = self._call(aten.squeeze.dim, node, 0)
+        if self._attention.order is not None:
+            return self._call(aten.permute.default, node, list(self._attention.order))
+        if len(shape_of(result)) < len(shape_of(node)):
+            return self._call(aten.flatten.using_ints, node, 0, len(batch) - 1)
+        return node
+
+
+def _sweep(edit: GraphEdit, node: Node) -> list[Node]:
+    """Take a node away that nothing uses, the checks on it, and what was made for it alone; gives what went."""
+    pending, gone = [node], []
+    while pending:
+        node = pending.pop()
+        if node.op != "call_function" or users(node):
+            continue
+        for check in list(node.users):
+            edit.graph.erase_node(check)
+        inputs = node.all_input_nodes
+        edit.graph.erase_node(node)
+        gone.append(node)
+        pending.extend(source for source in inputs if source not in pending)
+    return gone

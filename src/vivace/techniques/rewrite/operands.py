@@ -1,0 +1,185 @@
+"""The operands of a matrix product, whichever operator computes it, traced back through transposes and merges."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+aten = torch.ops.aten
+PRODUCTS = (aten.matmul.default, aten.bmm.default, aten.mm.default)
+EINSUM = aten.einsum.default
+RESHAPES = (aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.expand.default)
+COPIES = (aten.clone.default, aten.contiguous.default, aten.alias.default)
+
+
+def shape_of(node: Node) -> tuple[Any, ...]:
+    """The sizes of a node's value, some of them symbols; empty for what is not a tensor."""
+    value = node.meta.get("val")
+    return tuple(value.shape) if isinstance(value, Tensor) else ()
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two sizes are known to be equal, without assuming it."""
+    return bool(statically_known_true(one == other))
+
+
+def batch_fits(sizes: Sequence[Any], whole: Sequence[Any]) -> bool:
+    """Whether sizes broadcast to `whole` and never beyond it.
+
+    >>> batch_fits((1, 4), (2, 3, 4)), batch_fits((5, 4), (2, 3, 4))
+    (True, False)
+    """
+    if len(sizes) > len(whole):
+        return False
+    return all(same(a, b) or same(a, 1) for a, b in zip(reversed(sizes), reversed(whole), strict=False))
+
+
+def is_merge(node: Node) -> bool:
+    """Whether a node changes a tensor's batch dimensions only, or copies it."""
+    if node.target in COPIES:
+        return True
+    if node.target not in RESHAPES or not isinstance(node.args[0], Node):
+        return False
+    before, after = shape_of(node.args[0]), shape_of(node)
+    return len(before) > 1 and len(after) > 1 and all(map(same, before[-2:], after[-2:]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Operand:
+    """A node seen with its dimensions in another order: `axes` names the node's dimension of each, None for a new 1."""
+
+    node: Node
+    axes: tuple[int | None, ...]
+
+    @staticmethod
+    def of(node: Node) -> Operand:
+        """A node as it is."""
+        return Operand(node, tuple(range(len(shape_of(node)))))
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """Sizes in the operand's order."""
+        sizes = shape_of(self.node)
+        return tuple(1 if axis is None else sizes[axis] for axis in self.axes)
+
+    def swapped(self) -> Operand:
+        """With its last two dimensions exchanged."""
+        return Operand(self.node, (*self.axes[:-2], self.axes[-1], self.axes[-2]))
+
+    def fitted(self, batch: Sequence[Any]) -> Operand | None:
+        """The operand, or what it was made of by merging batches, so that its batch broadcasts to `batch`."""
+        found: Operand | None = self.untransposed()
+        while found is not None and not batch_fits(found.shape[:-2], batch):
+            found = found._before_merge()
+        return found
+
+    def untransposed(self) -> Operand:
+        """The same, as a view of the node before its transposes."""
+        order = _permutation(self.node)
+        if order is None:
+            return self
+        axes = tuple(None if axis is None else order[axis] for axis in self.axes)
+        assert isinstance(self.node.args[0], Node)
+        return Operand(self.node.args[0], axes).untransposed()
+
+    def emit(self, call: Callable[..., Node]) -> Node:
+        """The operand in its own order, by calls of operators: `call(operator, *arguments)` makes a node."""
+        kept = [axis for axis in self.axes if axis is not None]
+        node = self.node if kept == sorted(kept) else call(aten.permute.default, self.node, kept)
+        for place, axis in enumerate(self.axes):
+            if axis is None:
+                node = call(aten.unsqueeze.default, node, place)
+        return node
+
+    def _before_merge(self) -> Operand | None:
+        rank = len(shape_of(self.node))
+        tail = self.axes[-2:]
+        batch_as_it_is = self.axes[:-2] == tuple(range(rank - 2))
+        if not batch_as_it_is or set(tail) != {rank - 2, rank - 1} or not is_merge(self.node):
+            return None
+        source = self.node.args[0]
+        assert isinstance(source, Node)
+        inner = len(shape_of(source))
+        moved = tuple(inner - rank + axis for axis in tail if axis is not None)
+        return Operand(source, (*range(inner - 2), *moved)).untransposed()
+
+
+@dataclasses.dataclass(frozen=True)
+class Operands:
+    """The two operands of a product: [*batch, M, K] and [*batch, K, N].
+
+    `order_of_result`: the dimension of [*batch, M, N] that each dimension of the result is, where it is not the same.
+    """
+
+    first: Operand
+    second: Operand
+    order_of_result: tuple[int, ...] | None = None
+
+
+def two_operands(node: Node) -> Operands | None:
+    """What a node multiplies, when it is a batch of matrix products of two tensors; None when it is not."""
+    if node.target in PRODUCTS:
+        left, right = node.args[:2]
+        ranks = [len(shape_of(side)) for side in (left, right) if isinstance(side, Node)]
+        if len(ranks) != 2 or min(ranks) < 2:
+            return None
+        return Operands(Operand.of(left), Operand.of(right))  # type: ignore[arg-type]
+    return _einsum(node) if node.target is EINSUM else None
+
+
+def _einsum(node: Node) -> Operands | None:
+    """An einsum that is a batch of matrix products: "bqhd,bkhd->bhqk" and the like, batch first in one of the two."""
+    equation, sides = str(node.args[0]).replace(" ", ""), node.args[1]
+    inputs, arrow, result = equation.partition("->")
+    terms = inputs.split(",")
+    if not arrow or "." in equation or len(terms) != 2 or not isinstance(sides, list | tuple) or len(sides) != 2:
+        return None
+    left, right = terms
+    if any(len(set(term)) != len(term) for term in (left, right, result)):
+        return None
+    inner = [letter for letter in left if letter in right and letter not in result]
+    rows = [letter for letter in left if letter in result and letter not in right]
+    columns = [letter for letter in right if letter in result and letter not in left]
+    if len(inner) != 1 or len(columns) != 1 or set(result) - set(left) - set(right):
+        return None
+    row = result[-2] if result[-2:-1] in rows else left[-2] if left[-2:-1] in rows else ""
+    batch = [letter for letter in (left if left[-2:] == row + inner[0] else result) if letter in result]
+    batch = [letter for letter in batch if letter not in (row, columns[0])]
+    if not row or {*batch, row, inner[0]} < set(left) or not set(right) <= {*batch, inner[0], columns[0]}:
+        return None
+    plain = [*batch, row, columns[0]]
+    order = tuple(plain.index(letter) for letter in result)
+    return Operands(
+        _ordered(sides[0], left, [*batch, row, inner[0]]),
+        _ordered(sides[1], right, [*batch, inner[0], columns[0]]),
+        None if order == tuple(range(len(order))) else order,
+    )
+
+
+def _ordered(node: Any, letters: str, wanted: Sequence[str]) -> Operand:
+    return Operand(node, tuple(letters.index(letter) if letter in letters else None for letter in wanted))
+
+
+def _permutation(node: Node) -> tuple[int, ...] | None:
+    """For a transpose, the source's dimension of each of its dimensions."""
+    rank = len(shape_of(node))
+    order = list(range(rank))
+    if node.target is aten.permute.default:
+        axes: Any = node.args[1]
+        return tuple(axis % rank for axis in axes)
+    if node.target is aten.transpose.int:
+        one, other = (int(axis) % rank for axis in node.args[1:3])  # type: ignore[arg-type]
+    elif node.target in (aten.mT.default, aten.t.default, aten.numpy_T.default) and rank == 2:
+        one, other = 0, 1
+    elif node.target is aten.mT.default:
+        one, other = rank - 2, rank - 1
+    else:
+        return None
+    order[one], order[other] = order[other], order[one]
+    return tuple(order)

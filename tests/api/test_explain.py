@@ -1,0 +1,45 @@
+"""What is said after the verdict: ceilings that were measured or why not; nothing is made up."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from vivace.api import explain as explaining
+from vivace.core.cost import Cost
+from vivace.core.machine import Ceiling, Machine
+from vivace.devices import ceiling_store
+
+MACHINE = Machine("p", "x86_64", (), 2, 2, 1 << 30, "Linux")
+COST = Cost(flops=1e9, weight_bytes=0, activation_bytes=0, operators=1)
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+def test_ceilings_that_doctor_kept_are_used(tmp_path: Path) -> None:
+    kept = (Ceiling(1, {"f32": 100.0}, 10.0),)
+    ceiling_store.keep(dataclasses.replace(MACHINE, ceilings=kept))
+
+    assert explaining.ceilings_for([COST], MACHINE, tmp_path / "log", 0.0) == (
+        kept,
+        "MEASURED by vivace doctor on this machine",
+    )
+
+
+def test_without_time_or_kept_ceilings_nothing_is_made_up(tmp_path: Path) -> None:
+    assert explaining.ceilings_for([COST], MACHINE, tmp_path / "log", 1.0) == ((), explaining.NO_TIME)
+
+
+@pytest.mark.slow
+def test_ceilings_are_measured_in_a_worker_at_the_precisions_and_threads_that_are_asked(tmp_path: Path) -> None:
+    costs = [COST, COST.replace(precision="bf16")]
+
+    (ceiling,), told = explaining.ceilings_for(costs, MACHINE, tmp_path / "log", 60.0)
+
+    assert (ceiling.threads, set(ceiling.gflops)) == (1, {"f32", "bf16"})
+    assert ceiling.gflops["f32"] > 1 and told.startswith("MEASURED")
