@@ -33,8 +33,9 @@ def geometric_mean(values: Sequence[float]) -> float:
 
 def table(results: Sequence[Mapping[str, Any]]) -> str:
     """Speed-ups over eager PyTorch as given: ours, each tool's in its best setting, and ours over the best of them."""
-    header = ["workload", "Vivace", *FAMILIES, "Vivace / best peer"]
-    rows = [[result["workload"].replace("_", "-"), *_cells(result), _ratio(result)] for result in results]
+    tools = {tool: settings for tool, settings in FAMILIES.items() if _was_run(settings, results)}
+    header = ["workload", "Vivace", *tools, "Vivace / best peer"]
+    rows = [[result["workload"].replace("_", "-"), *_cells(result, tools), _ratio(result)] for result in results]
     lines = [header, ["---"] * len(header), *rows]
     body = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
     return "\n\n".join(part for part in (body, closing(results), legend(results)) if part)
@@ -52,9 +53,14 @@ def closing(results: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _cells(result: Mapping[str, Any]) -> list[str]:
+def _was_run(settings: Mapping[str, str], results: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether any of a tool's settings was tried on any workload."""
+    return any(peer in result["arms"] for result in results for peer in settings)
+
+
+def _cells(result: Mapping[str, Any], tools: Mapping[str, Mapping[str, str]]) -> list[str]:
     arms = result["arms"]
-    return [_ours(arms["vivace"]), *(_family(settings, arms) for settings in FAMILIES.values())]
+    return [_ours(arms["vivace"]), *(_family(settings, arms) for settings in tools.values())]
 
 
 def _ours(arm: Mapping[str, Any]) -> str:

@@ -78,7 +78,15 @@ def test_a_tool_outside_the_budget_is_in_brackets_and_one_without_numbers_says_w
 
 
 def test_a_peer_that_was_not_run_is_not_called_failed():
-    assert row({**RESULT, "arms": {"vivace": an_arm(3.0)}})[2] == "not run"
+    alone = {**RESULT, "arms": {"vivace": an_arm(3.0)}}
+    rows = table.table([alone, RESULT]).splitlines()
+    assert rows[2].split("|")[3].strip() == "not run"
+
+
+def test_a_tool_that_was_run_nowhere_has_no_column():
+    assert row({**RESULT, "arms": {"vivace": an_arm(3.0)}}) == [
+        "digits-cnn", "3.00 [2.90, 3.10]", "**1.20** [1.10, 1.30]",
+    ]  # fmt: skip
 
 
 def test_the_closing_line_names_the_geometric_mean_and_the_worst_workload():
