@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from vivace.core.errors import NotApplicable, UsageError
-from vivace.runtimes import capture, counts, store
+from vivace.runtimes import capture, store
+from vivace.runtimes.graphs import counts
 from vivace.techniques.graph import GraphEdit
 from vivace.techniques.sparsity.channel_groups import groups_of
 from vivace.techniques.sparsity.channel_pruning import ChannelPruning

@@ -6,7 +6,8 @@ from torch import nn
 
 from vivace.core.errors import NotApplicable, UsageError
 from vivace.measure.fidelity import compare_outputs
-from vivace.runtimes import capture, counts, eager, store
+from vivace.runtimes import capture, eager, store
+from vivace.runtimes.graphs import counts
 from vivace.techniques.sparsity.low_rank import LowRank, factors
 
 GENERATOR = torch.Generator().manual_seed(0)

@@ -10,7 +10,8 @@ from vivace.core.facts import Fact
 from vivace.core.measurement import Interval
 from vivace.core.plan import Plan
 from vivace.measure import kernels
-from vivace.runtimes import capture, counts, eager, sparse_linear, store
+from vivace.runtimes import capture, eager, sparse_linear, store
+from vivace.runtimes.graphs import counts
 from vivace.techniques.graph import GraphEdit
 from vivace.techniques.sparsity.magnitude_pruning import MagnitudePruning, mask
 from vivace.techniques.sparsity.sparse_kernels import SparseKernels
