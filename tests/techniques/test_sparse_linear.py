@@ -12,6 +12,7 @@ from vivace.core.plan import Plan
 from vivace.measure import kernels
 from vivace.runtimes import capture, eager, sparse_linear, store
 from vivace.runtimes.graphs import counts
+from vivace.techniques.compile.inductor import Inductor
 from vivace.techniques.graph import GraphEdit
 from vivace.techniques.sparsity.magnitude_pruning import MagnitudePruning, mask
 from vivace.techniques.sparsity.sparse_kernels import SparseKernels
@@ -79,6 +80,15 @@ def test_pruned_layers_keep_their_shapes_and_the_plan_says_so():
 def test_pruning_twice_says_that_nothing_is_left():
     with pytest.raises(NotApplicable, match="left to prune"):
         MagnitudePruning(share=0.75).apply(MagnitudePruning(share=0.75).apply(_captured(), None), None)
+
+
+@pytest.mark.slow
+def test_a_compiled_sparse_program_answers_the_same(sparse, tmp_path):
+    store.save(Inductor(freeze=True).apply(sparse, None), tmp_path / "program")
+
+    found = store.load(tmp_path / "program")(X)
+
+    torch.testing.assert_close(found, eager.run_flat(sparse.program, [X])[0], rtol=1e-4, atol=1e-5)
 
 
 def test_layers_that_are_small_are_not_pruned():
@@ -160,6 +170,15 @@ def test_the_file_holds_the_non_zeros_only_and_the_lineage_their_bytes(sparse, t
 
 def test_a_kernel_that_is_not_surely_faster_is_never_taken(every_kernel_loses):
     with pytest.raises(NotApplicable, match="no sparse kernel was faster: the best of 2 layers"):
+        SparseKernels().apply(MagnitudePruning(share=0.75).apply(_captured(), None), None)
+
+
+def test_a_kernel_that_won_by_luck_is_measured_again_and_refused(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    lucky = iter([Interval(2.0, 2.0, 2.0)] + [Interval(1.0, 1.0, 1.0)] * 100)
+    monkeypatch.setattr(kernels, "speedup", lambda *_: next(lucky))
+
+    with pytest.raises(NotApplicable, match="only 1.00 times"):
         SparseKernels().apply(MagnitudePruning(share=0.75).apply(_captured(), None), None)
 
 

@@ -35,7 +35,7 @@ class SparseKernels(Technique):
     For each layer CSR, and BSR with 16 x 16 blocks where most blocks are empty, each in two layouts of the product, are
     timed against the dense product in the building process, interleaved, on the example's own activations, with one
     thread and with as many as the process has. A kernel is taken only if the lower bound of its speed-up exceeds 1.05
-    each time; a layer without one stays dense. The choice holds for about as many rows as the example has. Stored are
+    each time, and once more; a layer without one stays dense. The choice holds for about as many rows as the example has. Stored are
     the values, 32-bit column indices and row pointers; the lineage tells the exact bytes. Layers with fewer than
     `smallest` inputs or outputs are left alone. Raises NotApplicable when no layer gets a sparse kernel, with the best
     that was measured.
@@ -137,11 +137,14 @@ class _Choice:
 
 
 def _fastest(layer: _Layer) -> _Choice:
-    """The sparse kernel with the best lower bound."""
+    """The sparse kernel with the best lower bound; measured a second time, since the best of several looks too good."""
     forms = [_parts(layer.weight.to_sparse_csr()), *_blocks(layer.weight)]
     choices = [_Choice(layer, parts, by_columns) for parts in forms for by_columns in (False, True)]
     timed = [dataclasses.replace(choice, speedup=_sure_speedup(choice)) for choice in choices]
-    return max(timed, key=lambda choice: choice.speedup)
+    best = max(timed, key=lambda choice: choice.speedup)
+    if best.speedup <= LEAST_SPEEDUP:
+        return best
+    return dataclasses.replace(best, speedup=min(best.speedup, _sure_speedup(best)))
 
 
 def _sure_speedup(choice: _Choice) -> float:
