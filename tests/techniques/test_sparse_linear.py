@@ -175,10 +175,10 @@ def test_a_kernel_that_is_not_surely_faster_is_never_taken(every_kernel_loses):
 
 def test_a_kernel_that_won_by_luck_is_measured_again_and_refused(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    lucky = iter([Interval(2.0, 2.0, 2.0)] + [Interval(1.0, 1.0, 1.0)] * 100)
+    lucky = iter([Interval(2.0, 2.0, 2.0), *[Interval(1.0, 1.0, 1.0)] * 100])
     monkeypatch.setattr(kernels, "speedup", lambda *_: next(lucky))
 
-    with pytest.raises(NotApplicable, match="only 1.00 times"):
+    with pytest.raises(NotApplicable, match=r"only 1\.00 times"):
         SparseKernels().apply(MagnitudePruning(share=0.75).apply(_captured(), None), None)
 
 
