@@ -35,10 +35,10 @@ class SparseKernels(Technique):
     For each layer CSR, and BSR with 16 x 16 blocks where most blocks are empty, each in two layouts of the product, are
     timed against the dense product in the building process, interleaved, on the example's own activations, with one
     thread and with as many as the process has. A kernel is taken only if the lower bound of its speed-up exceeds 1.05
-    each time, and once more; a layer without one stays dense. The choice holds for about as many rows as the example has. Stored are
-    the values, 32-bit column indices and row pointers; the lineage tells the exact bytes. Layers with fewer than
-    `smallest` inputs or outputs are left alone. Raises NotApplicable when no layer gets a sparse kernel, with the best
-    that was measured.
+    each time, and once more; a layer without one stays dense. The choice holds for about as many rows as the
+    example has. Stored are the values, 32-bit column indices and row pointers; the lineage tells the exact bytes.
+    Layers with fewer than `smallest` inputs or outputs are left alone. Raises NotApplicable when no layer gets a
+    sparse kernel, with the best that was measured.
 
     Source: https://docs.pytorch.org/docs/stable/sparse.html; Gale et al., The State of Sparsity in Deep Neural
     Networks, 2019 (arXiv:1902.09574); Buluc et al., SPAA 2009, doi:10.1145/1583991.1584053, section 2, on CSR.
