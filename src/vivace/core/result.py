@@ -41,7 +41,8 @@ class TrialStage(Enum):
 class Trial:
     """One plan that was tried, how it ended and what was seen.
 
-    `speedup` is from the race (for ranking only); `confirmed` is from the confirmation run with fresh processes.
+    `speedup` is from the race (for ranking only); `standing` is the speed-up by way of the fastest candidate before it,
+    which it was timed against directly; `confirmed` is from the confirmation run with fresh processes.
     `predicted_speedup` is what the roofline said beforehand. `reproduce` is the command that tries this plan alone, but
     for its TARGET.
     """
@@ -51,6 +52,7 @@ class Trial:
     stage: TrialStage
     reason: str = ""
     speedup: Interval | None = None
+    standing: float | None = None
     predicted_speedup: float | None = None
     quality: Quality | None = None
     confirmed: Comparison | None = None
@@ -64,6 +66,13 @@ class Trial:
     def name(self) -> str:
         """The plan's name."""
         return str(self.plan)
+
+    @property
+    def rank_speedup(self) -> float:
+        """The speed-up that ranks it: its standing, or the lower bound of its race; 0 when it was not timed."""
+        if self.standing is not None:
+            return self.standing
+        return self.speedup.low if self.speedup else 0.0
 
     def replace(self, **changes: Any) -> Trial:
         """A copy with some fields changed."""

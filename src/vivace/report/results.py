@@ -42,7 +42,8 @@ class TechniqueDocument(_Document):
 
 
 class TrialDocument(_Document):
-    """One plan that was tried. `speedup` is from the race and only ranks; `confirmed` is from fresh processes."""
+    """One plan that was tried. `speedup` is from the race and `standing` from races with the fastest candidates: they
+    only rank; `confirmed` is from fresh processes."""
 
     plan: list[TechniqueDocument]
     plan_name: str
@@ -50,6 +51,7 @@ class TrialDocument(_Document):
     stage: TrialStage
     reason: str
     speedup: Interval | None
+    standing: float | None
     predicted_speedup: float | None
     quality: Quality | None
     confirmed: Comparison | None

@@ -44,15 +44,16 @@ class Options:
     calls: int | None = None
 
     def merit(self, trial: Trial) -> float:
-        """What the objective makes large: the lower bound of the speed-up, or one over the bytes.
+        """What the objective makes large: the standing among candidates, or one over the bytes.
 
-        The bound and not the value: of many candidates, the best value is the one that was disturbed most.
+        Who has no standing counts by the lower bound of the speed-up and not by its value: of many candidates, the best
+        value is the one that was disturbed most.
         """
         if self.objective is Objective.MEMORY:
             return 1.0 / (trial.peak_memory_bytes or float("inf"))
         if self.objective is Objective.SIZE:
             return 1.0 / (trial.size_bytes or float("inf"))
-        return trial.speedup.low if trial.speedup else 0.0
+        return trial.rank_speedup
 
     @property
     def by_speed(self) -> bool:

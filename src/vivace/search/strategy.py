@@ -46,7 +46,7 @@ class Memory:
         """Take in one trial."""
         self.tried[plan] = trial
         if trial.speedup is not None:
-            self.ranking.learn(plan, self.baseline_seconds / trial.speedup.value)
+            self.ranking.learn(plan, self.baseline_seconds / (trial.standing or trial.speedup.value))
         if trial.outcome is Outcome.UNSUPPORTED and len(plan) == 1:
             self.useless.add(plan.techniques[0].name())
         if trial.outcome in REFUSED and plan.effect is Effect.CHANGED:
@@ -223,7 +223,8 @@ def _next(space: Space, memory: Memory) -> Plan | None:
 
 def _is_promising(plan: Plan, memory: Memory) -> bool:
     """Whether it is predicted to be faster than the leader was."""
-    best = memory.leader.speedup.value if memory.leader and memory.leader.speedup else 1.0
+    leader = memory.leader
+    best = (leader.standing or leader.speedup.value) if leader and leader.speedup else 1.0
     return memory.ranking.predicted_seconds(plan) < memory.baseline_seconds / best
 
 

@@ -17,6 +17,7 @@ _QUALITY: TypeAdapter[Quality] = TypeAdapter(Quality)
 _INTERVAL: TypeAdapter[Interval] = TypeAdapter(Interval)
 _PLAIN = (
     "reason",
+    "standing",
     "predicted_speedup",
     "size_bytes",
     "peak_memory_bytes",
@@ -46,5 +47,5 @@ def trial_from_json(node: Mapping[str, Any], known: Mapping[str, type[Technique]
         stage=TrialStage(node["stage"]),
         speedup=_INTERVAL.validate_python(node["speedup"]) if node["speedup"] else None,
         quality=_QUALITY.validate_python(node["quality"]) if node["quality"] else None,
-        **{name: node[name] for name in _PLAIN},
+        **{name: node[name] for name in _PLAIN if name in node},
     )

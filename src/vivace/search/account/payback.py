@@ -41,9 +41,9 @@ def total_speedup(trial: Trial, calls: int) -> float:
 
 
 def expected_total_seconds(trial: Trial, calls: int, baseline_seconds: float) -> float:
-    """Total seconds of a trial that was raced, at the lower bound of its speed-up; `baseline_seconds` are those of one
-    call of the original."""
-    return trial.load_seconds + calls * baseline_seconds / (trial.speedup.low if trial.speedup else 1.0)
+    """Total seconds of a trial that was raced, at the speed-up that ranks it; `baseline_seconds` are those of one call
+    of the original."""
+    return trial.load_seconds + calls * baseline_seconds / (trial.rank_speedup or 1.0)
 
 
 def opening_seconds(trial: Trial) -> float:
