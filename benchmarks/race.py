@@ -8,7 +8,7 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -59,6 +59,7 @@ class Effort:
     peer_seconds: float = 4.0
     final_seconds: float = 90.0
     fixed_shapes: bool = False
+    peers: tuple[str, ...] = PEERS
 
     def rule(self, seconds: float) -> StopRule:
         return StopRule(max_seconds=seconds, warm_seconds=1.0)
@@ -101,7 +102,7 @@ class Race:
         before, effort = environment.snapshot(), dataclasses.asdict(self.effort)
         ours, record = self.optimize()
         arms = {"vivace": self.against_eager("ours", ours, self.effort.seconds)} | {
-            peer: self.try_peer(peer) for peer in PEERS
+            peer: self.try_peer(peer) for peer in self.effort.peers
         }
         best = best_peer(arms)
         ratio = None
@@ -117,14 +118,17 @@ class Race:
             "conditions": {"before": before, "after": environment.snapshot(), "effort": effort},
         }  # fmt: skip
 
-    def optimize(self, time: str | None = None, exhaustive: bool = False) -> tuple[ArmSpec, dict[str, Any]]:
-        """Our artifact, as an arm, and what the search says of it."""
+    def optimize(
+        self, time: str | None = None, exhaustive: bool = False, without: Sequence[str] = ()
+    ) -> tuple[ArmSpec, dict[str, Any]]:
+        """Our artifact, as an arm, and what the search says of it; `without` are techniques that it may not use."""
         time, fixed_shapes = time or self.effort.time, self.effort.fixed_shapes
         self.say(f"{self.name}: vivace.optimize, time={time}{', exhaustive' if exhaustive else ''}")
         out = self.folder / f"artifact-{'exhaustive' if exhaustive else 'timed'}"
         result = vv.optimize(
-            self.work, self.budget, "latency", time, out, fixed_shapes=fixed_shapes, exhaustive=exhaustive
-        )
+            self.work, self.budget, "latency", time, out,
+            fixed_shapes=fixed_shapes, exhaustive=exhaustive, without=without,
+        )  # fmt: skip
         record = {
             "time": time, "plan": str(result.plan), "status": result.status.value, "speedup": values(result.speedup),
             "candidates": len(result.candidates), "wall_seconds": result.wall_seconds,

@@ -51,7 +51,7 @@ def test_each_configuration_is_built_judged_and_measured_in_a_pair_of_processes(
     with Laboratory(prepared, options, tmp_path) as laboratory:
         laboratory.learn_original()
         schedule.opening_seconds = laboratory.opening_seconds
-        trial = laboratory.attempt(winner, TrialStage.SEARCH, None, 60)
+        trial = laboratory.attempt(winner, TrialStage.SEARCH, 60)
         rule = schedule.short_rule()
         trial = trial.replace(confirmed=timed(laboratory, winner, laboratory.spec(winner), 0.01, rule, 0.0))
         assert trial.confirmed is not None

@@ -44,7 +44,7 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]
 
 
 def attempt(laboratory: Laboratory, technique: Technique) -> Trial:
-    return laboratory.attempt(Plan((technique,)), TrialStage.SEARCH, None, 120)
+    return laboratory.attempt(Plan((technique,)), TrialStage.SEARCH, 120)
 
 
 @pytest.mark.parametrize(

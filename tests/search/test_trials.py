@@ -19,7 +19,8 @@ def test_a_trial_read_back_is_the_same() -> None:
     fidelity = Fidelity(math.inf, 1.0, math.inf, 1.0, 0.99, 300)
     quality = Quality(QualityVerdict.HELD, "Tango", 300, 0.01, 0.98, 0.98, 0.0, 0.008, None, fidelity)
     speedup = Interval(2, 1.9, 2.1)
-    trial = Trial(Plan.of([Halve(), Engine()]), Outcome.OK, TrialStage.SEARCH, "", speedup, 2.5, quality, None, 10, 20)
+    plan = Plan.of([Halve(), Engine()])
+    trial = Trial(plan, Outcome.OK, TrialStage.SEARCH, "", speedup, 2.1, 2.5, quality, None, 10, 20)
 
     assert trial_from_json(json.loads(json.dumps(trial_to_json(trial))), KNOWN) == trial
 

@@ -8,15 +8,11 @@ from collections.abc import Mapping
 
 from vivace.cli.options import Json
 from vivace.cli.output import document_only, emit_json, out_console
-from vivace.core.facts import Fact
+from vivace.core.facts import OF_THE_JOB, OF_THE_MACHINE, Fact
 from vivace.core.machine import Machine
 from vivace.core.registry import missing_package
 from vivace.core.technique import Family, Technique
 
-OF_THE_MACHINE = frozenset(
-    {Fact.BF16_INSTRUCTIONS, Fact.INT8_INSTRUCTIONS, Fact.CUDA_DEVICE, Fact.CUDA_BF16, Fact.CXX_COMPILER}
-)
-OF_THE_JOB = frozenset({Fact.CALIBRATION, Fact.NATIVE_ALLOWED})
 MADE_BY_TECHNIQUES = frozenset({Fact.ON_CUDA, Fact.CHANNELS_LAST})
 
 

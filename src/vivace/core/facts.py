@@ -39,3 +39,9 @@ class Fact(Enum):
     CUDA_DEVICE = "a CUDA device"
     CUDA_BF16 = "a CUDA device of compute capability 8.0 or newer"
     CXX_COMPILER = "a C++ compiler (install g++ or clang)"
+
+
+OF_THE_JOB = frozenset({Fact.CALIBRATION, Fact.NATIVE_ALLOWED})
+OF_THE_MACHINE = frozenset(
+    {Fact.BF16_INSTRUCTIONS, Fact.INT8_INSTRUCTIONS, Fact.CUDA_DEVICE, Fact.CUDA_BF16, Fact.CXX_COMPILER}
+)

@@ -13,12 +13,13 @@ from vivace.core.errors import WorkerFailure
 from vivace.core.measurement import Interval
 from vivace.core.result import Trial
 from vivace.measure.live import LiveArm
+from vivace.measure.memory import available_bytes
 from vivace.measure.paired import Pair, StopRule
 
-CLEARLY_SLOWER = 0.98
-"""A challenger whose upper bound is below this share of the champion's speed is timed no longer."""
-FAR_BEHIND = 0.7
-"""One whose race ended below this share of the champion's standing is not timed against it at all."""
+FAR_BEHIND = 3.0
+"""A challenger whose calls took this many times the champion's while it was warmed up is not timed against it."""
+KEPT_SHARE = 0.2
+"""Of the free memory that a champion may take up while others are tried; the one before it stays otherwise."""
 
 
 class Champion:
@@ -34,35 +35,38 @@ class Champion:
         self._arm: LiveArm | None = None
         self._standing = 0.0
 
-    def rank(self, arm: LiveArm, trial: Trial, kept: contextlib.ExitStack) -> Trial:
-        """A trial that was raced, with its standing; `arm` takes the champion's place when it is faster.
+    def duel(self, challenger: LiveArm) -> Interval | None:
+        """The champion's seconds over the challenger's, until the challenger is known to be slower or the rule is met.
 
-        `kept` is what would end the arm; a new champion is taken out of it. Raises WorkerFailure when the arm fails.
+        None when there is no champion. Raises WorkerFailure when the challenger fails; a champion that fails loses its
+        place.
         """
-        if trial.speedup is None:
-            return trial
-        standing = trial.speedup.value
-        if self._arm is not None:
-            if trial.speedup.high < self._standing * FAR_BEHIND:
-                return trial
-            found = self._duel(arm)
-            standing = standing if found is None else self._standing * found.value
-        if standing > self._standing or self._arm is None:
-            self._crown(arm, standing, kept)
-        return trial.replace(standing=standing)
-
-    def _duel(self, arm: LiveArm) -> Interval | None:
-        """Champion's seconds over the challenger's; None when the champion itself failed."""
-        assert self._arm is not None
-        pair = Pair(self._arm, arm, self._rule.block_seconds, self._chance)
+        if self._arm is None:
+            return None
+        behind = self._arm.seconds_per_call / challenger.seconds_per_call
+        if behind * FAR_BEHIND < 1.0:
+            return Interval(behind, 0.0, 1 / FAR_BEHIND)
+        pair = Pair(self._arm, challenger, self._rule.block_seconds, self._chance)
         try:
-            pair.run(self._rule, hopeless=lambda speedup: speedup.high < CLEARLY_SLOWER)
+            pair.run(self._rule, hopeless=is_lost)
         except WorkerFailure:
             if self._is_well():
                 raise
             self.close()
             return None
         return pair.speedup()
+
+    def rank(self, arm: LiveArm, trial: Trial, found: Interval | None, kept: contextlib.ExitStack) -> Trial:
+        """A trial that was raced, with its standing; `found` is what its arm showed in the duel.
+
+        When it is faster, it takes the champion's place: `kept` is what would end the arm, and it is taken out of that.
+        """
+        if trial.speedup is None:
+            return trial
+        standing = trial.speedup.value if found is None else self._standing * found.value
+        if standing > self._standing:
+            self._crown(arm, standing, kept)
+        return trial if self._arm is None else trial.replace(standing=standing)
 
     def _is_well(self) -> bool:
         """Whether the champion still answers: if so, what failed was the challenger."""
@@ -72,6 +76,9 @@ class Champion:
             return False
 
     def _crown(self, arm: LiveArm, standing: float, kept: contextlib.ExitStack) -> None:
+        """Take the arm in, unless it is so large that the next candidates would lack the memory."""
+        if arm.peak_bytes > KEPT_SHARE * available_bytes():
+            return
         self.close()
         kept.pop_all()
         self._arm, self._standing = arm, standing
@@ -81,3 +88,8 @@ class Champion:
         if self._arm is not None:
             self._arm.close()
         self._arm, self._standing = None, 0.0
+
+
+def is_lost(found: Interval | None) -> bool:
+    """Whether a duel showed the challenger to be slower."""
+    return found is not None and found.high < 1.0

@@ -22,9 +22,9 @@ from vivace.measure.live import ArmSpec, LiveArm
 from vivace.measure.paired import Pair, StopRule, refuse_cached
 from vivace.measure.process import Limits, Phase, Worker
 from vivace.search.alone import Invariance
-from vivace.search.champion import Champion
+from vivace.search.champion import Champion, is_lost
 from vivace.search.judge import Rules, judge, outcome_of, refuse
-from vivace.search.options import Options, hopeless
+from vivace.search.options import Options
 from vivace.search.prepare import Prepared
 
 STORE_ENTRY = "vivace.runtimes.store:open_program"
@@ -144,7 +144,7 @@ class Laboratory:
         )
         return self.options.merit(original)
 
-    def attempt(self, plan: Plan, stage: TrialStage, leader: Trial | None, seconds: float) -> Trial:
+    def attempt(self, plan: Plan, stage: TrialStage, seconds: float) -> Trial:
         """Try one plan, in about `seconds` at most. Never raises for what a candidate does: its outcome says it."""
         trial = Trial(plan, Outcome.OK, stage)
         self.baseline()
@@ -157,9 +157,7 @@ class Laboratory:
                 started = self._clock.now()
                 self.build(plan, limits.convert)
                 trial = trial.replace(build_seconds=self._clock.now() - started, size_bytes=size_of(self.program(plan)))
-                trial = self._examine(arm, trial, leader)
-                is_fit = self.options.by_speed and trial.outcome is Outcome.OK
-                return self._champion.rank(arm, trial, kept) if is_fit else trial
+                return self._examine(arm, trial, kept)
             except WorkerFailure as failure:
                 return trial.replace(outcome=failure.outcome, reason=failure.reason)
             except UsageError as error:  # the metric, which could score the original, cannot score these answers
@@ -186,8 +184,11 @@ class Laboratory:
             arguments["plan"] = plan.to_json()
         return ArmSpec(entry, arguments, None, str(plan))
 
-    def _examine(self, arm: LiveArm, trial: Trial, leader: Trial | None) -> Trial:
-        """Open, judge, race; in this order, so that nothing wrong is ever timed."""
+    def _examine(self, arm: LiveArm, trial: Trial, kept: ExitStack) -> Trial:
+        """Open, judge, race; in this order, so that nothing wrong is ever timed.
+
+        Against the champion first: who loses that is timed against the original only as often as an interval needs.
+        """
         arm.start(self.race.warm_seconds)
         arm.caching()  # asked before any judging, while the inputs that it holds out are still new
         trial = trial.replace(load_seconds=arm.load_seconds + arm.first_call_seconds)
@@ -195,9 +196,10 @@ class Laboratory:
         if trial.outcome is not Outcome.OK:
             return trial
         settled = arm.read_memory()
-        pair = Pair(self.baseline(), arm, self.race.block_seconds, self._chance)
         by_speed = self.options.by_speed
-        pair.run(self.race, hopeless=lambda speedup: by_speed and hopeless(speedup, leader))
+        found = self._champion.duel(arm) if by_speed else None
+        pair = Pair(self.baseline(), arm, self.race.block_seconds, self._chance)
+        pair.run(self.race, hopeless=lambda speedup: is_lost(found))
         refuse_cached(self.baseline(), arm)
         trial = trial.replace(speedup=pair.speedup(), peak_memory_bytes=arm.read_memory())
         if arm.peak_bytes - settled > LEAK_BYTES:
@@ -205,7 +207,7 @@ class Laboratory:
             return trial.replace(outcome=Outcome.OOM, reason=grown)
         if by_speed and pair.speedup().high < 1.0:
             return trial.replace(outcome=Outcome.NOT_FASTER, reason=f"{_slower(pair.speedup())} than the original")
-        return trial
+        return self._champion.rank(arm, trial, found, kept) if by_speed else trial
 
     def _judge(self, arm: LiveArm, trial: Trial, thoroughly: bool = False) -> Trial:
         effect, folder = trial.plan.effect, arm.worker.folder

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from vivace.core.measurement import Interval
 from vivace.core.plan import Plan
 from vivace.core.quality import Budget, Gate
 from vivace.core.result import Trial
@@ -59,8 +58,3 @@ class Options:
     def by_speed(self) -> bool:
         """Whether the objective is a time, so that a race can drop a candidate early."""
         return self.objective in (Objective.LATENCY, Objective.THROUGHPUT)
-
-
-def hopeless(speedup: Interval, leader: Trial | None) -> bool:
-    """Whether a candidate's upper bound lies below the leader's lower bound."""
-    return leader is not None and leader.speedup is not None and speedup.high < leader.speedup.low

@@ -129,7 +129,6 @@ class Search:
             if all(entry["technique"] in self.space.settings for entry in record["trial"]["plan"]):
                 trial = trial_from_json(record["trial"], self.options.known)
                 memory.record(trial.plan, trial)
-                memory.earlier.add(trial.plan)
         if memory.tried:
             self.listener.note(
                 f"{len(memory.tried)} trials are known from an earlier session; they choose who is "
@@ -166,7 +165,7 @@ class Search:
         """One trial, in the journal as soon as it ended."""
         before = self.schedule.left()
         predicted = memory.baseline_seconds / memory.ranking.predicted_seconds(plan)
-        trial = laboratory.attempt(plan, stage, memory.timed_leader, self.schedule.allowed(memory.leader))
+        trial = laboratory.attempt(plan, stage, self.schedule.allowed(memory.leader))
         trial = trial.replace(predicted_speedup=predicted, reproduce=reproduce(plan))
         self.schedule.tried(plan, before - self.schedule.left())
         self.journal.append({"kind": "trial", "trial": trial_to_json(trial)})

@@ -100,10 +100,11 @@ def space_of(
 ) -> Space:
     """The space of a job on a machine. `only` and `without` name techniques and have been checked to exist."""
     facts = work.facts | machine.facts()
+    reachable = facts.union(*(kind.gives for kind in known.values()))
     settings: dict[str, tuple[Technique, ...]] = {}
     left_out: dict[str, str] = {}
     for name, kind in known.items():
-        reason = _why_not(name, kind, facts, only, without)
+        reason = _why_not(name, kind, reachable, only, without)
         offered = () if reason else tuple(kind.variants(work, machine))
         if offered:
             settings[name] = offered
@@ -130,31 +131,8 @@ def check_usable(space: Space, only: Sequence[str]) -> None:
     )
 
 
-_STARTING = frozenset(
-    {
-        Fact.CUDA_DEVICE,
-        Fact.CUDA_BF16,
-        Fact.BF16_INSTRUCTIONS,
-        Fact.INT8_INSTRUCTIONS,
-        Fact.CXX_COMPILER,
-        Fact.CALIBRATION,
-        Fact.NATIVE_ALLOWED,
-        Fact.HAS_CONV2D,
-        Fact.HAS_LINEAR,
-        Fact.HAS_CONV_BATCHNORM,
-        Fact.HAS_LINEAR_BATCHNORM,
-        Fact.HAS_ATTENTION,
-        Fact.TORCH_GRAPH,
-        Fact.ONNX_READY,
-        Fact.OPENVINO_READY,
-        Fact.FLOAT32,
-    }
-)
-"""Facts that no technique can bring about: one that needs a false one can be left out at once."""
-
-
 def _why_not(
-    name: str, kind: type[Technique], facts: frozenset[Fact], only: Sequence[str], without: Sequence[str]
+    name: str, kind: type[Technique], reachable: frozenset[Fact], only: Sequence[str], without: Sequence[str]
 ) -> str | None:
     if name in without:
         return "left out by --without"
@@ -163,6 +141,6 @@ def _why_not(
     missing = missing_package(kind)
     if missing:
         return missing
-    for fact in sorted(kind.needs & _STARTING - facts, key=lambda f: f.name):
+    for fact in sorted(kind.needs - reachable, key=lambda f: f.name):
         return f"needs {fact.value}"
     return None

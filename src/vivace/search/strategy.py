@@ -37,7 +37,6 @@ class Memory:
         self.baseline_seconds = baseline_seconds
         self.tried: dict[Plan, Trial] = {}
         self.useless: set[str] = set()
-        self.earlier: set[Plan] = set()
         self.refused: set[tuple[str, ...]] = set()
         self.too_slow: set[frozenset[str]] = set()
         self.has_time_for: Callable[[Plan], bool] = lambda plan: True
@@ -58,12 +57,6 @@ class Memory:
     def leader(self) -> Trial | None:
         """The best trial that may be delivered."""
         return max(filter(may_win, self.tried.values()), key=self._merit, default=None)
-
-    @property
-    def timed_leader(self) -> Trial | None:
-        """The leader if it was timed in this session: times of another one drop nobody from the race."""
-        leader = self.leader
-        return leader if leader is not None and leader.plan not in self.earlier else None
 
     def untried(self, plans: Iterable[Plan]) -> list[Plan]:
         """Those not tried yet that there is time for, most promising first.
