@@ -20,10 +20,10 @@ from vivace.devices.machine import detect
 from vivace.measure.clock import SystemClock
 from vivace.report.progress import SilentProgress
 from vivace.search.account.bench import Bench
-from vivace.search.confirm import timed
 from vivace.search.laboratory import Laboratory
 from vivace.search.prepare import prepare
 from vivace.search.schedule import Schedule
+from vivace.search.verdict.confirm import timed
 
 
 def workload() -> vv.Workload:

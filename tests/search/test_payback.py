@@ -15,8 +15,8 @@ from vivace.core.result import Trial
 from vivace.core.technique import Technique
 from vivace.core.workload import Objective
 from vivace.search.account.payback import break_even_calls, total_seconds, total_speedup
-from vivace.search.confirm import best_of
 from vivace.search.options import Options
+from vivace.search.verdict.confirm import best_of
 
 
 def times(median: float, load: float, first: float) -> ArmTimes:

@@ -47,6 +47,19 @@ def test_time_is_kept_to_confirm_the_leader() -> None:
     assert not planned.time_for_a_trial(Plan.of([Engine()]), leader)
 
 
+def test_a_leader_that_may_fail_keeps_time_for_another_after_it() -> None:
+    planned, clock = schedule(120)
+    risky, safe = trial(Plan.of([Halve(), Engine()]), 4.0), trial(Plan.of([Engine()]), 2.0)
+
+    assert planned.ending_seconds(risky) > planned.confirm_seconds(risky)
+    assert planned.ending_seconds(safe) == planned.confirm_seconds(safe)
+
+    clock.advance(120 - planned.judge_seconds(risky) - planned.confirm_seconds(safe) - 1)
+    assert planned.time_to_judge_first(risky, safe)
+    clock.advance(2)
+    assert not planned.time_to_judge_first(risky, safe)
+
+
 def test_no_trial_may_take_all_the_time() -> None:
     planned, _ = schedule(120)
 

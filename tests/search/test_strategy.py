@@ -65,6 +65,17 @@ def test_what_changes_answers_and_what_only_rounds_takes_turns() -> None:
     assert changed == [False, True, False, True]
 
 
+def test_another_kind_of_a_compiler_that_was_tried_comes_early_only_if_it_may_beat_the_leader() -> None:
+    def answer(plan: Plan) -> Trial:
+        return trial(plan, 100.0 if Engine() in plan.techniques else 1.0)
+
+    asked = drive(default_strategy(space(), memory()), answer)
+    early = asked[: asked.index(Plan.of([InferenceMode()]))]
+
+    assert [Turbine() in plan.techniques for plan in early].count(True) == 1
+    assert any({Turbine(), Halve()} <= set(plan.techniques) for plan in asked)
+
+
 def test_what_is_slow_to_build_waits_for_one_of_each_other_kind() -> None:
     class SlowEngine(Engine):
         build_seconds = 100.0

@@ -26,10 +26,9 @@ from vivace.search.calls import throughput as throughputs
 from vivace.search.calls.inputs import TIMING_CALLS, perturbed, shapes_of, timing_calls
 from vivace.search.evaluation import Evaluation
 from vivace.search.judge import Referee
+from vivace.search.schedule import CONFIRM_SHARE, SELECT_SHARE
 
 REFEREE_SAMPLES = 64
-SELECT_SHARE, CONFIRM_SHARE = 0.03, 0.10
-"""Of the user's time that the original may spend on answering each part: candidates answer the first one by one."""
 FEWEST_SAMPLES = 64
 ANSWER_BYTES = 1 << 30
 """Of answers that a worker may hold while it answers one part."""

@@ -18,8 +18,6 @@ from vivace.measure import environment, stats
 from vivace.measure.paired import exponential, noise_floor_of
 from vivace.search.account.bench import Bench
 from vivace.search.account.payback import break_even_calls
-from vivace.search.conclude import Conclusion
-from vivace.search.confirm import Deliver
 from vivace.search.journal import Journal
 from vivace.search.laboratory import Laboratory
 from vivace.search.listener import Listener
@@ -30,6 +28,8 @@ from vivace.search.schedule import Schedule
 from vivace.search.space import Space
 from vivace.search.strategy import Memory, Strategy, default_strategy, exhaustive_strategy, single_strategy
 from vivace.search.trials import trial_from_json, trial_to_json
+from vivace.search.verdict.conclude import Conclusion
+from vivace.search.verdict.confirm import Deliver
 
 NOISE_ATTEMPTS = 3
 DISTURBED = 0.1

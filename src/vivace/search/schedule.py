@@ -12,7 +12,10 @@ from vivace.measure.clock import Clock, SystemClock
 from vivace.measure.paired import StopRule, calls_per_block
 from vivace.measure.stats import FEWEST_FOR_INTERVAL
 from vivace.search.rank import compiler_of
+from vivace.search.verdict.finalists import is_safe
 
+SELECT_SHARE, CONFIRM_SHARE = 0.03, 0.10
+"""Of the user's time that the original may spend on answering each part: candidates answer the first one by one."""
 FIRST_GUESS_SECONDS = 4.0
 """How long opening the original takes, before it was seen."""
 RACE_SECONDS = 5.0
@@ -77,6 +80,20 @@ class Schedule:
         measured = pairs + self._candidate_seconds(trial) + self.rule().max_seconds
         return SPARE * measured + self.publish_seconds(trial)
 
+    def judge_seconds(self, trial: Trial) -> float:
+        """What judging a finalist is likely to take: it is recorded, opened, and answers the confirm part."""
+        answers = CONFIRM_SHARE * self.seconds / max(1.0, trial.rank_speedup)
+        return SPARE * (2 * self._candidate_seconds(trial) + answers)
+
+    def time_to_judge_first(self, risky: Trial, safe: Trial) -> bool:
+        """Whether a finalist may be judged, and another still be confirmed if the first one fails."""
+        return self.left() > self.judge_seconds(risky) + self.confirm_seconds(safe)
+
+    def ending_seconds(self, leader: Trial | None) -> float:
+        """What confirming the leader is likely to take; with judging it, where it may fail and another must follow."""
+        risk = 0.0 if leader is None or is_safe(leader) else self.judge_seconds(leader)
+        return self.confirm_seconds(leader) + risk
+
     def rung_seconds(self) -> float:
         """What is kept for measuring the best plain rung beside the winner; nothing when time is short."""
         return 0.0 if self.seconds < SHORT_SECONDS else self._rung_seconds()
@@ -130,12 +147,12 @@ class Schedule:
 
     def allowed(self, leader: Trial | None) -> float:
         """Seconds that the next trial may take: the leader can still be confirmed, and others can be tried."""
-        left = self.left() - self.confirm_seconds(leader) - self.kept_seconds()
+        left = self.left() - self.ending_seconds(leader) - self.kept_seconds()
         return min(left, max(LEAST_TRIAL_SECONDS, TRIAL_SHARE * self.seconds))
 
     def time_for_a_trial(self, plan: Plan, leader: Trial | None) -> bool:
         """Whether trying this plan is likely to leave time to confirm the leader."""
-        left = self.left() - self.confirm_seconds(leader) - self.kept_seconds()
+        left = self.left() - self.ending_seconds(leader) - self.kept_seconds()
         return left > self.expected_seconds(plan)
 
     def expected_seconds(self, plan: Plan) -> float:

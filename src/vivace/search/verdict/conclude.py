@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from vivace.core.errors import WorkerFailure
 from vivace.core.measurement import Comparison, Outcome, SpeedVerdict
 from vivace.core.plan import Plan
 from vivace.core.quality import Gate, Quality, QualityVerdict
 from vivace.core.result import Result, Rung, Status, Trial
-from vivace.core.technique import Effect
 from vivace.measure.live import ArmSpec
 from vivace.search.account.payback import expected_total_seconds, original_total_seconds, total_seconds
-from vivace.search.confirm import Deliver, best_of, confirm, timed
 from vivace.search.journal import Journal
 from vivace.search.judge import verdicts_affordable
 from vivace.search.laboratory import Laboratory
 from vivace.search.listener import Listener
-from vivace.search.rank import numerics_of
 from vivace.search.schedule import Schedule
 from vivace.search.strategy import Memory, is_rung, may_win
+from vivace.search.verdict.confirm import Deliver, best_of, confirm, timed
+from vivace.search.verdict.finalists import choose, following
 
 
 class Conclusion:
@@ -48,34 +47,28 @@ class Conclusion:
         """Confirm finalists in the order of the race while there is time, and choose."""
         confirmed: list[Trial] = []
         finalists, verdicts = self.finalists()
-        for number, trial in enumerate(finalists):
+        waiting = list(finalists)
+        while waiting:
+            trial = following(waiting, self.schedule.time_to_judge_first)
             was_timed = any(done.confirmed is not None for done in confirmed)
             if was_timed and not self.schedule.time_to_confirm(trial):
                 break
-            self.listener.stage("confirm", f"{number + 1} of {len(finalists)}: {trial.plan}")
-            following = finalists[number + 1] if number + 1 < len(finalists) else None
-            confirmed.append(self._confirm(trial, verdicts, self._spare(trial, following)))
+            waiting.remove(trial)
+            self.listener.stage("confirm", f"{len(finalists) - len(waiting)} of {len(finalists)}: {trial.plan}")
+            confirmed.append(self._confirm(trial, verdicts, self._spare(trial, next(iter(waiting), None))))
         winner = best_of(confirmed, self.options, self.laboratory.original_merit())
         rung = self._rung(confirmed) if winner is not None else None
         return self._result(confirmed, winner, rung)
 
     def finalists(self) -> tuple[list[Trial], int]:
-        """Who is confirmed, most promising first, and how many of them need a verdict from the confirm part.
-
-        What promises is the merit in the race, times the chance that the quality will be certified. Plans that change
-        the answers are as many as the data can certify at once; the best plan that only rounds is always among the
-        finalists, for the referee certified it already.
-        """
+        """Who is confirmed, most promising first, and how many verdicts share the error allowed for one."""
         fit = [trial for trial in self.memory.tried.values() if may_win(trial)]
         if self.options.by_speed:
             fit = [trial for trial in fit if trial.speedup is not None and trial.speedup.value > 1.0]
-        fit.sort(key=lambda trial: self._promise(trial) * _chance(trial), reverse=True)
-        changing = _with_a_safe_one(_distinct(t for t in fit if t.plan.effect is Effect.CHANGED), self._most_verdicts())
-        rounding = [trial for trial in fit if trial.plan.effect is not Effect.CHANGED]
-        rounding = rounding[: max(1, self.options.finalists - len(changing))]
-        chosen = [trial for trial in fit if trial in changing or trial in rounding]
+        fit.sort(key=self._promise, reverse=True)
+        chosen, verdicts = choose(fit, self.options.finalists, self._most_verdicts())
         earlier = len(self.journal.of_kind("confirmed"))  # verdicts of a session that was stopped count too
-        return chosen, max(1, len(changing) + earlier)
+        return chosen, max(1, verdicts + earlier)
 
     def _promise(self, trial: Trial) -> float:
         """What the objective makes large, by the race; over all calls where their count was given."""
@@ -91,10 +84,10 @@ class Conclusion:
         margin = rules.budget.margin(score)
         return verdicts_affordable(margin, part.samples, rules.alpha, self.options.finalists)
 
-    def _spare(self, trial: Trial, following: Trial | None) -> float:
+    def _spare(self, trial: Trial, after: Trial | None) -> float:
         """How long comparing a finalist may go on; not at the cost of the next one, if there is time for both."""
         spare = self.schedule.spare(trial)
-        kept = self.schedule.confirm_seconds(following) if following is not None else 0.0
+        kept = self.schedule.confirm_seconds(after) if after is not None else 0.0
         enough = spare - kept > self.schedule.confirm_seconds(trial)
         return spare - kept if enough else spare
 
@@ -174,29 +167,3 @@ class Conclusion:
         """The original as an artifact against itself as it was given."""
         self.listener.stage("confirm", "nothing won: the original is kept, and measured as an artifact")
         return self._timed(Plan(), self.deliver(Plan(), self.laboratory.prepared.program))
-
-
-def _chance(trial: Trial) -> float:
-    """A guess at how likely the confirm part certifies a trial: the referee certified what only rounds; what the select
-    part left undecided seldom is."""
-    if trial.plan.effect is not Effect.CHANGED:
-        return 1.0
-    is_held = trial.quality is not None and trial.quality.verdict is QualityVerdict.HELD
-    return 0.95 if is_held else 0.5
-
-
-def _distinct(trials: Iterable[Trial]) -> list[Trial]:
-    """The first of those that compute the same: a verdict on one is a verdict on all."""
-    found: dict[tuple[str, ...], Trial] = {}
-    for trial in trials:
-        found.setdefault(numerics_of(trial.plan), trial)
-    return list(found.values())
-
-
-def _with_a_safe_one(trials: list[Trial], most: int) -> list[Trial]:
-    """The best few, the last of them replaced by the best whose quality the select part held, if none of them was."""
-    chosen = trials[:most]
-    held = [trial for trial in trials if trial.quality and trial.quality.verdict is QualityVerdict.HELD]
-    if chosen and held and not set(map(id, chosen)) & set(map(id, held)):
-        chosen[-1] = held[0]
-    return chosen

@@ -1,0 +1,1 @@
+"""The end of a search: who is confirmed, how, and what is delivered."""
