@@ -118,16 +118,17 @@ def _or_rung(plan: Plan, rungs: Iterable[Plan], memory: Memory) -> Request:
 
 
 def _first_of_its_kind(space: Space, memory: Memory) -> Plan | None:
-    """The best predicted seed whose kind was not tried yet; of a compiler that was tried, if it may beat the leader.
+    """The best predicted seed whose kind was not tried yet.
 
     What only rounds and what changes answers takes turns, so that a search whose fastest plans cannot be certified
-    still has a safe one; what is slow to build comes after the others.
+    still has a safe one; what is slow to build comes after the others. What is slow to build, and another kind of a
+    compiler that was tried, must promise to beat the leader.
     """
     kinds = {_kind(plan, memory) for plan in memory.tried if compiler_of(plan)}
     seen = {compiler for compiler, _, _ in kinds}
     friends = _friends(memory)
     seeds = (seed for seed in _seeds(space, memory, friends) if compiler_of(seed) and _kind(seed, memory) not in kinds)
-    seeds = (seed for seed in seeds if compiler_of(seed) not in seen or _is_promising(seed, memory))
+    seeds = (seed for seed in seeds if _is_promising(seed, memory) or not (compiler_of(seed) in seen or _is_slow(seed)))
     turns = Counter(plan.effect is Effect.CHANGED for plan in memory.tried if compiler_of(plan))
     return min(memory.untried(seeds), key=lambda seed: (_is_slow(seed), *_turn(seed, turns)), default=None)
 
