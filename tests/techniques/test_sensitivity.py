@@ -159,8 +159,10 @@ def test_a_name_that_no_layer_answers_to_is_told_with_those_that_exist() -> None
 
 
 def test_gentler_settings_keep_up_to_half_of_the_layers(work: Work) -> None:
-    assert [step.settings()["keep"] for step in NncfStaticInt8().gentler(work)] == [1, 2]
-    assert list(NncfStaticInt8().gentler(Work(**{**vars(work), "layers": ()}))) == []
+    steps = [NncfStaticInt8("mixed", keep=count) for count in (0, 1, 2)]
+    assert list(NncfStaticInt8().gentler(work)) == steps
+    assert list(NncfStaticInt8("mixed").gentler(work)) == steps[1:]
+    assert list(NncfStaticInt8().gentler(Work(**{**vars(work), "layers": ()}))) == steps[:1]
 
 
 def _quantizers(model: Model) -> int:
