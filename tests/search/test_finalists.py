@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+import pytest
+
 from search.toys import Dial, Engine, Halve, InferenceMode, trial
 from vivace.core.plan import Plan
 from vivace.core.quality import Quality, QualityVerdict
 from vivace.core.result import Trial
+from vivace.measure.stats import normal_quantile
+from vivace.search.verdict.chance import chance_of
 from vivace.search.verdict.finalists import choose, following, is_safe
 
 HELD, UNSURE = QualityVerdict.HELD, QualityVerdict.CANNOT_TELL
@@ -44,13 +51,53 @@ def test_what_only_rounds_is_safe_and_what_changes_answers_is_when_it_was_held()
     assert [is_safe(t) for t in (RISKY, SAFE, ROUNDED)] == [False, True, True]
 
 
-def test_as_many_change_answers_as_the_data_can_certify_and_one_that_rounds_is_always_there() -> None:
-    assert choose([RISKY, SAFE, ROUNDED, SLOWER], most=3, most_verdicts=2) == ([RISKY, SAFE, ROUNDED], 2)
-    assert choose([RISKY, SAFE, ROUNDED, SLOWER], most=3, most_verdicts=1) == ([SAFE, ROUNDED, SLOWER], 1)
-    assert choose([ROUNDED, SLOWER], most=3, most_verdicts=3) == ([ROUNDED, SLOWER], 0)
+def chosen(fit: list[Trial], chances: dict[str, float], most_verdicts: int = 3) -> tuple[list[Trial], int]:
+    """Three finalists at the most; a verdict that is shared by k is certified with a k-th of its chance."""
+    return choose(fit, 3, most_verdicts, lambda t: t.rank_speedup, lambda t, verdicts: chances[str(t.plan)] / verdicts)
+
+
+def test_those_are_chosen_from_which_most_can_be_expected() -> None:
+    hopeless, likely = str(RISKY.plan), str(SAFE.plan)
+
+    assert chosen([RISKY, SAFE, ROUNDED], {hopeless: 0.05, likely: 0.9}) == ([SAFE, ROUNDED], 1)
+    assert chosen([RISKY, SAFE, ROUNDED], {hopeless: 0.9, likely: 0.9}) == ([RISKY, ROUNDED], 1)
+    assert chosen([RISKY, SAFE, ROUNDED], {hopeless: 0.0, likely: 0.0}) == ([ROUNDED], 0)
+
+
+def test_two_verdicts_are_asked_for_where_sharing_the_error_costs_little() -> None:
+    def chance(trial: Trial, verdicts: int) -> float:
+        return 0.6 if verdicts == 1 else 0.58
+
+    found = choose([RISKY, SAFE, ROUNDED, SLOWER], 3, 3, lambda t: t.rank_speedup, chance)
+    assert found == ([RISKY, SAFE, ROUNDED], 2)
+    assert choose([RISKY, SAFE, ROUNDED, SLOWER], 3, 1, lambda t: t.rank_speedup, chance)[1] == 1
+
+
+def test_the_best_that_only_rounds_is_always_there_and_alone_where_nothing_changes_answers() -> None:
+    assert chosen([ROUNDED, SLOWER], {}) == ([ROUNDED, SLOWER], 0)
 
 
 def test_two_that_compute_the_same_need_one_verdict() -> None:
     again = raced(Plan((Halve(), Engine(), InferenceMode())), 7.0, UNSURE)
+    found, verdicts = choose([RISKY, again], 3, 3, lambda t: t.rank_speedup, lambda trial, verdicts: 0.5)
 
-    assert choose([RISKY, again, SAFE], most=3, most_verdicts=3) == ([RISKY, SAFE], 2)
+    assert (found, verdicts) == ([RISKY], 1)
+
+
+@pytest.mark.parametrize(("drop", "upper"), [(0.0, 0.004), (0.003, 0.009), (0.008, 0.012), (0.012, 0.02)])
+@pytest.mark.parametrize("verdicts", [1, 3])
+def test_the_chance_is_the_share_of_confirm_parts_that_hold(drop: float, upper: float, verdicts: int) -> None:
+    seen = Quality(HELD, "Tango", 400, 0.01, drop=drop, drop_upper=upper)
+    error = (upper - drop) / 1.645
+    chance = np.random.default_rng(0)
+    true_drops = chance.normal(drop, error, 20_000)
+    confirmed = chance.normal(true_drops, error * math.sqrt(400 / 600))
+    held = confirmed + normal_quantile(1 - 0.05 / verdicts) * error * math.sqrt(400 / 600) <= 0.01
+
+    assert chance_of(seen, 600, 0.05 / verdicts) == pytest.approx(held.mean(), abs=0.015)
+
+
+def test_without_a_bound_the_verdict_of_the_select_part_is_all_there_is() -> None:
+    fidelity = [Quality(verdict, "fidelity", 100, 0.01) for verdict in (HELD, UNSURE)]
+
+    assert chance_of(fidelity[0], 100, 0.05) > chance_of(fidelity[1], 100, 0.05)

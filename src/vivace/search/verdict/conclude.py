@@ -17,6 +17,7 @@ from vivace.search.laboratory import Laboratory
 from vivace.search.listener import Listener
 from vivace.search.schedule import Schedule
 from vivace.search.strategy import Memory, is_rung, may_win
+from vivace.search.verdict.chance import chance_of
 from vivace.search.verdict.confirm import Deliver, best_of, confirm, timed
 from vivace.search.verdict.finalists import choose, following
 
@@ -66,7 +67,7 @@ class Conclusion:
         if self.options.by_speed:
             fit = [trial for trial in fit if trial.speedup is not None and trial.speedup.value > 1.0]
         fit.sort(key=self._promise, reverse=True)
-        chosen, verdicts = choose(fit, self.options.finalists, self._most_verdicts())
+        chosen, verdicts = choose(fit, self.options.finalists, self._most_verdicts(), self._promise, self._chance)
         earlier = len(self.journal.of_kind("confirmed"))  # verdicts of a session that was stopped count too
         return chosen, max(1, verdicts + earlier)
 
@@ -75,6 +76,12 @@ class Conclusion:
         if self.options.calls is None:
             return self.options.merit(trial)
         return 1 / expected_total_seconds(trial, self.options.calls, self.memory.baseline_seconds)
+
+    def _chance(self, trial: Trial, verdicts: int) -> float:
+        """How likely a trial is certified when so many verdicts share the error."""
+        return chance_of(
+            trial.quality, self.laboratory.prepared.confirm.samples, self.laboratory.rules.alpha / verdicts
+        )
 
     def _most_verdicts(self) -> int:
         rules, part = self.laboratory.rules, self.laboratory.prepared.confirm

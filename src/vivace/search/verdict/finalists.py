@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 
 from vivace.core.quality import QualityVerdict
 from vivace.core.result import Trial
 from vivace.core.technique import Effect
 from vivace.search.rank import numerics_of
+
+MOST_CONSIDERED = 12
+"""Of the fastest plans that change answers; sets of them are compared."""
 
 
 def is_safe(trial: Trial) -> bool:
@@ -16,16 +20,44 @@ def is_safe(trial: Trial) -> bool:
     return held or trial.plan.effect is not Effect.CHANGED
 
 
-def choose(fit: Sequence[Trial], most: int, most_verdicts: int) -> tuple[list[Trial], int]:
+def choose(
+    fit: Sequence[Trial],
+    most: int,
+    most_verdicts: int,
+    promise: Callable[[Trial], float],
+    chance: Callable[[Trial, int], float],
+) -> tuple[list[Trial], int]:
     """The finalists among these trials, which come most promising first, and how many need a verdict on the data.
 
-    Plans that change the answers are as many as the data can certify at once (`most_verdicts`), one of each that
-    compute the same. The best plan that only rounds is always among the finalists.
+    Of the plans that change the answers, one of each that compute the same, those are taken from which most can be
+    expected: each further verdict divides the error allowed, so that all become less likely to be certified.
+    `chance(trial, verdicts)` is how likely one is then; the data can certify `most_verdicts` at once. The best plan
+    that only rounds is always among the finalists.
     """
-    changing = _with_a_safe_one(_distinct(t for t in fit if t.plan.effect is Effect.CHANGED), most_verdicts)
     rounding = [trial for trial in fit if trial.plan.effect is not Effect.CHANGED]
+    distinct = _distinct(t for t in fit if t.plan.effect is Effect.CHANGED)[:MOST_CONSIDERED]
+    otherwise = max(map(promise, rounding), default=0.0)
+    sets = (some for count in range(most_verdicts + 1) for some in itertools.combinations(distinct, count))
+    changing = max(sets, key=lambda some: _expected(some, otherwise, promise, chance))
     rounding = rounding[: max(1, most - len(changing))]
     return [trial for trial in fit if trial in changing or trial in rounding], len(changing)
+
+
+def _expected(
+    some: Sequence[Trial],
+    otherwise: float,
+    promise: Callable[[Trial], float],
+    chance: Callable[[Trial, int], float],
+) -> float:
+    """What the best certified one of these promises on average; `otherwise` is what there is when none is."""
+    total, none_yet = 0.0, 1.0
+    for trial in some:  # most promising first
+        if promise(trial) <= otherwise:
+            break
+        certified = chance(trial, len(some))
+        total += none_yet * certified * promise(trial)
+        none_yet *= 1 - certified
+    return total + none_yet * otherwise
 
 
 def following(waiting: Sequence[Trial], has_time: Callable[[Trial, Trial], bool]) -> Trial:
@@ -47,12 +79,3 @@ def _distinct(trials: Iterable[Trial]) -> list[Trial]:
     for trial in trials:
         found.setdefault(numerics_of(trial.plan), trial)
     return list(found.values())
-
-
-def _with_a_safe_one(trials: list[Trial], most: int) -> list[Trial]:
-    """The best few, the last of them replaced by the best whose quality the select part held, if none of them was."""
-    chosen = trials[:most]
-    safe = next(filter(is_safe, trials), None)
-    if chosen and safe is not None and not any(map(is_safe, chosen)):
-        chosen[-1] = safe
-    return chosen
