@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ def broken_metric(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         ({"data": 5}, "allowed is an iterable of"),
         ({"data": None, "metric": vv.metrics.accuracy}, "a metric was given without data"),
         ({"data": pairs(), "metric": "accuracy"}, "allowed is a function"),
+        ({"data": None, "loss": nn.functional.cross_entropy}, "a loss was given without data"),
+        ({"data": pairs(), "loss": "mse"}, "allowed is a function .* -> scalar tensor"),
         ({"name": " "}, "allowed is a short text"),
     ],
 )
@@ -135,6 +138,37 @@ def test_a_job_that_cannot_be_judged_is_refused_with_what_to_do(tmp_path: Path, 
 )
 def test_a_metric_that_misbehaves_is_told_as_such(tmp_path: Path, metric: Any, message: str) -> None:
     work = vv.Workload(network(), inputs=(X,), data=pairs(), metric=metric)
+
+    with pytest.raises(UsageError, match=message):
+        optimize(tmp_path / "fast", work)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def broken_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    raise KeyError("logits")
+
+
+class Locked:
+    """A loss that cannot leave its process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def __call__(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return output.mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (broken_loss, "the loss broken_loss failed: KeyError: 'logits'"),
+        (vv.metrics.accuracy, r"the loss accuracy returned a tensor of shape \[8\]; allowed is a tensor of one value"),
+        (Locked(), "the loss or its labels cannot be sent to a worker process .*lock"),
+    ],
+)
+def test_a_loss_that_misbehaves_is_told_as_such(tmp_path: Path, loss: Any, message: str) -> None:
+    work = vv.Workload(network(), inputs=(X,), data=pairs(), metric=vv.metrics.accuracy, loss=loss)
 
     with pytest.raises(UsageError, match=message):
         optimize(tmp_path / "fast", work)

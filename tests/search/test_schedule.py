@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from search.toys import Engine, Halve, InferenceMode, Turbine, trial
+from search.toys import Engine, Halve, InferenceMode, Prune, Repair, Turbine, trial
 from vivace.core.measurement import ArmTimes, Comparison, Interval, SpeedVerdict
 from vivace.core.plan import Plan
 from vivace.core.result import Trial
@@ -35,6 +35,18 @@ def test_what_trials_took_takes_the_place_of_guesses_for_their_own_compiler_only
 
     assert planned.expected_seconds(Plan.of([Halve(), Engine()])) == 31.0
     assert planned.expected_seconds(Plan.of([Turbine()])) == before
+
+
+def test_a_plan_whose_quality_is_won_back_takes_longer_than_others_with_its_compiler() -> None:
+    planned, _ = schedule()
+    planned.tried(Plan.of([Prune(), Engine()]), 7.0)
+
+    mended = Plan.of([Prune(), Repair(), Engine()])
+
+    assert planned.expected_seconds(Plan.of([Prune(), Engine()])) == 7.0
+    assert planned.expected_seconds(mended) > 7.0
+    planned.tried(mended, 21.0)
+    assert (planned.expected_seconds(mended), planned.expected_seconds(Plan.of([Engine()]))) == (21.0, 7.0)
 
 
 def test_time_is_kept_to_confirm_the_leader() -> None:

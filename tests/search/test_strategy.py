@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
-from search.toys import KNOWN, MACHINE, WORK, Dial, Engine, Halve, InferenceMode, Threads, Turbine, trial
+from search.toys import KNOWN, MACHINE, WORK, Dial, Engine, Halve, InferenceMode, Prune, Repair, Threads, Turbine, trial
 from vivace.core.cost import Cost
+from vivace.core.facts import Fact
 from vivace.core.measurement import Outcome
 from vivace.core.plan import Plan
 from vivace.core.result import Trial
@@ -215,6 +217,73 @@ def test_what_would_not_beat_the_leader_is_not_made_milder() -> None:
     asked = drive(default_strategy(dialled, memory()), answer)
 
     assert {t.keep for plan in asked for t in plan if isinstance(t, Dial)} == {0}
+
+
+PRUNABLE = {"engine": Engine, "prune": Prune, "repair": Repair, "inference-mode": InferenceMode}
+
+
+def test_what_was_refused_is_tried_again_at_once_with_its_quality_won_back() -> None:
+    def answer(plan: Plan) -> Trial:
+        if Prune() in plan.techniques and Repair() not in plan.techniques:
+            return trial(plan, None, Outcome.QUALITY_FAILED)
+        return trial(plan, 9.0 if Prune() in plan.techniques else 1.5)
+
+    known = memory()
+    asked = drive(default_strategy(space_of(WORK, MACHINE, PRUNABLE), known), answer)
+
+    refused = next(plan for plan in asked if Prune() in plan.techniques)
+    assert asked[asked.index(refused) + 1] == Plan.of([*refused.techniques, Repair()])
+    assert known.leader is not None
+    assert {Prune(), Repair(), Engine()} <= set(known.leader.plan.techniques)
+
+
+def test_nothing_is_won_back_where_nothing_was_lost() -> None:
+    asked = drive(default_strategy(space_of(WORK, MACHINE, PRUNABLE), memory()), lambda plan: trial(plan, 1.5))
+
+    assert any(Prune() in plan.techniques for plan in asked)
+    assert not any(Repair() in plan.techniques for plan in asked)
+
+
+def test_a_plan_whose_quality_was_not_won_back_is_given_up() -> None:
+    def answer(plan: Plan) -> Trial:
+        if Prune() in plan.techniques:
+            return trial(plan, None, Outcome.QUALITY_FAILED)
+        return trial(plan, 1.5)
+
+    known = memory()
+    asked = drive(default_strategy(space_of(WORK, MACHINE, PRUNABLE), known), answer)
+
+    assert len(asked) == len(set(asked))
+    assert known.leader is not None
+    assert Prune() not in known.leader.plan.techniques
+
+
+def test_a_training_that_ran_out_of_time_leaves_its_compiler_to_other_plans() -> None:
+    def answer(plan: Plan) -> Trial:
+        if Prune() not in plan.techniques:
+            return trial(plan, 1.5)
+        return trial(plan, None, Outcome.TIMEOUT if Repair() in plan.techniques else Outcome.QUALITY_FAILED)
+
+    asked = drive(default_strategy(space_of(WORK, MACHINE, PRUNABLE), memory()), answer)
+
+    ended = next(index for index, plan in enumerate(asked) if Repair() in plan.techniques)
+    assert any(Engine() in plan.techniques for plan in asked[ended + 1 :])
+    assert not any({Repair(), Engine()} <= set(plan.techniques) for plan in asked[ended + 1 :])
+
+
+def test_a_quantized_plan_that_was_won_back_is_not_made_milder_as_well() -> None:
+    def answer(plan: Plan) -> Trial:
+        dial = next((t for t in plan if isinstance(t, Dial)), None)
+        if dial is None:
+            return trial(plan, 1.05)
+        return trial(plan, 20.0) if Repair() in plan.techniques else trial(plan, None, Outcome.QUALITY_FAILED)
+
+    kinds = {"engine": Engine, "dial": Dial, "repair": Repair, "inference-mode": InferenceMode}
+    able = dataclasses.replace(WORK, facts=WORK.facts | {Fact.PRUNED})
+    asked = drive(default_strategy(space_of(able, MACHINE, kinds), memory()), answer)
+
+    mended = asked.index(Plan.of([Dial(), Repair(), Engine()]))
+    assert not any(isinstance(t, Dial) and t.keep for plan in asked[: mended + 2] for t in plan)
 
 
 def test_what_ran_out_of_time_is_not_tried_with_other_settings() -> None:

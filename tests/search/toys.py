@@ -80,6 +80,32 @@ class Dial(Halve):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Prune(Technique):
+    """Less work, and other answers."""
+
+    stage, family, effect, source = Stage.SPARSITY, Family.ALGORITHM, Effect.CHANGED, "toy"
+    gives = frozenset({Fact.PRUNED})
+
+    def rewrite(self, cost: Cost) -> Cost:
+        return cost.replace(flops=cost.flops / 4)
+
+    def apply(self, model: Model, work: Work) -> Model:
+        return model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repair(Technique):
+    """Wins back what pruning lost."""
+
+    stage, family, effect, source = Stage.SPARSITY, Family.ALGORITHM, Effect.CHANGED, "toy"
+    needs = frozenset({Fact.PRUNED})
+    mends = True
+
+    def apply(self, model: Model, work: Work) -> Model:
+        return model
+
+
+@dataclass(frozen=True, kw_only=True)
 class Engine(Technique):
     """A compiler."""
 

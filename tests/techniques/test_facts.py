@@ -39,6 +39,8 @@ def _illegal(names, facts):
         "torchao-weight-only-int8 inductor",
         "magnitude-pruning sparse-kernels inference-mode threads",
         "channel-pruning low-rank onnx-static-int8 onnx-runtime",
+        "channel-pruning recovery nncf-static-int8 openvino threads",
+        "magnitude-pruning recovery sparse-kernels inference-mode",
     ],
 )
 def test_what_belongs_together_is_legal_on_a_processor(names):
@@ -75,6 +77,7 @@ def test_what_belongs_together_is_legal_on_a_card(names):
         ("onnx-dynamic-int8 inference-mode", "inference-mode needs a program that is still a PyTorch graph, which"),
         ("cuda", "cuda needs a CUDA device"),
         ("sparse-kernels", "needs linear weights that are mostly zeros (prune the model, or add magnitude-pruning)"),
+        ("recovery onnx-runtime", "recovery needs weights that were pruned (add channel-pruning, low-rank or"),
         ("magnitude-pruning sparse-kernels openvino", "OpenVINO can read, which sparse-kernels"),
         ("aot-inductor", "needs permission to produce native code (--native, native=True)"),
         ("fold-linear-batchnorm", "needs a linear layer followed by batch normalization"),

@@ -13,7 +13,7 @@ from vivace.core.machine import Machine
 from vivace.core.registry import missing_package
 from vivace.core.technique import Family, Technique
 
-MADE_BY_TECHNIQUES = frozenset({Fact.ON_CUDA, Fact.CHANNELS_LAST})
+MADE_BY_TECHNIQUES = frozenset({Fact.ON_CUDA, Fact.CHANNELS_LAST, Fact.PRUNED})
 
 
 @dataclasses.dataclass(frozen=True)

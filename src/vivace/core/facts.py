@@ -19,6 +19,7 @@ class Fact(Enum):
     ON_CPU = "the program to be on the CPU"
     ON_CUDA = "the program to be on a CUDA device"
     CHANNELS_LAST = "channels-last tensors"
+    PRUNED = "weights that were pruned (add channel-pruning, low-rank or magnitude-pruning)"
     SPARSE_LINEAR = "linear weights that are mostly zeros (prune the model, or add magnitude-pruning)"
 
     # of the model, as given

@@ -64,6 +64,8 @@ class Technique(ABC):
     """The extra of Vivace that installs them."""
     build_seconds: ClassVar[float] = 2.0
     """A guess at what it adds to building and loading a plan, for a search that has not seen it yet."""
+    mends: ClassVar[bool] = False
+    """Whether all that it gains is quality: a search adds it to plans that were refused for their answers."""
     program_entry: ClassVar[str] = ""
     """A worker entry that opens its programs during the search instead of the store's own; for planted faults."""
 

@@ -1,4 +1,4 @@
-"""What the user brings: a model, one example call, data and a metric."""
+"""What the user brings: a model, one example call, data, a metric and perhaps a loss."""
 
 from __future__ import annotations
 
@@ -57,6 +57,8 @@ class Workload:
     None (for a file only) takes the shapes that the file declares.
     `data`: an iterable of (inputs, target) batches, read once and split into calibrate, select and confirm parts.
     `metric`: (output, target) -> one score per sample, higher is better.
+    `loss`: (output, target) -> scalar tensor, lower is better, that gradients flow through. Pruned weights are trained
+    towards the original's answers to the calibrate part of the data; with a loss, by it and its labels as well.
 
     Raises UsageError when a field cannot be used.
     """
@@ -66,6 +68,7 @@ class Workload:
     data: Iterable[Any] | None = None
     metric: Callable[[Any, Any], Any] | None = None
     name: str = "model"
+    loss: Callable[[Any, Any], Any] | None = None
 
     def __post_init__(self) -> None:
         _check_model(self.model, self.inputs)
@@ -81,8 +84,21 @@ class Workload:
                 "a metric was given without data; give data=pairs of (inputs, target), or leave the "
                 "metric out to be judged by fidelity to the original's outputs"
             )
+        self._check_loss()
         if not isinstance(self.name, str) or not self.name.strip():
             raise UsageError(f"name is {self.name!r}; allowed is a short text such as 'digits-cnn'")
+
+    def _check_loss(self) -> None:
+        if self.loss is not None and not callable(self.loss):
+            raise UsageError(
+                f"loss is {_type_name(self.loss)}; allowed is a function (output, target) -> scalar tensor, such as "
+                "torch.nn.functional.cross_entropy"
+            )
+        if self.loss is not None and self.data is None:
+            raise UsageError(
+                "a loss was given without data; give data=pairs of (inputs, target), or leave the loss out: pruned "
+                "weights are then trained towards the original's answers alone"
+            )
 
     @property
     def file(self) -> Path | None:

@@ -97,8 +97,8 @@ def _batch(item: Any, number: int, expected: Structure, wanted: Sequence[Tensor]
     inputs, target = item
     if needs_target and target is None:
         raise UsageError(
-            f"batch {number} of data has no target, and a metric needs one; give (inputs, target) pairs, "
-            "or leave the metric out"
+            f"batch {number} of data has no target, and a metric needs one, as a loss does; give (inputs, target) "
+            "pairs, or leave both out"
         )
     try:
         leaves, structure = _flat(inputs, expected.items[1].keys)

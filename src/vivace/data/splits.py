@@ -75,12 +75,32 @@ def split(batches: Batches, batch_axes: Axes) -> Parts:
     """
     axes = tuple(batch_axes)
     _check_sizes(batches.items, axes)
-    cut = any(axis is not None for axis in axes) and all(_can_cut(batch, axes) for batch in batches.items)
-    units = [unit for batch in batches.items for unit in (_cut(batch, axes) if cut else [batch])]
+    can_cut = all(_can_cut(batch, axes) for batch in batches.items)
+    units = [unit for batch in batches.items for unit in (cut(batch, axes) if can_cut else [batch])]
     digests = [_digest(unit.leaves) for unit in units]
     dealt = _deal(digests, [_samples(unit, axes) for unit in units])
     parts = [[i for i, part in enumerate(dealt) if part == wanted] for wanted in range(3)]
-    return Parts(*(Part(tuple(units[i] for i in part), axes, cut, tuple(digests[i] for i in part)) for part in parts))
+    return Parts(
+        *(Part(tuple(units[i] for i in part), axes, can_cut, tuple(digests[i] for i in part)) for part in parts)
+    )
+
+
+def cut(batch: Batch, batch_axes: Axes, size: int = 1) -> list[Batch]:
+    """Batches of `size` samples, the last perhaps of fewer; the batch itself where it cannot be cut.
+
+    >>> [part.target for part in cut(Batch((torch.zeros(5, 2),), [0, 1, 2, 3, 4]), [0], 2)]
+    [[0, 1], [2, 3], [4]]
+    """
+    if not _can_cut(batch, batch_axes):
+        return [batch]
+    count = batch_size(batch.leaves, batch_axes) or 0
+    return [
+        Batch(
+            tuple(_rows(leaf, axis, start, size) for leaf, axis in zip(batch.leaves, batch_axes, strict=True)),
+            _map_target(batch.target, slice(start, start + size)),
+        )
+        for start in range(0, count, size)
+    ]
 
 
 def _deal(digests: Sequence[str], samples: Sequence[int]) -> list[int]:
@@ -137,23 +157,14 @@ def _check_sizes(items: Iterable[Batch], axes: Axes) -> None:
 
 
 def _can_cut(batch: Batch, axes: Axes) -> bool:
+    if all(axis is None for axis in axes):
+        return False
     size = batch_size(batch.leaves, axes)
     return batch.target is None or target_sizes(batch.target) == {size}
 
 
-def _cut(batch: Batch, axes: Axes) -> list[Batch]:
-    size = batch_size(batch.leaves, axes) or 0
-    return [
-        Batch(
-            tuple(_row(leaf, axis, i) for leaf, axis in zip(batch.leaves, axes, strict=True)),
-            _map_target(batch.target, slice(i, i + 1)),
-        )
-        for i in range(size)
-    ]
-
-
-def _row(leaf: Tensor, axis: int | None, index: int) -> Tensor:
-    return leaf if axis is None else leaf.narrow(axis, index, 1)
+def _rows(leaf: Tensor, axis: int | None, start: int, count: int) -> Tensor:
+    return leaf if axis is None else leaf.narrow(axis, start, min(count, leaf.shape[axis] - start))
 
 
 def _map_target(target: Any, rows: slice) -> Any:

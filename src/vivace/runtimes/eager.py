@@ -37,8 +37,12 @@ def flat_function(program: ExportedProgram) -> FlatFunction:
     The graph's operators are called directly: no module hooks, no guards, no pytrees (these cost 100 us a call in
     `program.module()`).
     """
-    graph = _copied(program)
-    return functools.partial(_compiled(graph), program.graph_module, *lifted_values(program))
+    return functools.partial(open_function(program), *lifted_values(program))
+
+
+def open_function(program: ExportedProgram) -> Callable[..., Any]:
+    """The same, that takes the parameters, buffers and constants first, in the order of `lifted_values`."""
+    return functools.partial(_compiled(_copied(program)), program.graph_module)
 
 
 def is_coarse(program: ExportedProgram) -> bool:

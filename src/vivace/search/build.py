@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib
 from collections.abc import Mapping
@@ -9,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from vivace.core import registry
-from vivace.core.errors import NotApplicable
+from vivace.core.errors import NotApplicable, UsageError
 from vivace.core.plan import read_plan
 from vivace.core.program import Form, Model
 from vivace.core.technique import Stage, Technique
 from vivace.core.work import Work
 from vivace.runtimes import store
+from vivace.techniques import fine_tuning
 
 
 class Builder:
@@ -29,22 +31,25 @@ class Builder:
         self.original = original
         self.known = known
 
-    def build(self, plan: list[dict[str, Any]], to: str) -> dict[str, Any]:
-        """Build one plan and store its program. Raises NotApplicable with the technique's reason."""
+    def check_loss(self) -> None:
+        """Raise UsageError when the user's loss cannot score the original's answers to a calibration call."""
+        try:
+            fine_tuning.check_loss(self.work)
+        except NotApplicable as error:
+            raise UsageError(error.reason) from error
+
+    def build(self, plan: list[dict[str, Any]], to: str, seconds: float | None = None) -> dict[str, Any]:
+        """Build one plan in about `seconds` at most and store its program. Raises NotApplicable with the technique's
+        reason."""
+        work = dataclasses.replace(self.work, build_seconds=seconds)
         techniques = read_plan(plan, self.known).techniques
         done, model = self._longest_prefix(techniques)
         for count, technique in enumerate(techniques[done:], start=done + 1):
-            model = self._apply(technique, model)
+            model = _apply(technique, model, work)
             if technique.stage.value <= Stage.PRECISION.value and count < len(techniques):
                 self._keep(techniques[:count], model)
         store.save(model, Path(to))
         return {"native": model.form is Form.AOT_INDUCTOR, "form": model.form.value}
-
-    def _apply(self, technique: Technique, model: Model) -> Model:
-        try:
-            return technique.apply(model, self.work)
-        except NotApplicable as error:
-            raise NotApplicable(f"{technique.name()}: {error.reason}") from error
 
     def _longest_prefix(self, techniques: tuple[Technique, ...]) -> tuple[int, Model]:
         for count in range(len(techniques), 0, -1):
@@ -63,11 +68,19 @@ class Builder:
         return self.work.folder / "prefixes" / key
 
 
-def open_builder(arguments: Mapping[str, Any], payload: object) -> Builder:
+def _apply(technique: Technique, model: Model, work: Work) -> Model:
+    try:
+        return technique.apply(model, work)
+    except NotApplicable as error:
+        raise NotApplicable(f"{technique.name()}: {error.reason}") from error
+
+
+def open_builder(arguments: Mapping[str, Any], payload: Any) -> Builder:
     """The worker's entry. `arguments`: work, original (program folder), and `extra`, a list of `module:name` of
-    technique tuples beyond the installed ones (for tests)."""
+    technique tuples beyond the installed ones (for tests). `payload`: the Lesson, or None."""
     known = dict(registry.techniques())
     for reference in arguments.get("extra", ()):
         module, _, name = reference.partition(":")
         known |= {kind.name(): kind for kind in getattr(importlib.import_module(module), name)}
-    return Builder(Work.from_json(arguments["work"]), Path(arguments["original"]), known)
+    work = dataclasses.replace(Work.from_json(arguments["work"]), lesson=payload)
+    return Builder(work, Path(arguments["original"]), known)

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from vivace.core.errors import DiskFull, EnvironmentFault, UnsupportedModel, UsageError, WorkerFailure
+from vivace.core.facts import Fact
 from vivace.core.measurement import Interval, Outcome
 from vivace.core.plan import Plan
 from vivace.core.result import Trial, TrialStage
@@ -77,6 +78,7 @@ class Laboratory:
         self._must_be_finite = all(finite)
         self.invariance.learn(baseline)
         self._check_metric()
+        self._check_loss()
         return baseline.seconds_per_call
 
     def _check_metric(self) -> None:
@@ -86,6 +88,21 @@ class Laboratory:
             for part in (self.prepared.select, self.prepared.confirm):
                 scores = part.scores(part.original_outputs(), metric)
                 self.options.budget.margin(float(scores.mean()))
+
+    def _check_loss(self) -> None:
+        """Have a user's loss score the original in the worker that builds, for the same reason."""
+        work = self.prepared.work
+        if self.prepared.lesson is None or work.calibration is None or Fact.TORCH_GRAPH not in work.facts:
+            return
+        try:
+            self._open_builder().call("check_loss", {}, Phase.FIRST_CALL)
+        except UnsupportedModel as error:
+            raise UsageError(
+                f"the loss or its labels cannot be sent to a worker process ({error.__cause__}); give a function that "
+                "holds no open files, locks and the like"
+            ) from error
+        except WorkerFailure as failure:
+            raise UsageError(f"the loss could not be computed in a worker process: {failure}") from failure
 
     def baseline(self) -> LiveArm:
         """The original's arm, started anew when it died."""
@@ -169,7 +186,9 @@ class Laboratory:
         if not folder.is_dir():
             with failures_of_a_plan():
                 builder = self._open_builder()
-                builder.call("build", {"plan": plan.to_json(), "to": str(folder)}, Phase.CONVERT, seconds)
+                allowed = self.options.limits.convert if seconds is None else seconds
+                asked = {"plan": plan.to_json(), "to": str(folder), "seconds": allowed}
+                builder.call("build", asked, Phase.CONVERT, allowed)
         return folder
 
     def program(self, plan: Plan) -> Path:
@@ -255,7 +274,7 @@ class Laboratory:
                     "original": str(self.prepared.program),
                     "extra": list(self.options.extra),
                 },
-                None,
+                self.prepared.lesson,
                 Phase.LOAD,
             )
         return self._builder

@@ -16,7 +16,7 @@ from vivace.core.facts import Fact
 from vivace.core.layer import Layer, chosen
 from vivace.core.signature import Signature
 from vivace.core.structure import Structure
-from vivace.core.work import Work
+from vivace.core.work import Lesson, Work
 from vivace.core.workload import Workload
 from vivace.data import reading, samples, splits
 from vivace.measure.paired import ArmSpec
@@ -39,7 +39,8 @@ class Prepared:
     """All that a search needs. `original` opens the user's own model; `program` is its captured form.
 
     `race_calls` and `confirm_calls` are for timing; `select` and `confirm` for judging. `notes` are sentences for the
-    report; `identity` is equal for the same model, data and shapes.
+    report; `identity` is equal for the same model, data and shapes. `lesson` is what pruned weights may be trained by,
+    None where the user gave no loss.
     """
 
     work: Work
@@ -53,6 +54,7 @@ class Prepared:
     batch_size: int
     notes: tuple[str, ...]
     identity: str
+    lesson: Lesson | None = None
 
 
 def prepare(
@@ -184,7 +186,8 @@ def _read(workload: Workload, example: samples.StoredCalls) -> reading.Batches |
     if workload.data is None:
         return None
     args, kwargs = example.arguments(0)
-    return reading.read(workload.data, args or kwargs, needs_target=workload.metric is not None)
+    needs_target = workload.metric is not None or workload.loss is not None
+    return reading.read(workload.data, args or kwargs, needs_target=needs_target)
 
 
 def _original_arm(workload: Workload, file: str | None) -> ArmSpec:
@@ -295,7 +298,9 @@ def _assemble(
         folder / "example",
         fixed_shapes or not layout.signature.has_batch,
         tuple(facts["operators"]),
+        original=folder / "original",
     )
+    lesson = None if workload.loss is None else Lesson(workload.loss, [target for _, target in parts.calibrate])
     size = layout.size_of(example)
     notes = tuple(note for note in (facts["note"], parts.note) if note)
     return Prepared(
@@ -310,6 +315,7 @@ def _assemble(
         batch_size=size,
         notes=notes,
         identity=_identity(folder, layout.signature),
+        lesson=lesson,
     )
 
 

@@ -189,6 +189,7 @@ def identity_of(prepared: Prepared, machine: Machine, options: Options) -> Mappi
         "objective": options.objective.value,
         "keep": list(prepared.work.keep),
         "metric": getattr(options.metric, "__qualname__", str(options.metric)),
+        "loss": prepared.lesson and getattr(prepared.lesson.loss, "__qualname__", str(prepared.lesson.loss)),
         "versions": environment.snapshot()["versions"],
     }
 

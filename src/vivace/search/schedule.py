@@ -47,7 +47,8 @@ class Schedule:
 
     `opening_seconds` is what opening the original's arm took: an interpreter, the model, the warm-up. `is_disturbed`
     says that the original differed much from itself, so that restarts will have to be added. `race_seconds` is what
-    judging and racing a candidate takes. `trial_seconds` are those of the trials so far, by compiler.
+    judging and racing a candidate takes. `trial_seconds` are those of the trials so far, by compiler and by whether
+    quality was won back.
     """
 
     seconds: float
@@ -57,7 +58,7 @@ class Schedule:
     opening_seconds: float = FIRST_GUESS_SECONDS
     is_disturbed: bool = False
     race_seconds: float = RACE_SECONDS
-    trial_seconds: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    trial_seconds: dict[tuple[str, bool], list[float]] = dataclasses.field(default_factory=dict)
 
     def left(self) -> float:
         """Seconds that are left; negative when the time is over."""
@@ -156,15 +157,15 @@ class Schedule:
         return left > self.expected_seconds(plan)
 
     def expected_seconds(self, plan: Plan) -> float:
-        """What trying a plan is likely to take: as long as others with its compiler did, or what its techniques say."""
-        seen = self.trial_seconds.get(compiler_of(plan))
+        """What trying a plan is likely to take: as long as others of its kind did, or what its techniques say."""
+        seen = self.trial_seconds.get(_kind(plan))
         if seen:
             return statistics.median(seen[-RECENT:])
         return self.opening_seconds + self.race_seconds + plan.build_seconds
 
     def tried(self, plan: Plan, seconds: float) -> None:
         """Remember how long a trial took."""
-        self.trial_seconds.setdefault(compiler_of(plan), []).append(seconds)
+        self.trial_seconds.setdefault(_kind(plan), []).append(seconds)
 
     def spare(self, trial: Trial | None) -> float:
         """How long a comparison may go on adding restarts when they disagree."""
@@ -174,6 +175,11 @@ class Schedule:
     def time_to_confirm(self, trial: Trial | None) -> bool:
         """Whether one more confirmation is likely to end in time."""
         return self.left() > self.confirm_seconds(trial)
+
+
+def _kind(plan: Plan) -> tuple[str, bool]:
+    """What decides how long a plan takes to build: its compiler, and whether weights are trained."""
+    return compiler_of(plan), any(technique.mends for technique in plan)
 
 
 def _block_seconds(winner: Trial) -> float:

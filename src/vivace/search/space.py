@@ -79,6 +79,12 @@ class Space:
                 return [milder for milder in plans if milder is not None]
         return []
 
+    def recovered(self, plan: Plan) -> list[Plan]:
+        """The same plan with a technique that may win back the quality it lost."""
+        menders = (setting for settings in self.settings.values() for setting in settings if setting.mends)
+        plans = (self.legal([*plan.techniques, mender]) for mender in menders)
+        return [recovered for recovered in plans if recovered is not None]
+
     def everything(self) -> set[Plan]:
         """Every plan that neighbours lead to from the seeds and the milder seeds: the exhaustive space."""
         found = {plan for seed in self.seeds() for plan in (seed, *self.milder(seed))}

@@ -53,6 +53,11 @@ class Memory:
         if trial.outcome is Outcome.TIMEOUT:
             self.too_slow.add(_defining(plan))
 
+    def _has_cause(self, plan: Plan) -> bool:
+        """Whether what mends answers in a plan was needed: its answers without that were refused."""
+        unmended = Plan(tuple(t for t in plan if not t.mends))
+        return unmended == plan or numerics_of(unmended) in self.refused
+
     @property
     def leader(self) -> Trial | None:
         """The best trial that may be delivered."""
@@ -62,7 +67,8 @@ class Memory:
         """Those not tried yet that there is time for, most promising first.
 
         Not those with techniques known to do nothing, nor those whose precision and compiler already gave answers that
-        were refused (threads or layouts would not mend them) or ran out of time.
+        were refused (threads or layouts would not mend them) or ran out of time, nor those that would mend what was
+        not refused.
         """
         fresh = {
             plan
@@ -70,6 +76,7 @@ class Memory:
             if plan not in self.tried
             and not self.useless & {t.name() for t in plan}
             and numerics_of(plan) not in self.refused
+            and self._has_cause(plan)
             and _defining(plan) not in self.too_slow
             and self.has_time_for(plan)
         }
@@ -77,8 +84,8 @@ class Memory:
 
 
 def _defining(plan: Plan) -> frozenset[str]:
-    """The names of the techniques that decide what runs, whatever their settings."""
-    return frozenset(t.name() for t in plan if t.stage in DEFINING)
+    """The names of the techniques that decide what runs and how long it takes to build, whatever their settings."""
+    return frozenset(t.name() for t in plan if t.stage in DEFINING or t.mends)
 
 
 def may_win(trial: Trial) -> bool:
@@ -89,7 +96,7 @@ def may_win(trial: Trial) -> bool:
 def default_strategy(space: Space, memory: Memory) -> Strategy:
     """A plan of each compiler and precision, inference mode, what promises to beat the leader, the ladder, the rest.
 
-    What promises to beat the leader are first the plans whose answers were refused, made milder, then untried ones.
+    What promises to beat the leader are first the plans whose answers were refused, mended, then untried ones.
     torch.compile is a rung too: it comes when its compiler does. The rest are all seeds and the leader's neighbours,
     best predicted first.
     """
@@ -100,6 +107,7 @@ def default_strategy(space: Space, memory: Memory) -> Strategy:
     yield from _mend(space, memory)
     while (best := _next(space, memory)) is not None and _is_promising(best, memory):
         yield from _ask(memory, best, TrialStage.SEARCH)
+        yield from _recover(space, best, memory)
     yield from _climb(memory, rungs)
     while (best := _next(space, memory)) is not None:
         yield from _ask(memory, best, TrialStage.SEARCH)
@@ -134,22 +142,35 @@ def _first_of_its_kind(space: Space, memory: Memory) -> Plan | None:
 
 
 def _mend(space: Space, memory: Memory) -> Strategy:
-    """Plans that were refused for their answers, made milder until they pass: by halving the steps between the setting
-    that was refused and none. Those that promise no more than the leader are let be."""
-    refused = [plan for plan, trial in memory.tried.items() if trial.outcome in REFUSED and space.milder(plan)]
+    """Plans that were refused for their answers, with their quality won back or made milder. Those that promise no more
+    than the leader are let be."""
+    refused = [plan for plan, trial in memory.tried.items() if trial.outcome in REFUSED]
     for plan in memory.ranking.ordered(refused):
         if not _is_promising(plan, memory):
             return
-        steps = space.milder(plan)
-        low, high = -1, len(steps)
-        while high - low > 1:
-            middle = (low + high) // 2
-            candidate = _with_more_precision(space, steps[middle], memory)
-            if candidate not in memory.untried([candidate]):
-                break
-            trial = yield candidate, TrialStage.SEARCH
-            memory.record(candidate, trial)
-            low, high = (middle, high) if trial.outcome in REFUSED else (low, middle)
+        yield from _recover(space, plan, memory)
+        if _is_promising(plan, memory):
+            yield from _soften(space, plan, memory)
+
+
+def _recover(space: Space, plan: Plan, memory: Memory) -> Strategy:
+    """The plan with what may win its quality back, if its answers were refused."""
+    for candidate in memory.untried(space.recovered(plan)):
+        yield from _ask(memory, candidate, TrialStage.SEARCH)
+
+
+def _soften(space: Space, plan: Plan, memory: Memory) -> Strategy:
+    """The plan made milder until it passes, by halving the steps between the setting that was refused and none."""
+    steps = space.milder(plan)
+    low, high = -1, len(steps)
+    while high - low > 1:
+        middle = (low + high) // 2
+        candidate = _with_more_precision(space, steps[middle], memory)
+        if candidate not in memory.untried([candidate]):
+            break
+        trial = yield candidate, TrialStage.SEARCH
+        memory.record(candidate, trial)
+        low, high = (middle, high) if trial.outcome in REFUSED else (low, middle)
 
 
 def _with_more_precision(space: Space, plan: Plan, memory: Memory) -> Plan:

@@ -18,7 +18,7 @@ import inspect
 import json
 import random
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,16 +132,16 @@ def name_of(check: Callable[..., Any]) -> str:
     return check.__name__.removeprefix("check_").replace("_", "-")
 
 
-def check_applied(technique: Technique, model: Tiny, folder: Path) -> str:
+def check_applied(technique: Technique, model: Tiny, folder: Path, after: Sequence[Technique] = ()) -> str:
     """Apply a technique to one tiny model, store the program, load it again and judge its answers.
 
-    Returns "" when it was judged and found right, else why it does not apply here. Raises AssertionError when the
-    answers differ in structure, shape, dtype or by more than the technique's effect allows, when the stored original
-    changed, or when a setting of the process did.
+    `after` are techniques that come before it and make true what it needs. Returns "" when it was judged and found
+    right, else why it does not apply here. Raises AssertionError when the answers differ in structure, shape, dtype or
+    by more than the technique's effect allows, when the stored original changed, or when a setting of the process did.
     """
     original = prepare(model, folder / "original")
     work = describe(original, model, folder)
-    plan = runnable_plan(technique, work)
+    plan = runnable_plan(technique, work, after)
     if isinstance(plan, str):
         return plan
     digest, settings = _digest(folder / "original"), process_settings()
@@ -174,19 +174,30 @@ def describe(original: Model, model: Tiny, folder: Path) -> Work:
     facts = counts.facts_of(original) | machines.detect().facts() | {Fact.CALIBRATION, Fact.NATIVE_ALLOWED}
     cost = counts.cost_of(original, _leaves(model.inputs()))
     example = samples.write(folder / "example", [_leaves(model.inputs())], signature.call, signature.positional)
-    return Work(model.name, signature, facts, cost, folder, calibration, example, False, counts.operators_of(original))
+    return Work(
+        model.name,
+        signature,
+        facts,
+        cost,
+        folder,
+        calibration,
+        example,
+        operators=counts.operators_of(original),
+        original=folder / "original",
+    )
 
 
-def runnable_plan(technique: Technique, work: Work) -> Plan | str:
-    """The shortest legal plan with a technique: alone, or with one that runs what it makes; else why there is none."""
-    plan = Plan((technique,))
+def runnable_plan(technique: Technique, work: Work, after: Sequence[Technique] = ()) -> Plan | str:
+    """The shortest legal plan with these techniques: alone, or with one that runs what they make; else why there is
+    none."""
+    plan = Plan.of([*after, technique])
     reason = plan.illegal(work.facts)
     if reason is None:
         return plan
     for kind in registry.techniques().values():
         runners = kind.variants(work, machines.detect()) if Fact.RUNNABLE in kind.gives else ()
         for runner in runners:
-            longer = Plan.of([technique, runner])
+            longer = Plan.of([*plan, runner])
             if longer.illegal(work.facts) is None:
                 return longer
     return reason

@@ -31,8 +31,8 @@ class ChannelPruning(Technique):
     channel of whatever is added to it (residual sums), depthwise filters, and the inputs of the next layers, also
     behind pooling and flattening. Channels that reach an answer, a normalization over channels, attention or any other
     operator stay. Those go whose weights have the least norm, each tensor scaled to a mean of 1 (DepGraph's group
-    norm). What stays is a multiple of 8. Groups of fewer than `smallest` channels are left alone. There is no
-    fine-tuning, so large shares cost quality. Raises NotApplicable when nothing can go; UsageError unless
+    norm). What stays is a multiple of 8. Groups of fewer than `smallest` channels are left alone. Large
+    shares cost quality, which `recovery` may win back. Raises NotApplicable when nothing can go; UsageError unless
     0 < share < 1.
 
     Source: Fang et al., DepGraph: Towards Any Structural Pruning, CVPR 2023 (arXiv:2301.12900), sections 3.2 and 3.3;
@@ -49,6 +49,7 @@ class ChannelPruning(Technique):
     family = Family.ALGORITHM
     effect = Effect.CHANGED
     needs = frozenset({Fact.TORCH_GRAPH, Fact.FLOAT32, Fact.UNQUANTIZED, Fact.UNCOMPILED})
+    gives = frozenset({Fact.PRUNED})
     source = "Fang et al., CVPR 2023, arXiv:2301.12900; Li et al., ICLR 2017, arXiv:1608.08710"
 
     def __post_init__(self) -> None:

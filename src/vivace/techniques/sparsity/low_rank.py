@@ -30,7 +30,7 @@ class LowRank(Technique):
     sum(s[:r]^2) >= energy * sum(s^2); A = U[:, :r] sqrt(s) and B = sqrt(s) V'[:r], computed in float64 rounded once.
     By Eckart and Young no matrix of that rank is closer to W. A layer is replaced only where r (outputs + inputs) is at
     most 0.8 of outputs * inputs, so where flops and bytes really fall. Raises NotApplicable when no layer is of so low
-    a rank, as trained ones often are not before fine-tuning; UsageError unless 0 < energy < 1.
+    a rank, as trained ones often are not; UsageError unless 0 < energy < 1.
 
     Source: Eckart and Young, Psychometrika 1, 1936; Denton et al., Exploiting Linear Structure Within Convolutional
     Networks for Efficient Evaluation, NeurIPS 2014 (arXiv:1404.0736), section 3.
@@ -45,6 +45,7 @@ class LowRank(Technique):
     family = Family.ALGORITHM
     effect = Effect.CHANGED
     needs = frozenset({Fact.TORCH_GRAPH, Fact.HAS_LINEAR, Fact.FLOAT32, Fact.UNQUANTIZED, Fact.UNCOMPILED})
+    gives = frozenset({Fact.PRUNED})
     source = "Eckart and Young 1936; Denton et al., NeurIPS 2014, arXiv:1404.0736"
 
     def __post_init__(self) -> None:

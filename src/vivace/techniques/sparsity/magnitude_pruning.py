@@ -28,9 +28,9 @@ class MagnitudePruning(Technique):
     The share of zeros is that of each layer. `pattern` unstructured drops single weights by magnitude, 2:4 the two
     smallest of each four along the inputs (share 0.5, which kernels of NVIDIA cards from compute capability 8.0 can
     use, and no kernel on processors), block whole 16 x 16 blocks by their norm. What can be gained is gained by
-    `sparse-kernels` after it, and only where a sparse product was measured to be faster. There is no fine-tuning, so
-    large shares cost quality. Layers with fewer than `smallest` inputs or outputs are left alone. Raises NotApplicable
-    when no layer is left or all have their zeros already; UsageError for an unknown pattern or an impossible share.
+    `sparse-kernels` after it, and only where a sparse product was measured to be faster. Large shares cost quality,
+    which `recovery` may win back. Layers with fewer than `smallest` inputs or outputs are left alone. Raises
+    NotApplicable when no layer is left or all have their zeros already; UsageError for an unknown pattern or share.
 
     Source: Han et al., Learning both Weights and Connections for Efficient Neural Networks, NeurIPS 2015
     (arXiv:1506.02626), section 3; Mishra et al., Accelerating Sparse Deep Neural Networks, 2021 (arXiv:2104.08378).
@@ -47,7 +47,7 @@ class MagnitudePruning(Technique):
     family = Family.ALGORITHM
     effect = Effect.CHANGED
     needs = frozenset({Fact.TORCH_GRAPH, Fact.HAS_LINEAR, Fact.FLOAT32, Fact.UNQUANTIZED, Fact.UNCOMPILED})
-    gives = frozenset({Fact.SPARSE_LINEAR})
+    gives = frozenset({Fact.SPARSE_LINEAR, Fact.PRUNED})
     source = "Han et al., NeurIPS 2015, arXiv:1506.02626; Mishra et al. 2021, arXiv:2104.08378"
 
     def __post_init__(self) -> None:

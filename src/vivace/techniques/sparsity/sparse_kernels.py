@@ -53,7 +53,7 @@ class SparseKernels(Technique):
     family = Family.ALGORITHM
     effect = Effect.ROUNDED
     needs = frozenset({Fact.TORCH_GRAPH, Fact.SPARSE_LINEAR, Fact.FLOAT32, Fact.UNCOMPILED, Fact.ON_CPU})
-    breaks = frozenset({Fact.ONNX_READY, Fact.OPENVINO_READY})
+    breaks = frozenset({Fact.ONNX_READY, Fact.OPENVINO_READY, Fact.PRUNED})
     build_seconds = 5.0
     source = "https://docs.pytorch.org/docs/stable/sparse.html; Gale et al. 2019, arXiv:1902.09574"
 

@@ -1,0 +1,62 @@
+"""Wins back quality after pruning: a short training of the weights that are left."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from vivace.core.errors import UsageError
+from vivace.core.facts import Fact
+from vivace.core.program import Model
+from vivace.core.technique import Effect, Family, Stage, Technique
+from vivace.core.work import Work
+from vivace.techniques.fine_tuning import fine_tune
+from vivace.techniques.graph import GraphEdit, torch_program
+
+MOST_SECONDS = 60.0
+"""For training, where nobody says how long building may take."""
+SHARE = 0.5
+"""Of the time that building may take, for training: conversions and compilers come after it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Recovery(Technique):
+    """Pruned weights trained for a short while, at most `steps` of AdamW and half of the time that building may take.
+
+    The pruned model learns the original's own answers to the calibrate part of the data and to mixtures of its samples,
+    which needs no labels; a loss in the workload, with the part's labels, takes half of the steps.
+    The select and confirm parts are never seen. What was pruned stays pruned: shapes stay, and zeros stay zero. A fifth
+    of the calls is held out of training, and the weights with the least loss there are kept. The name sorts after those
+    of the pruning techniques and before `sparse-kernels`, and facts refuse any other order. Raises NotApplicable, with
+    the losses, when the loss becomes NaN or does not fall; UsageError unless steps is a whole number from 1 up.
+
+    Source: Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, 2015 (arXiv:1503.02531), section 2;
+    Han et al., Learning both Weights and Connections, NeurIPS 2015 (arXiv:1506.02626), section 3.2, on retraining.
+
+    >>> str(Recovery())
+    'recovery'
+    """
+
+    steps: int = 1000
+
+    stage = Stage.SPARSITY
+    family = Family.ALGORITHM
+    effect = Effect.CHANGED
+    needs = frozenset({Fact.PRUNED, Fact.CALIBRATION, Fact.TORCH_GRAPH, Fact.FLOAT32, Fact.UNCOMPILED})
+    source = "Hinton et al. 2015, arXiv:1503.02531; Han et al., NeurIPS 2015, arXiv:1506.02626"
+    build_seconds = 5.0
+    mends = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
+            raise UsageError(f"recovery received steps={self.steps!r}; allowed is a whole number of steps, 1 or more")
+
+    def apply(self, model: Model, work: Work) -> Model:
+        """The model with trained weights."""
+        edit = GraphEdit(torch_program(model))
+        seconds = MOST_SECONDS if work.build_seconds is None else SHARE * work.build_seconds
+        tuned = fine_tune(model, work, self.steps, seconds)
+        for node in edit.graph.find_nodes(op="placeholder"):
+            if node.name in tuned.weights:
+                edit.set_weight(node, tuned.weights[node.name])
+        told = f"{self}: held-out loss {tuned.before:.4g} to {tuned.after:.4g} in {tuned.steps} steps"
+        return model.replace(program=edit.close(), lineage=(*model.lineage, told))
