@@ -9,7 +9,7 @@ import pytest
 from vivace.core.compute import Bound
 from vivace.core.cost import Cost
 from vivace.core.machine import Ceiling, Machine
-from vivace.devices.roofline import ceiling_at, default_ceiling, predicted_seconds, reach
+from vivace.devices.roofline import ceiling_at, default_ceiling, is_mostly_overhead, predicted_seconds, reach
 
 MACHINE = Machine(
     "p",
@@ -111,3 +111,12 @@ def test_without_a_measured_ceiling_there_is_a_rate_and_no_share(cost: Cost) -> 
 
     assert found.gflops == pytest.approx(100.0)
     assert (found.ceiling_gflops, found.floor_seconds, found.share, found.bound) == (None, None, None, None)
+
+
+def test_a_tiny_call_far_above_its_floor_is_mostly_overhead_and_a_long_one_or_an_unknown_floor_is_not() -> None:
+    work = WORK.replace(flops=1e4)  # a floor of 0.1 us
+
+    assert is_mostly_overhead(reach(work, 14e-6, MACHINE.ceilings, 0))
+    assert not is_mostly_overhead(reach(work, 0.9e-6, MACHINE.ceilings, 0))
+    assert not is_mostly_overhead(reach(work, 2e-3, MACHINE.ceilings, 0))
+    assert not is_mostly_overhead(reach(work.replace(threads=2), 14e-6, MACHINE.ceilings, 0))

@@ -93,6 +93,16 @@ def test_a_longer_search_keeps_time_to_list_fusions_and_measure_ceilings_and_a_s
     assert schedule(120)[0].explain_seconds() == 0.0
 
 
+def test_time_for_an_empty_call_is_kept_for_a_tiny_model_only() -> None:
+    planned, _ = schedule(300)
+    before = planned.explain_seconds()
+
+    planned.is_tiny = True
+
+    assert planned.explain_seconds() == before + planned.empty_call_seconds(None)
+    assert planned.empty_call_seconds(None) > 4.0
+
+
 def test_a_configuration_is_measured_only_if_the_artifact_is_still_in_time() -> None:
     planned, clock = schedule(300)
     winner, plan = trial(Plan.of([Engine()]), 2.0), Plan.of([Halve()])

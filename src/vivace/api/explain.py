@@ -1,4 +1,4 @@
-"""After the verdict: what was fused in the winner, and how near it came to what the machine can do."""
+"""After the verdict: what was fused in the winner, how near it came to the machine's limits, what calling costs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vivace.api.overhead import overhead_of
 from vivace.artifact.manifest import PROGRAM
 from vivace.core.compute import Compute, Reach
 from vivace.core.cost import Cost
@@ -18,7 +19,7 @@ from vivace.core.result import Result
 from vivace.devices import ceiling_store
 from vivace.devices.caches import last_level_bytes
 from vivace.devices.ceilings import PRECISIONS
-from vivace.devices.roofline import reach
+from vivace.devices.roofline import is_mostly_overhead, reach
 from vivace.measure.process import Limits, Phase, Worker
 from vivace.search.laboratory import compiler_variables
 from vivace.search.prepare import Prepared
@@ -35,9 +36,10 @@ NO_TIME = "not measured: no time was left"
 
 
 def explain(result: Result, folder: Path, prepared: Prepared, machine: Machine, schedule: Schedule) -> Result:
-    """The result with what was fused in its program (staged in `folder`) and with its share of the machine's ceilings.
+    """The result with what was fused in its program (staged in `folder`), with its share of the machine's ceilings and,
+    for a tiny call, with what an empty one takes.
 
-    Both are asked of fresh workers, one after the other, after everything was timed and within the schedule; what
+    All are asked of fresh workers, one after the other, after everything was timed and within the schedule; what
     could not be had is told in words. Never raises for what a worker does.
     """
     logs = prepared.work.folder
@@ -55,6 +57,9 @@ def explain(result: Result, folder: Path, prepared: Prepared, machine: Machine, 
     original = reach(costs[0], result.comparison.baseline.median_seconds, ceilings, cache)
     winner = reach(costs[1], result.comparison.candidate.median_seconds, () if on_device else ceilings, cache)
     compute = Compute(prepared.work.cost.flops, original, winner, _told(told, winner, on_device))
+    if is_mostly_overhead(winner):
+        overhead = overhead_of(result, winner, folder, prepared.confirm_calls, logs, schedule)
+        compute = dataclasses.replace(compute, overhead=overhead)
     wall_seconds = schedule.seconds - schedule.left()
     return dataclasses.replace(result, fused=found, compute=compute, wall_seconds=wall_seconds)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from enum import Enum
 
+from vivace.core.measurement import Interval
+
 
 class Bound(Enum):
     """What most of a call's time goes to."""
@@ -36,14 +38,41 @@ class Reach:
 
 
 @dataclasses.dataclass(frozen=True)
+class Overhead:
+    """How far a tiny call is from its arithmetic: the delivered program's, where the call itself is most of the work.
+
+    `call_seconds` is the confirmed median, MEASURED. `predicted_floor_seconds` is the least that the counted work takes
+    at the ceilings measured here, PREDICTED. `empty_seconds` is MEASURED: a call of a program of the same `form` that
+    takes and gives tensors of the same shapes and computes nothing, and `empty_share` its share of the delivered
+    program's time in the same pair of processes. Both are None where that was not measured; `note` says why.
+
+    >>> round(Overhead(14.2e-6, 0.31e-6, "onnx").over_floor)
+    46
+    """
+
+    call_seconds: float
+    predicted_floor_seconds: float
+    form: str
+    empty_seconds: float | None = None
+    empty_share: Interval | None = None
+    note: str = ""
+
+    @property
+    def over_floor(self) -> float | None:
+        """The call's time over the floor; None where no arithmetic was counted."""
+        return self.call_seconds / self.predicted_floor_seconds if self.predicted_floor_seconds else None
+
+
+@dataclasses.dataclass(frozen=True)
 class Compute:
     """The counted work of one call, and how fast the original and the winner did it.
 
     `flops` are those of products, a multiply-add being 2, counted in the original. `ceilings` says where the ceilings
-    come from, or why there are none.
+    come from, or why there are none. `overhead` is there where overhead bounds the winner's call and it is tiny.
     """
 
     flops: float
     original: Reach
     winner: Reach
     ceilings: str
+    overhead: Overhead | None = None

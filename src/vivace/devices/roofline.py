@@ -23,6 +23,10 @@ INT8_GAIN = 4.0
 """A core with int8 dot products does about four times as many (900/208 measured, see above)."""
 MOSTLY = 0.5
 """A floor of at least this share of the time is what bounds a call; below it most of the time goes elsewhere."""
+TINY_SECONDS = 1e-3
+"""A call that is shorter may be little more than the overhead of calling."""
+HARDLY = 0.1
+"""A floor under this share of a tiny call's time: the overhead is the work."""
 
 
 def predicted_seconds(cost: Cost, machine: Machine) -> float:
@@ -76,6 +80,15 @@ def reach(cost: Cost, seconds: float, ceilings: Sequence[Ceiling], cache_bytes: 
     if floor < MOSTLY * seconds:
         bound = Bound.OVERHEAD
     return Reach(seconds, rate, cost.precision, cost.threads, peak, bandwidth, floor, floor / seconds, bound)
+
+
+def is_mostly_overhead(found: Reach) -> bool:
+    """Whether a call is tiny and its floor at the measured ceilings hardly a part of it.
+
+    >>> is_mostly_overhead(Reach(14e-6, 1.0, "f32", 1, 100.0, 10.0, 0.3e-6, 0.02, Bound.OVERHEAD))
+    True
+    """
+    return found.share is not None and found.share < HARDLY and found.seconds < TINY_SECONDS
 
 
 def ceiling_at(machine: Machine, threads: int) -> Ceiling:

@@ -1,8 +1,8 @@
-"""The lines on what was fused, and on how much of the machine was used."""
+"""The lines on what was fused, on how much of the machine was used, and on what calling alone costs."""
 
 from __future__ import annotations
 
-from vivace.core.compute import Bound, Compute, Reach
+from vivace.core.compute import Bound, Compute, Overhead, Reach
 from vivace.core.layer import FusedList
 
 BOUND_WORDS = {
@@ -39,6 +39,34 @@ def compute_line(compute: Compute | None) -> str:
         return f"{rates}; ceiling {compute.ceilings}"
     ceiling = f"{winner.ceiling_gflops:.3g} GFLOP/s {winner.precision}, {_threads(winner)}"
     return f"{rates}, {winner.share:.0%} of the ceiling ({ceiling}), {BOUND_WORDS[winner.bound]}"
+
+
+def overhead_line(compute: Compute | None) -> str:
+    """How far a tiny call is from its arithmetic, and what an empty call takes; empty where it was not asked.
+
+    Every figure carries its own label, for the floor is PREDICTED and the calls are MEASURED.
+    """
+    found = None if compute is None else compute.overhead
+    if found is None:
+        return ""
+    times = "" if found.over_floor is None else f" ({found.over_floor:.3g}x)"
+    return (
+        f"overhead: MEASURED {_microseconds(found.call_seconds)} a call, PREDICTED arithmetic floor "
+        f"{_microseconds(found.predicted_floor_seconds)}{times}; {_empty(found)}"
+    )
+
+
+def _empty(found: Overhead) -> str:
+    if found.empty_seconds is None or found.empty_share is None:
+        return f"an empty call through {found.form} {found.note}"
+    return (
+        f"an empty call through {found.form} takes MEASURED {_microseconds(found.empty_seconds)}, "
+        f"{found.empty_share.value:.0%} of a call beside it"
+    )
+
+
+def _microseconds(seconds: float) -> str:
+    return f"{seconds * 1e6:.3g} us"
 
 
 def _threads(reach: Reach) -> str:

@@ -18,7 +18,7 @@ from vivace.core.workload import Objective
 from vivace.report.attribution import attribution, payback
 from vivace.report.duration import show_duration
 from vivace.report.layout import line, plain_table, short
-from vivace.report.machinery import compute_line, fused_line
+from vivace.report.machinery import compute_line, fused_line, overhead_line
 from vivace.report.tried import ladder, tried
 from vivace.report.wording import (
     P99_CALLS,
@@ -63,7 +63,7 @@ def result_block(result: Result, losers: int = MAX_LOSERS, techniques: int = MAX
         *_gains(result),
         *payback(result),
         *attribution(result, techniques),
-        *(line(text) for text in (fused_line(result.fused), compute_line(result.compute)) if text),
+        *(line(text) for text in _machinery(result) if text),
         *ladder(result.candidates),
         Text(""),
         *tried(result, {trial.plan for trial in finalists}, losers),
@@ -72,6 +72,10 @@ def result_block(result: Result, losers: int = MAX_LOSERS, techniques: int = MAX
         line(_conditions(result)),
         line(_next_step(result)),
     )
+
+
+def _machinery(result: Result) -> tuple[str, ...]:
+    return fused_line(result.fused), compute_line(result.compute), overhead_line(result.compute)
 
 
 def comparison_block(comparison: Comparison, a: str, b: str) -> RenderableType:

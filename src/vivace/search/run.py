@@ -13,7 +13,7 @@ from vivace.core.errors import UsageError
 from vivace.core.machine import Machine
 from vivace.core.plan import Plan
 from vivace.core.result import Result, Status, Trial, TrialStage
-from vivace.devices.roofline import predicted_seconds
+from vivace.devices.roofline import TINY_SECONDS, predicted_seconds
 from vivace.measure import environment, stats
 from vivace.measure.paired import exponential, noise_floor_of
 from vivace.search.account.bench import Bench
@@ -71,6 +71,7 @@ class Search:
             floor = self._noise_floor(laboratory)
             self.schedule.opening_seconds = laboratory.opening_seconds
             self.schedule.is_disturbed = floor >= DISTURBED
+            self.schedule.is_tiny = seconds < TINY_SECONDS
             self.listener.note(f"the original takes {1000 * seconds:.3g} ms a call; noise floor {floor:.1%}")
             memory = self._memory(seconds, laboratory.baseline().ask("environment")["threads"])
             self._explore(laboratory, memory)

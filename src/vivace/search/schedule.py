@@ -37,6 +37,8 @@ ATTRIBUTION_SHARE, ATTRIBUTION_SECONDS = 1 / 10, 120.0
 EXPLAIN_OPENINGS = 2
 EXPLAIN_SECONDS = 6.0
 """Two workers after the verdict: one lists what was fused, one measures the machine's ceilings."""
+EMPTY_CALL_SECONDS = 4.0
+"""What timing a program beside an empty one takes, beside opening both."""
 CACHED_LOAD_SECONDS = 5.0
 """A program that compiles when it is loaded finds its own compiler's cache the second time."""
 
@@ -48,7 +50,8 @@ class Schedule:
     `opening_seconds` is what opening the original's arm took: an interpreter, the model, the warm-up. `is_disturbed`
     says that the original differed much from itself, so that restarts will have to be added. `race_seconds` is what
     judging and racing a candidate takes. `trial_seconds` are those of the trials so far, by compiler and by whether
-    quality was won back.
+    quality was won back. `is_tiny` says that a call of the original is so short that the overhead of calling will be
+    asked for.
     """
 
     seconds: float
@@ -57,6 +60,7 @@ class Schedule:
     clock: Clock = dataclasses.field(default_factory=SystemClock)
     opening_seconds: float = FIRST_GUESS_SECONDS
     is_disturbed: bool = False
+    is_tiny: bool = False
     race_seconds: float = RACE_SECONDS
     trial_seconds: dict[tuple[str, bool], list[float]] = dataclasses.field(default_factory=dict)
 
@@ -104,8 +108,16 @@ class Schedule:
         return self.left() - self.publish_seconds(None) > self._rung_seconds()
 
     def explain_seconds(self) -> float:
-        """What is kept for listing what was fused and for measuring ceilings; nothing when time is short."""
-        return 0.0 if self.seconds < SHORT_SECONDS else EXPLAIN_OPENINGS * self.opening_seconds + EXPLAIN_SECONDS
+        """What is kept for listing what was fused, for measuring ceilings and, of a tiny model, for timing an empty
+        call; nothing when time is short."""
+        if self.seconds < SHORT_SECONDS:
+            return 0.0
+        empty = self.empty_call_seconds(None) if self.is_tiny else 0.0
+        return EXPLAIN_OPENINGS * self.opening_seconds + EXPLAIN_SECONDS + empty
+
+    def empty_call_seconds(self, trial: Trial | None) -> float:
+        """What timing a delivered program beside an empty one is likely to take: one pair of processes."""
+        return PAIR_OPENINGS * self.opening_seconds + 2 * self._loading(trial) + EMPTY_CALL_SECONDS
 
     def _rung_seconds(self) -> float:
         return self.restarts * PAIR_OPENINGS * self.opening_seconds + self.rule().max_seconds / 2
