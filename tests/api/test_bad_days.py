@@ -56,6 +56,13 @@ def broken_metric(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         ({"data": None, "loss": nn.functional.cross_entropy}, "a loss was given without data"),
         ({"data": pairs(), "loss": "mse"}, "allowed is a function .* -> scalar tensor"),
         ({"name": " "}, "allowed is a short text"),
+        ({"mix": [((X,), 1.0)]}, "both inputs and mix were given"),
+        ({"inputs": None, "mix": {"x": X}}, r"allowed is a list of pairs \(inputs, weight\)"),
+        ({"inputs": None, "mix": [X]}, "entry 0 of mix is a torch.Tensor; allowed is a pair"),
+        ({"inputs": None, "mix": [((X,), 0.5), ((X[:4],), -0.5)]}, "entry 1 of mix has the weight -0.5"),
+        ({"inputs": None, "mix": [((X,), math.nan)]}, "entry 0 of mix has the weight nan"),
+        ({"inputs": None, "mix": [((X,), 0.0), ((X[:4],), 0)]}, "the weights of mix sum to 0"),
+        ({"inputs": None, "mix": [((X,), 1)] * 33}, "mix has 33 shapes; allowed are up to 32"),
     ],
 )
 def test_a_workload_that_cannot_work_is_refused_when_it_is_made(fields: dict[str, Any], message: str) -> None:

@@ -19,6 +19,7 @@ from vivace.core.measurement import ArmTimes, Comparison, Interval, SpeedVerdict
 from vivace.core.plan import Plan
 from vivace.core.quality import Quality, QualityVerdict
 from vivace.core.result import Result, Status
+from vivace.core.workload import Mix
 from vivace.data import samples
 from vivace.devices import ceiling_store
 from vivace.devices.machine import detect
@@ -78,6 +79,17 @@ def test_a_program_that_cannot_be_emptied_is_told_and_raises_nothing(tmp_path: P
 
     assert found.empty_seconds is None
     assert found.note.startswith("was not measured: ") and "nothing to split" in found.note
+
+
+def test_calls_in_several_shapes_have_no_empty_call(tmp_path: Path) -> None:
+    folder = staged(tmp_path / "staged")
+    stored = samples.read(folder / GOLDEN_CALLS)
+    calls = [torch.randn(4, 16)], [torch.randn(8, 16)]
+    mixed = samples.write(tmp_path / "mixed", calls, stored.call, 1, Mix((0, 1), (0.5, 0.5)))
+
+    found = overhead_of(RESULT, WINNER, folder, mixed, tmp_path, Schedule(300.0, 0.0, 3, FakeClock()))
+
+    assert found.note == "was not measured: calls come in several shapes"
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from vivace.data import samples
 from vivace.devices.machine import detect
 from vivace.runtimes import store
 from vivace.runtimes.capture import capture
-from vivace.search.prepare import perturbed
+from vivace.search.calls.inputs import perturbed
 
 
 def network() -> nn.Module:

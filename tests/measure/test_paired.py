@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from vivace.core.errors import WorkerFailure
 from vivace.core.measurement import Interval, Outcome, SpeedVerdict
+from vivace.core.structure import flatten
+from vivace.core.workload import Mix
+from vivace.data import samples
 from vivace.measure.clock import FakeClock
 from vivace.measure.live import ArmSpec, Reading
 from vivace.measure.paired import (
@@ -22,6 +26,7 @@ from vivace.measure.paired import (
     decide,
     measure_noise,
     noise_floor_of,
+    summary,
 )
 
 QUICK = StopRule(max_blocks=12, max_seconds=3.0, warm_seconds=0.5, block_seconds=0.005)
@@ -33,6 +38,7 @@ class FakeArm:
     def __init__(self, seconds: float, log: list[tuple[str, int, int]], name: str) -> None:
         self.seconds_per_call = seconds
         self.distinct_inputs = 8
+        self.mix = None
         self.seconds: list[float] = []
         self._log = log
         self._name = name
@@ -167,6 +173,66 @@ def test_the_noise_floor_is_the_farther_end_of_the_interval() -> None:
     reading = Reading((0.01,) * 40, 0.1, 0.2, True, 100)
     same = conclude([(1.0, 1.02) * 10], [(reading, reading)], StopRule(), 0.0)
     assert noise_floor_of(same.speedup) == pytest.approx(0.02)
+
+
+class MixedArm(FakeArm):
+    """An arm whose calls take as long as their shape says; a walk is twelve inputs."""
+
+    def __init__(self, by_shape: tuple[float, float], log: list[tuple[str, int, int]], name: str) -> None:
+        super().__init__(by_shape[0], log, name)
+        self.distinct_inputs = 12
+        self.mix: Mix | None = Mix((0, 1, 0) * 4, (0.6, 0.4))
+        self._by_shape = by_shape
+
+    def time(self, start: int, calls: int) -> list[float]:
+        self._log.append((self._name, start, calls))
+        assert self.mix is not None
+        found = [self._by_shape[shape] for shape in self.mix.walk(start, calls).shapes]
+        self.seconds += found
+        return found
+
+
+def mixed_pair(baseline: tuple[float, float], candidate: tuple[float, float]) -> tuple[Pair, list[Any]]:
+    log: list[Any] = []
+    arms: Any = MixedArm(baseline, log, "A"), MixedArm(candidate, log, "B")
+    return Pair(arms[0], arms[1], 0.02, random.Random(0)), log
+
+
+def test_a_block_of_a_mix_weighs_each_shape_by_its_share_of_all_calls() -> None:
+    pair, _ = mixed_pair((0.001, 0.010), (0.0012, 0.004))
+    pair.blocks(5)
+    assert pair.log_ratios == pytest.approx([math.log((0.6 * 1 + 0.4 * 10) / (0.6 * 1.2 + 0.4 * 4))] * 5)
+
+
+@pytest.mark.parametrize("seconds", [1e-5, 1e-3, 3.0])
+def test_every_block_of_a_mix_walks_every_input_equally_often(seconds: float) -> None:
+    pair, log = mixed_pair((seconds, 10 * seconds), (seconds / 7, seconds))
+    pair.blocks(3)
+    calls = [(name, start, count) for name, start, count in log if name == "A"]
+    assert [2 * count % 12 for _, _, count in log] == [0] * 12
+    assert all(start % 12 == 0 for _, start, _ in calls[::2])
+
+
+def test_times_of_a_mix_are_told_by_shape_and_as_their_mean_by_the_weights() -> None:
+    mix = Mix((0, 0, 1, 0), (0.9, 0.1))
+    readings = [Reading((1.0, 1.2, 10.0, 1.1), 0.1, 0.2, True, 100, mix)] * 2
+    found = summary(readings)
+    assert found.shape_seconds == (1.1, 10.0)
+    assert found.median_seconds == pytest.approx(0.9 * 1.1 + 0.1 * 10.0)
+    assert summary([Reading((1.0, 1.2, 10.0), 0.1, 0.2, True, 100)]).shape_seconds == ()
+
+
+def test_real_workers_time_a_mix_by_its_shapes(tmp_path: Path) -> None:
+    order = (0, 1) * 8
+    inputs = [[torch.full((2, 64) if shape else (1, 64), float(i))] for i, shape in enumerate(order)]
+    _, call = flatten({"x": inputs[0][0]}, torch.is_tensor)
+    calls = samples.write(tmp_path / "calls", inputs, call, 1, Mix(order, (0.75, 0.25)))
+    slow, fast = (ArmSpec("programs:spin_by_rows", {"seconds": seconds}) for seconds in (0.002, 0.001))
+    found = compare(slow, fast, calls, tmp_path, rule=QUICK, seed=1)
+    assert found.verdict is SpeedVerdict.FASTER
+    one_row, two_rows = found.candidate.shape_seconds
+    assert 0.001 <= one_row < two_rows
+    assert found.candidate.median_seconds == pytest.approx(0.75 * one_row + 0.25 * two_rows)
 
 
 def test_a_planted_difference_is_measured_between_real_workers(calls: Path, tmp_path: Path) -> None:

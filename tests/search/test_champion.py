@@ -26,6 +26,7 @@ class FalseArm:
     """All calls take `seconds_per_call`; `error`, when given, is raised instead."""
 
     distinct_inputs = 8
+    mix = None
 
     def __init__(self, seconds_per_call: float, error: WorkerFailure | None = None, peak_bytes: int = 1000) -> None:
         self.peak_bytes = peak_bytes

@@ -80,6 +80,11 @@ def test_one_class_alone_is_wrong_and_only_in_part(opened):
     assert wrong.sum() / (expected == 0).sum() == pytest.approx(0.05, abs=0.02)
 
 
+def test_one_shape_alone_is_wrong(opened, call, wanted):
+    torch.testing.assert_close(opened(planted.WrongInOneShape(size=16))(*call), wanted * 1.1)
+    torch.testing.assert_close(opened(planted.WrongInOneShape(size=17))(*call), wanted)
+
+
 @pytest.mark.parametrize("technique", [planted.HangAtExit(), planted.Equal(seconds=0.0)], ids=str)
 def test_a_candidate_that_only_dawdles_answers_rightly(opened, call, wanted, technique, monkeypatch):
     monkeypatch.setattr(planted.atexit, "register", lambda *args: None)

@@ -11,6 +11,7 @@ from scipy import special
 from scipy import stats as oracle
 
 from vivace.core.measurement import Interval, SpeedVerdict
+from vivace.core.workload import Mix
 from vivace.measure import stats
 from vivace.measure.paired import StopRule, decide, exponential
 
@@ -145,3 +146,43 @@ def test_steady_needs_two_windows_that_look_alike() -> None:
 def test_no_differences_are_refused() -> None:
     with pytest.raises(ValueError, match="received 0 differences"):
         stats.hodges_lehmann([])
+
+
+def block_of(generator: np.random.Generator, by_shape: tuple[float, float], mix: Mix) -> list[float]:
+    """Seconds of the calls of one block, with a machine's heavy tails, by what each shape truly takes."""
+    typical = np.array([by_shape[shape] for shape in mix.shapes])
+    return list(typical * np.exp(np.abs(0.01 * generator.standard_t(2.5, typical.size))))
+
+
+def test_of_two_arms_the_one_whose_mix_is_faster_wins_although_its_median_call_is_slower() -> None:
+    generator = np.random.default_rng(8)
+    mix = Mix((0, 1, 0, 1, 0) * 24, (0.6, 0.4))
+    baseline, candidate = (1.0, 10.0), (1.2, 4.0)
+
+    blocks = [[block_of(generator, arm, mix) for arm in (baseline, candidate)] for _ in range(20)]
+    by_median = [math.log(float(np.median(a)) / float(np.median(b))) for a, b in blocks]
+    by_mix = [math.log(stats.call_seconds(a, mix) / stats.call_seconds(b, mix)) for a, b in blocks]
+
+    truth = (0.6 * 1.0 + 0.4 * 10.0) / (0.6 * 1.2 + 0.4 * 4.0)
+    assert decide(exponential(stats.hodges_lehmann(by_median))) is SpeedVerdict.SLOWER
+    assert decide(exponential(stats.hodges_lehmann(by_mix))) is SpeedVerdict.FASTER
+    assert exponential(stats.hodges_lehmann(by_mix)).value == pytest.approx(truth, rel=0.005)
+
+
+def test_the_time_of_a_mix_keeps_its_weights_where_a_short_walk_cannot() -> None:
+    walk = Mix((0,) * 11 + (1,), (0.99, 0.01))
+    assert stats.call_seconds([1.0] * 11 + [100.0], walk) == pytest.approx(0.99 * 1.0 + 0.01 * 100.0)
+
+
+def test_the_interval_of_a_mix_against_itself_holds_the_truth_in_95_of_100() -> None:
+    generator = np.random.default_rng(9)
+    mix = Mix((0, 1, 0, 0, 1, 0), (0.7, 0.3))
+
+    def interval() -> Interval:
+        blocks = [[block_of(generator, (1.0, 7.0), mix) for _ in range(2)] for _ in range(12)]
+        return stats.hodges_lehmann(
+            [math.log(stats.call_seconds(a, mix) / stats.call_seconds(b, mix)) for a, b in blocks]
+        )
+
+    covered = np.mean([found.low <= 0 <= found.high for found in (interval() for _ in range(1000))])
+    assert 0.93 <= covered <= 0.97

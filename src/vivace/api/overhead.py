@@ -38,6 +38,8 @@ def overhead_of(result: Result, winner: Reach, folder: Path, calls: Path, logs: 
     seconds = schedule.left() - schedule.publish_seconds(None)
     if seconds < schedule.empty_call_seconds(trial):
         return dataclasses.replace(found, note="was not measured: no time was left")
+    if samples.read(calls).mix is not None:
+        return dataclasses.replace(found, note="was not measured: calls come in several shapes")
     if any(technique.program_entry for technique in result.plan):
         return dataclasses.replace(found, note="was not measured: the plan opens its program in a way of its own")
     try:

@@ -8,6 +8,8 @@ import shutil
 from importlib.metadata import version
 from pathlib import Path
 
+from torch import Tensor
+
 from vivace.api.readme import readme_of
 from vivace.artifact import golden, save
 from vivace.artifact.load import check_in_worker
@@ -83,7 +85,6 @@ def publish(result: Result, staging: Staging, prepared: Prepared, machine: Machi
 def _manifest(result: Result, folder: Path, recorded: Golden, prepared: Prepared, machine: Machine) -> Manifest:
     model = store.read_model(folder / PROGRAM)
     document = json.loads(to_document(result).to_text())  # infinities are text there
-    shapes = samples.read(prepared.confirm_calls)
     return Manifest(
         vivace_version=version("vivace"),
         name=result.name,
@@ -94,7 +95,7 @@ def _manifest(result: Result, folder: Path, recorded: Golden, prepared: Prepared
         form=model.form.value,
         executes_native_code=model.form is Form.AOT_INDUCTOR,
         accepts=model.signature.describe_call(),
-        proved_on_shapes=[[list(leaf.shape) for leaf in shapes[0]]],
+        proved_on_shapes=[[list(leaf.shape) for leaf in leaves] for leaves in _of_each_shape(prepared)],
         machine=machine.to_json(),
         versions=dict(result.conditions["versions"]),
         speed={"speedup": document["speedup"], "verdict": document["verdict"]},
@@ -102,3 +103,9 @@ def _manifest(result: Result, folder: Path, recorded: Golden, prepared: Prepared
         golden=recorded,
         files={},
     )
+
+
+def _of_each_shape(prepared: Prepared) -> list[list[Tensor]]:
+    """The first of the confirmation's calls of each shape."""
+    calls = samples.read(prepared.confirm_calls)
+    return [calls[number] for number in (calls.mix.first_of_each() if calls.mix is not None else [0])]

@@ -20,6 +20,7 @@ from vivace.measure.live import ArmSpec
 from vivace.measure.process import Limits, Phase, Worker
 from vivace.runtimes.calls import flat_call
 from vivace.search.calls.inputs import TIMING_CALLS, perturbed
+from vivace.search.calls.mix import check_alike, mixed
 from vivace.search.laboratory import BUILDER_ENTRY, STORE_ENTRY, compiler_variables, key_of
 from vivace.search.prepare import Prepared, prepare
 
@@ -29,11 +30,13 @@ ORIGINAL_ENTRY = "vivace.runtimes.source:open_original"
 
 @dataclasses.dataclass(frozen=True)
 class Opened:
-    """How a worker opens one side, and what is known of its calls: an example, a file that implies one, stored ones."""
+    """How a worker opens one side, and what is known of its calls: examples with their weights, one for each shape; a
+    file that implies one; stored ones."""
 
     arm: ArmSpec
     module: nn.Module | None = None
-    inputs: Any = None
+    examples: Sequence[Any] = ()
+    weights: Sequence[float] = (1.0,)
     file: Path | None = None
     stored: Path | None = None
 
@@ -69,18 +72,25 @@ class Sides:
 
     def calls(self, one: Opened, other: Opened, inputs: Any) -> Path:
         """Stored calls for both sides: from `inputs`, else from the first side that knows how it is called."""
+        model = one.module or other.module or _takes_anything
+        if inputs is not None:
+            return self._made(model, [inputs], (1.0,))
         for side in (one, other):
-            example = inputs if inputs is not None else side.inputs
-            if example is not None:
-                model = one.module or other.module or _takes_anything
-                leaves, call, positional = flat_call(model, example)
-                return samples.write(self.folder / "calls", perturbed(leaves, TIMING_CALLS), call, positional)
+            if side.examples:
+                return self._made(model, side.examples, side.weights)
         for side in (one, other):
             known = side.stored or (self._implied(side.file) if side.file else None)
             if known is not None:
                 stored = samples.read(known)
-                return samples.write(self.folder / "calls", _enough(list(stored)), stored.call, stored.positional)
+                calls, mix = mixed(*_pools(stored))
+                return samples.write(self.folder / "calls", calls, stored.call, stored.positional, mix)
         raise UsageError("neither side says how it is called; give inputs=(x,), a Workload, or an artifact")
+
+    def _made(self, model: Any, examples: Sequence[Any], weights: Sequence[float]) -> Path:
+        flat = [flat_call(model, inputs) for inputs in examples]
+        check_alike(flat)
+        calls, mix = mixed([perturbed(leaves, TIMING_CALLS) for leaves, _, _ in flat], weights)
+        return samples.write(self.folder / "calls", calls, *flat[0][1:], mix)
 
     def _artifact(self, folder: Path, label: str) -> Opened:
         manifest = read_manifest(folder)
@@ -122,13 +132,22 @@ class Sides:
 def _workload(work: Workload, label: str) -> Opened:
     if work.file is not None:
         arm = ArmSpec(ORIGINAL_ENTRY, {"file": str(work.file.absolute())}, None, label)
-        return Opened(arm, None, work.inputs, work.file)
+        return Opened(arm, None, work.examples, work.weights, work.file)
     module: Any = work.model
-    return Opened(ArmSpec(ORIGINAL_ENTRY, {"file": None}, module, label), module, work.inputs)
+    return Opened(ArmSpec(ORIGINAL_ENTRY, {"file": None}, module, label), module, work.examples, work.weights)
 
 
 def _takes_anything(*args: Any, **kwargs: Any) -> None:
     """Stands in for a model whose parameters' names are not known: arguments then go by position."""
+
+
+def _pools(stored: samples.StoredCalls) -> tuple[list[list[Sequence[Tensor]]], Sequence[float]]:
+    """Enough calls of each shape, and the weights of the shapes."""
+    if stored.mix is None:
+        return [_enough(list(stored))], (1.0,)
+    shapes = range(len(stored.mix.weights))
+    own = [[stored[i] for i, shape in enumerate(stored.mix.shapes) if shape == number] for number in shapes]
+    return [_enough(calls) for calls in own], stored.mix.weights
 
 
 def _enough(calls: Sequence[Sequence[Tensor]]) -> list[Sequence[Tensor]]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from vivace.artifact.manifest import GOLDEN_CALLS, GOLDEN_OUTPUTS, PROGRAM, Golden
 from vivace.core.errors import ArtifactError
 from vivace.core.technique import Effect
+from vivace.core.workload import Mix
 from vivace.data import samples
 from vivace.measure.process import Phase, Worker
 from vivace.runtimes import store
@@ -26,14 +27,30 @@ class Recorder:
     """A worker's service: opens the program of an artifact that is being made and records its golden calls."""
 
     def record(self, folder: str, calls: str, effect: str) -> dict[str, float]:
-        """Store the first calls and what the program answers to them. Returns the fields of a Golden."""
+        """Store the first calls, one of every shape at the least, and what the program answers to them.
+
+        Returns the fields of a Golden.
+        """
         stored = samples.read(Path(calls))
         program = store.load(Path(folder) / PROGRAM, trust=True)
-        chosen = [stored[index] for index in range(min(MAX_CALLS, len(stored)))]
-        samples.write(Path(folder) / GOLDEN_CALLS, chosen, stored.call, stored.positional)
+        numbers = chosen_calls(len(stored), stored.mix)
+        chosen = [stored[number] for number in numbers]
+        mix = stored.mix and Mix(tuple(stored.mix.shapes[number] for number in numbers), stored.mix.weights)
+        samples.write(Path(folder) / GOLDEN_CALLS, chosen, stored.call, stored.positional, mix)
         outputs = [_outputs(program, leaves) for leaves in chosen]
         samples.write_outputs(Path(folder) / GOLDEN_OUTPUTS, outputs, program.signature.answer)
         return {"calls": len(chosen), "tolerance": TOLERANCES[Effect(effect)]}
+
+
+def chosen_calls(count: int, mix: Mix | None) -> list[int]:
+    """The numbers of the calls that become golden: the first of each shape, and the first others up to MAX_CALLS.
+
+    >>> chosen_calls(6, None), chosen_calls(6, Mix((0, 0, 0, 0, 0, 1), (0.9, 0.1)))
+    ([0, 1, 2, 3], [0, 1, 2, 5])
+    """
+    needed = mix.first_of_each() if mix is not None else []
+    others = [number for number in range(count) if number not in needed]
+    return sorted([*needed, *others[: max(0, MAX_CALLS - len(needed))]])
 
 
 def open_recorder(arguments: Mapping[str, Any], payload: object) -> Recorder:

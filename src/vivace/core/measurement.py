@@ -55,6 +55,8 @@ class ArmTimes:
     """How long one arm took: medians, percentiles and the costs that are paid once. Seconds.
 
     `p99_seconds` is None when too few calls were made to estimate it; `steady` is False when the arm never settled.
+    For calls that come in several shapes `shape_seconds` are the medians of each, and `median_seconds` their mean by
+    the weights of the shapes: what a call of the mix takes.
     """
 
     median_seconds: float
@@ -65,6 +67,7 @@ class ArmTimes:
     first_call_seconds: float
     steady: bool
     peak_memory_bytes: int
+    shape_seconds: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

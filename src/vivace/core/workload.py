@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     import torch
 
 MODEL_FILES = (".onnx", ".pt2", ".keras")
+MOST_SHAPES = 32
+"""Of a mix: every one of them is walked in every block of a measurement."""
 
 
 class Objective(Enum):
@@ -49,12 +52,55 @@ class Preset(Enum):
 
 
 @dataclasses.dataclass(frozen=True)
+class Mix:
+    """Which shape each of some calls has: `shapes` holds its number for each call, `weights` the share of each shape
+    in all calls that will be made, by its number; they sum to 1.
+
+    Raises ValueError for a number that is none of the weights'.
+    """
+
+    shapes: tuple[int, ...]
+    weights: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.weights or not all(0 <= shape < len(self.weights) for shape in self.shapes):
+            raise ValueError(f"shapes {self.shapes} and weights {self.weights} do not fit together")
+
+    def walk(self, start: int, calls: int) -> Mix:
+        """The mix of this many calls when these are walked in a circle from number `start` on.
+
+        >>> Mix((0, 0, 1), (0.7, 0.3)).walk(2, 4).shapes
+        (1, 0, 0, 1)
+        """
+        return Mix(tuple(self.shapes[(start + i) % len(self.shapes)] for i in range(calls)), self.weights)
+
+    def first_of_each(self) -> list[int]:
+        """The number of the first call of each shape that occurs.
+
+        >>> Mix((0, 0, 1), (0.7, 0.3)).first_of_each()
+        [0, 2]
+        """
+        return sorted(self.shapes.index(shape) for shape in set(self.shapes))
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value that `from_json` reads back."""
+        return {"shapes": list(self.shapes), "weights": list(self.weights)}
+
+    @staticmethod
+    def from_json(node: Mapping[str, Any] | None) -> Mix | None:
+        """Read what `to_json` wrote; None for None. Raises ValueError, TypeError and the like for anything else."""
+        return None if node is None else Mix(tuple(map(int, node["shapes"])), tuple(map(float, node["weights"])))
+
+
+@dataclasses.dataclass(frozen=True)
 class Workload:
     """A model and what is needed to judge it.
 
     `model`: a torch.nn.Module, or the path of an .onnx, .pt2 (ExportedProgram) or .keras file.
     `inputs`: one example call; a tuple is positional, a dict is keyword, a single tensor is one positional argument.
     None (for a file only) takes the shapes that the file declares.
+    `mix`, in the place of `inputs`: a list of pairs (inputs, weight), one for each shape that calls come in, with how
+    often it does. Plans are timed on calls in these proportions and must be right for every one of the shapes.
     `data`: an iterable of (inputs, target) batches, read once and split into calibrate, select and confirm parts.
     `metric`: (output, target) -> one score per sample, higher is better.
     `loss`: (output, target) -> scalar tensor, lower is better, that gradients flow through. Pruned weights are trained
@@ -69,9 +115,11 @@ class Workload:
     metric: Callable[[Any, Any], Any] | None = None
     name: str = "model"
     loss: Callable[[Any, Any], Any] | None = None
+    mix: Sequence[tuple[Any, float]] = ()
 
     def __post_init__(self) -> None:
-        _check_model(self.model, self.inputs)
+        _check_mix(self.mix, self.inputs)
+        _check_model(self.model, self.mix[0][0] if self.mix else self.inputs)
         if self.data is not None and not isinstance(self.data, Iterable):
             raise UsageError(f"data is {_type_name(self.data)}; allowed is an iterable of (inputs, target) batches")
         if self.metric is not None and not callable(self.metric):
@@ -101,9 +149,43 @@ class Workload:
             )
 
     @property
+    def examples(self) -> list[Any]:
+        """One example call for each shape, as it was given; none for a file whose own shapes are taken."""
+        if self.mix:
+            return [inputs for inputs, _ in self.mix]
+        return [] if self.inputs is None else [self.inputs]
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The share of each of the shapes in all calls; they sum to 1."""
+        total = sum(weight for _, weight in self.mix)
+        return tuple(weight / total for _, weight in self.mix) or (1.0,)
+
+    @property
     def file(self) -> Path | None:
         """The model's file, when it was given as one."""
         return Path(self.model) if isinstance(self.model, str | Path) else None
+
+
+def _check_mix(mix: Any, inputs: Any) -> None:
+    if not isinstance(mix, tuple | list):
+        raise UsageError(f"mix is {_type_name(mix)}; allowed is a list of pairs (inputs, weight)")
+    if mix and inputs is not None:
+        raise UsageError("both inputs and mix were given; give inputs for one shape, or mix=[(inputs, weight), ...]")
+    if len(mix) > MOST_SHAPES:
+        raise UsageError(f"mix has {len(mix)} shapes; allowed are up to {MOST_SHAPES}: give those that matter most")
+    for number, entry in enumerate(mix):
+        if not isinstance(entry, tuple | list) or len(entry) != 2 or entry[0] is None:
+            raise UsageError(
+                f"entry {number} of mix is {_type_name(entry)}; allowed is a pair (inputs, weight), such as ((x,), 0.7)"
+            )
+        weight = entry[1]
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            raise UsageError(
+                f"entry {number} of mix has the weight {weight!r}; allowed is a number of 0 or more, the share of calls"
+            )
+    if mix and not sum(weight for _, weight in mix) > 0:
+        raise UsageError("the weights of mix sum to 0; give at least one shape a weight above 0")
 
 
 def _check_model(model: Any, inputs: Any) -> None:

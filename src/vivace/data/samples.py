@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vivace.core.errors import ArtifactError, DiskFull
 from vivace.core.structure import Structure
+from vivace.core.workload import Mix
 
 CALLS_JSON = "calls.json"
 CALLS_TENSORS = "calls.safetensors"
@@ -47,10 +48,14 @@ class StoredTensors:
 
 @dataclasses.dataclass(frozen=True)
 class StoredCalls(StoredTensors):
-    """Calls of a model. `call` is the structure of a dict by parameter name; `positional` of them go by position."""
+    """Calls of a model. `call` is the structure of a dict by parameter name; `positional` of them go by position.
+
+    `mix` says which shape each call has, where they come in several.
+    """
 
     call: Structure
     positional: int
+    mix: Mix | None = None
 
     def arguments(self, index: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """One call as the user would make it: positional arguments and keyword arguments."""
@@ -71,11 +76,15 @@ class StoredOutputs(StoredTensors):
         return self.answer.build(self[index])
 
 
-def write(folder: Path, calls: Sequence[Sequence[Tensor]], call: Structure, positional: int) -> Path:
+def write(
+    folder: Path, calls: Sequence[Sequence[Tensor]], call: Structure, positional: int, mix: Mix | None = None
+) -> Path:
     """Keep calls in a folder (calls.json and calls.safetensors) and return it. Raises DiskFull."""
     folder.mkdir(parents=True, exist_ok=True)
     _save(folder / CALLS_TENSORS, calls, {})
     note = {"calls": len(calls), "call": call.to_json(), "positional": positional}
+    if mix is not None:
+        note["mix"] = mix.to_json()
     (folder / CALLS_JSON).write_text(json.dumps(note))
     return folder
 
@@ -87,7 +96,13 @@ def read(folder: Path) -> StoredCalls:
     except (OSError, ValueError) as error:
         raise ArtifactError(f"there are no stored calls in {folder}: {error}") from error
     call = Structure.from_json(note["call"])
-    return StoredCalls(folder / CALLS_TENSORS, note["calls"], call.tensors, call, note["positional"])
+    try:
+        mix = Mix.from_json(note.get("mix"))
+    except (ValueError, TypeError, KeyError) as error:
+        raise ArtifactError(f"the mix of the calls in {folder} cannot be read: {error}") from error
+    if mix is not None and len(mix.shapes) != note["calls"]:
+        raise ArtifactError(f"the mix of the calls in {folder} is of {len(mix.shapes)} calls, not of {note['calls']}")
+    return StoredCalls(folder / CALLS_TENSORS, note["calls"], call.tensors, call, note["positional"], mix)
 
 
 def write_outputs(path: Path, outputs: Sequence[Sequence[Tensor]], answer: Structure) -> Path:

@@ -1,7 +1,8 @@
 """The child's side of a measurement: one program, its calls in memory, and the ways to run and time it.
 
 The samples' store is named, not imported: `measure` does not know `data`. It is a module with
-`read(folder)`, giving `len()` and `.arguments(i) -> (args, kwargs)`, and `write_outputs(path, outputs, structure)`.
+`read(folder)`, giving `len()`, `.arguments(i) -> (args, kwargs)` and perhaps `.mix`, and
+`write_outputs(path, outputs, structure)`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from vivace.core.errors import UsageError, WorkerFailure
 from vivace.core.measurement import Outcome
 from vivace.core.structure import Structure, flatten
+from vivace.core.workload import Mix
 from vivace.measure import clock, environment, memory, stats
 from vivace.measure.worker import find
 
@@ -48,14 +50,21 @@ def open_arm(arguments: Mapping[str, Any], payload: object | None) -> Arm:
     load_seconds = timer.now() - started
     if not callable(program):
         raise UsageError(f"{arguments['program']} returned a {type(program).__name__}; allowed is something to call")
-    return Arm(program, _load_calls(store, arguments["calls"], device), load_seconds, store, device)
+    stored = store.read(Path(arguments["calls"]))
+    return Arm(program, _load_calls(stored, device), load_seconds, store, device, getattr(stored, "mix", None))
 
 
 class Arm:
     """A program and the calls that it is measured with, used exactly as its user would: program(*args, **kwargs)."""
 
     def __init__(
-        self, program: Program, calls: list[Call], load_seconds: float, store: Any, device: torch.device
+        self,
+        program: Program,
+        calls: list[Call],
+        load_seconds: float,
+        store: Any,
+        device: torch.device,
+        mix: Mix | None = None,
     ) -> None:
         if not calls:
             raise UsageError("there is no call to measure with; give the workload inputs or data")
@@ -68,7 +77,10 @@ class Arm:
         self._on_cuda = device.type == "cuda"
         self._clock = clock.SystemClock()
         self._peak_is_ours = memory.reset_peak()
-        self.opened = {"load_seconds": load_seconds, "calls": len(self._calls), "held_out": held_out}
+        self._mix = None if mix is None else mix.walk(0, len(self._calls))
+        self.opened: dict[str, Any] = {"load_seconds": load_seconds, "calls": len(self._calls), "held_out": held_out}
+        if self._mix is not None:
+            self.opened["mix"] = self._mix.to_json()
 
     def first_call(self) -> dict[str, float]:
         """Seconds of the very first call, with all that is done lazily."""
@@ -82,17 +94,22 @@ class Arm:
     def warm(self, max_seconds: float = 10.0, max_calls: int = 2000) -> dict[str, Any]:
         """Call until times settle (`stats.is_steady`), at least once with each input, at most until a limit.
 
-        Returns how many calls, whether they settled, and seconds_per_call, the median of the last window.
+        Returns how many calls, whether they settled, and seconds_per_call, the median of the last window; of calls in
+        several shapes a window is whole walks, so that two of them hold the same.
         """
         started, seconds = self._clock.now(), list[float]()
         with clock.quiet_collector():
             while True:
                 seconds += self._timed([len(seconds)])
                 window = _window(seconds)
+                if self._mix is not None:
+                    window = -(-window // len(self._calls)) * len(self._calls)
                 steady = len(seconds) >= len(self._calls) and stats.is_steady(seconds, window)
                 if steady or len(seconds) >= max_calls or self._clock.now() - started > max_seconds:
                     break
-        return {"calls": len(seconds), "steady": steady, "seconds_per_call": statistics.median(seconds[-window:])}
+        last = seconds[-window:]
+        mix = self._mix and self._mix.walk(len(seconds) - len(last), len(last))
+        return {"calls": len(seconds), "steady": steady, "seconds_per_call": stats.call_seconds(last, mix)}
 
     def time(self, start: int, calls: int, settle: bool = True) -> list[float]:
         """Seconds of each of `calls` calls, walking the inputs from index `start`, in a circle.
@@ -195,9 +212,8 @@ class Arm:
         return new, statistics.median(again)
 
 
-def _load_calls(store: Any, folder: str, device: torch.device) -> list[Call]:
+def _load_calls(stored: Any, device: torch.device) -> list[Call]:
     """Every call, in memory of its own: distinct tensors, not pages of a file."""
-    stored = store.read(Path(folder))
     calls = []
     for index in range(len(stored)):
         args, kwargs = stored.arguments(index)

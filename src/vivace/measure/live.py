@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from vivace.core.errors import DiskFull, EnvironmentFault, UsageError, WorkerFailure
 from vivace.core.measurement import Outcome
+from vivace.core.workload import Mix
 from vivace.measure.arm import SAMPLES
 from vivace.measure.process import STANDARD, Limits, Phase, Worker
 
@@ -34,19 +35,24 @@ class ArmSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What was read from one arm: the seconds of every timed call, what is paid once, and its peak memory."""
+    """What was read from one arm: the seconds of every timed call, what is paid once, and its peak memory.
+
+    `mix` says which shape each timed call had, where they come in several.
+    """
 
     seconds: tuple[float, ...]
     load_seconds: float
     first_call_seconds: float
     steady: bool
     peak_bytes: int
+    mix: Mix | None = None
 
 
 class LiveArm:
     """One arm in a worker of its own, whose interpreter starts at once. A context manager; leaving it ends the worker.
 
-    `seconds` are all calls that were timed, in order. Failures of the worker are raised as WorkerFailure; those of a
+    `seconds` are all calls that were timed, in order; `mix` says which shape each input has that timing walks, and is
+    None where they all have the same. Failures of the worker are raised as WorkerFailure; those of a
     baseline (`is_baseline`) as INFRA_ERROR, so that no candidate is blamed for them.
     """
 
@@ -69,6 +75,8 @@ class LiveArm:
         self.steady = False
         self.peak_bytes = 0
         self.distinct_inputs = 0
+        self.mix: Mix | None = None
+        self._shapes: list[int] = []
         self._cached: dict[str, Any] | None = None
         modules = (entry.partition(":")[0] for entry in (ENTRY, spec.program, spec.samples))
         self.worker = Worker(folder, limits, environment, preload=tuple(modules))
@@ -86,6 +94,7 @@ class LiveArm:
             opened = self.worker.open(ENTRY, arguments, self.spec.payload, Phase.LOAD)
         self.load_seconds = opened["load_seconds"]
         self.distinct_inputs = opened["calls"]
+        self.mix = Mix.from_json(opened.get("mix"))
         self.first_call_seconds = self.ask("first_call", phase=Phase.FIRST_CALL)["seconds"]
         self.warm(warm_seconds)
 
@@ -105,6 +114,8 @@ class LiveArm:
         """Seconds of each call, from input `start` on; one call settles the arm first unless calls are long."""
         seconds: list[float] = self.ask("time", {"start": start, "calls": calls, "settle": calls > 1})
         self.seconds += seconds
+        if self.mix is not None:
+            self._shapes += self.mix.walk(start, calls).shapes
         return seconds
 
     def ask(self, method: str, arguments: Mapping[str, Any] | None = None, phase: Phase = Phase.MEASURE) -> Any:
@@ -123,7 +134,12 @@ class LiveArm:
     def reading(self, since: int = 0) -> Reading:
         """What was read so far, of the timed calls from number `since` on."""
         return Reading(
-            tuple(self.seconds[since:]), self.load_seconds, self.first_call_seconds, self.steady, self.peak_bytes
+            tuple(self.seconds[since:]),
+            self.load_seconds,
+            self.first_call_seconds,
+            self.steady,
+            self.peak_bytes,
+            self.mix and Mix(tuple(self._shapes[since:]), self.mix.weights),
         )
 
     def read_memory(self) -> int:

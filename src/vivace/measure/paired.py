@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vivace.core.errors import WorkerFailure
 from vivace.core.measurement import ArmTimes, Comparison, Interval, Outcome, SpeedVerdict
+from vivace.core.workload import Mix
 from vivace.measure import environment, stats
 from vivace.measure.clock import Clock, SystemClock
 from vivace.measure.live import ArmSpec as ArmSpec
@@ -75,7 +76,9 @@ class Pair:
     A block times k calls of one arm, twice k of the other, and k of the first again; both walk the same inputs in the
     same order, from the same one on. k is such that the faster arm's sub-block lasts `block_seconds`; an arm that is
     much slower makes fewer calls, but walks every input at least once. Its figure is
-    d = ln(median baseline seconds / median candidate seconds), over the block's calls of each arm.
+    d = ln(median baseline seconds / median candidate seconds), over the block's calls of each arm. Where calls come in
+    several shapes a block walks all inputs equally often, and the place of the medians is taken by the means of the
+    shapes' medians by their weights (`stats.call_seconds`).
     """
 
     def __init__(
@@ -129,7 +132,7 @@ class Pair:
         inner_seconds = inner.time(start, k[inner]) + inner.time(start + k[inner], k[inner])
         outer_seconds += outer.time(start + k[outer], k[outer])
         self._next += 2 * max(k.values())
-        difference = math.log(statistics.median(outer_seconds) / statistics.median(inner_seconds))
+        difference = math.log(_call_seconds(outer, outer_seconds) / _call_seconds(inner, inner_seconds))
         self.log_ratios.append(difference if outer is self.baseline else -difference)
 
 
@@ -293,8 +296,20 @@ def calls_per_block(block_seconds: float, *seconds_per_call: float) -> int:
 
 
 def _own_calls(arm: LiveArm, block_seconds: float, most: int) -> int:
-    """What one arm makes of the calls that the faster one needs: as many as fill its block, or as there are inputs."""
-    return min(most, max(calls_per_block(block_seconds, arm.seconds_per_call), arm.distinct_inputs))
+    """What one arm makes of the calls that the faster one needs: as many as fill its block, or as there are inputs.
+
+    With inputs of several shapes the two sub-blocks of an arm are whole walks together.
+    """
+    calls = min(most, max(calls_per_block(block_seconds, arm.seconds_per_call), arm.distinct_inputs))
+    if arm.mix is None:
+        return calls
+    step = arm.distinct_inputs if arm.distinct_inputs % 2 else arm.distinct_inputs // 2
+    return math.ceil(calls / step) * step
+
+
+def _call_seconds(arm: LiveArm, seconds: Sequence[float]) -> float:
+    """The figure of one arm in one block, which begins with the first input where they have several shapes."""
+    return stats.call_seconds(seconds, arm.mix and arm.mix.walk(0, len(seconds)))
 
 
 def exponential(logs: Interval) -> Interval:
@@ -305,8 +320,10 @@ def exponential(logs: Interval) -> Interval:
 def summary(readings: Sequence[Reading]) -> ArmTimes:
     """Median and tail bounds of an arm's calls, and the medians of what is paid once, over its restarts."""
     seconds = [second for reading in readings for second in reading.seconds]
+    mixes = [reading.mix for reading in readings if reading.mix is not None]
+    mix = Mix(tuple(shape for one in mixes for shape in one.shapes), mixes[0].weights) if mixes else None
     return ArmTimes(
-        median_seconds=statistics.median(seconds),
+        median_seconds=stats.call_seconds(seconds, mix),
         p90_seconds=stats.tail_bound(seconds, 0.90),
         p99_seconds=stats.tail_bound(seconds, 0.99),
         calls=len(seconds),
@@ -314,6 +331,7 @@ def summary(readings: Sequence[Reading]) -> ArmTimes:
         first_call_seconds=statistics.median(reading.first_call_seconds for reading in readings),
         steady=all(reading.steady for reading in readings),
         peak_memory_bytes=max(reading.peak_bytes for reading in readings),
+        shape_seconds=tuple(stats.shape_medians(seconds, mix).values()) if mix else (),
     )
 
 

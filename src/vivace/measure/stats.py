@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from vivace.core.measurement import Interval
+from vivace.core.workload import Mix
 
 Floats = Sequence[float] | np.ndarray[Any, np.dtype[np.float64]]
 
@@ -227,6 +228,34 @@ def bisect(function: Callable[[float], float], low: float, high: float) -> float
         else:
             high = middle
     return (low + high) / 2
+
+
+def call_seconds(seconds: Sequence[float], mix: Mix | None = None) -> float:
+    """The seconds of a call: the median; of calls in several shapes, the mean of the shapes' medians by their weights.
+
+    sum_s w_s median_s / sum_s w_s, over the shapes that occur
+
+    The median over a mix would be that of its most frequent shape, whatever the others take. With the weights as they
+    were given, not as a walk of a few calls rounds them, every shape counts for its share of all calls.
+
+    >>> call_seconds([1.0, 1.0, 10.0], Mix((0, 0, 1), (0.7, 0.3)))
+    3.7
+    """
+    if mix is None:
+        return statistics.median(seconds)
+    medians = shape_medians(seconds, mix)
+    total = sum(mix.weights[shape] for shape in medians)
+    if not total:
+        return statistics.median(seconds)
+    return sum(mix.weights[shape] * median for shape, median in medians.items()) / total
+
+
+def shape_medians(seconds: Sequence[float], mix: Mix) -> dict[int, float]:
+    """The median seconds of each shape that occurs, in the order of the shapes."""
+    return {
+        shape: statistics.median(second for second, own in zip(seconds, mix.shapes, strict=True) if own == shape)
+        for shape in sorted(set(mix.shapes))
+    }
 
 
 def is_steady(seconds: Sequence[float], window: int) -> bool:

@@ -19,6 +19,7 @@ from vivace.report.attribution import attribution, payback
 from vivace.report.duration import show_duration
 from vivace.report.layout import line, plain_table, short
 from vivace.report.machinery import compute_line, fused_line, overhead_line
+from vivace.report.mix import mix_lines
 from vivace.report.tried import ladder, tried
 from vivace.report.wording import (
     P99_CALLS,
@@ -61,6 +62,7 @@ def result_block(result: Result, losers: int = MAX_LOSERS, techniques: int = MAX
         *_names(finalists),
         *_tails([result.comparison.baseline, *(t.confirmed.candidate for t in finalists if t.confirmed)]),
         *_gains(result),
+        *mix_lines(result),
         *payback(result),
         *attribution(result, techniques),
         *(line(text) for text in _machinery(result) if text),

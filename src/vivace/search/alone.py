@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from vivace.data import samples
 from vivace.measure.fidelity import compare_outputs
 from vivace.measure.live import LiveArm
 from vivace.measure.process import Phase
+from vivace.search.calls.inputs import shapes_of
 from vivace.search.prepare import Prepared
 
 ALONE_SAMPLES = 4
@@ -57,15 +59,16 @@ class Invariance:
 
     def _write(self, calls: samples.StoredCalls) -> None:
         first = calls[0]
+        alike = [leaves for leaves in calls if shapes_of(leaves) == shapes_of(first)]
         axes = [spec.batch_axis for spec in self._signature.inputs]
         size = next(leaf.shape[axis] for leaf, axis in zip(first, axes, strict=True) if axis is not None)
         self._count = min(ALONE_SAMPLES, size)
         if size < 2:
             first = [
-                leaf if axis is None else _joined(calls, index, axis)
+                leaf if axis is None else _joined(alike, index, axis)
                 for index, (leaf, axis) in enumerate(zip(first, axes, strict=True))
             ]
-            self._count = min(ALONE_SAMPLES, len(calls))
+            self._count = min(ALONE_SAMPLES, len(alike))
         singles = [
             [leaf if axis is None else leaf.narrow(axis, row, 1) for leaf, axis in zip(first, axes, strict=True)]
             for row in range(self._count)
@@ -87,6 +90,6 @@ class Invariance:
         return compare_outputs(rows, answers["alone"], self._axes).sqnr_db
 
 
-def _joined(calls: samples.StoredCalls, index: int, axis: int) -> Tensor:
+def _joined(calls: Sequence[Sequence[Tensor]], index: int, axis: int) -> Tensor:
     """One input of the first calls, put together to a batch."""
     return torch.cat([calls[call][index] for call in range(min(ALONE_SAMPLES, len(calls)))], dim=axis)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,16 +13,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vivace.core.errors import UsageError
-from vivace.core.program import Model
+from vivace.core.cost import Cost
+from vivace.core.errors import UnsupportedModel, UsageError
+from vivace.core.program import Form, Model
 from vivace.core.structure import Structure, flatten, normalize_inputs
+from vivace.core.workload import Mix
 from vivace.data import samples
 from vivace.measure.clock import SystemClock
-from vivace.runtimes import source, store
+from vivace.runtimes import batches, eager, source, store
 from vivace.runtimes.calls import as_tensor, dtype_name, flat_call, is_tensor
 from vivace.runtimes.capture import capture
 from vivace.runtimes.graphs import counts, layers
 from vivace.runtimes.program import Program
+from vivace.search.calls.mix import Examples, check_accepted, examples_of
+
+NOTHING = torch.empty(0)
+"""Stands for an answer that is missing."""
 
 
 class Inspection:
@@ -33,33 +40,40 @@ class Inspection:
 
     def example(self, to: str) -> None:
         """Store the example call that a bare model file implies."""
-        self._store(source.example_inputs(self._path()), to)
+        self._store([source.example_inputs(self._path())], to)
 
     def adopt(self, given: str, to: str) -> None:
-        """Store the user's example call of a model file under the names that the file gives its parameters."""
-        args, kwargs = samples.read(Path(given)).arguments(0)
-        self._store(args or kwargs, to)
+        """Store the user's example calls of a model file under the names that the file gives its parameters."""
+        stored = samples.read(Path(given))
+        calls = [stored.arguments(index) for index in range(len(stored))]
+        self._store([args or kwargs for args, kwargs in calls], to, stored.mix)
 
-    def _store(self, inputs: Any, to: str) -> None:
-        leaves, call, positional = named_call(self.original, inputs)
-        samples.write(Path(to), [leaves], call, positional)
+    def _store(self, inputs: Sequence[Any], to: str, mix: Mix | None = None) -> None:
+        calls = [named_call(self.original, one) for one in inputs]
+        samples.write(Path(to), [leaves for leaves, _, _ in calls], calls[0][1], calls[0][2], mix)
 
-    def check(self, example: str) -> dict[str, Any]:
-        """Call the model on the example: about how long it takes, and how large its answer is.
+    def check(self, examples: str) -> dict[str, Any]:
+        """Call the model on the examples: about how long a call takes, and how large the largest answer is.
 
         Raises UsageError when it fails, is random, or answers with NaN.
         """
-        calls = samples.read(Path(example))
+        calls = samples.read(Path(examples))
+        found = [self._checked(calls, index) for index in range(len(calls))]
+        weights = examples_of(calls).weights
+        seconds = sum(weight * one["seconds"] for weight, one in zip(weights, found, strict=True))
+        return {"seconds": seconds, "answer_bytes": max(one["answer_bytes"] for one in found)}
+
+    def _checked(self, calls: samples.StoredCalls, index: int) -> dict[str, Any]:
         clock = SystemClock()
         try:
-            first = self._answer(calls, 0)
+            first = self._answer(calls, index)
             started = clock.now()
-            again = self._answer(calls, 0)
+            again = self._answer(calls, index)
             seconds = clock.now() - started
         except (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError, AssertionError) as error:
             raise UsageError(
                 f"the model fails on the example inputs: {type(error).__name__}: {error}; it was called "
-                f"with {_describe(calls[0])}"
+                f"with {_describe(calls[index])}"
             ) from error
         if not all(torch.equal(_comparable(a), _comparable(b)) for a, b in zip(first, again, strict=True)):
             raise UsageError(
@@ -84,15 +98,22 @@ class Inspection:
             seconds.append(clock.now() - started)
         return {"seconds": statistics.median(seconds[1:])}
 
-    def capture(self, example: str, varying: Sequence[Sequence[int]], fixed_shapes: bool, to: str) -> dict[str, Any]:
-        """Capture the model as a program folder, and count it. Raises UnsupportedModel."""
-        calls = samples.read(Path(example))
+    def capture(
+        self, example: str, examples: str, varying: Sequence[Sequence[int]], fixed_shapes: bool, to: str
+    ) -> dict[str, Any]:
+        """Capture the model by its example as a program folder, and count a call of the examples.
+
+        Raises UnsupportedModel, also when the program does not repeat the model on one of several examples.
+        """
+        calls, asked = samples.read(Path(example)), examples_of(samples.read(Path(examples)))
         model, axes, note = self._captured(calls, [frozenset(free) for free in varying], fixed_shapes)
+        check_accepted(asked, model.signature, note)
+        self._check_repeated(model, samples.read(Path(examples)))
         store.save(model, Path(to))
         return {
             "signature": model.signature.to_json(),
             "facts": sorted(fact.name for fact in counts.facts_of(model)),
-            "cost": dataclasses.asdict(counts.cost_of(model, calls[0])),
+            "cost": dataclasses.asdict(_mean_cost(model, asked)),
             "operators": list(counts.operators_of(model)),
             "layers": [dataclasses.asdict(layer) for layer in layers.layers_of(model)],
             "batch_axes": list(axes),
@@ -109,6 +130,24 @@ class Inspection:
         args, kwargs = calls.arguments(0)
         found = capture(self.original, args or kwargs, varying=varying, fixed_shapes=fixed_shapes)
         return found.model, found.batch_axes, found.note
+
+    def _check_repeated(self, model: Model, calls: samples.StoredCalls) -> None:
+        """Raise UnsupportedModel when the graph is another computation in one of the shapes: an export may fix a size
+        that some operators (a recurrent cell) take all the same and others do not."""
+        if calls.mix is None or model.form is not Form.TORCH:
+            return
+        for index, leaves in enumerate(calls):
+            expected = self._answer(calls, index)
+            try:
+                received = eager.run_flat(model.program, leaves)
+            except (RuntimeError, ValueError, IndexError, TypeError):
+                received = []
+            if not all(batches.close(*pair) for pair in itertools.zip_longest(expected, received, fillvalue=NOTHING)):
+                raise UnsupportedModel(
+                    f"the captured graph does not repeat the model for {examples_of(calls).name(index)}, which is in "
+                    "the mix: its forward depends on a size in a way that a graph cannot hold. Optimize for one shape "
+                    "(inputs=...), or make the model free in it"
+                )
 
     def reference(self, calls: str, to: str) -> dict[str, Any]:
         """Store what the model answers in float64: the referee for rounding. Says why where it cannot be had."""
@@ -161,6 +200,16 @@ def named_call(original: Any, inputs: Any) -> tuple[list[Tensor], Structure, int
     args, kwargs = normalize_inputs(inputs)
     leaves, call = flatten(original.signature.named(args, kwargs), is_tensor)
     return [as_tensor(leaf) for leaf in leaves], call, len(args)
+
+
+def _mean_cost(model: Model, examples: Examples) -> Cost:
+    """The work of one call; of calls in several shapes the mean by their weights."""
+    costs = [counts.cost_of(model, leaves) for leaves in examples.calls]
+    weighed = list(zip(examples.weights, costs, strict=True))
+    return costs[0].replace(
+        flops=sum(weight * cost.flops for weight, cost in weighed),
+        activation_bytes=sum(weight * cost.activation_bytes for weight, cost in weighed),
+    )
 
 
 def _doubled(value: Any) -> Any:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from torch import Tensor
+
+from vivace.core.errors import WorkerFailure
 from vivace.core.measurement import Outcome
 from vivace.core.quality import Budget, Gate, Quality, QualityVerdict
 from vivace.core.technique import Effect
@@ -16,6 +19,11 @@ from vivace.search.evaluation import Evaluation, Metric
 REFEREE_BASIS = "float64 referee: error at most twice the original's own"
 SAME_OUTPUTS_SQNR_DB = 60.0
 """What an exact or rounded plan must reach against the original where no float64 referee could be had."""
+SHAPE_SPREAD_DB = 10.0
+"""A plan that changes answers may do so by this much more in one shape of a mix than in another; what is below
+`fidelity.LEAST_SQNR_DB` beyond that is wrong in this shape, whatever the metric says of all samples together."""
+
+Answers = list[list[Tensor]]
 
 
 HOPEFUL = 1.3
@@ -23,13 +31,35 @@ HOPEFUL = 1.3
 
 
 @dataclasses.dataclass(frozen=True)
+class Group:
+    """So many of the referee's calls, which are of one shape; `shape` is empty where calls come in one shape only."""
+
+    shape: str
+    calls: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Referee:
-    """What the original answers to some stored calls, and in float64 (`exact`; None where it has no float64)."""
+    """What the original answers to some stored calls, and in float64 (`exact`; None where it has no float64).
+
+    `groups` are the calls by their shape, in order: each is judged apart.
+    """
 
     calls: Path
     original: Path
     exact: Path | None
     axes: Sequence[int | None]
+    groups: Sequence[Group]
+
+    def parts(self, *answers: StoredOutputs) -> Iterator[tuple[Group, tuple[Answers, ...]]]:
+        """Each group with its part of all these answers. A missing or extra call is told as a wrong output."""
+        lists = [list(one) for one in answers]
+        if {len(one) for one in lists} != {sum(group.calls for group in self.groups)}:
+            raise WorkerFailure(Outcome.WRONG_OUTPUT, "the number of calls differs from the original's")
+        start = 0
+        for group in self.groups:
+            yield group, tuple(one[start : start + group.calls] for one in lists)
+            start += group.calls
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,20 +92,49 @@ def judge(part: Evaluation, outputs: StoredOutputs, effect: Effect, rules: Rules
 
 
 def refuse(referee: Referee, outputs: StoredOutputs, effect: Effect) -> str | None:
-    """Why an exact or rounded plan's answers are wrong; None when they are right, or when the plan may change them."""
-    if effect is Effect.CHANGED:
-        return None
+    """Why a plan's answers are wrong, with the shape where calls come in several; None when they are right.
+
+    A plan that only rounds is judged in each shape. One that may change answers must not be wrong in one shape while it
+    is right in another; whether its answers are good enough is for the gate to say.
+    """
     original = read_outputs(referee.original)
-    if referee.exact is None:
-        close = fidelity.compare_outputs(original, outputs, referee.axes)
-        if close.sqnr_db >= SAME_OUTPUTS_SQNR_DB:
-            return None
-        return (
-            f"outputs differ from the original's by {close.sqnr_db:.1f} dB SQNR; a plan that only rounds must reach "
-            f"{SAME_OUTPUTS_SQNR_DB:g} dB"
-        )
-    passed, reason = fidelity.referee(read_outputs(referee.exact), original, outputs, referee.axes)
-    return None if passed else reason
+    if effect is Effect.CHANGED:
+        return _uneven(referee, original, outputs) if len(referee.groups) > 1 else None
+    exact = original if referee.exact is None else read_outputs(referee.exact)
+    for group, (ours, plain, found) in referee.parts(exact, original, outputs):
+        reason = _wrong(None if referee.exact is None else ours, plain, found, referee.axes)
+        if reason:
+            return f"for {group.shape}: {reason}" if group.shape else reason
+    return None
+
+
+def _wrong(exact: Answers | None, original: Answers, found: Answers, axes: Sequence[int | None]) -> str | None:
+    """Why the answers of a plan that only rounds are wrong."""
+    if exact is not None:
+        passed, reason = fidelity.referee(exact, original, found, axes)
+        return None if passed else reason
+    close = fidelity.compare_outputs(original, found, axes)
+    if close.sqnr_db >= SAME_OUTPUTS_SQNR_DB:
+        return None
+    return (
+        f"outputs differ from the original's by {close.sqnr_db:.1f} dB SQNR; a plan that only rounds must reach "
+        f"{SAME_OUTPUTS_SQNR_DB:g} dB"
+    )
+
+
+def _uneven(referee: Referee, original: StoredOutputs, outputs: StoredOutputs) -> str | None:
+    """In which shape the answers of a plan that may change them are far worse than in another."""
+    sqnr_db: dict[str, float] = {}
+    for group, (plain, found) in referee.parts(original, outputs):
+        try:
+            sqnr_db[group.shape] = fidelity.compare_outputs(plain, found, referee.axes).sqnr_db
+        except WorkerFailure as failure:
+            return f"for {group.shape}: {failure.reason}"
+    worst, best = min(sqnr_db, key=lambda shape: sqnr_db[shape]), max(sqnr_db, key=lambda shape: sqnr_db[shape])
+    if sqnr_db[worst] >= min(fidelity.LEAST_SQNR_DB, sqnr_db[best] - SHAPE_SPREAD_DB):
+        return None
+    told = f"SQNR {sqnr_db[worst]:.1f} dB against the original's answers"
+    return f"for {worst}: {told}, where {best} has {sqnr_db[best]:.1f} dB"
 
 
 def outcome_of(quality: Quality, confirm_samples: int) -> tuple[Outcome, str]:

@@ -15,17 +15,17 @@ from vivace.core.errors import UsageError, WorkerFailure
 from vivace.core.facts import Fact
 from vivace.core.layer import Layer, chosen
 from vivace.core.signature import Signature
-from vivace.core.structure import Structure
 from vivace.core.work import Lesson, Work
-from vivace.core.workload import Workload
+from vivace.core.workload import Mix, Workload
 from vivace.data import reading, samples, splits
 from vivace.measure.paired import ArmSpec
 from vivace.measure.process import Limits, Phase, Worker
 from vivace.runtimes.calls import flat_call
 from vivace.search.calls import throughput as throughputs
-from vivace.search.calls.inputs import TIMING_CALLS, perturbed, shapes_of, timing_calls
+from vivace.search.calls.inputs import TIMING_CALLS, shapes_of, timing_calls
+from vivace.search.calls.mix import Examples, check_alike, examples_of, made, mixed
 from vivace.search.evaluation import Evaluation
-from vivace.search.judge import Referee
+from vivace.search.judge import Group, Referee
 from vivace.search.schedule import CONFIRM_SHARE, SELECT_SHARE
 
 REFEREE_SAMPLES = 64
@@ -39,8 +39,8 @@ class Prepared:
     """All that a search needs. `original` opens the user's own model; `program` is its captured form.
 
     `race_calls` and `confirm_calls` are for timing; `select` and `confirm` for judging. `notes` are sentences for the
-    report; `identity` is equal for the same model, data and shapes. `lesson` is what pruned weights may be trained by,
-    None where the user gave no loss.
+    report; `identity` is equal for the same model, data and shapes. `examples` are those of every shape. `lesson` is
+    what pruned weights may be trained by, None where the user gave no loss.
     """
 
     work: Work
@@ -54,6 +54,7 @@ class Prepared:
     batch_size: int
     notes: tuple[str, ...]
     identity: str
+    examples: Examples
     lesson: Lesson | None = None
 
 
@@ -75,19 +76,22 @@ def prepare(
     samples are judged.
     """
     _refuse_device(workload)
+    _refuse_options(workload, fixed_shapes, throughput)
     file = str(workload.file.absolute()) if workload.file else None
     original = _original_arm(workload, file)
     with Worker(folder / "inspect", limits) as worker:
         worker.open("vivace.search.inspection:open_inspection", {"file": file}, original.payload, Phase.LOAD)
-        example, call, positional = _example(workload, worker, folder)
-        checked = worker.call("check", {"example": str(folder / "example")}, Phase.FIRST_CALL)
+        examples = _examples(workload, worker, folder)
+        example = examples.main
+        checked = worker.call("check", {"examples": str(folder / "examples")}, Phase.FIRST_CALL)
         data = _read(workload, samples.read(folder / "example"))
         varying = data.varying if data is not None else [frozenset[int]() for _ in example]
         facts = worker.call(
             "capture",
             {
                 "example": str(folder / "example"),
-                "varying": [sorted(axes) for axes in varying],
+                "examples": str(folder / "examples"),
+                "varying": [sorted(own | more) for own, more in zip(examples.varying, varying, strict=True)],
                 "fixed_shapes": fixed_shapes,
                 "to": str(folder / "original"),
             },
@@ -95,7 +99,7 @@ def prepare(
         )
         layers = tuple(Layer(**layer) for layer in facts["layers"])
         kept = chosen(layers, keep)
-        layout = _Layout(folder, call, positional, tuple(facts["batch_axes"]), Signature.from_json(facts["signature"]))
+        layout = _Layout(folder, examples, tuple(facts["batch_axes"]), Signature.from_json(facts["signature"]))
         most = [_most_samples(layout, example, checked, share * seconds) for share in (SELECT_SHARE, CONFIRM_SHARE)]
         larger = throughput and layout.signature.has_batch
         timed, note = _larger(worker, layout, example) if larger else (example, "")
@@ -113,14 +117,20 @@ class _Layout:
     """Where things go, and how a call looks."""
 
     folder: Path
-    call: Structure
-    positional: int
+    examples: Examples
     axes: tuple[int | None, ...]
     signature: Signature
 
-    def write(self, name: str, calls: Sequence[Sequence[Tensor]]) -> Path:
+    def write(self, name: str, calls: Sequence[Sequence[Tensor]], mix: Mix | None = None) -> Path:
         """Store calls under a name."""
-        return samples.write(self.folder / name, calls, self.call, self.positional)
+        return samples.write(self.folder / name, calls, self.examples.call, self.examples.positional, mix)
+
+    def write_timing(self, name: str, part: Sequence[Any], example: Sequence[Tensor], seed: int) -> Path:
+        """Store the calls that arms are timed with, drawn from a part of the data: like `example`, or of every shape in
+        proportion."""
+        wanted = self.examples.calls if self.examples.is_mixed else (example,)
+        pools = [timing_calls(self.axes, one, part, seed) for one in wanted]
+        return self.write(name, *mixed(pools, self.examples.weights))
 
     @property
     def output_axes(self) -> list[int | None]:
@@ -156,6 +166,20 @@ def _refuse_device(workload: Workload) -> None:
         raise UsageError(
             f"the model lies on {elsewhere}; give it on the CPU (model.cpu()), with inputs there: plans then place it "
             "on a device themselves, and the copies count"
+        )
+
+
+def _refuse_options(workload: Workload, fixed_shapes: bool, throughput: bool) -> None:
+    """What cannot be asked of calls in several shapes."""
+    if len(workload.mix) > 1 and fixed_shapes:
+        raise UsageError(
+            f"fixed_shapes (--fixed-shapes) lets plans take exactly one shape, and mix has {len(workload.mix)}; leave "
+            "one of them out"
+        )
+    if len(workload.mix) > 1 and throughput:
+        raise UsageError(
+            "the objective throughput measures one batch that suits the original, and mix says which shapes come; "
+            "leave mix out, or take the objective latency"
         )
 
 
@@ -195,27 +219,38 @@ def _original_arm(workload: Workload, file: str | None) -> ArmSpec:
     return ArmSpec("vivace.runtimes.source:open_original", {"file": file}, module, "original")
 
 
-def _example(workload: Workload, worker: Worker, folder: Path) -> tuple[list[Tensor], Structure, int]:
-    if workload.inputs is not None and workload.file is None:
-        leaves, call, positional = flat_call(workload.model, workload.inputs)
-        samples.write(folder / "example", [leaves], call, positional)
-    elif workload.inputs is not None:
-        given = flat_call(lambda *args, **kwargs: None, workload.inputs)
-        samples.write(folder / "given", [given[0]], given[1], given[2])
-        worker.call("adopt", {"given": str(folder / "given"), "to": str(folder / "example")}, Phase.FIRST_CALL)
+def _examples(workload: Workload, worker: Worker, folder: Path) -> Examples:
+    """The examples of every shape, stored, and the most frequent one as *the* example beside them."""
+    to = folder / "examples"
+    if not workload.examples:
+        worker.call("example", {"to": str(to)}, Phase.FIRST_CALL)
+    elif workload.file is None:
+        _write_examples(workload, workload.model, to)
     else:
-        worker.call("example", {"to": str(folder / "example")}, Phase.FIRST_CALL)
-    stored = samples.read(folder / "example")
-    return stored[0], stored.call, stored.positional
+        _write_examples(workload, lambda *args, **kwargs: None, folder / "given")
+        worker.call("adopt", {"given": str(folder / "given"), "to": str(to)}, Phase.FIRST_CALL)
+    found = examples_of(samples.read(to))
+    samples.write(folder / "example", [found.main], found.call, found.positional)
+    return found
+
+
+def _write_examples(workload: Workload, called: Any, to: Path) -> None:
+    calls = [flat_call(called, inputs) for inputs in workload.examples]
+    check_alike(calls)
+    mix = Mix(tuple(range(len(calls))), workload.weights) if len(calls) > 1 else None
+    samples.write(to, [leaves for leaves, _, _ in calls], *calls[0][1:], mix)
 
 
 def _parts(layout: _Layout, example: list[Tensor], data: reading.Batches | None, most: Sequence[int]) -> _Parts:
     if data is None:
-        calls = [(leaves, None) for leaves in perturbed(example, 3 * TIMING_CALLS)]
+        examples = layout.examples
+        if not examples.is_mixed:
+            examples = dataclasses.replace(examples, calls=(example,))
+        parts = [[(leaves, None) for leaves in part] for part in made(examples, TIMING_CALLS)]
         return _Parts(
-            calls[2::3],
-            [calls[0], *calls[1::3][1:]],
-            calls[::3][1:],
+            parts[0],
+            parts[1],
+            parts[2],
             "no data were given, so inputs were made from the example (small noise, shuffled integers) and "
             "quality is judged by fidelity to the original's outputs",
         )
@@ -225,7 +260,8 @@ def _parts(layout: _Layout, example: list[Tensor], data: reading.Batches | None,
     full = [pair for pair in parts[0] if layout.size_of(pair[0]) == size]
     parts[0] = full or parts[0]  # calibrators want batches of one size
     if not layout.signature.has_batch:
-        parts = [[pair for pair in part if shapes_of(pair[0]) == shapes_of(example)] for part in parts]
+        known = [shapes_of(leaves) for leaves in (example, *layout.examples.calls)]
+        parts = [[pair for pair in part if shapes_of(pair[0]) in known] for part in parts]
     if not parts[1] or not parts[2]:
         raise UsageError(
             f"the data hold too few samples to be split: {len(parts[1])} batches to select and {len(parts[2])} to "
@@ -250,12 +286,10 @@ def _first(layout: _Layout, part: list[Any], most: int) -> list[Any]:
 
 
 def _referee(worker: Worker, layout: _Layout, parts: _Parts) -> Referee:
-    chosen, count = [], 0
-    for leaves, _ in parts.select:
-        if count and count + layout.size_of(leaves) > REFEREE_SAMPLES:
-            break
-        chosen.append(leaves)
-        count += layout.size_of(leaves)
+    chosen = [leaves for leaves, _ in _first(layout, parts.select, REFEREE_SAMPLES)]
+    groups = [Group("", len(chosen))]
+    if layout.examples.is_mixed:
+        chosen, groups = _of_each_shape(layout, parts)
     calls = layout.write("referee", chosen)
     exact = layout.folder / "referee-float64.safetensors"
     original = layout.folder / "referee-original.safetensors"
@@ -263,7 +297,20 @@ def _referee(worker: Worker, layout: _Layout, parts: _Parts) -> Referee:
         reason = worker.call("reference", {"calls": str(calls), "to": str(exact)}, Phase.VERIFY)["reason"]
     except WorkerFailure as failure:  # no memory or no time for float64: there is no referee then
         reason = failure.reason
-    return Referee(calls, original, None if reason else exact, layout.output_axes)
+    return Referee(calls, original, None if reason else exact, layout.output_axes, tuple(groups))
+
+
+def _of_each_shape(layout: _Layout, parts: _Parts) -> tuple[list[list[Tensor]], list[Group]]:
+    """Calls of every shape, one at the least and about as many samples of each, and which are whose."""
+    chosen: list[list[Tensor]] = []
+    groups = []
+    share = REFEREE_SAMPLES // len(layout.examples.calls)
+    for number, example in enumerate(layout.examples.calls):
+        pool = [(leaves, None) for leaves in timing_calls(layout.axes, example, parts.select, 3)]
+        taken = [leaves for leaves, _ in _first(layout, pool, share)]
+        chosen += taken
+        groups.append(Group(layout.examples.name(number), len(taken)))
+    return chosen, groups
 
 
 def _evaluation(layout: _Layout, name: str, part: list[Any]) -> Evaluation:
@@ -307,14 +354,15 @@ def _assemble(
         work=work,
         original=original,
         program=folder / "original",
-        race_calls=layout.write("race", timing_calls(layout.axes, example, parts.select, 1)),
-        confirm_calls=layout.write("confirm-timing", timing_calls(layout.axes, example, parts.confirm, 2)),
+        race_calls=layout.write_timing("race", parts.select, example, 1),
+        confirm_calls=layout.write_timing("confirm-timing", parts.confirm, example, 2),
         select=_evaluation(layout, "select", parts.select),
         confirm=_evaluation(layout, "confirm", parts.confirm),
         referee=referee,
         batch_size=size,
         notes=notes,
         identity=_identity(folder, layout.signature),
+        examples=layout.examples,
         lesson=lesson,
     )
 
@@ -322,7 +370,7 @@ def _assemble(
 def _identity(folder: Path, signature: Signature) -> str:
     """A digest of the captured model, the example and the judged data."""
     total = hashlib.sha256(repr(signature).encode())
-    for name in ("original", "example", "select", "confirm"):
+    for name in ("original", "examples", "example", "select", "confirm"):
         for path in sorted((folder / name).rglob("*")):
             if path.is_file():
                 total.update(hashlib.sha256(path.read_bytes()).digest())

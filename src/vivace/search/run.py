@@ -83,6 +83,7 @@ class Search:
             "versions": before["versions"],
             "disturbance": environment.disturbance(before, environment.snapshot()),
             "batch_size": self.prepared.batch_size,
+            **self._mix(),
             "baseline_seconds": seconds,
             "objective": self.options.objective.value,
             **({} if self.options.calls is None else {"calls": self.options.calls}),
@@ -94,6 +95,15 @@ class Search:
             conditions=conditions,
             wall_seconds=self.options.seconds - self.schedule.left(),
         )
+
+    def _mix(self) -> dict[str, Any]:
+        """The shapes that calls come in, where there are several, with their weights, in the order of every
+        `ArmTimes.shape_seconds`."""
+        examples = self.prepared.examples
+        if not examples.is_mixed:
+            return {}
+        named = [{"shape": examples.name(i), "weight": weight} for i, weight in enumerate(examples.weights)]
+        return {"mix": named}
 
     def _accounted(self, laboratory: Laboratory, result: Result) -> Result:
         """The result with what each technique of the winner is worth, and with when it has paid for itself."""

@@ -11,6 +11,7 @@ from vivace.measure.arm import DISTINCT
 from vivace.measure.clock import Clock, SystemClock
 from vivace.measure.paired import StopRule, calls_per_block
 from vivace.measure.stats import FEWEST_FOR_INTERVAL
+from vivace.search.calls.inputs import TIMING_CALLS
 from vivace.search.rank import compiler_of
 from vivace.search.verdict.finalists import is_safe
 
@@ -200,5 +201,6 @@ def _block_seconds(winner: Trial) -> float:
         return 0.0
     times, least = winner.confirmed, StopRule().block_seconds
     base, fast = times.baseline.median_seconds, times.candidate.median_seconds
-    calls = min(DISTINCT, calls_per_block(least, base, fast))
+    fewest = TIMING_CALLS // 2 if times.baseline.shape_seconds else 1  # a block walks every input of a mix
+    calls = max(fewest, min(DISTINCT, calls_per_block(least, base, fast)))
     return 4 * max(least, calls * max(base, fast))

@@ -262,6 +262,26 @@ class WrongOnOneClass(Planted):
 
 
 @dataclasses.dataclass(frozen=True)
+class WrongInOneShape(Planted):
+    """Off by a tenth for calls whose first tensor has `size` in its last dimension, and exact for all others.
+
+    Source: planted.
+    """
+
+    size: int = 64
+
+    def opened(self, program: Program) -> Program:
+        """A program that one shape unmasks."""
+        wrong = _with_answers(program, lambda leaf: leaf * 1.1)
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            leaves, _ = flatten([list(args), kwargs], lambda value: isinstance(value, Tensor))
+            return (wrong if leaves[0].shape[-1] == self.size else program)(*args, **kwargs)
+
+        return run
+
+
+@dataclasses.dataclass(frozen=True)
 class Equal(Planted):
     """Takes exactly as long as `tiny.Paced(seconds)`. Source: planted."""
 
@@ -328,6 +348,7 @@ PLANTED: tuple[type[Planted], ...] = (
     BatchDependentAnswer,
     CachedAnswer,
     WrongOnOneClass,
+    WrongInOneShape,
     Slower,
     Equal,
     Faster,
