@@ -10,6 +10,7 @@ from vivace.core.cost import Cost
 from vivace.core.facts import Fact
 from vivace.core.measurement import Outcome
 from vivace.core.plan import Plan
+from vivace.core.quality import Quality, QualityVerdict
 from vivace.core.result import Trial
 from vivace.core.technique import Effect
 from vivace.devices.roofline import predicted_seconds
@@ -235,6 +236,19 @@ def test_what_was_refused_is_tried_again_at_once_with_its_quality_won_back() -> 
     assert asked[asked.index(refused) + 1] == Plan.of([*refused.techniques, Repair()])
     assert known.leader is not None
     assert {Prune(), Repair(), Engine()} <= set(known.leader.plan.techniques)
+
+
+def test_what_lost_most_of_its_score_is_not_trained() -> None:
+    def answer(plan: Plan) -> Trial:
+        if Prune() not in plan.techniques:
+            return trial(plan, 1.5)
+        ruin = Quality(QualityVerdict.NOT_HELD, "Tango", 300, 0.01, baseline=0.95, candidate=0.1, drop=0.85)
+        return trial(plan, None, Outcome.QUALITY_FAILED).replace(quality=ruin)
+
+    asked = drive(default_strategy(space_of(WORK, MACHINE, PRUNABLE), memory()), answer)
+
+    assert any(Prune() in plan.techniques for plan in asked)
+    assert not any(Mend() in plan.techniques for plan in asked)
 
 
 def test_nothing_is_won_back_where_nothing_was_lost() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
 from vivace.core.measurement import Outcome
 from vivace.core.plan import Plan
+from vivace.core.quality import Quality
 from vivace.core.result import Trial, TrialStage
 from vivace.core.technique import Effect, Stage, Technique
 from vivace.search.rank import DEFINING, Ranking, compiler_of, numerics_of
@@ -18,6 +19,8 @@ from vivace.search.space import LADDER, Space
 REFUSED = (Outcome.QUALITY_FAILED, Outcome.QUALITY_UNKNOWN, Outcome.WRONG_OUTPUT, Outcome.NONFINITE)
 SLOW_SECONDS = 15.0
 """A plan that is said to take longer to build waits until one of each other kind was tried."""
+RUINED = 0.5
+"""What lost more than this share of its score is not won back by a short training on a few hundred samples."""
 Request = tuple[Plan, TrialStage]
 Strategy = Generator[Request, Trial, None]
 
@@ -38,6 +41,7 @@ class Memory:
         self.tried: dict[Plan, Trial] = {}
         self.useless: set[str] = set()
         self.refused: set[tuple[str, ...]] = set()
+        self.ruined: set[tuple[str, ...]] = set()
         self.too_slow: set[frozenset[str]] = set()
         self.has_time_for: Callable[[Plan], bool] = lambda plan: True
 
@@ -50,13 +54,15 @@ class Memory:
             self.useless.add(plan.techniques[0].name())
         if trial.outcome in REFUSED and plan.effect is Effect.CHANGED:
             self.refused.add(numerics_of(plan))
+            if _is_ruined(trial.quality):
+                self.ruined.add(numerics_of(plan))
         if trial.outcome is Outcome.TIMEOUT:
             self.too_slow.add(_defining(plan))
 
     def _has_cause(self, plan: Plan) -> bool:
-        """Whether what mends answers in a plan was needed: its answers without that were refused."""
+        """Whether what mends answers in a plan was needed: its answers without that were refused, and not ruined."""
         unmended = Plan(tuple(t for t in plan if not t.mends))
-        return unmended == plan or numerics_of(unmended) in self.refused
+        return unmended == plan or numerics_of(unmended) in self.refused - self.ruined
 
     @property
     def leader(self) -> Trial | None:
@@ -81,6 +87,13 @@ class Memory:
             and self.has_time_for(plan)
         }
         return self.ranking.ordered(fresh)
+
+
+def _is_ruined(quality: Quality | None) -> bool:
+    """Whether more is lost than a short training wins back."""
+    if quality is None or quality.drop is None or quality.baseline is None:
+        return False
+    return quality.drop > RUINED * abs(quality.baseline)
 
 
 def _defining(plan: Plan) -> frozenset[str]:
