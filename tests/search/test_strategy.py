@@ -248,7 +248,7 @@ def test_what_lost_most_of_its_score_is_not_trained() -> None:
     asked = drive(default_strategy(space_of(WORK, MACHINE, PRUNABLE), memory()), answer)
 
     assert any(Prune() in plan.techniques for plan in asked)
-    assert not any(Mend() in plan.techniques for plan in asked)
+    assert not any(Repair() in plan.techniques for plan in asked)
 
 
 def test_nothing_is_won_back_where_nothing_was_lost() -> None:
