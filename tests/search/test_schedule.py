@@ -72,6 +72,16 @@ def test_a_leader_that_may_fail_keeps_time_for_another_after_it() -> None:
     assert not planned.time_to_judge_first(risky, safe)
 
 
+def test_a_disturbed_machine_keeps_time_for_restarts_but_not_all_of_a_short_time_from_a_first_plan() -> None:
+    planned, clock = schedule(30)
+    planned.opening_seconds, planned.is_disturbed = 1.1, True
+    clock.advance(10)
+    leader = trial(Plan.of([InferenceMode()]), 1.5)
+
+    assert planned.time_for_a_trial(Plan.of([Engine()]), None)
+    assert not planned.time_for_a_trial(Plan.of([Engine()]), leader)
+
+
 def test_no_trial_may_take_all_the_time() -> None:
     planned, _ = schedule(120)
 

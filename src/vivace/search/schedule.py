@@ -19,14 +19,15 @@ SELECT_SHARE, CONFIRM_SHARE = 0.03, 0.10
 """Of the user's time that the original may spend on answering each part: candidates answer the first one by one."""
 FIRST_GUESS_SECONDS = 4.0
 """How long opening the original takes, before it was seen."""
-RACE_SECONDS = 5.0
-"""What judging and racing a candidate takes, beside opening it."""
+RACE_SECONDS, RACE_SHARE = 5.0, 1 / 10
+"""What judging and racing a candidate takes, beside opening it; and the most of a short time that it is guessed at."""
 PAIR_OPENINGS = 1.1
 """Two interpreters that start side by side take this many times as long as one."""
 SPARE = 1.2
 """A confirmation is planned with a fifth more than it is likely to take."""
 MORE_WHEN_DISTURBED = 2
-"""Restarts that time is kept for on a machine that is disturbed: the interval over three is very wide."""
+"""Restarts that time is kept for on a machine that is disturbed: the interval over three is very wide. Not before there
+is something to confirm: a short time is better spent on a first plan."""
 RECENT = 5
 TRIAL_SHARE = 1 / 4
 """Of the user's time that one trial may take at the most."""
@@ -81,7 +82,8 @@ class Schedule:
 
     def confirm_seconds(self, trial: Trial | None) -> float:
         """What confirming a trial is likely to take: it is judged, and each restart opens both arms side by side."""
-        restarts = self.restarts + (MORE_WHEN_DISTURBED if self.is_disturbed else 0)
+        more = MORE_WHEN_DISTURBED if self.is_disturbed and trial is not None else 0
+        restarts = self.restarts + more
         pairs = restarts * (PAIR_OPENINGS * self.opening_seconds + self._loading(trial))
         measured = pairs + self._candidate_seconds(trial) + self.rule().max_seconds
         return SPARE * measured + self.publish_seconds(trial)
@@ -174,7 +176,7 @@ class Schedule:
         seen = self.trial_seconds.get(_kind(plan))
         if seen:
             return statistics.median(seen[-RECENT:])
-        return self.opening_seconds + self.race_seconds + plan.build_seconds
+        return self.opening_seconds + min(self.race_seconds, RACE_SHARE * self.seconds) + plan.build_seconds
 
     def tried(self, plan: Plan, seconds: float) -> None:
         """Remember how long a trial took."""
