@@ -25,6 +25,14 @@ def test_the_share_is_told_with_its_ceiling_and_bound() -> None:
     )
 
 
+def test_thousands_are_written_out() -> None:
+    fast = dataclasses.replace(AFTER, gflops=1210.0, ceiling_gflops=1834.6)
+
+    line = compute_line(dataclasses.replace(COMPUTE, winner=fast))
+
+    assert line.startswith("compute: 50 -> 1,210 GFLOP/s, 62% of the ceiling (1,835 GFLOP/s bf16")
+
+
 def test_a_ceiling_that_was_not_measured_is_told() -> None:
     bare = dataclasses.replace(AFTER, ceiling_gflops=None, floor_seconds=None, share=None, bound=None)
     compute = dataclasses.replace(COMPUTE, winner=bare, ceilings="not measured: no time was left")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,37 @@ class Recurrent(nn.Module):
     def forward(self, steps: torch.Tensor) -> torch.Tensor:
         answer: torch.Tensor = self.head(self.cells(steps)[0])
         return answer
+
+
+FIRST_CALLS = """
+import faulthandler, sys, threading
+import numpy as np
+from vivace.runtimes.openvino_graph import import_openvino
+
+openvino = import_openvino()
+faulthandler.dump_traceback_later(20, exit=True)
+sys.setswitchinterval(1e-6)
+together = threading.Barrier(8)
+
+def call():
+    together.wait()
+    openvino.Type.f32.to_dtype()
+    openvino.Tensor(np.zeros(1, np.float32), shared_memory=True).data
+
+threads = [threading.Thread(target=call) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_first_calls_from_several_threads_do_not_wait_for_each_other() -> None:
+    pytest.importorskip("openvino")
+
+    done = subprocess.run([sys.executable, "-c", FIRST_CALLS], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_recurrent_cell_is_not_unrolled(tmp_path: Path) -> None:

@@ -53,7 +53,6 @@ def preview(
         )
         space = space_of(prepared.work, offered(machine, device), options.known, options.only, options.without)
         check_usable(space, options.only)
+        ranking = Ranking(prepared.work.cost, lambda cost: predicted_seconds(cost, machine))
         threads = environment.snapshot()["threads"]
-        as_it_runs = prepared.work.cost.replace(threads=threads)
-        ranking = Ranking(as_it_runs, lambda cost: predicted_seconds(cost, machine))
         return forecast_of(prepared, space, options, ranking, threads, clock.now() - started)

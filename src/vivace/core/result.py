@@ -68,6 +68,12 @@ class Trial:
         return str(self.plan)
 
     @property
+    def likely_speedup(self) -> float | None:
+        """The best guess at its speed-up: its standing, or the value of its race; None when it was not timed."""
+        raced = self.speedup.value if self.speedup is not None else None
+        return raced if self.standing is None else self.standing
+
+    @property
     def rank_speedup(self) -> float:
         """The speed-up that ranks it: its standing, or the lower bound of its race; 0 when it was not timed."""
         if self.standing is not None:

@@ -34,11 +34,15 @@ def compute_line(compute: Compute | None) -> str:
     if compute is None:
         return ""
     winner = compute.winner
-    rates = f"compute: {compute.original.gflops:.3g} -> {winner.gflops:.3g} GFLOP/s"
+    rates = f"compute: {_rate(compute.original.gflops)} -> {_rate(winner.gflops)} GFLOP/s"
     if winner.share is None or winner.ceiling_gflops is None or winner.bound is None:
         return f"{rates}; ceiling {compute.ceilings}"
-    ceiling = f"{winner.ceiling_gflops:.3g} GFLOP/s {winner.precision}, {_threads(winner)}"
+    ceiling = f"{_rate(winner.ceiling_gflops)} GFLOP/s {winner.precision}, {_threads(winner)}"
     return f"{rates}, {winner.share:.0%} of the ceiling ({ceiling}), {BOUND_WORDS[winner.bound]}"
+
+
+def _rate(gflops: float) -> str:
+    return f"{gflops:,.0f}" if gflops >= 100 else f"{gflops:.3g}"
 
 
 def overhead_line(compute: Compute | None) -> str:

@@ -10,7 +10,7 @@ import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vivace.core.errors import ArtifactError, MissingExtra, NotApplicable
@@ -36,8 +36,17 @@ def to_onnx(model: Model, work: Work) -> Model:
     folder = conversion_folder(work, "onnx", model)
     path = folder / "model.onnx"
     if not path.is_file():
-        _convert_into(model, folder)
+        _write_into(folder, lambda beside: convert(model, beside))
     return model.replace(form=Form.ONNX, program=path)
+
+
+def rewritten(plain: Model, work: Work, step: str, write: Callable[[Path], None]) -> Model:
+    """An ONNX model with one more step in its lineage, whose file `write` makes; once for all plans that share it."""
+    model = plain.replace(lineage=(*plain.lineage, step))
+    folder = conversion_folder(work, "onnx", model)
+    if not (folder / "model.onnx").is_file():
+        _write_into(folder, write)
+    return model.replace(program=folder / "model.onnx")
 
 
 def external_files(path: Path) -> list[Path]:
@@ -87,11 +96,12 @@ def require(package: str, extra: str, purpose: str) -> None:
         raise MissingExtra(package, extra, purpose)
 
 
-def _convert_into(model: Model, folder: Path) -> None:
+def _write_into(folder: Path, write: Callable[[Path], None]) -> None:
+    """Have `folder`/model.onnx written, all or nothing."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=".converting.", dir=folder.parent))
     try:
-        convert(model, beside / "model.onnx")
+        write(beside / "model.onnx")
         shutil.rmtree(folder, ignore_errors=True)
         beside.rename(folder)
     finally:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import shutil
 import tempfile
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from vivace.core.errors import NotApplicable
 from vivace.core.program import Form, Model
@@ -17,6 +22,7 @@ from vivace.runtimes.onnx_graph import conversion_folder, quiet, require, to_onn
 
 PRODUCTS = ("Convolution", "GroupConvolution", "MatMul")
 RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+_TYPES = threading.Lock()
 
 
 def to_openvino(model: Model, work: Work) -> Model:
@@ -33,6 +39,15 @@ def to_openvino(model: Model, work: Work) -> Model:
     if not (folder / "model.xml").is_file():
         save_graph(_converted(model, work), folder)
     return model.replace(form=Form.OPENVINO, program=folder / "model.xml")
+
+
+def rewritten(plain: Model, work: Work, step: str, make: Callable[[], Any]) -> Model:
+    """An OpenVINO model with one more step in its lineage, whose graph `make` gives; all plans share it."""
+    model = plain.replace(lineage=(*plain.lineage, step))
+    folder = conversion_folder(work, "openvino", model)
+    if not (folder / "model.xml").is_file():
+        save_graph(make(), folder)
+    return model.replace(program=folder / "model.xml")
 
 
 def layers_of(converted: Model, captured: Model) -> dict[str, str]:
@@ -65,7 +80,20 @@ def import_openvino() -> Any:
     silence_telemetry()
     with quiet():
         import openvino
+    with _TYPES:
+        _touch_types(openvino)
     return openvino
+
+
+@functools.cache
+def _touch_types(openvino: Any) -> None:
+    """Have OpenVINO fill its tables of element types, in one thread.
+
+    Its binding fills each table at the first use, and two threads that do so at the same time wait for each other for
+    ever: one holds the table's guard and wants the interpreter's lock, the other has it the other way round.
+    """
+    openvino.Type.f32.to_dtype()
+    _ = openvino.Tensor(np.zeros(1, np.float32), shared_memory=True).data
 
 
 def silence_telemetry() -> None:

@@ -38,7 +38,8 @@ class Champion:
     def duel(self, challenger: LiveArm) -> Interval | None:
         """The champion's seconds over the challenger's, until the challenger is known to be slower or the rule is met.
 
-        None when there is no champion. Raises WorkerFailure when the challenger fails; a champion that fails loses its
+        None when there is no champion. One that is far behind by its warm-up is not timed again: its interval then says
+        only that. Raises WorkerFailure when the challenger fails; a champion that fails loses its
         place.
         """
         if self._arm is None:

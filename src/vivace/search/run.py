@@ -132,9 +132,8 @@ class Search:
         return floor
 
     def _memory(self, seconds: float, threads: int) -> Memory:
-        """What is known: the baseline's time with its threads, and the trials of an earlier session of the same job."""
-        as_it_runs = self.prepared.work.cost.replace(threads=threads)
-        ranking = Ranking(as_it_runs, lambda cost: predicted_seconds(cost, self.machine))
+        """What is known: the baseline's time, and the trials of an earlier session of the same job."""
+        ranking = Ranking(self.prepared.work.cost, lambda cost: predicted_seconds(cost, self.machine))
         ranking.learn(Plan(), seconds)
         memory = Memory(ranking, seconds, self.options.merit, threads)
         for record in self.journal.of_kind("trial"):

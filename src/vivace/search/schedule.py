@@ -19,8 +19,8 @@ SELECT_SHARE, CONFIRM_SHARE = 0.03, 0.10
 """Of the user's time that the original may spend on answering each part: candidates answer the first one by one."""
 FIRST_GUESS_SECONDS = 4.0
 """How long opening the original takes, before it was seen."""
-RACE_SECONDS, RACE_SHARE = 5.0, 1 / 10
-"""What judging and racing a candidate takes, beside opening it; and the most of a short time that it is guessed at."""
+RACE_SECONDS, MOST_GUESSED = 5.0, 1 / 10
+"""What judging and racing a candidate takes, beside opening it; and the most of all time that this is guessed to be."""
 PAIR_OPENINGS = 1.1
 """Two interpreters that start side by side take this many times as long as one."""
 SPARE = 1.2
@@ -176,7 +176,7 @@ class Schedule:
         seen = self.trial_seconds.get(_kind(plan))
         if seen:
             return statistics.median(seen[-RECENT:])
-        return self.opening_seconds + min(self.race_seconds, RACE_SHARE * self.seconds) + plan.build_seconds
+        return self.opening_seconds + min(self.race_seconds, MOST_GUESSED * self.seconds) + plan.build_seconds
 
     def tried(self, plan: Plan, seconds: float) -> None:
         """Remember how long a trial took."""

@@ -48,8 +48,8 @@ class Memory:
     def record(self, plan: Plan, trial: Trial) -> None:
         """Take in one trial."""
         self.tried[plan] = trial
-        if trial.speedup is not None:
-            self.ranking.learn(plan, self.baseline_seconds / (trial.standing or trial.speedup.value))
+        if trial.likely_speedup is not None:
+            self.ranking.learn(plan, self.baseline_seconds / trial.likely_speedup)
         if trial.outcome is Outcome.UNSUPPORTED and len(plan) == 1:
             self.useless.add(plan.techniques[0].name())
         if trial.outcome in REFUSED and plan.effect is Effect.CHANGED:
@@ -253,8 +253,7 @@ def _next(space: Space, memory: Memory) -> Plan | None:
 
 def _is_promising(plan: Plan, memory: Memory) -> bool:
     """Whether it is predicted to be faster than the leader was."""
-    leader = memory.leader
-    best = (leader.standing or leader.speedup.value) if leader and leader.speedup else 1.0
+    best = (memory.leader.likely_speedup if memory.leader else None) or 1.0
     return memory.ranking.predicted_seconds(plan) < memory.baseline_seconds / best
 
 

@@ -99,12 +99,12 @@ class NncfStaticInt8(Technique):
         if work.calibration is None:
             raise NotApplicable(f"needs {Fact.CALIBRATION.value}")
         plain = openvino_graph.to_openvino(model, work)
-        lineage = (*model.lineage, str(self))
-        folder = onnx_graph.conversion_folder(work, "openvino", plain.replace(lineage=lineage))
-        if not (folder / "model.xml").is_file():
+
+        def quantized() -> Any:
             kept = {*worst_layers(model, work, self.keep), *work.keep}
-            openvino_graph.save_graph(self._quantized(plain, work, _operators_of(plain, model, kept)), folder)
-        return plain.replace(program=folder / "model.xml", lineage=lineage)
+            return self._quantized(plain, work, _operators_of(plain, model, kept))
+
+        return openvino_graph.rewritten(plain, work, str(self), quantized)
 
     def _quantized(self, plain: Model, work: Work, kept: list[str]) -> Any:
         with kept_random_state():

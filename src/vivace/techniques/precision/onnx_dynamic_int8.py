@@ -63,14 +63,7 @@ class OnnxDynamicInt8(Technique):
     def apply(self, model: Model, work: Work) -> Model:
         """The model as an ONNX file with dynamically quantized products."""
         plain = onnx_graph.to_onnx(model, work)
-        lineage = (*model.lineage, str(self))
-        path = onnx_graph.conversion_folder(work, "onnx", plain.replace(lineage=lineage)) / "model.onnx"
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            beside = path.with_name("unfinished.onnx")
-            self._quantize(str(plain.program), str(beside))
-            beside.rename(path)
-        return plain.replace(program=path, lineage=lineage)
+        return onnx_graph.rewritten(plain, work, str(self), lambda path: self._quantize(str(plain.program), str(path)))
 
     def _quantize(self, plain: str, path: str) -> None:
         onnx_graph.require("onnxruntime", "onnx", self.name())

@@ -92,15 +92,12 @@ class OnnxStaticInt8(Technique):
         if work.calibration is None:
             raise NotApplicable(f"needs {Fact.CALIBRATION.value}")
         plain = onnx_graph.to_onnx(model, work)
-        lineage = (*model.lineage, str(self))
-        path = onnx_graph.conversion_folder(work, "onnx", plain.replace(lineage=lineage)) / "model.onnx"
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            beside = path.with_name("unfinished.onnx")
+
+        def write(path: Path) -> None:
             kept = {*worst_layers(model, work, self.keep), *work.keep}
-            self._quantize(Path(plain.program), beside, work, lambda file: _nodes_of(file, model, kept))
-            beside.rename(path)
-        return plain.replace(program=path, lineage=lineage)
+            self._quantize(Path(plain.program), path, work, lambda file: _nodes_of(file, model, kept))
+
+        return onnx_graph.rewritten(plain, work, str(self), write)
 
     def _quantize(self, plain: Path, path: Path, work: Work, kept: Callable[[Path], list[str]]) -> None:
         onnx_graph.require("onnxruntime", "onnx", self.name())

@@ -77,14 +77,13 @@ class OpenvinoWeightOnly(Technique):
     def apply(self, model: Model, work: Work) -> Model:
         """The model as an OpenVINO graph with compressed weights."""
         plain = openvino_graph.to_openvino(model, work)
-        lineage = (*model.lineage, str(self))
-        folder = onnx_graph.conversion_folder(work, "openvino", plain.replace(lineage=lineage))
-        if not (folder / "model.xml").is_file():
-            with kept_random_state():
-                openvino_graph.save_graph(self._compressed(plain), folder)
-        return plain.replace(program=folder / "model.xml", lineage=lineage)
+        return openvino_graph.rewritten(plain, work, str(self), lambda: self._compressed(plain))
 
     def _compressed(self, plain: Model) -> Any:
+        with kept_random_state():
+            return self._compress(plain)
+
+    def _compress(self, plain: Model) -> Any:
         openvino, nncf = openvino_graph.import_openvino(), import_nncf(self.name())
         graph = openvino.Core().read_model(str(plain.program))
         mode = nncf.CompressWeightsMode(f"int{self.bits}_{'sym' if self.symmetric else 'asym'}")
