@@ -59,7 +59,7 @@ def optimize(
     keep: Sequence[str] = (),
     device: str = "auto",
     seed: int = 0,
-    plan: Plan | Sequence[Mapping[str, Any]] | None = None,
+    plan: Plan | Sequence[str | Mapping[str, Any]] | None = None,
     exhaustive: bool = False,
     progress: Progress | None = None,
     limits: Limits = Limits(load=300),
@@ -76,8 +76,8 @@ def optimize(
     None compares single calls. `resume` goes on where a run with this `out` was stopped. `native` lets plans compete
     whose artifact is native code, which loads only with trust=True. `fixed_shapes` lets plans compete that accept
     exactly the example's shapes. `keep` names layers that no quantization touches, by module path or pattern ("head",
-    "layer4.*"). `extra` adds techniques by "module:tuple" for this run. `plan` tries one plan and no other, such as one
-    that results.json holds.
+    "layer4.*"). `extra` adds techniques by "module:tuple" for this run. `plan` tries one plan and no other: a
+    list of techniques by name, such as ["threads", "openvino"], or with their settings as results.json holds them.
 
     Returns the result, with the original as its artifact when nothing beat it. Raises UsageError, UnsupportedModel,
     EnvironmentFault, DiskFull; what a candidate does never raises.

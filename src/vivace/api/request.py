@@ -17,7 +17,7 @@ from vivace.core import registry
 from vivace.core.errors import EnvironmentFault, UsageError, unknown_name
 from vivace.core.facts import Fact
 from vivace.core.machine import Machine
-from vivace.core.plan import Plan, read_plan
+from vivace.core.plan import Plan
 from vivace.core.quality import Budget, Gate
 from vivace.core.technique import Technique
 from vivace.core.workload import Objective, Preset, Workload
@@ -43,7 +43,7 @@ def options_of(
     without: Sequence[str] = (),
     gate: str = "strict",
     extra: Mapping[str, Sequence[type[Technique]]] | None = None,
-    plan: Plan | Sequence[Mapping[str, Any]] | None = None,
+    plan: Plan | Sequence[str | Mapping[str, Any]] | None = None,
     exhaustive: bool = False,
     seed: int = 0,
     limits: Limits = Limits(),
@@ -81,18 +81,37 @@ def options_of(
     )
 
 
-def _plan(plan: Plan | Sequence[Mapping[str, Any]] | None, known: Mapping[str, type[Technique]]) -> Plan | None:
+def _plan(plan: Plan | Sequence[str | Mapping[str, Any]] | None, known: Mapping[str, type[Technique]]) -> Plan | None:
     if plan is None or isinstance(plan, Plan):
         return plan
+    if isinstance(plan, str | Mapping) or not isinstance(plan, Sequence):
+        raise _unreadable_plan(f"it is a {type(plan).__name__}")
     try:
-        return read_plan(plan, known)
-    except KeyError as error:
-        raise unknown_name("technique", str(error.args[0]), known) from None
+        return Plan.of([_step(entry, known) for entry in plan])
     except TypeError as error:
-        raise UsageError(
-            f"plan (--plan) cannot be read: {error}; allowed is a list of "
-            '{"technique": name, "settings": {...}}, as results.json holds it'
-        ) from None
+        raise _unreadable_plan(str(error)) from None
+
+
+def _step(entry: object, known: Mapping[str, type[Technique]]) -> Technique:
+    match entry:
+        case str() as name:
+            settings: Any = {}
+        case {"technique": str() as name, **rest} if rest.keys() <= {"settings"}:
+            settings = rest.get("settings", {})
+        case _:
+            raise _unreadable_plan(f"a step is {entry!r}")
+    if name not in known:
+        raise unknown_name("technique", name, known)
+    if not isinstance(settings, Mapping):
+        raise _unreadable_plan(f"the settings of {name} are {settings!r}")
+    return known[name](**settings)
+
+
+def _unreadable_plan(reason: str) -> UsageError:
+    return UsageError(
+        f"plan (--plan) cannot be read: {reason}; allowed is a list of names, or of "
+        '{"technique": name, "settings": {...}} as results.json holds it'
+    )
 
 
 def _seconds(time: str | float) -> float:

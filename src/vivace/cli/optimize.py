@@ -66,7 +66,11 @@ def optimize(
     ] = None,
     plan: Annotated[
         str,
-        typer.Option("--plan", help="Try this plan and no other: the JSON that results.json holds.", metavar="JSON"),
+        typer.Option(
+            "--plan",
+            help='Try this plan and no other: \'["threads", "openvino"]\', or the JSON that results.json holds.',
+            metavar="JSON",
+        ),
     ] = "",
     gate: Annotated[
         Gate,
