@@ -37,7 +37,7 @@ TIMED_CALLS = 8
 """Distinct inputs that every arm walks. No tool here keeps answers, so none are held out to unmask that."""
 CALIBRATION_CALLS = 300
 """What nncf.quantize takes by default; every peer that calibrates gets as many."""
-JUDGED_SAMPLES = 1000
+JUDGED_SAMPLES = 2000
 """Whole calls of at least this many samples judge each arm, or all calls where there are fewer."""
 DEADLINE = 180.0
 """Seconds that a peer may take to convert, and then to compile and answer what it is judged on."""

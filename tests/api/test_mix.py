@@ -20,8 +20,11 @@ from vivace.core.result import TrialStage
 from vivace.core.structure import flatten
 from vivace.core.workload import Mix
 from vivace.data import samples
+from vivace.runtimes import store
+from vivace.runtimes.openvino_session import exact_shapes
 from vivace.search.laboratory import Laboratory
 from vivace.search.prepare import prepare
+from vivace.techniques.compile.open_vino import OpenVino
 from vivace.testing import planted
 
 EXTRA = {"vivace.testing.planted:PLANTED": planted.PLANTED}
@@ -60,6 +63,19 @@ def network(kind: type[nn.Module] = Strips) -> nn.Module:
 def workload(**fields: Any) -> vv.Workload:
     mix = [((strips(64),), 1), ((strips(16),), 3)]
     return vv.Workload(**{"model": network(), "mix": mix, "name": "strips", **fields})
+
+
+def test_openvino_compiles_the_most_frequent_shapes_apart_and_answers_in_others(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    prepared = prepare(workload(mix=[((strips(8 * n),), n) for n in (1, 2, 3, 4, 6)]), tmp_path)
+
+    model = OpenVino().apply(store.read_model(prepared.program), prepared.work)
+    store.save(model, tmp_path / "program")
+    program = store.load(tmp_path / "program")
+
+    assert exact_shapes(model.settings) == [((2, 4, 8 * n),) for n in (6, 4, 3, 2)]
+    for length in (48, 32, 24, 16, 8, 40):
+        torch.testing.assert_close(program.run([strips(length)])[0], network()(strips(length)), atol=1e-5, rtol=1e-4)
 
 
 def test_stored_calls_hold_the_shapes_by_their_weights_and_every_part_holds_all(tmp_path: Path) -> None:

@@ -82,6 +82,14 @@ def test_a_disturbed_machine_keeps_time_for_restarts_but_not_all_of_a_short_time
     assert not planned.time_for_a_trial(Plan.of([Engine()]), leader)
 
 
+def test_restarts_are_kept_for_what_they_decide() -> None:
+    planned, _ = schedule(120)
+    planned.is_disturbed = True
+    near, far = (trial(Plan.of([InferenceMode()]), speedup) for speedup in (1.5, 9.0))
+
+    assert planned.confirm_seconds(far) < planned.confirm_seconds(near)
+
+
 def test_no_trial_may_take_all_the_time() -> None:
     planned, _ = schedule(120)
 

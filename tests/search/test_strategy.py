@@ -285,19 +285,23 @@ def test_a_training_that_ran_out_of_time_leaves_its_compiler_to_other_plans() ->
     assert not any({Repair(), Engine()} <= set(plan.techniques) for plan in asked[ended + 1 :])
 
 
-def test_a_quantized_plan_that_was_won_back_is_not_made_milder_as_well() -> None:
+def test_a_quantized_plan_is_made_milder_before_it_is_trained() -> None:
     def answer(plan: Plan) -> Trial:
         dial = next((t for t in plan if isinstance(t, Dial)), None)
         if dial is None:
             return trial(plan, 1.05)
-        return trial(plan, 20.0) if Repair() in plan.techniques else trial(plan, None, Outcome.QUALITY_FAILED)
+        holds = Repair() in plan.techniques or dial.keep > 4
+        return trial(plan, 1.2 if dial.keep else 20.0) if holds else trial(plan, None, Outcome.QUALITY_FAILED)
 
     kinds = {"engine": Engine, "dial": Dial, "repair": Repair, "inference-mode": InferenceMode}
     able = dataclasses.replace(WORK, facts=WORK.facts | {Fact.PRUNED})
-    asked = drive(default_strategy(space_of(able, MACHINE, kinds), memory()), answer)
+    known = memory()
+    asked = drive(default_strategy(space_of(able, MACHINE, kinds), known), answer)
 
-    mended = asked.index(Plan.of([Dial(), Repair(), Engine()]))
-    assert not any(isinstance(t, Dial) and t.keep for plan in asked[: mended + 2] for t in plan)
+    trained = asked.index(Plan.of([Dial(), Repair(), Engine()]))
+    assert any(isinstance(t, Dial) and t.keep for plan in asked[:trained] for t in plan)
+    assert known.leader is not None
+    assert known.leader.plan == asked[trained]
 
 
 def test_what_ran_out_of_time_is_not_tried_with_other_settings() -> None:

@@ -48,6 +48,10 @@ class Plan:
         Walks the facts from those given: each technique needs some, makes some true and some false. In the end
         something must be able to run the program.
         """
+        for technique in self.techniques:
+            reason = technique.idle_beside([other for other in self.techniques if other is not technique])
+            if reason is not None:
+                return reason
         seen: dict[str, Technique] = {}
         broken_by: dict[Fact, Technique] = {}
         for technique in self.techniques:
@@ -55,8 +59,8 @@ class Plan:
                 return f"{technique.name()} appears twice"
             seen[technique.name()] = technique
             for fact in sorted(technique.needs - facts, key=lambda f: f.name):
-                reason = f", which {broken_by[fact]} took away" if fact in broken_by else ""
-                return f"{technique} needs {fact.value}{reason}"
+                lost = f", which {broken_by[fact]} took away" if fact in broken_by else ""
+                return f"{technique} needs {fact.value}{lost}"
             broken_by.update(dict.fromkeys(technique.breaks, technique))
             facts = facts - technique.breaks | technique.gives
         if Fact.RUNNABLE not in facts:

@@ -61,6 +61,11 @@ class Signature:
         return self.call.keys
 
     @property
+    def is_fixed(self) -> bool:
+        """Whether calls of one shape alone are taken."""
+        return not any(None in spec.shape for spec in self.inputs)
+
+    @property
     def has_batch(self) -> bool:
         """Whether any number of samples may be given at once."""
         return any(spec.batch_axis is not None and spec.shape[spec.batch_axis] is None for spec in self.inputs)

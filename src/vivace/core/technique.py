@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Any, ClassVar
 
@@ -82,6 +82,10 @@ class Technique(ABC):
     def gentler(self, work: Work) -> Iterator[Technique]:
         """Settings that change the answers less and less, and gain less; none where there are no such."""
         return iter(())
+
+    def idle_beside(self, others: Sequence[Technique]) -> str | None:
+        """Why it would have nothing to do in a plan with these techniques; None when it has something."""
+        return None
 
     def rewrite(self, cost: Cost) -> Cost:
         """The work of one call afterwards, for ranking and for `predict`."""

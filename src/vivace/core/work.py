@@ -32,10 +32,11 @@ class Work:
     """An inspected workload.
 
     `facts` are true of the model as given and of the job. `cost` counts one call of the example. `calibration` is a
-    folder of stored calls (`data.samples.read`), or None; `example` one with the example call. `folder` is the run's
-    own, where conversions that several plans share are kept. `operators` are the names of the graph's operators, for
-    techniques that look for one; `layers` its products, in order, and `keep` the names of those that the user wants to
-    stay in float. `original` is the folder of the captured original's program, None where it is not kept.
+    folder of stored calls (`data.samples.read`), or None; `example` one with the example call, first that of the most
+    frequent shape. `folder` is the run's own, where conversions that several plans share are kept. `operators` are
+    the names of the graph's operators, for techniques that look for one; `layers` its products, in order, and `keep`
+    the names of those that the user wants to stay in float. `original` is the folder of the captured original's
+    program, None where it is not kept.
 
     A worker that builds adds what no file holds: `lesson`, the user's loss with the labels of the calibration calls,
     None without a loss; and `build_seconds`, how long building the plan at hand may take, None for as long as it likes.

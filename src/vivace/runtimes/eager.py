@@ -40,9 +40,15 @@ def flat_function(program: ExportedProgram) -> FlatFunction:
     return functools.partial(open_function(program), *lifted_values(program))
 
 
-def open_function(program: ExportedProgram) -> Callable[..., Any]:
-    """The same, that takes the parameters, buffers and constants first, in the order of `lifted_values`."""
-    return functools.partial(_compiled(_copied(program)), program.graph_module)
+def open_function(program: ExportedProgram, change: Callable[[fx.Graph], object] | None = None) -> Callable[..., Any]:
+    """The same, that takes the parameters, buffers and constants first, in the order of `lifted_values`.
+
+    `change` may change the graph, of which it gets a copy.
+    """
+    graph = _copied(program)
+    if change is not None:
+        change(graph)
+    return functools.partial(_compiled(graph), program.graph_module)
 
 
 def is_coarse(program: ExportedProgram) -> bool:

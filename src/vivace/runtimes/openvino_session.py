@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from vivace.core.program import Form, Model, Settings
 from vivace.runtimes.openvino_graph import import_openvino
 from vivace.runtimes.program import Program, Run, as_numpy
 
+Shapes = tuple[tuple[int, ...], ...]
+"""Of a call's flat inputs."""
 _PRECISIONS = {"f32": "f32", "bf16": "bf16", "f16": "f16"}
 
 
@@ -26,26 +28,26 @@ def load(model: Model) -> Program:
     """
     openvino = import_openvino()
     run = _runner(compiled(openvino, model, None), model)
-    shapes = exact_shapes(model.settings)
-    if shapes:
-        run = _dispatch(run, _runner(compiled(openvino, model, shapes), model), shapes)
+    exact = {shapes: _runner(compiled(openvino, model, shapes), model) for shapes in exact_shapes(model.settings)}
+    if exact:
+        run = _dispatch(run, exact)
     return Program(model.signature, model.settings, run, Form.OPENVINO)
 
 
-def exact_shapes(settings: Settings) -> list[tuple[int, ...]]:
-    """The shapes that get a compilation of their own, beside the one for any number of samples.
+def exact_shapes(settings: Settings) -> list[Shapes]:
+    """The shapes of all flat inputs that get a compilation of their own, beside the one for any number of samples.
 
-    >>> exact_shapes(Settings().with_options(exact_shapes="[[8, 3]]"))
-    [(8, 3)]
+    >>> exact_shapes(Settings().with_options(exact_shapes="[[[8, 3]], [[1, 3]]]"))
+    [((8, 3),), ((1, 3),)]
     """
     try:
         told = json.loads(str(settings.option("exact_shapes", "[]")))
-        return [tuple(int(n) for n in shape) for shape in told]
+        return [tuple(tuple(int(n) for n in shape) for shape in shapes) for shapes in told]
     except (ValueError, TypeError) as error:
-        raise ArtifactError(f"the option exact_shapes is no list of shapes: {error}") from error
+        raise ArtifactError(f"the option exact_shapes is no list of calls' shapes: {error}") from error
 
 
-def compiled(openvino: Any, model: Model, shapes: list[tuple[int, ...]] | None) -> Any:
+def compiled(openvino: Any, model: Model, shapes: Shapes | None) -> Any:
     """The model compiled for the CPU, for the given shapes of its flat inputs or for whatever its file allows."""
     path = Path(model.program)
     try:
@@ -61,11 +63,11 @@ def compiled(openvino: Any, model: Model, shapes: list[tuple[int, ...]] | None) 
         raise NotApplicable(f"OpenVINO cannot compile the model: {str(error)[:400]}") from error
 
 
-def _dispatch(general: Run, exact: Run, shapes: list[tuple[int, ...]]) -> Run:
+def _dispatch(general: Run, exact: Mapping[Shapes, Run]) -> Run:
     """Choose by shape: fixed shapes let OpenVINO plan its memory and its loops ahead."""
 
     def call(leaves: Sequence[Tensor]) -> Sequence[Tensor]:
-        return (exact if [leaf.shape for leaf in leaves] == shapes else general)(leaves)
+        return exact.get(tuple([leaf.shape for leaf in leaves]), general)(leaves)
 
     return call
 

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import random
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -55,6 +55,7 @@ class Laboratory:
         self._clock = SystemClock()
         self._chance = random.Random(options.seed)
         self._builder: Worker | None = None
+        self._builder_is_open = False
         self._baseline: LiveArm | None = None
 
     def __enter__(self) -> Self:
@@ -70,15 +71,24 @@ class Laboratory:
             self._baseline.__exit__(kind, error, trace)
 
     def learn_original(self) -> float:
-        """Let the original answer everything that candidates are judged by. Returns its median seconds of a call."""
+        """Let the original answer everything that candidates are judged by, and judge the graph captured of it.
+
+        Returns the original's median seconds of a call. Raises UsageError when its answers cannot be scored, and
+        UnsupportedModel when the graph, of which every plan is built, does not repeat it on the user's data.
+        """
         baseline = self.baseline()
-        referee = self.prepared.referee
-        wanted = [(part.calls, part.reference) for part in (self.prepared.select, self.prepared.confirm)]
-        finite = [self.answers(baseline, calls, to) for calls, to in (*wanted, (referee.calls, referee.original))]
-        self._must_be_finite = all(finite)
-        self.invariance.learn(baseline)
-        self._check_metric()
-        self._check_loss()
+        builder = self._start_builder()  # its interpreter, and the next one, start while the original answers
+        with self._candidate(Plan(), self.options.limits) as captured:
+            referee = self.prepared.referee
+            wanted = [(part.calls, part.reference) for part in (self.prepared.select, self.prepared.confirm)]
+            finite = [self.answers(baseline, calls, to) for calls, to in (*wanted, (referee.calls, referee.original))]
+            self._must_be_finite = all(finite)
+            self.invariance.learn(baseline)
+            self._check_metric()
+            self._check_loss()
+            self._check_capture(self._examined(captured, Plan()))
+        with suppress(WorkerFailure):  # one that has died by then is started anew for the first plan
+            builder.ready()
         return baseline.seconds_per_call
 
     def _check_metric(self) -> None:
@@ -124,12 +134,7 @@ class Laboratory:
             pair.run(self.race)
             return pair.log_ratios
 
-    def check_capture(self) -> None:
-        """Judge the captured original like any plan, for every plan is built from it.
-
-        Raises UnsupportedModel when it does not repeat the original on the user's data.
-        """
-        trial = self.examined(Plan(), self.options.limits)
+    def _check_capture(self, trial: Trial) -> None:
         reason = "" if trial.outcome is Outcome.OK else trial.reason
         if reason:
             raise UnsupportedModel(
@@ -140,13 +145,20 @@ class Laboratory:
 
     def examined(self, plan: Plan, limits: Limits) -> Trial:
         """Judge a plan that is built, by the metric too, in a process of its own and without timing it."""
-        trial, folder = Trial(plan, Outcome.OK, TrialStage.LADDER), self.folder / "examined" / key_of(plan)
-        with LiveArm(self.spec(plan), self.prepared.race_calls, folder, limits, self.variables) as arm:
-            try:
-                arm.start(warm_seconds=0.0)
-                return self._judge(arm, trial, thoroughly=True)
-            except WorkerFailure as failure:
-                return trial.replace(outcome=failure.outcome, reason=failure.reason)
+        with self._candidate(plan, limits) as arm:
+            return self._examined(arm, plan)
+
+    def _candidate(self, plan: Plan, limits: Limits) -> LiveArm:
+        folder = self.folder / "examined" / key_of(plan)
+        return LiveArm(self.spec(plan), self.prepared.race_calls, folder, limits, self.variables)
+
+    def _examined(self, arm: LiveArm, plan: Plan) -> Trial:
+        trial = Trial(plan, Outcome.OK, TrialStage.LADDER)
+        try:
+            arm.start(warm_seconds=0.0)
+            return self._judge(arm, trial, thoroughly=True)
+        except WorkerFailure as failure:
+            return trial.replace(outcome=failure.outcome, reason=failure.reason)
 
     def original_merit(self) -> float:
         """What a finalist's merit must exceed: the original's own, in memory or in size; a time has its own verdict."""
@@ -264,9 +276,18 @@ class Laboratory:
             is_baseline=True,
         )
 
+    def _start_builder(self) -> Worker:
+        """A worker whose interpreter has started, or is about to have; whoever times something waits for it."""
+        preload = [BUILDER_ENTRY.partition(":")[0]]
+        self._builder = Worker(self.folder / "builder", self.options.limits, self.variables, preload)
+        self._builder_is_open = False
+        return self._builder
+
     def _open_builder(self) -> Worker:
         if self._builder is None or not self._builder.alive:
-            self._builder = Worker(self.folder / "builder", self.options.limits, self.variables)
+            self._start_builder()
+        assert self._builder is not None
+        if not self._builder_is_open:
             self._builder.open(
                 BUILDER_ENTRY,
                 {
@@ -277,6 +298,7 @@ class Laboratory:
                 self.prepared.lesson,
                 Phase.LOAD,
             )
+            self._builder_is_open = True
         return self._builder
 
 

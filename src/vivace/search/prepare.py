@@ -220,7 +220,7 @@ def _original_arm(workload: Workload, file: str | None) -> ArmSpec:
 
 
 def _examples(workload: Workload, worker: Worker, folder: Path) -> Examples:
-    """The examples of every shape, stored, and the most frequent one as *the* example beside them."""
+    """The examples of every shape, stored as given, and beside them as `example` with the most frequent one first."""
     to = folder / "examples"
     if not workload.examples:
         worker.call("example", {"to": str(to)}, Phase.FIRST_CALL)
@@ -230,7 +230,7 @@ def _examples(workload: Workload, worker: Worker, folder: Path) -> Examples:
         _write_examples(workload, lambda *args, **kwargs: None, folder / "given")
         worker.call("adopt", {"given": str(folder / "given"), "to": str(to)}, Phase.FIRST_CALL)
     found = examples_of(samples.read(to))
-    samples.write(folder / "example", [found.main], found.call, found.positional)
+    samples.write(folder / "example", found.by_weight, found.call, found.positional)
     return found
 
 

@@ -66,7 +66,6 @@ class Search:
         with Laboratory(self.prepared, self.options, self.folder) as laboratory:
             self.listener.stage("baseline", "the original answers what candidates are judged by")
             seconds = laboratory.learn_original()
-            laboratory.check_capture()
             self.listener.stage("noise", "the original against itself")
             floor = self._noise_floor(laboratory)
             self.schedule.opening_seconds = laboratory.opening_seconds

@@ -25,9 +25,10 @@ PAIR_OPENINGS = 1.1
 """Two interpreters that start side by side take this many times as long as one."""
 SPARE = 1.2
 """A confirmation is planned with a fifth more than it is likely to take."""
-MORE_WHEN_DISTURBED = 2
+MORE_WHEN_DISTURBED, CLEARLY_FASTER = 2, 2.0
 """Restarts that time is kept for on a machine that is disturbed: the interval over three is very wide. Not before there
-is something to confirm: a short time is better spent on a first plan."""
+is something to confirm, nor for what is so many times faster that a wide interval decides it too: that time is better
+spent on other plans."""
 RECENT = 5
 TRIAL_SHARE = 1 / 4
 """Of the user's time that one trial may take at the most."""
@@ -82,7 +83,8 @@ class Schedule:
 
     def confirm_seconds(self, trial: Trial | None) -> float:
         """What confirming a trial is likely to take: it is judged, and each restart opens both arms side by side."""
-        more = MORE_WHEN_DISTURBED if self.is_disturbed and trial is not None else 0
+        is_near = trial is not None and trial.rank_speedup < CLEARLY_FASTER
+        more = MORE_WHEN_DISTURBED if self.is_disturbed and is_near else 0
         restarts = self.restarts + more
         pairs = restarts * (PAIR_OPENINGS * self.opening_seconds + self._loading(trial))
         measured = pairs + self._candidate_seconds(trial) + self.rule().max_seconds

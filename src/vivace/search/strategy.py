@@ -161,9 +161,16 @@ def _mend(space: Space, memory: Memory) -> Strategy:
     for plan in memory.ranking.ordered(refused):
         if not _is_promising(plan, memory):
             return
-        yield from _recover(space, plan, memory)
-        if _is_promising(plan, memory):
-            yield from _soften(space, plan, memory)
+        for mend in _ways(plan):
+            if _is_promising(plan, memory):
+                yield from mend(space, plan, memory)
+
+
+def _ways(plan: Plan) -> tuple[Callable[[Space, Plan, Memory], Strategy], ...]:
+    """What lost its quality by rounding is made milder first, which takes less time than training; what lost weights is
+    trained first, which keeps all its gain."""
+    pruned = any(technique.stage is Stage.SPARSITY for technique in plan)
+    return (_recover, _soften) if pruned else (_soften, _recover)
 
 
 def _recover(space: Space, plan: Plan, memory: Memory) -> Strategy:

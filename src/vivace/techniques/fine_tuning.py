@@ -20,20 +20,21 @@ from vivace.data.reading import Batch, batch_size
 from vivace.data.splits import cut
 from vivace.measure.clock import Clock, SystemClock
 from vivace.runtimes import eager, store
+from vivace.techniques import fake_quantization
+from vivace.techniques.graph import GraphEdit, torch_program
 
-aten = torch.ops.aten
-LAYERS = (
-    *(aten.linear.default, aten.conv1d.default, aten.conv2d.default, aten.conv3d.default),
-    *(aten.conv1d.padding, aten.conv2d.padding, aten.conv3d.padding, aten.convolution.default),
-)
-"""Operators whose second and third arguments are weights that may be trained, whatever kind of value holds them."""
+MOST_SECONDS = 60.0
+"""For training, where nobody says how long building may take."""
+SHARE = 0.5
+"""Of the time that building may take, for training: conversions and compilers come after it."""
 MOST_SAMPLES = 32
 """In one step; fewer where the calibration data hold few, so that there are at least FEWEST_BATCHES."""
 FEWEST_BATCHES = 8
 HELD_OUT = 5
 """One batch in so many is never trained on, and says which weights are best."""
-RATE = 2e-3
-"""AdamW's first learning rate; it falls to nothing by a cosine."""
+RATE, INT8_RATE = 2e-3, 1e-4
+"""AdamW's first learning rate, which falls to nothing by a cosine: where weights are gone, and where all of them only
+have to move by less than a step of their grid."""
 SETBACKS = 3
 """How often training goes back to the best weights with a tenth of the rate, before it is given up."""
 ROUND = (10, 50)
@@ -50,22 +51,37 @@ class Tuned:
     steps: int
 
 
-def fine_tune(model: Model, work: Work, steps: int, seconds: float, clock: Clock | None = None) -> Tuned:
+def retrained(model: Model, work: Work, name: str, steps: int, int8: bool = False) -> Model:
+    """The model with the weights that `fine_tune` found, in half of the time that building may take."""
+    edit = GraphEdit(torch_program(model))
+    seconds = MOST_SECONDS if work.build_seconds is None else SHARE * work.build_seconds
+    tuned = fine_tune(model, work, steps, seconds, int8=int8)
+    for node in edit.graph.find_nodes(op="placeholder"):
+        if node.name in tuned.weights:
+            edit.set_weight(node, tuned.weights[node.name])
+    told = f"{name}: held-out loss {tuned.before:.4g} to {tuned.after:.4g} in {tuned.steps} steps"
+    return model.replace(program=edit.close(), lineage=(*model.lineage, told))
+
+
+def fine_tune(
+    model: Model, work: Work, steps: int, seconds: float, clock: Clock | None = None, int8: bool = False
+) -> Tuned:
     """Train a model's weights in float32 on the calibration calls, at most so many steps and seconds.
 
     The loss is the noise of the answers: the mean over the outputs of sum((y - t)^2) / sum(t^2), where t is what the
-    original answers; in half of the steps to mixtures of samples, which it can answer too. With a lesson the other half
-    takes the user's loss and labels. Weights that are zero in matrices stay zero, running statistics stay. Every fifth
-    batch is held out: the weights with the least loss there, the user's if there is one, are given back. When it
-    becomes larger than it was at first, or NaN, training goes back to the best weights with a tenth of the rate.
-    Raises NotApplicable when nothing can be trained or nothing was won, with the losses.
+    original answers; in half of the steps to mixtures of samples, which it can answer too. With a lesson the other
+    half takes the user's loss and labels. Weights that are zero in matrices stay zero, running statistics stay. Every
+    fifth batch is held out: the weights with the least loss there, the user's if there is one, are given back. When
+    it becomes larger than it was at first, or NaN, training goes back to the best weights with a tenth of the rate.
+    With `int8` every product takes operands rounded to 8 bits, also in what is held out. Raises NotApplicable when
+    nothing can be trained or nothing was won, with the losses.
 
     Source: Hinton et al. 2015 (arXiv:1503.02531) for learning from the original; Beyer et al., Knowledge distillation:
     A good teacher is patient and consistent, CVPR 2022 (arXiv:2106.05237), section 3, for the mixtures; Loshchilov and
     Hutter, ICLR 2019 (arXiv:1711.05101) for AdamW, ICLR 2017 (arXiv:1608.03983) for the cosine.
     """
     with torch.enable_grad():
-        return _Course(model, work, clock or SystemClock()).run(steps, seconds)
+        return _Course(model, work, clock or SystemClock(), int8).run(steps, seconds)
 
 
 def check_loss(work: Work) -> None:
@@ -81,12 +97,13 @@ def check_loss(work: Work) -> None:
 class _Course:
     """One training: the graph, its trainable weights, what is trained on and what is held out."""
 
-    def __init__(self, model: Model, work: Work, clock: Clock) -> None:
+    def __init__(self, model: Model, work: Work, clock: Clock, int8: bool) -> None:
         self.work = work
         self.clock = clock
+        self.rate = INT8_RATE if int8 else RATE
         self.loss = work.lesson.loss if work.lesson is not None else None
         program: ExportedProgram = model.program
-        self.function = eager.open_function(program)
+        self.function = eager.open_function(program, fake_quantization.insert if int8 else None)
         self.values = eager.lifted_values(program)
         self.weights: dict[str, Tensor] = {}
         for place, name in _trainable(program):
@@ -105,7 +122,7 @@ class _Course:
         if not math.isfinite(before):
             raise NotApplicable(f"the loss is {before} on held-out calibration samples before any training")
         kept = self._copied()
-        rate, setbacks, done = RATE, 0, 0
+        rate, setbacks, done = self.rate, 0, 0
         optimizer = torch.optim.AdamW(self.weights.values(), lr=rate, weight_decay=0.0)
         batches = self._endless()
         size = min(max(len(self.trained), ROUND[0]), ROUND[1])
@@ -257,7 +274,7 @@ def _trainable(program: ExportedProgram) -> Iterator[tuple[int, str]]:
     layers = {
         value.name
         for node in program.graph.nodes
-        if node.op == "call_function" and node.target in LAYERS
+        if node.op == "call_function" and node.target in fake_quantization.LAYERS
         for value in node.args[1:3]
         if isinstance(value, torch.fx.Node)
     }

@@ -22,7 +22,7 @@ def groups(model: Model) -> list[Group]:
 
     Source: OpenVINO, CompiledModel::get_runtime_model and openvino/runtime/exec_model_info.hpp.
     """
-    engine = compiled(import_openvino(), model, exact_shapes(model.settings) or None)
+    engine = compiled(import_openvino(), model, next(iter(exact_shapes(model.settings)), None))
     operators = engine.get_runtime_model().get_ordered_ops()
     told = [(_text(op, "layerType"), _text(op, "originalLayersNames").split(",")) for op in operators]
     return [(kind, [name for name in names if name]) for kind, names in told if kind not in _DATA]

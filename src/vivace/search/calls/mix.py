@@ -36,6 +36,12 @@ class Examples:
         return self.calls[self.weights.index(max(self.weights))]
 
     @property
+    def by_weight(self) -> list[Call]:
+        """The most frequent shape's example, then the others'."""
+        order = sorted(range(len(self.calls)), key=lambda number: -self.weights[number])
+        return [self.calls[number] for number in order]
+
+    @property
     def is_mixed(self) -> bool:
         """Whether calls come in several shapes."""
         return len(self.calls) > 1

@@ -13,6 +13,9 @@ from vivace.core.work import Work
 from vivace.data import samples
 from vivace.runtimes import instances, openvino_graph
 
+MOST_COMPILATIONS = 4
+"""For exact shapes: each one holds packed weights of its own."""
+
 
 @dataclasses.dataclass(frozen=True)
 class OpenVino(Technique):
@@ -52,10 +55,10 @@ class OpenVino(Technique):
         )
 
     def apply(self, model: Model, work: Work) -> Model:
-        """The model as an OpenVINO graph, with a compilation of its own for exactly the shapes that one copy gets."""
+        """The model as an OpenVINO graph; the shapes that one copy gets most often have compilations of their own."""
         graph = openvino_graph.to_openvino(model, work).replace(lineage=(*model.lineage, str(self)))
-        if work.example is None or not model.signature.has_batch:
+        if work.example is None or model.signature.is_fixed:
             return graph
-        leaves = instances.first_part(graph, samples.read(work.example)[0])
-        shapes = [list(leaf.shape) for leaf in leaves]
+        calls = list(samples.read(work.example))[:MOST_COMPILATIONS]
+        shapes = [[list(leaf.shape) for leaf in instances.first_part(graph, leaves)] for leaves in calls]
         return graph.replace(settings=graph.settings.with_options(exact_shapes=json.dumps(shapes)))

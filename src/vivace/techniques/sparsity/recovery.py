@@ -9,13 +9,7 @@ from vivace.core.facts import Fact
 from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
-from vivace.techniques.fine_tuning import fine_tune
-from vivace.techniques.graph import GraphEdit, torch_program
-
-MOST_SECONDS = 60.0
-"""For training, where nobody says how long building may take."""
-SHARE = 0.5
-"""Of the time that building may take, for training: conversions and compilers come after it."""
+from vivace.techniques.fine_tuning import retrained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,11 +46,4 @@ class Recovery(Technique):
 
     def apply(self, model: Model, work: Work) -> Model:
         """The model with trained weights."""
-        edit = GraphEdit(torch_program(model))
-        seconds = MOST_SECONDS if work.build_seconds is None else SHARE * work.build_seconds
-        tuned = fine_tune(model, work, self.steps, seconds)
-        for node in edit.graph.find_nodes(op="placeholder"):
-            if node.name in tuned.weights:
-                edit.set_weight(node, tuned.weights[node.name])
-        told = f"{self}: held-out loss {tuned.before:.4g} to {tuned.after:.4g} in {tuned.steps} steps"
-        return model.replace(program=edit.close(), lineage=(*model.lineage, told))
+        return retrained(model, work, str(self), self.steps)
