@@ -14,7 +14,8 @@ from vivace.core.errors import CallError
 from vivace.core.program import Form
 from vivace.runtimes import eager, null
 from vivace.runtimes.capture import capture
-from vivace.runtimes.program import Program, under_settings
+from vivace.runtimes.program import Program
+from vivace.runtimes.settings.around import under_settings
 
 
 @pytest.fixture

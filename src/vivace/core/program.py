@@ -30,10 +30,11 @@ class Form(Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a program runs under. Entered around each call or handed to the runtime's session; never set globally.
+    """What a program runs under. Entered around each call or handed to the runtime's session, not set globally.
 
     `threads` None leaves the runtime's own default. `instances` is how many copies of the program share each batch,
-    each with that many threads. `precision` is what a runtime that may choose is told to use.
+    each with that many threads. `heap_bytes`, where not 0, keeps freed memory in the process, so much of it in huge
+    pages: the one setting that is the process's. `precision` is what a runtime that may choose is told to use.
     `options` are further switches of the program's own runtime, as sorted pairs.
     """
 
@@ -43,6 +44,7 @@ class Settings:
     precision: str = "f32"
     tf32: bool = False
     instances: int = 1
+    heap_bytes: int = 0
     options: tuple[tuple[str, str | int | bool], ...] = ()
 
     def replace(self, **changes: Any) -> Settings:

@@ -13,7 +13,8 @@ from vivace.core.errors import ArtifactError, NotApplicable
 from vivace.core.program import Form, Model
 from vivace.runtimes import batches, eager
 from vivace.runtimes.inductor import example_of, require_compiler
-from vivace.runtimes.program import Program, threads, under_settings
+from vivace.runtimes.program import Program
+from vivace.runtimes.settings.around import threads, under_settings
 
 
 def to_aot(model: Model, folder: Path) -> Model:

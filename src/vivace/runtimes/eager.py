@@ -12,7 +12,8 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 
 from vivace.core.program import Model
-from vivace.runtimes.program import Program, under_settings
+from vivace.runtimes.program import Program
+from vivace.runtimes.settings.around import under_settings
 
 _COARSE_DTYPES = (torch.bfloat16, torch.float16, torch.int8, torch.uint8)
 FlatFunction = Callable[..., tuple[Tensor, ...]]

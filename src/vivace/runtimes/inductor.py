@@ -15,7 +15,8 @@ from vivace.core.errors import NotApplicable
 from vivace.core.program import Form, Model
 from vivace.runtimes import batches, eager
 from vivace.runtimes.calls import example_leaves
-from vivace.runtimes.program import Program, Run, threads, under_settings
+from vivace.runtimes.program import Program
+from vivace.runtimes.settings.around import Run, threads, under_settings
 
 _COMPILERS = ("g++", "clang++", "c++")
 _Compiled = Callable[..., Sequence[Tensor]]

@@ -12,7 +12,8 @@ from torch import Tensor
 from vivace.core.errors import ArtifactError, NotApplicable
 from vivace.core.program import Form, Model, Settings
 from vivace.runtimes.onnx_graph import require
-from vivace.runtimes.program import Program, Run, as_numpy
+from vivace.runtimes.program import Program, as_numpy
+from vivace.runtimes.settings.around import Run
 
 
 def load(model: Model) -> Program:

@@ -13,7 +13,8 @@ from torch import Tensor
 from vivace.core.errors import ArtifactError, NotApplicable
 from vivace.core.program import Form, Model, Settings
 from vivace.runtimes.openvino_graph import import_openvino
-from vivace.runtimes.program import Program, Run, as_numpy
+from vivace.runtimes.program import Program, as_numpy
+from vivace.runtimes.settings.around import Run
 
 Shapes = tuple[tuple[int, ...], ...]
 """Of a call's flat inputs."""

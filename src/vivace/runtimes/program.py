@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from vivace.core.errors import CallError
@@ -15,8 +13,8 @@ from vivace.core.program import Form, Settings
 from vivace.core.signature import Signature, TensorSpec
 from vivace.core.structure import flatten
 from vivace.runtimes.calls import as_tensor, dtype_name, is_tensor, torch_dtype
+from vivace.runtimes.settings.around import Run
 
-Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 _REMEMBERED_SHAPES = 1024
 
 
@@ -39,7 +37,7 @@ class Program:
         self.signature = signature
         self.settings = settings
         self.form = form
-        self._close = close
+        self._on_close = [] if close is None else [close]
         self._run = run
         self._checks = [(spec, torch_dtype(spec.dtype)) for spec in signature.inputs]
         self._moves = settings.device != "cpu"
@@ -88,9 +86,12 @@ class Program:
     def close(self) -> None:
         """Free the runtime. Harmless the second time."""
         self._run = _closed
-        if self._close is not None:
-            self._close()
-            self._close = None
+        while self._on_close:
+            self._on_close.pop()()
+
+    def on_close(self, then: Callable[[], None]) -> None:
+        """Have something undone when the program is closed, before what was opened earlier."""
+        self._on_close.append(then)
 
     def _check(self, leaves: Sequence[Tensor]) -> None:
         sizes: dict[int, str] = {}
@@ -115,83 +116,6 @@ def _batch_is_free(spec: TensorSpec) -> bool:
 
 def _closed(_: Sequence[Tensor]) -> Sequence[Tensor]:
     raise CallError("the program was closed; load it again")
-
-
-def under_settings(run: Run, settings: Settings) -> Run:
-    """The same function, entering inference mode, threads and TF32 as the settings ask, around each call.
-
-    Nothing stays changed after a call, and nothing is wrapped where the settings ask for nothing.
-    """
-    if settings.tf32:
-        run = _with_tf32(run)
-    if settings.device != "cpu":
-        run = _on_device(run, settings.device)
-    if settings.threads is not None:
-        run = _with_threads(run, settings.threads)
-    if settings.inference_mode:
-        run = _with_inference_mode(run)
-    return run
-
-
-def _with_inference_mode(run: Run) -> Run:
-    mode = torch.inference_mode
-
-    def inner(leaves: Sequence[Tensor]) -> Sequence[Tensor]:
-        with mode():
-            return run(leaves)
-
-    return inner
-
-
-def _with_threads(run: Run, threads: int) -> Run:
-    def inner(leaves: Sequence[Tensor]) -> Sequence[Tensor]:
-        ambient = torch.get_num_threads()
-        if ambient == threads:
-            return run(leaves)
-        torch.set_num_threads(threads)
-        try:
-            return run(leaves)
-        finally:
-            torch.set_num_threads(ambient)
-
-    return inner
-
-
-@contextmanager
-def threads(count: int | None) -> Iterator[None]:
-    """PyTorch with this many threads inside; None leaves the ambient count. Compilers write it into their code."""
-    ambient = torch.get_num_threads()
-    if count is None or count == ambient:
-        yield
-        return
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(ambient)
-
-
-def _with_tf32(run: Run) -> Run:
-    def inner(leaves: Sequence[Tensor]) -> Sequence[Tensor]:
-        matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-        try:
-            return run(leaves)
-        finally:
-            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn
-
-    return inner
-
-
-def _on_device(run: Run, device: str) -> Run:
-    target = torch.device(device)
-
-    def inner(leaves: Sequence[Tensor]) -> Sequence[Tensor]:
-        back = leaves[0].device if leaves else torch.device("cpu")
-        outputs = run([leaf.to(target) for leaf in leaves])
-        return outputs if back.type == target.type else [output.to(back) for output in outputs]
-
-    return inner
 
 
 def as_numpy(leaf: Tensor) -> np.ndarray[Any, Any]:

@@ -21,6 +21,7 @@ from vivace.core.signature import Signature
 from vivace.runtimes import aot, eager, inductor, instances, null, onnx_session, openvino_session, pt2
 from vivace.runtimes.onnx_graph import external_files
 from vivace.runtimes.program import Program
+from vivace.runtimes.settings import heap
 
 SCHEMA = 1
 PROGRAM_JSON = "program.json"
@@ -80,7 +81,11 @@ def load(folder: Path, trust: bool = False) -> Program:
             "it, load it with trust=True"
         )
     open_one = _RUNTIMES[model.form]
-    return open_one(model) if model.settings.instances == 1 else instances.load(open_one, model)
+    program = open_one(model) if model.settings.instances == 1 else instances.load(open_one, model)
+    if model.settings.heap_bytes:
+        heap.hold(model.settings.heap_bytes)
+        program.on_close(heap.release)
+    return program
 
 
 def read_model(folder: Path) -> Model:

@@ -14,21 +14,25 @@ import torch
 from torch import Tensor, nn
 
 from vivace.core.cost import Cost
-from vivace.core.errors import UnsupportedModel, UsageError
+from vivace.core.errors import UnsupportedModel, UsageError, WorkerFailure
 from vivace.core.program import Form, Model
 from vivace.core.structure import Structure, flatten, normalize_inputs
 from vivace.core.workload import Mix
 from vivace.data import samples
 from vivace.measure.clock import SystemClock
+from vivace.measure.fidelity import compare_outputs
 from vivace.runtimes import batches, eager, source, store
 from vivace.runtimes.calls import as_tensor, dtype_name, flat_call, is_tensor
 from vivace.runtimes.capture import capture
 from vivace.runtimes.graphs import counts, layers
 from vivace.runtimes.program import Program
+from vivace.search.calls.joining import Joining
 from vivace.search.calls.mix import Examples, check_accepted, examples_of
 
 NOTHING = torch.empty(0)
 """Stands for an answer that is missing."""
+AGREES_DB = 60.0
+"""SQNR from which answers differ by rounding only."""
 
 
 class Inspection:
@@ -165,6 +169,28 @@ class Inspection:
             return {"reason": f"the model does not run in float64: {type(error).__name__}: {str(error)[:200]}"}
         samples.write_outputs(Path(to), outputs, self._structure(stored))
         return {"reason": ""}
+
+    def together(
+        self, alone: str, joined: str, inputs: Sequence[int | None], outputs: Sequence[int | None]
+    ) -> dict[str, Any]:
+        """Whether the call that several make together gives each one's own answers, and the seconds of both ways.
+
+        `alone` is a folder of those calls and `joined` one of the call that they make.
+        """
+        separate, whole = samples.read(Path(alone)), samples.read(Path(joined))
+        clock, joining = SystemClock(), Joining(len(separate), tuple(inputs), tuple(outputs))
+        try:
+            self._answer(whole, 0)
+            started = clock.now()
+            wanted = [self._answer(separate, index) for index in range(len(separate))]
+            between = clock.now()
+            answers = [self._answer(whole, index) for index in range(len(whole))]
+            ended = clock.now()
+            sizes = [answer[0].shape[outputs[0] or 0] for answer in wanted]
+            agrees = compare_outputs(wanted, joining.parted(answers, sizes), outputs).sqnr_db >= AGREES_DB
+        except (RuntimeError, ValueError, IndexError, TypeError, WorkerFailure):  # it takes one number of samples only
+            return {"agrees": False, "alone_seconds": 0.0, "joined_seconds": 0.0}
+        return {"agrees": agrees, "alone_seconds": between - started, "joined_seconds": ended - between}
 
     def _answer(self, calls: samples.StoredCalls, index: int, double: nn.Module | None = None) -> list[Tensor]:
         args, kwargs = calls.arguments(index)

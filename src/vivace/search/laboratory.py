@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import random
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from vivace.core.measurement import Interval, Outcome
 from vivace.core.plan import Plan
 from vivace.core.result import Trial, TrialStage
 from vivace.core.technique import Effect
+from vivace.data import samples
 from vivace.data.samples import read_outputs
 from vivace.measure.clock import SystemClock
 from vivace.measure.live import ArmSpec, LiveArm
@@ -24,6 +26,7 @@ from vivace.measure.paired import Pair, StopRule, refuse_cached
 from vivace.measure.process import Limits, Phase, Worker
 from vivace.search.alone import Invariance
 from vivace.search.champion import Champion, is_lost
+from vivace.search.evaluation import Evaluation
 from vivace.search.judge import Rules, judge, outcome_of, refuse
 from vivace.search.options import Options
 from vivace.search.prepare import Prepared
@@ -80,8 +83,8 @@ class Laboratory:
         builder = self._start_builder()  # its interpreter, and the next one, start while the original answers
         with self._candidate(Plan(), self.options.limits) as captured:
             referee = self.prepared.referee
-            wanted = [(part.calls, part.reference) for part in (self.prepared.select, self.prepared.confirm)]
-            finite = [self.answers(baseline, calls, to) for calls, to in (*wanted, (referee.calls, referee.original))]
+            finite = [self._learn(baseline, part) for part in (self.prepared.select, self.prepared.confirm)]
+            finite.append(self.answers(baseline, referee.calls, referee.original))
             self._must_be_finite = all(finite)
             self.invariance.learn(baseline)
             self._check_metric()
@@ -90,6 +93,19 @@ class Laboratory:
         with suppress(WorkerFailure):  # one that has died by then is started anew for the first plan
             builder.ready()
         return baseline.seconds_per_call
+
+    def _learn(self, baseline: LiveArm, part: Evaluation) -> bool:
+        """Have the original answer a part, several calls at once where it does not care; whether all is finite."""
+        joining = self.prepared.joining
+        if joining.count == 1:
+            return self.answers(baseline, part.calls, part.reference)
+        calls, folder = samples.read(part.calls), self.folder / f"{part.name}-joined"
+        samples.write(folder, list(joining.joined(list(calls))), calls.call, calls.positional)
+        finite = self.answers(baseline, folder, folder / "answers.safetensors")
+        found = read_outputs(folder / "answers.safetensors")
+        samples.write_outputs(part.reference, list(joining.parted(list(found), part.sizes)), found.answer)
+        shutil.rmtree(folder)
+        return finite
 
     def _check_metric(self) -> None:
         """Score the original, so that a metric or a budget that cannot work is told before anything is tried."""

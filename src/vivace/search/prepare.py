@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,10 @@ from vivace.measure.process import Limits, Phase, Worker
 from vivace.runtimes.calls import flat_call
 from vivace.search.calls import throughput as throughputs
 from vivace.search.calls.inputs import TIMING_CALLS, shapes_of, timing_calls
-from vivace.search.calls.mix import Examples, check_alike, examples_of, made, mixed
+from vivace.search.calls.joining import MOST_TOGETHER, Joining, joining_of
+from vivace.search.calls.mix import Call, Examples, check_alike, examples_of, made, mixed
 from vivace.search.evaluation import Evaluation
+from vivace.search.identity import digest_of
 from vivace.search.judge import Group, Referee
 from vivace.search.schedule import CONFIRM_SHARE, SELECT_SHARE
 
@@ -39,8 +40,9 @@ class Prepared:
     """All that a search needs. `original` opens the user's own model; `program` is its captured form.
 
     `race_calls` and `confirm_calls` are for timing; `select` and `confirm` for judging. `notes` are sentences for the
-    report; `identity` is equal for the same model, data and shapes. `examples` are those of every shape. `lesson` is
-    what pruned weights may be trained by, None where the user gave no loss.
+    report; `identity` is equal for the same model, data and shapes. `examples` are those of every shape. `joining` says
+    how many calls the original answers at once for judging. `lesson` is what pruned weights may be trained by, None
+    where the user gave no loss.
     """
 
     work: Work
@@ -55,6 +57,7 @@ class Prepared:
     notes: tuple[str, ...]
     identity: str
     examples: Examples
+    joining: Joining
     lesson: Lesson | None = None
 
 
@@ -100,6 +103,7 @@ def prepare(
         layers = tuple(Layer(**layer) for layer in facts["layers"])
         kept = chosen(layers, keep)
         layout = _Layout(folder, examples, tuple(facts["batch_axes"]), Signature.from_json(facts["signature"]))
+        joining, checked["seconds"] = _joining(worker, layout, data, checked["seconds"])
         most = [_most_samples(layout, example, checked, share * seconds) for share in (SELECT_SHARE, CONFIRM_SHARE)]
         larger = throughput and layout.signature.has_batch
         timed, note = _larger(worker, layout, example) if larger else (example, "")
@@ -109,7 +113,9 @@ def prepare(
     cost, growth = prepared.work.cost, layout.size_of(timed) / layout.size_of(example)
     cost = cost.replace(flops=cost.flops * growth, activation_bytes=cost.activation_bytes * growth)
     work = dataclasses.replace(prepared.work, layers=layers, keep=kept, cost=cost)
-    return dataclasses.replace(prepared, work=work, notes=tuple(told for told in (*prepared.notes, note) if told))
+    notes = tuple(told for told in (*prepared.notes, note) if told)
+    identity = digest_of(folder, layout.signature, data)
+    return dataclasses.replace(prepared, work=work, joining=joining, identity=identity, notes=notes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,6 +195,19 @@ def _most_samples(layout: _Layout, example: Sequence[Tensor], checked: dict[str,
     by_time = seconds / max(checked["seconds"], 1e-9) * size
     by_bytes = ANSWER_BYTES / max(checked["answer_bytes"], 1) * size
     return max(FEWEST_SAMPLES, int(min(by_time, by_bytes)))
+
+
+def _joining(worker: Worker, layout: _Layout, data: reading.Batches | None, seconds: float) -> tuple[Joining, float]:
+    """How many calls the original may answer at once, tried on the first ones, and seconds of one of them then."""
+
+    def ask(alone: list[Call], joined: list[Call]) -> dict[str, Any]:
+        written = {"alone": str(layout.write("alone", alone)), "joined": str(layout.write("joined", joined))}
+        axes = {"inputs": layout.axes, "outputs": layout.output_axes}
+        return dict(worker.call("together", {**written, **axes}, Phase.VERIFY))
+
+    is_free = data is not None and layout.signature.has_batch and not layout.examples.is_mixed
+    calls = [list(item.leaves) for item in data.items[:MOST_TOGETHER]] if data is not None and is_free else []
+    return joining_of(calls, layout.axes, tuple(layout.output_axes), ask, seconds)
 
 
 def _larger(worker: Worker, layout: _Layout, example: list[Tensor]) -> tuple[list[Tensor], str]:
@@ -361,17 +380,8 @@ def _assemble(
         referee=referee,
         batch_size=size,
         notes=notes,
-        identity=_identity(folder, layout.signature),
+        identity="",
         examples=layout.examples,
+        joining=Joining(1, layout.axes, tuple(layout.output_axes)),
         lesson=lesson,
     )
-
-
-def _identity(folder: Path, signature: Signature) -> str:
-    """A digest of the captured model, the example and the judged data."""
-    total = hashlib.sha256(repr(signature).encode())
-    for name in ("original", "examples", "example", "select", "confirm"):
-        for path in sorted((folder / name).rglob("*")):
-            if path.is_file():
-                total.update(hashlib.sha256(path.read_bytes()).digest())
-    return total.hexdigest()[:32]

@@ -18,7 +18,7 @@ from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
 from vivace.measure import kernels
 from vivace.runtimes import eager, sparse_linear
-from vivace.runtimes.program import threads
+from vivace.runtimes.settings.around import threads
 from vivace.techniques.graph import GraphEdit, torch_program
 
 LEAST_ZEROS = 0.5

@@ -1,0 +1,1 @@
+"""What programs run under: switches around each call, and the heap of the process."""
