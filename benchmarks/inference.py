@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
+import functools
 import importlib.metadata
 import json
 import warnings
@@ -29,7 +30,6 @@ PACKAGES = (
 )  # fmt: skip
 QUICK = race.Effort(time="30s", restarts=1, seconds=3.0, peer_seconds=2.0, final_seconds=0.0)
 
-MOST_TIME = "1h"
 NOT_EXHAUSTED = ["channel-pruning", "low-rank", "magnitude-pruning", "sparse-kernels", "instances"]
 """Not in the exhaustive search: their settings multiply with all others, to more than ten thousand plans. The search
 with a time limit has them."""
@@ -44,7 +44,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     chosen = QUICK if options.quick else race.Effort(time=options.time)
     effort = dataclasses.replace(chosen, fixed_shapes=options.fixed_shapes, peers=tuple(options.peers))
-    run_one = exhaustive if options.exhaustive else compare_with_peers
+    run_one = functools.partial(exhaustive, options.most_time) if options.exhaustive else compare_with_peers
     for name in options.only or race.WORKLOADS:
         try:
             run_one(name, effort, options.results, options.again)
@@ -63,6 +63,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--again", action="store_true", help="do again what is already there")
     parser.add_argument("--fixed-shapes", action="store_true", help="allow plans for exactly the shapes measured")
     parser.add_argument("--exhaustive", action="store_true", help="compare --time with a search of every plan")
+    parser.add_argument("--most-time", default="1h", help="what that search may take (default 1h)")
     parser.add_argument("--table", action="store_true", help="only write the table into README.md")
     parser.add_argument("--results", type=Path, help="folder of results (default benchmarks/results)")
     options = parser.parse_args()
@@ -80,7 +81,7 @@ def compare_with_peers(name: str, effort: race.Effort, results: Path, again: boo
     keep(file, race.Race.ready(name, effort, say).run())
 
 
-def exhaustive(name: str, effort: race.Effort, results: Path, again: bool) -> None:
+def exhaustive(most_time: str, name: str, effort: race.Effort, results: Path, again: bool) -> None:
     """What share of the speed of all plans' best the time limit reached, measured artifact against artifact."""
     file = results / f"exhaustive-{name}.json"
     if file.exists() and not again:
@@ -88,7 +89,7 @@ def exhaustive(name: str, effort: race.Effort, results: Path, again: bool) -> No
         return
     ready = race.Race.ready(name, effort, say)
     limited, limited_record = ready.optimize()
-    unlimited, unlimited_record = ready.optimize(MOST_TIME, exhaustive=True, without=NOT_EXHAUSTED)
+    unlimited, unlimited_record = ready.optimize(most_time, exhaustive=True, without=NOT_EXHAUSTED)
     share = race.interval(ready.compare(unlimited, limited, "exhaustive", effort.seconds, effort.final_seconds))
     print(
         f"{name}: {effort.time} reached {share['value']:.1%} of the speed that {unlimited_record['candidates']} plans "
