@@ -107,6 +107,15 @@ def test_nothing_is_asked_where_answers_could_not_be_taken_apart(
     assert joining.count == 1
 
 
+def test_a_joined_call_holds_as_many_samples_as_memory_allows() -> None:
+    found = {"agrees": True, "alone_seconds": 1.0, "joined_seconds": 0.1}
+    calls = [[torch.zeros(2, 3)] for _ in range(9)]
+
+    counts = [joining_of(calls, (0,), (0,), lambda a, j: found, 0.25, most)[0].count for most in (16, 5, 3, 0)]
+
+    assert counts == [8, 2, 1, 1]
+
+
 def test_a_job_is_the_same_one_however_much_of_its_data_time_lets_be_judged(tmp_path: Path) -> None:
     work = workload(PerSample, 400)
 

@@ -22,7 +22,7 @@ from vivace.measure.process import Limits, Phase, Worker
 from vivace.runtimes.calls import flat_call
 from vivace.search.calls import throughput as throughputs
 from vivace.search.calls.inputs import TIMING_CALLS, shapes_of, timing_calls
-from vivace.search.calls.joining import MOST_TOGETHER, Joining, joining_of
+from vivace.search.calls.joining import JOINED_BYTES, MOST_TOGETHER, Joining, joining_of
 from vivace.search.calls.mix import Call, Examples, check_alike, examples_of, made, mixed
 from vivace.search.evaluation import Evaluation
 from vivace.search.identity import digest_of
@@ -103,7 +103,8 @@ def prepare(
         layers = tuple(Layer(**layer) for layer in facts["layers"])
         kept = chosen(layers, keep)
         layout = _Layout(folder, examples, tuple(facts["batch_axes"]), Signature.from_json(facts["signature"]))
-        joining, checked["seconds"] = _joining(worker, layout, data, checked["seconds"])
+        sample_bytes = facts["cost"]["activation_bytes"] / layout.size_of(example)
+        joining, checked["seconds"] = _joining(worker, layout, data, checked["seconds"], sample_bytes)
         most = [_most_samples(layout, example, checked, share * seconds) for share in (SELECT_SHARE, CONFIRM_SHARE)]
         larger = throughput and layout.signature.has_batch
         timed, note = _larger(worker, layout, example) if larger else (example, "")
@@ -197,17 +198,23 @@ def _most_samples(layout: _Layout, example: Sequence[Tensor], checked: dict[str,
     return max(FEWEST_SAMPLES, int(min(by_time, by_bytes)))
 
 
-def _joining(worker: Worker, layout: _Layout, data: reading.Batches | None, seconds: float) -> tuple[Joining, float]:
-    """How many calls the original may answer at once, tried on the first ones, and seconds of one of them then."""
+def _joining(
+    worker: Worker, layout: _Layout, data: reading.Batches | None, seconds: float, sample_bytes: float
+) -> tuple[Joining, float]:
+    """How many calls the original may answer at once, tried on the first ones, and seconds of one of them then.
+
+    `sample_bytes` are what the activations of one sample may take.
+    """
 
     def ask(alone: list[Call], joined: list[Call]) -> dict[str, Any]:
         written = {"alone": str(layout.write("alone", alone)), "joined": str(layout.write("joined", joined))}
         axes = {"inputs": layout.axes, "outputs": layout.output_axes}
         return dict(worker.call("together", {**written, **axes}, Phase.VERIFY))
 
+    most = int(min(MOST_TOGETHER, JOINED_BYTES / max(sample_bytes, 1)))
     is_free = data is not None and layout.signature.has_batch and not layout.examples.is_mixed
-    calls = [list(item.leaves) for item in data.items[:MOST_TOGETHER]] if data is not None and is_free else []
-    return joining_of(calls, layout.axes, tuple(layout.output_axes), ask, seconds)
+    calls = [list(item.leaves) for item in data.items[:most]] if data is not None and is_free else []
+    return joining_of(calls, layout.axes, tuple(layout.output_axes), ask, seconds, most)
 
 
 def _larger(worker: Worker, layout: _Layout, example: list[Tensor]) -> tuple[list[Tensor], str]:

@@ -14,6 +14,8 @@ from vivace.search.calls.mix import Call
 
 MOST_TOGETHER = 16
 """Samples in a joined call."""
+JOINED_BYTES = 1e9
+"""Of activations in a joined call at the most."""
 WORTHWHILE = 0.7
 """A sample in a joined call must take less than this share of its time alone."""
 Axes = tuple[int | None, ...]
@@ -77,8 +79,11 @@ def joining_of(
     outputs: Axes,
     ask: Callable[[list[Call], list[Call]], Mapping[str, Any]],
     seconds: float,
+    most: int = MOST_TOGETHER,
 ) -> tuple[Joining, float]:
     """The joining that pays, tried on some of the calls, and seconds of one call then; else none, and `seconds`.
+
+    A joined call holds `most` samples at the most.
 
     `ask` takes calls and the one that they make together, and says whether their answers agree ("agrees") and how long
     both ways take ("alone_seconds", "joined_seconds").
@@ -87,11 +92,12 @@ def joining_of(
     if not calls or not outputs or None in outputs:
         return none, seconds
     sizes = [leaf.shape[axis] for leaf, axis in zip(calls[0], inputs, strict=True) if axis is not None]
-    count = min(len(calls), MOST_TOGETHER // sizes[0]) if sizes else 1
-    joining = Joining(count, inputs, outputs)
-    alone = list(calls[:count])
-    joined = list(joining.joined(alone)) if count > 1 else []
-    if len(joined) != 1:
+    count = min(len(calls), most // sizes[0]) if sizes else 1
+    if count < 2:
+        return none, seconds
+    joining, alone = Joining(count, inputs, outputs), list(calls[:count])
+    joined = list(joining.joined(alone))
+    if len(joined) > 1:
         return none, seconds
     found = ask(alone, joined)
     if not found["agrees"] or found["joined_seconds"] > WORTHWHILE * found["alone_seconds"]:
