@@ -34,7 +34,7 @@ def main(time: str = "90s") -> None:
     work = vv.Workload(model, inputs=(images[:64],), data=pairs, metric=vv.metrics.accuracy, name="quantized-mlp")
     result = vv.optimize(work, vv.Budget(drop=0.01), time=time, only=TECHNIQUES)
     for trial in result.candidates:
-        print(f"{trial.outcome.value:16} {trial.speedup or '':24} {trial.plan}  {trial.reason}")
+        print(f"{trial.outcome.value:16} {trial.speedup or ''!s:24} {trial.plan}  {trial.reason}")
     print(f"won: {result.plan}, {result.speedup} times the original, quality {result.quality.verdict.value}")
 
 
