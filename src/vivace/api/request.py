@@ -17,7 +17,7 @@ from vivace.core import registry
 from vivace.core.errors import EnvironmentFault, UsageError, unknown_name
 from vivace.core.facts import Fact
 from vivace.core.machine import Machine
-from vivace.core.plan import Plan
+from vivace.core.plan import Plan, read_plan
 from vivace.core.quality import Budget, Gate
 from vivace.core.technique import Technique
 from vivace.core.workload import Objective, Preset, Workload
@@ -87,12 +87,13 @@ def _plan(plan: Plan | Sequence[str | Mapping[str, Any]] | None, known: Mapping[
     if isinstance(plan, str | Mapping) or not isinstance(plan, Sequence):
         raise _unreadable_plan(f"it is a {type(plan).__name__}")
     try:
-        return Plan.of([_step(entry, known) for entry in plan])
+        return Plan.of(read_plan([_step(entry, known) for entry in plan], known))
     except TypeError as error:
         raise _unreadable_plan(str(error)) from None
 
 
-def _step(entry: object, known: Mapping[str, type[Technique]]) -> Technique:
+def _step(entry: object, known: Mapping[str, type[Technique]]) -> Mapping[str, Any]:
+    """What `read_plan` reads of one technique, from its name or with some settings."""
     match entry:
         case str() as name:
             settings: Any = {}
@@ -104,7 +105,7 @@ def _step(entry: object, known: Mapping[str, type[Technique]]) -> Technique:
         raise unknown_name("technique", name, known)
     if not isinstance(settings, Mapping):
         raise _unreadable_plan(f"the settings of {name} are {settings!r}")
-    return known[name](**settings)
+    return {"technique": name, "settings": settings}
 
 
 def _unreadable_plan(reason: str) -> UsageError:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from vivace.core.errors import WorkerFailure
 from vivace.core.technique import Effect
@@ -31,6 +27,7 @@ class Invariance:
     def __init__(self, prepared: Prepared, folder: Path) -> None:
         self._folder = folder / "alone"
         self._signature = prepared.work.signature
+        self._joining = prepared.joining
         self._axes = [spec.batch_axis for spec in self._signature.outputs]
         self._active = self._signature.has_batch and all(axis is not None for axis in self._axes)
         if self._active:
@@ -64,10 +61,7 @@ class Invariance:
         size = next(leaf.shape[axis] for leaf, axis in zip(first, axes, strict=True) if axis is not None)
         self._count = min(ALONE_SAMPLES, size)
         if size < 2:
-            first = [
-                leaf if axis is None else _joined(alike, index, axis)
-                for index, (leaf, axis) in enumerate(zip(first, axes, strict=True))
-            ]
+            first = self._joining.as_one(alike[:ALONE_SAMPLES])
             self._count = min(ALONE_SAMPLES, len(alike))
         singles = [
             [leaf if axis is None else leaf.narrow(axis, row, 1) for leaf, axis in zip(first, axes, strict=True)]
@@ -88,8 +82,3 @@ class Invariance:
             for row in range(self._count)
         ]
         return compare_outputs(rows, answers["alone"], self._axes).sqnr_db
-
-
-def _joined(calls: Sequence[Sequence[Tensor]], index: int, axis: int) -> Tensor:
-    """One input of the first calls, put together to a batch."""
-    return torch.cat([calls[call][index] for call in range(min(ALONE_SAMPLES, len(calls)))], dim=axis)

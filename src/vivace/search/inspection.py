@@ -17,6 +17,7 @@ from vivace.core.cost import Cost
 from vivace.core.errors import UnsupportedModel, UsageError, WorkerFailure
 from vivace.core.program import Form, Model
 from vivace.core.structure import Structure, flatten, normalize_inputs
+from vivace.core.technique import Effect
 from vivace.core.workload import Mix
 from vivace.data import samples
 from vivace.measure.clock import SystemClock
@@ -26,13 +27,12 @@ from vivace.runtimes.calls import as_tensor, dtype_name, flat_call, is_tensor
 from vivace.runtimes.capture import capture
 from vivace.runtimes.graphs import counts, layers
 from vivace.runtimes.program import Program
+from vivace.search.alone import LEAST_SQNR_DB
 from vivace.search.calls.joining import Joining
 from vivace.search.calls.mix import Examples, check_accepted, examples_of
 
 NOTHING = torch.empty(0)
 """Stands for an answer that is missing."""
-AGREES_DB = 60.0
-"""SQNR from which answers differ by rounding only."""
 
 
 class Inspection:
@@ -187,9 +187,10 @@ class Inspection:
             answers = [self._answer(whole, index) for index in range(len(whole))]
             ended = clock.now()
             sizes = [answer[0].shape[outputs[0] or 0] for answer in wanted]
-            agrees = compare_outputs(wanted, joining.parted(answers, sizes), outputs).sqnr_db >= AGREES_DB
+            found = compare_outputs(wanted, joining.parted(answers, sizes), outputs)
         except (RuntimeError, ValueError, IndexError, TypeError, WorkerFailure):  # it takes one number of samples only
             return {"agrees": False, "alone_seconds": 0.0, "joined_seconds": 0.0}
+        agrees = found.sqnr_db >= LEAST_SQNR_DB[Effect.ROUNDED]
         return {"agrees": agrees, "alone_seconds": between - started, "joined_seconds": ended - between}
 
     def _answer(self, calls: samples.StoredCalls, index: int, double: nn.Module | None = None) -> list[Tensor]:

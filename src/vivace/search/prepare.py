@@ -110,13 +110,15 @@ def prepare(
         timed, note = _larger(worker, layout, example) if larger else (example, "")
         parts = _parts(layout, timed, data, most)
         referee = _referee(worker, layout, parts)
-    prepared = _assemble(workload, folder, facts, layout, parts, referee, original, fixed_shapes, native)
+    identity = digest_of(folder, layout.signature, data)
+    prepared = _assemble(
+        workload, folder, facts, layout, parts, referee, original, fixed_shapes, native, joining, identity
+    )
     cost, growth = prepared.work.cost, layout.size_of(timed) / layout.size_of(example)
     cost = cost.replace(flops=cost.flops * growth, activation_bytes=cost.activation_bytes * growth)
     work = dataclasses.replace(prepared.work, layers=layers, keep=kept, cost=cost)
     notes = tuple(told for told in (*prepared.notes, note) if told)
-    identity = digest_of(folder, layout.signature, data)
-    return dataclasses.replace(prepared, work=work, joining=joining, identity=identity, notes=notes)
+    return dataclasses.replace(prepared, work=work, notes=notes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -356,6 +358,8 @@ def _assemble(
     original: ArmSpec,
     fixed_shapes: bool,
     native: bool,
+    joining: Joining,
+    identity: str,
 ) -> Prepared:
     example = samples.read(folder / "example")[0]
     calibration = layout.write("calibrate", [leaves for leaves, _ in parts.calibrate]) if parts.calibrate else None
@@ -387,8 +391,8 @@ def _assemble(
         referee=referee,
         batch_size=size,
         notes=notes,
-        identity="",
+        identity=identity,
         examples=layout.examples,
-        joining=Joining(1, layout.axes, tuple(layout.output_axes)),
+        joining=joining,
         lesson=lesson,
     )

@@ -120,7 +120,7 @@ def default_strategy(space: Space, memory: Memory) -> Strategy:
     yield from _mend(space, memory)
     while (best := _next(space, memory)) is not None and _is_promising(best, memory):
         yield from _ask(memory, best, TrialStage.SEARCH)
-        yield from _recover(space, best, memory)
+        yield from _mend_one(space, best, memory)
     yield from _climb(memory, rungs)
     while (best := _next(space, memory)) is not None:
         yield from _ask(memory, best, TrialStage.SEARCH)
@@ -161,16 +161,21 @@ def _mend(space: Space, memory: Memory) -> Strategy:
     for plan in memory.ranking.ordered(refused):
         if not _is_promising(plan, memory):
             return
-        for mend in _ways(plan):
-            if _is_promising(plan, memory):
-                yield from mend(space, plan, memory)
+        yield from _mend_one(space, plan, memory)
 
 
-def _ways(plan: Plan) -> tuple[Callable[[Space, Plan, Memory], Strategy], ...]:
-    """What lost its quality by rounding is made milder first, which takes less time than training; what lost weights is
-    trained first, which keeps all its gain."""
-    pruned = any(technique.stage is Stage.SPARSITY for technique in plan)
-    return (_recover, _soften) if pruned else (_soften, _recover)
+def _mend_one(space: Space, plan: Plan, memory: Memory) -> Strategy:
+    """A plan that was refused, mended while that promises to beat the leader.
+
+    What lost its quality by rounding is made milder first, which takes less time than training; what lost weights is
+    trained first, which keeps all its gain.
+    """
+    if memory.tried[plan].outcome not in REFUSED:
+        return
+    is_pruned = any(technique.stage is Stage.SPARSITY for technique in plan)
+    for way in (_recover, _soften) if is_pruned else (_soften, _recover):
+        if _is_promising(plan, memory):
+            yield from way(space, plan, memory)
 
 
 def _recover(space: Space, plan: Plan, memory: Memory) -> Strategy:

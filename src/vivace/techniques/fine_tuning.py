@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
-from vivace.core.errors import NotApplicable
+from vivace.core.errors import NotApplicable, UsageError
 from vivace.core.program import Form, Model
 from vivace.core.work import Loss, Work
 from vivace.data import samples
@@ -49,6 +49,12 @@ class Tuned:
     before: float
     after: float
     steps: int
+
+
+def check_steps(name: str, steps: object) -> None:
+    """Raise UsageError unless `steps` is a whole number from 1 up; `name` is the technique's."""
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise UsageError(f"{name} received steps={steps!r}; allowed is a whole number of steps, 1 or more")
 
 
 def retrained(model: Model, work: Work, name: str, steps: int, int8: bool = False) -> Model:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import sys
 import threading
 from typing import Any
@@ -79,6 +80,7 @@ def _mark(library: Any, size: int) -> None:
     library.free(piece)
 
 
+@functools.cache
 def _library() -> Any:
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)

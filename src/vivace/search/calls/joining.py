@@ -45,11 +45,11 @@ class Joining:
         run: list[Sequence[Tensor]] = []
         for leaves in calls:
             if run and (len(run) == self.count or not self._are_alike(run[0], leaves)):
-                yield self._as_one(run)
+                yield self.as_one(run)
                 run = []
             run.append(leaves)
         if run:
-            yield self._as_one(run)
+            yield self.as_one(run)
 
     def parted(self, answers: Sequence[Sequence[Tensor]], sizes: Sequence[int]) -> Iterator[list[Tensor]]:
         """The answer to each call of so many samples, out of the answers to the joined calls."""
@@ -66,7 +66,8 @@ class Joining:
         shared = [(a, b) for a, b, axis in zip(one, other, self.inputs, strict=True) if axis is None]
         return shapes_of(one) == shapes_of(other) and all(torch.equal(a, b) for a, b in shared)
 
-    def _as_one(self, run: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    def as_one(self, run: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+        """Calls as one call; inputs without a batch axis are the first one's."""
         return [
             leaves[0] if axis is None else torch.cat(leaves, dim=axis)
             for leaves, axis in zip(zip(*run, strict=True), self.inputs, strict=True)

@@ -6,12 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 
 from vivace.core.cost import Cost
-from vivace.core.errors import UsageError
 from vivace.core.facts import Fact
 from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
-from vivace.techniques.fine_tuning import retrained
+from vivace.techniques.fine_tuning import check_steps, retrained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +41,7 @@ class QuantizationAwareTraining(Technique):
     mends = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise UsageError(f"{self.name()} received steps={self.steps!r}; allowed is a whole number of steps, from 1")
+        check_steps(self.name(), self.steps)
 
     def idle_beside(self, others: Sequence[Technique]) -> str | None:
         """It has nothing to do where no product becomes int8, and beside another training."""

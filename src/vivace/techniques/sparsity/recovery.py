@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from vivace.core.errors import UsageError
 from vivace.core.facts import Fact
 from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
-from vivace.techniques.fine_tuning import retrained
+from vivace.techniques.fine_tuning import check_steps, retrained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +40,7 @@ class Recovery(Technique):
     mends = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise UsageError(f"recovery received steps={self.steps!r}; allowed is a whole number of steps, 1 or more")
+        check_steps(self.name(), self.steps)
 
     def apply(self, model: Model, work: Work) -> Model:
         """The model with trained weights."""
