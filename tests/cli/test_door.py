@@ -129,12 +129,23 @@ def test_each_kind_of_error_has_its_exit_code_and_one_message(
     assert captured.err.startswith("error: ")
 
 
-def test_ctrl_c_says_what_was_kept(api: FalseApi, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("kept", "told"), [(True, "--resume goes on from here"), (False, "no plan had been tried yet")]
+)
+def test_ctrl_c_says_what_was_kept(
+    kept: bool,
+    told: str,
+    api: FalseApi,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if kept:
+        (tmp_path / ".vivace" / "mine").mkdir(parents=True)
     api.answer = raising(KeyboardInterrupt())
     assert main(["optimize", "work.py:job", "--out", "mine", "--quiet"]) == 130
-    assert (
-        capsys.readouterr().err == "error: cancelled; what was at mine is unchanged, and --resume goes on from here\n"
-    )
+    assert capsys.readouterr().err == f"error: cancelled; what was at mine is unchanged, and {told}\n"
 
 
 def test_the_debug_variable_shows_the_trace(

@@ -24,7 +24,7 @@ from vivace.core.workload import Objective, Preset, Workload
 from vivace.devices.machine import detect
 from vivace.measure.process import Limits
 from vivace.report.duration import parse_duration
-from vivace.search.journal import read_journal
+from vivace.search.journal import read_journal, run_path
 from vivace.search.options import Options
 
 DEVICES = ("cpu", "cuda", "auto")
@@ -183,7 +183,7 @@ def run_folder(destination: Path, resume: bool) -> Iterator[Path]:
 
     Only one run at a time may use it. Raises EnvironmentFault when another does.
     """
-    folder = destination.absolute().parent / ".vivace" / destination.name
+    folder = run_path(destination)
     with save.disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = folder.with_name(f"{folder.name}.lock").open("a")

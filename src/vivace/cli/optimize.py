@@ -166,11 +166,14 @@ def _search(target: str, asked: dict[str, Any], as_json: bool, quiet: bool) -> R
     with document_only(as_json):
         from vivace.api import optimize as search
         from vivace.api.target import resolve_workload
+        from vivace.search.journal import run_path
 
         try:
             return search(resolve_workload(target), progress=progress, **asked)
         except KeyboardInterrupt:
-            kept = f"what was at {asked['out']} is unchanged, and --resume goes on from here"
+            tried = run_path(Path(asked["out"])).is_dir()
+            on = "--resume goes on from here" if tried else "no plan had been tried yet"
+            kept = f"what was at {asked['out']} is unchanged, and {on}"
             raise Cancelled(f"cancelled; {kept}") from None
         finally:
             progress.done()

@@ -68,6 +68,11 @@ class Journal:
         self.close()
 
 
+def run_path(destination: Path) -> Path:
+    """Where the run of an artifact lies while there is something to go on with."""
+    return destination.absolute().parent / ".vivace" / destination.name
+
+
 def read_journal(path: Path) -> Iterator[JsonRecord]:
     """The whole records of a journal, up to the first line that is torn or damaged; none where there is no file."""
     if not path.is_file():
