@@ -28,7 +28,7 @@ from vivace.measure import environment
 PACKAGES = (
     "torch", "onnxruntime", "openvino", "nncf", "torchao", "neural-compressor-pt", "olive-ai", "transformers", "vivace"
 )  # fmt: skip
-QUICK = race.Effort(time="30s", restarts=1, seconds=3.0, peer_seconds=2.0, final_seconds=0.0)
+QUICK = race.Effort(time="30s", restarts=1, seconds=3.0, final_seconds=0.0)
 
 NOT_EXHAUSTED = ["channel-pruning", "low-rank", "magnitude-pruning", "sparse-kernels", "instances"]
 """Not in the exhaustive search: their settings multiply with all others, to more than ten thousand plans. The search
@@ -90,7 +90,9 @@ def exhaustive(most_time: str, name: str, effort: race.Effort, results: Path, ag
     ready = race.Race.ready(name, effort, say)
     limited, limited_record = ready.optimize()
     unlimited, unlimited_record = ready.optimize(most_time, exhaustive=True, without=NOT_EXHAUSTED)
-    share = race.interval(ready.compare(unlimited, limited, "exhaustive", effort.seconds, effort.final_seconds))
+    share = race.interval(
+        ready.compare(unlimited, limited, "exhaustive", effort.restarts, effort.seconds, effort.final_seconds)
+    )
     print(
         f"{name}: {effort.time} reached {share['value']:.1%} of the speed that {unlimited_record['candidates']} plans "
         f"in {unlimited_record['wall_seconds']:.0f} s gave",

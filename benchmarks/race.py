@@ -19,9 +19,11 @@ from torch import Tensor
 import vivace as vv
 from peers import PEERS, missing, title
 from prepare import HERE, WORK
+from vivace.core.compute import Reach
 from vivace.core.errors import VivaceError, WorkerFailure
 from vivace.core.measurement import Comparison, Interval, Outcome
 from vivace.core.quality import Gate, Quality, QualityVerdict
+from vivace.core.result import Trial
 from vivace.core.structure import Structure
 from vivace.data import samples
 from vivace.measure import environment
@@ -41,6 +43,8 @@ JUDGED_SAMPLES = 2000
 """Whole calls of at least this many samples judge each arm, or all calls where there are fewer."""
 DEADLINE = 180.0
 """Seconds that a peer may take to convert, and then to compile and answer what it is judged on."""
+NEAR = 0.85
+"""The share of the fastest peer's speed from which on the next one may in truth be the fastest."""
 PEER_LIMITS = dataclasses.replace(Limits().within(DEADLINE), first_call=DEADLINE)
 Say = Callable[[str], None]
 
@@ -49,14 +53,16 @@ Say = Callable[[str], None]
 class Effort:
     """How much to spend: the search's time limit, and how far each comparison goes.
 
-    `seconds` are of blocks, for ours against eager and against the best peer; `peer_seconds` for a peer against eager.
-    `final_seconds` is how long ours against the best peer may go on adding restarts that disagree.
+    `restarts` and `seconds` of blocks are for ours, against eager and against each contender; `peer_restarts` and
+    `peer_seconds` for a peer against eager, which only finds the contenders. `final_seconds` is how long ours against a
+    contender may go on adding restarts that disagree.
     """
 
     time: str = "2m"
     restarts: int = 3
     seconds: float = 6.0
-    peer_seconds: float = 4.0
+    peer_restarts: int = 1
+    peer_seconds: float = 2.0
     final_seconds: float = 90.0
     fixed_shapes: bool = False
     peers: tuple[str, ...] = PEERS
@@ -101,22 +107,24 @@ class Race:
         """Everything about this workload, as JSON."""
         before, effort = environment.snapshot(), dataclasses.asdict(self.effort)
         ours, record = self.optimize()
-        arms = {"vivace": self.against_eager("ours", ours, self.effort.seconds)} | {
+        arms = {"vivace": self.against_eager("ours", ours, self.effort.restarts, self.effort.seconds)} | {
             peer: self.try_peer(peer) for peer in self.effort.peers
         }
-        best = best_peer(arms)
-        ratio = None
-        if best and arms["vivace"]["outcome"] == "ok":
-            self.say(f"{self.name}: ours against the best peer, {title(best)}")
-            final = self.compare(
-                self.peer_spec(best), ours, f"final-{best}", self.effort.seconds, self.effort.final_seconds
-            )
-            ratio = interval(final)
+        finals = {peer: self.final(peer, ours) for peer in contenders(arms)}
+        best = min(finals, key=lambda peer: finals[peer]["value"] or math.inf, default=None)
         return {
             "workload": self.name, "shape": list(self.work.inputs[0].shape), "budget": self.budget.drop,
-            "optimize": record, "arms": arms, "best_peer": best, "ours_over_best_peer": ratio,
+            "optimize": record, "arms": arms, "best_peer": best,
+            "ours_over_contenders": finals, "ours_over_best_peer": finals[best] if best else None,
             "conditions": {"before": before, "after": environment.snapshot(), "effort": effort},
         }  # fmt: skip
+
+    def final(self, peer: str, ours: ArmSpec) -> dict[str, float | None]:
+        """Ours over a contender: the figure that counts."""
+        self.say(f"{self.name}: ours against {title(peer)}")
+        effort = self.effort
+        spec, name = self.peer_spec(peer), f"final-{peer}"
+        return interval(self.compare(spec, ours, name, effort.restarts, effort.seconds, effort.final_seconds))
 
     def optimize(
         self, time: str | None = None, exhaustive: bool = False, without: Sequence[str] = ()
@@ -132,7 +140,8 @@ class Race:
         record = {
             "time": time, "plan": str(result.plan), "status": result.status.value, "speedup": values(result.speedup),
             "candidates": len(result.candidates), "wall_seconds": result.wall_seconds,
-            "quality": result.quality.verdict.value,
+            "quality": result.quality.verdict.value, "compute": result.compute and plain(result.compute.winner),
+            "tried": [told(trial) for trial in result.candidates],
         }  # fmt: skip
         return ArmSpec("peers.ours:open_peer", {"folder": str(out)}, None, "vivace"), record
 
@@ -142,7 +151,10 @@ class Race:
             how = "pip install -r benchmarks/requirements.txt"
             return {"outcome": "not installed", "name": title(peer), "reason": f"{', '.join(absent)} missing: {how}"}
         try:
-            return self.against_eager(peer, self.peer_spec(peer), self.effort.peer_seconds, PEER_LIMITS)
+            effort = self.effort
+            return self.against_eager(
+                peer, self.peer_spec(peer), effort.peer_restarts, effort.peer_seconds, PEER_LIMITS
+            )
         except VivaceError as error:
             self.say(f"{self.name}: {title(peer)}: {str(error)[:200]}")
             return failed(error) | {"name": title(peer)}
@@ -168,11 +180,13 @@ class Race:
         found: dict[str, Any] = json.loads(note.read_text())
         return found
 
-    def against_eager(self, name: str, spec: ArmSpec, seconds: float, limits: Limits = STANDARD) -> dict[str, Any]:
+    def against_eager(
+        self, name: str, spec: ArmSpec, restarts: int, seconds: float, limits: Limits = STANDARD
+    ) -> dict[str, Any]:
         """An arm's quality at the budget, then its speed-up over eager."""
         self.say(f"{self.name}: {spec.name}")
         quality = self.judge(name, spec, limits)
-        comparison = self.compare(self.eager(), spec, name, seconds, limits=limits)
+        comparison = self.compare(self.eager(), spec, name, restarts, seconds, limits=limits)
         return {
             "outcome": "ok", "name": spec.name, "quality": summary(quality), "speedup": interval(comparison),
             "verdict": comparison.verdict.value, "restarts": comparison.restarts, "blocks": comparison.blocks,
@@ -185,13 +199,13 @@ class Race:
         return ArmSpec("peers.eager:open_peer", {}, self.work.model, "eager")
 
     def compare(
-        self, baseline: ArmSpec, candidate: ArmSpec, name: str, seconds: float, seconds_for_more: float = 0.0,
-        limits: Limits = STANDARD,
+        self, baseline: ArmSpec, candidate: ArmSpec, name: str, restarts: int, seconds: float,
+        seconds_for_more: float = 0.0, limits: Limits = STANDARD,
     ) -> Comparison:  # fmt: skip
         """Both arms on the timed calls; restarts that disagree are followed by more within `seconds_for_more`."""
-        folder, effort = self.folder / f"race-{name}", self.effort
+        folder = self.folder / f"race-{name}"
         return compare(
-            baseline, candidate, self.folder / "timed", folder, rule=effort.rule(seconds), restarts=effort.restarts,
+            baseline, candidate, self.folder / "timed", folder, rule=self.effort.rule(seconds), restarts=restarts,
             seconds_for_more=seconds_for_more, limits=limits,
         )  # fmt: skip
 
@@ -224,20 +238,38 @@ def failed(error: VivaceError) -> dict[str, Any]:
     return {"outcome": "failed", "reason": str(error)[:500]}
 
 
-def best_peer(arms: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """The fastest peer whose quality held; a peer outside the budget is shown and does not count."""
+def contenders(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The peers that may be the best: the fastest whose quality held, and the next one where it comes near.
+
+    A peer outside the budget is shown and does not count; none is a contender where ours failed.
+    """
     held = QualityVerdict.HELD.value
     able = {
         name: arm["speedup"]["value"]
         for name, arm in arms.items()
         if name in PEERS and arm["outcome"] == "ok" and arm["quality"]["verdict"] == held
     }
-    return max(able, key=lambda name: able[name]) if able else None
+    if not able or arms["vivace"]["outcome"] != "ok":
+        return []
+    fastest = max(able.values())
+    near = sorted((name for name in able if able[name] > NEAR * fastest), key=lambda name: -able[name])
+    return near[:2]
 
 
 def summary(quality: Quality) -> dict[str, Any]:
     keys = ("samples", "margin", "baseline", "candidate", "drop", "drop_upper")
     return {"verdict": quality.verdict.value} | {key: getattr(quality, key) for key in keys}
+
+
+def told(trial: Trial) -> dict[str, Any]:
+    """A candidate in a line: its plan, what became of it, and its speed-up in the race."""
+    speedup = trial.speedup and round(trial.speedup.value, 3)
+    return {"plan": str(trial.plan), "outcome": trial.outcome.value, "speedup": speedup, "reason": trial.reason[:160]}
+
+
+def plain(reach: Reach) -> dict[str, Any]:
+    """How near the winner came to the machine's measured ceilings."""
+    return dataclasses.asdict(reach) | {"bound": reach.bound and reach.bound.value}
 
 
 def interval(comparison: Comparison) -> dict[str, float | None]:

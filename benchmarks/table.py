@@ -34,9 +34,13 @@ def geometric_mean(values: Sequence[float]) -> float:
 def table(results: Sequence[Mapping[str, Any]]) -> str:
     """Speed-ups over eager PyTorch as given: ours, each tool's in its best setting, and ours over the best of them."""
     tools = {tool: settings for tool, settings in FAMILIES.items() if _was_run(settings, results)}
-    header = ["workload", "Vivace", *tools, "Vivace / best peer"]
-    rows = [[result["workload"].replace("_", "-"), *_cells(result, tools), _ratio(result)] for result in results]
-    lines = [header, ["---"] * len(header), *rows]
+    header = ["workload", "Vivace", *tools, "share of ceiling", "Vivace / best peer"]
+    rows = [
+        [result["workload"].replace("_", "-"), *_cells(result, tools), _share(result), _ratio(result)]
+        for result in results
+    ]
+    lines = _without_empty([header, *rows])
+    lines.insert(1, ["---"] * len(lines[0]))
     body = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
     return "\n\n".join(part for part in (body, closing(results), legend(results)) if part)
 
@@ -90,6 +94,18 @@ def _reason(arm: Mapping[str, Any] | None) -> str:
     return arm["reason"] if arm["outcome"] == "timeout" else arm["outcome"]
 
 
+def _share(result: Mapping[str, Any]) -> str:
+    """The winner's share of the measured ceiling of its precision; nothing where it was not measured."""
+    compute = (result.get("optimize") or {}).get("compute") or {}
+    return f"{compute['share']:.0%} {compute['precision']}" if compute.get("share") is not None else ""
+
+
+def _without_empty(lines: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The rows less each column that has a header and nothing else."""
+    kept = [i for i in range(len(lines[0])) if any(line[i] for line in lines[1:]) or len(lines) == 1]
+    return [[line[i] for i in kept] for line in lines]
+
+
 def _ratio(result: Mapping[str, Any]) -> str:
     ratio = result["ours_over_best_peer"]
     return f"**{ratio['value']:.2f}** {_bounds(ratio)}" if ratio else "-"
@@ -105,10 +121,13 @@ def legend(results: Sequence[Mapping[str, Any]]) -> str:
         return "No results yet; run `make bench`."
     conditions, effort = results[0]["machine"], results[0]["conditions"]["effort"]
     return (
-        f"MEASURED: times faster than eager PyTorch as given, over {effort['restarts']} pairs of fresh processes; 95% "
-        "intervals for ours and the last column. Each tool is shown in its fastest setting whose quality held; all "
-        "settings and their intervals are in `benchmarks/results`. In round brackets: outside the budget of 1 point at "
-        f'95% confidence, so not counted as the best peer. `vivace.optimize(time="{effort["time"]}")`. '
+        f"MEASURED: times faster than eager PyTorch as given, ours over {effort['restarts']} pairs of fresh processes "
+        f"and the tools' over {effort.get('peer_restarts', effort['restarts'])}; the last column is ours against the "
+        f"fastest tools directly, over {effort['restarts']} pairs; 95% intervals. Each tool is shown in its fastest "
+        "setting whose quality held; all settings and their intervals are in `benchmarks/results`. In round brackets: "
+        "outside the budget of 1 point at 95% confidence, so not counted as the best peer. Share of ceiling: the least "
+        "time that the measured ceilings of this machine allow the counted work, over ours. "
+        f'`vivace.optimize(time="{effort["time"]}")`. '
         f"{conditions['processor']}, {conditions['cores']} cores; {conditions['versions']}; {results[0]['date']}. "
         "Command: `python benchmarks/inference.py`."
     )

@@ -57,12 +57,25 @@ def row(result):
     return [cell.strip() for cell in table.table([result]).splitlines()[2].strip("|").split("|")]
 
 
-def test_the_best_peer_is_the_fastest_whose_quality_held():
-    assert race.best_peer(ARMS) == "openvino_default"
+def test_the_contender_is_the_fastest_peer_whose_quality_held():
+    assert race.contenders(ARMS) == ["openvino_default"]
+
+
+def test_a_peer_that_comes_near_the_fastest_is_a_contender_too():
+    assert race.contenders({**ARMS, "olive_default": an_arm(2.4)}) == ["openvino_default", "olive_default"]
+
+
+def test_of_many_peers_that_come_near_two_are_contenders():
+    near = {name: an_arm(2.2 + 0.1 * i) for i, name in enumerate(("torch_compile", "olive_default", "olive_int8"))}
+    assert race.contenders({**ARMS, **near}) == ["openvino_default", "olive_int8"]
 
 
 def test_we_are_not_our_own_peer():
-    assert race.best_peer({"vivace": an_arm(3.0)}) is None
+    assert race.contenders({"vivace": an_arm(3.0)}) == []
+
+
+def test_nothing_is_compared_with_ours_where_it_failed():
+    assert race.contenders({**ARMS, "vivace": {"outcome": "failed", "reason": "-"}}) == []
 
 
 def test_each_tool_is_shown_in_its_fastest_setting_that_held_the_budget():
@@ -75,6 +88,11 @@ def test_a_tool_outside_the_budget_is_in_brackets_and_one_without_numbers_says_w
     assert row(RESULT)[6:] == [
         "(0.70) NOT HELD (static int8)", "not installed", "failed, took longer than 180 s", "**1.20** [1.10, 1.30]",
     ]  # fmt: skip
+
+
+def test_the_share_of_the_ceiling_is_shown_where_it_was_measured():
+    compute = {"share": 0.213, "bound": "overhead", "precision": "int8"}
+    assert row({**RESULT, "optimize": {"compute": compute}})[-2] == "21% int8"
 
 
 def test_a_peer_that_was_not_run_is_not_called_failed():

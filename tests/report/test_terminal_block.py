@@ -39,7 +39,7 @@ ladder of plain PyTorch, speeds from the race:
 tried 5 in 1m58s: 2 ok, 1 unsupported, 1 crashed, 1 not faster
 not chosen, speeds from the race:
   crashed         openvino(precision=f16): SIGSEGV while converting
-  SLOWER          openvino(precision=f32): 0.92x [0.90, 0.94], below the leader
+  SLOWER          0.92x [0.90, 0.94]  openvino(precision=f32): below the leader
   unsupported     openvino(precision=int8): needs calibration data
 
 conditions: 40 paired blocks in 3 pairs of fresh processes; noise floor 0.8%;

@@ -37,7 +37,7 @@ def tried(result: Result, finalists: Collection[Plan], room: int) -> Iterator[Te
     if losers:
         yield line("not chosen, speeds from the race:")
     for trial in losers[:room]:
-        yield short(f"  {_label(trial):15} {trial.name}: {_reason(trial)}")
+        yield short(f"  {_label(trial):15} {_told(_speed(trial))}{trial.name}{_colon(trial.reason)}")
     if len(losers) > room:
         yield line(f"  and {len(losers) - room} more, each with its reason, in results.json")
 
@@ -60,10 +60,13 @@ def _label(trial: Trial) -> str:
     return "SLOWER" if _is_slower(trial) and trial.outcome is Outcome.NOT_FASTER else _word(trial.outcome)
 
 
-def _reason(trial: Trial) -> str:
-    speed = _speed(trial)
-    parts = [show_speedup(speed)] if speed else []
-    return ", ".join([*parts, *([" ".join(trial.reason.split())] if trial.reason else [])]) or "no reason was recorded"
+def _told(speed: Interval | None) -> str:
+    """A speed before the name, where a long name cannot cut it off."""
+    return f"{show_speedup(speed)}  " if speed else ""
+
+
+def _colon(reason: str) -> str:
+    return f": {' '.join(reason.split())}" if reason else ""
 
 
 def _because(trial: Trial) -> str:

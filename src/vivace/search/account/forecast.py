@@ -49,7 +49,7 @@ def forecast_of(
         prepared.work.name,
         plans,
         space.left_out,
-        prepared.notes,
+        (*prepared.notes, *_menders(space)),
         options.seconds,
         min(clock.now(), options.seconds),
         stored_programs([expected.plan for expected in plans]) * size_of(prepared.program),
@@ -71,6 +71,13 @@ def rehearse(space: Space, memory: Memory, schedule: Schedule, clock: FakeClock)
             request = strategy.send(_as_predicted(expected, stage))
         except StopIteration:
             return
+
+
+def _menders(space: Space) -> Iterator[str]:
+    """What is tried only where answers were refused, which nobody predicts."""
+    names = [name for name, settings in space.settings.items() if any(setting.mends for setting in settings)]
+    if names:
+        yield f"where a plan loses too much quality, it is also tried with {' or '.join(names)}"
 
 
 def opening(schedule: Schedule) -> float:
