@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from search.toys import MACHINE, WORK, Engine, Halve, Turbine
+from search.toys import MACHINE, WORK, Engine, Halve, Prune, Turbine
 from vivace.core.plan import Plan
 from vivace.devices.roofline import predicted_seconds
 from vivace.search.rank import Ranking
@@ -38,3 +38,14 @@ def test_a_slow_measurement_lowers_plans_with_the_same_compiler_only() -> None:
 
     assert known.ordered([Plan.of([Halve(), Engine()]), Plan.of([Turbine()])])[0] == Plan.of([Turbine()])
     assert known.predicted_seconds(Plan.of([Turbine()])) == pytest.approx(before)
+
+
+def test_what_a_precision_is_worth_is_expected_of_plans_that_add_to_it_too() -> None:
+    known = ranking()
+    slower, faster = Plan.of([Engine()]), Plan.of([Halve(), Engine()])
+    known.learn(slower, 2 * known.predicted_seconds(slower))
+    known.learn(faster, known.predicted_seconds(faster) / 2)
+
+    more = Plan.of([Prune(), Halve(), Engine()])
+
+    assert known.predicted_seconds(more) == pytest.approx(known.predicted_seconds(faster) / 4, rel=0.01)

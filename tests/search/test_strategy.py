@@ -165,6 +165,56 @@ def test_a_technique_that_does_nothing_alone_is_not_combined() -> None:
     assert sum(Halve() in plan.techniques for plan in asked) <= 2
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shave(Halve):
+    """A second precision, which may stand beside the first and then adds little."""
+
+    breaks = frozenset({Fact.FLOAT32})
+    needs = frozenset()
+
+    def rewrite(self, cost: Cost) -> Cost:
+        is_halved = cost.flops < WORK.cost.flops
+        return cost.replace(flops=cost.flops / (1.1 if is_halved else 1.8))
+
+
+def with_two_precisions() -> Space:
+    known = {name: kind for name, kind in KNOWN.items() if name != "packed"} | {"shave": Shave}
+    return space_of(WORK, MACHINE, known)
+
+
+def test_of_a_leader_with_two_precisions_each_is_tried_alone() -> None:
+    def answer(plan: Plan) -> Trial:
+        speed = 3.0 if {Halve(), Shave()} <= set(plan.techniques) else 2.9 if Shave() in plan.techniques else 1.5
+        return trial(plan, speed)
+
+    known = memory()
+    for plan in (Plan.of([Engine()]), Plan.of([Halve(), Engine()]), Plan.of([Halve(), Shave(), Engine()])):
+        known.record(plan, answer(plan))
+
+    asked = drive(default_strategy(with_two_precisions(), known), answer)
+
+    alone = asked.index(Plan.of([Shave(), Engine()]))
+    assert alone < asked.index(Plan.of([InferenceMode(), Threads(count=1)]))
+
+
+def test_a_technique_that_did_not_apply_beside_what_works_comes_last_in_other_settings() -> None:
+    def answer(plan: Plan) -> Trial:
+        if any(isinstance(t, Threads) for t in plan) and Engine() in plan.techniques:
+            return trial(plan, None, Outcome.UNSUPPORTED)
+        return trial(plan, 2.0 if Engine() in plan.techniques else 1.1)
+
+    known = memory()
+    known.record(Plan.of([Engine()]), answer(Plan.of([Engine()])))
+    refused = Plan.of([Threads(count=1), Engine()])
+    known.record(refused, answer(refused))
+
+    others = [Plan.of([Threads(count=2), Engine()]), Plan.of([InferenceMode(), Engine()])]
+
+    assert known.doubtful == {"threads"}
+    assert known.untried(others)[-1] == others[0]
+    assert known.ranking.ordered(others)[0] == others[0]
+
+
 def test_known_trials_are_not_repeated_by_a_resumed_search() -> None:
     known = memory()
     first = drive(default_strategy(space(), known), lambda plan: trial(plan, 1.3), most=4)

@@ -18,8 +18,9 @@ DEFINING = (Stage.PRECISION, Stage.COMPILE, Stage.TARGET)
 class Ranking:
     """Predicted seconds of a plan, with what measurements taught.
 
-    A plan's correction is the mean log ratio of measured to predicted seconds over the measured plans that share its
-    compiler and precision; failing that its compiler; failing that all. The baseline's own measurement anchors it.
+    A plan's correction is the mean log ratio of measured to predicted seconds over the measured plans that share all
+    that decides their answers; failing that their compiler and precisions whatever their settings; failing that their
+    compiler; failing that all. The baseline's own measurement anchors it.
     Where a technique was measured with and without beside one compiler, that effect replaces its own promise there.
     """
 
@@ -53,7 +54,8 @@ class Ranking:
         return math.log(self.seconds_of(promised.cost(self.cost))) + effects
 
     def _correction(self, plan: Plan) -> float:
-        for key in (numerics_of, compiler_of, _anything):
+        keys: tuple[Callable[[Plan], object], ...] = (numerics_of, defining_of, compiler_of, _anything)
+        for key in keys:
             alike = [
                 math.log(seconds) - self._log(other)
                 for other, seconds in self.measured.items()
@@ -72,6 +74,11 @@ def without(plan: Plan, technique: Technique) -> Plan:
 def numerics_of(plan: Plan) -> tuple[str, ...]:
     """What decides a plan's answers: its compiler, its target, and every technique that changes them."""
     return tuple(str(t) for t in plan if t.stage in DEFINING or t.effect is Effect.CHANGED)
+
+
+def defining_of(plan: Plan) -> tuple[str, ...]:
+    """The names of a plan's precisions, compiler and target, whatever their settings."""
+    return tuple(t.name() for t in plan if t.stage in DEFINING)
 
 
 def compiler_of(plan: Plan) -> str:

@@ -13,7 +13,7 @@ from vivace.core.plan import Plan
 from vivace.core.quality import Quality
 from vivace.core.result import Trial, TrialStage
 from vivace.core.technique import Effect, Stage, Technique
-from vivace.search.rank import DEFINING, Ranking, compiler_of, numerics_of
+from vivace.search.rank import DEFINING, Ranking, compiler_of, numerics_of, without
 from vivace.search.space import LADDER, Space
 
 REFUSED = (Outcome.QUALITY_FAILED, Outcome.QUALITY_UNKNOWN, Outcome.WRONG_OUTPUT, Outcome.NONFINITE)
@@ -21,12 +21,15 @@ SLOW_SECONDS = 15.0
 """A plan that is said to take longer to build waits until one of each other kind was tried."""
 RUINED = 0.5
 """What lost more than this share of its score is not won back by a short training on a few hundred samples."""
+NEARLY = 0.75
+"""The share of the leader's speed from which on one of its two precisions may in truth be as fast alone."""
 Request = tuple[Plan, TrialStage]
 Strategy = Generator[Request, Trial, None]
 
 
 class Memory:
-    """What the strategy has seen: every plan tried, the leader, and the techniques that do nothing here.
+    """What the strategy has seen: every plan tried, the leader, the techniques that do nothing here, and those of which
+    one setting did not apply.
 
     `has_time_for` says whether there is time for a plan; one without is not asked for.
     """
@@ -40,6 +43,7 @@ class Memory:
         self.baseline_seconds = baseline_seconds
         self.tried: dict[Plan, Trial] = {}
         self.useless: set[str] = set()
+        self.doubtful: set[str] = set()
         self.refused: set[tuple[str, ...]] = set()
         self.ruined: set[tuple[str, ...]] = set()
         self.too_slow: set[frozenset[str]] = set()
@@ -50,14 +54,19 @@ class Memory:
         self.tried[plan] = trial
         if trial.likely_speedup is not None:
             self.ranking.learn(plan, self.baseline_seconds / trial.likely_speedup)
-        if trial.outcome is Outcome.UNSUPPORTED and len(plan) == 1:
-            self.useless.add(plan.techniques[0].name())
+        if trial.outcome is Outcome.UNSUPPORTED:
+            culprits = {t.name() for t in plan if self._works(without(plan, t))}
+            (self.useless if len(plan) == 1 else self.doubtful).update(culprits)
         if trial.outcome in REFUSED and plan.effect is Effect.CHANGED:
             self.refused.add(numerics_of(plan))
             if _is_ruined(trial.quality):
                 self.ruined.add(numerics_of(plan))
         if trial.outcome is Outcome.TIMEOUT:
             self.too_slow.add(_defining(plan))
+
+    def _works(self, plan: Plan) -> bool:
+        """Whether a plan could be built; the original can."""
+        return not len(plan) or (plan in self.tried and self.tried[plan].outcome is not Outcome.UNSUPPORTED)
 
     def _has_cause(self, plan: Plan) -> bool:
         """Whether what mends answers in a plan was needed: its answers without that were refused, and not ruined."""
@@ -70,7 +79,8 @@ class Memory:
         return max(filter(may_win, self.tried.values()), key=self._merit, default=None)
 
     def untried(self, plans: Iterable[Plan]) -> list[Plan]:
-        """Those not tried yet that there is time for, most promising first.
+        """Those not tried yet that there is time for, most promising first; last those with a technique that did not
+        apply in another setting.
 
         Not those with techniques known to do nothing, nor those whose precision and compiler already gave answers that
         were refused (threads or layouts would not mend them) or ran out of time, nor those that would mend what was
@@ -86,7 +96,10 @@ class Memory:
             and _defining(plan) not in self.too_slow
             and self.has_time_for(plan)
         }
-        return self.ranking.ordered(fresh)
+        return sorted(self.ranking.ordered(fresh), key=self._is_doubtful)
+
+    def _is_doubtful(self, plan: Plan) -> bool:
+        return any(t.name() in self.doubtful for t in plan)
 
 
 def _is_ruined(quality: Quality | None) -> bool:
@@ -107,9 +120,10 @@ def may_win(trial: Trial) -> bool:
 
 
 def default_strategy(space: Space, memory: Memory) -> Strategy:
-    """A plan of each compiler and precision, inference mode, what promises to beat the leader, the ladder, the rest.
+    """A plan of each compiler and precision, inference mode, what may beat the leader, the ladder, the rest.
 
-    What promises to beat the leader are first the plans whose answers were refused, mended, then untried ones.
+    What may beat the leader are first its own precisions one by one, then the plans whose answers were refused, mended,
+    then untried ones.
     torch.compile is a rung too: it comes when its compiler does. The rest are all seeds and the leader's neighbours,
     best predicted first.
     """
@@ -117,6 +131,7 @@ def default_strategy(space: Space, memory: Memory) -> Strategy:
     while (best := _first_of_its_kind(space, memory)) is not None:
         yield from _ask(memory, *_or_rung(best, rungs, memory))
     yield from _climb(memory, rungs[:1])
+    yield from _simplify(space, memory)
     yield from _mend(space, memory)
     while (best := _next(space, memory)) is not None and _is_promising(best, memory):
         yield from _ask(memory, best, TrialStage.SEARCH)
@@ -152,6 +167,22 @@ def _first_of_its_kind(space: Space, memory: Memory) -> Plan | None:
     seeds = (seed for seed in seeds if _is_promising(seed, memory) or not (compiler_of(seed) in seen or _is_slow(seed)))
     turns = Counter(plan.effect is Effect.CHANGED for plan in memory.tried if compiler_of(plan))
     return min(memory.untried(seeds), key=lambda seed: (_is_slow(seed), *_turn(seed, turns)), default=None)
+
+
+def _simplify(space: Space, memory: Memory) -> Strategy:
+    """The leader less each of its precisions, where it has several: a part may be faster than the whole.
+
+    Not a part that is predicted to be much slower: predictions for another precision of the same compiler miss by more
+    than what two precisions gain over the better one of them.
+    """
+    leader = memory.leader
+    precisions = [t for t in leader.plan if t.stage is Stage.PRECISION] if leader else []
+    if leader is None or len(precisions) < 2:
+        return
+    parts = [space.legal(without(leader.plan, t).techniques) for t in precisions]
+    for part in memory.untried(part for part in parts if part is not None):
+        if _is_promising(part, memory, NEARLY):
+            yield from _ask(memory, part, TrialStage.SEARCH)
 
 
 def _mend(space: Space, memory: Memory) -> Strategy:
@@ -263,10 +294,10 @@ def _next(space: Space, memory: Memory) -> Plan | None:
     return next(iter(memory.untried([*_seeds(space, memory, _friends(memory)), *near])), None)
 
 
-def _is_promising(plan: Plan, memory: Memory) -> bool:
-    """Whether it is predicted to be faster than the leader was."""
+def _is_promising(plan: Plan, memory: Memory, share: float = 1.0) -> bool:
+    """Whether it is predicted to be faster than the leader was, or than that share of its speed."""
     best = (memory.leader.likely_speedup if memory.leader else None) or 1.0
-    return memory.ranking.predicted_seconds(plan) < memory.baseline_seconds / best
+    return memory.ranking.predicted_seconds(plan) < memory.baseline_seconds / (share * best)
 
 
 def _kind(plan: Plan, memory: Memory) -> tuple[str, str, bool]:
