@@ -1,4 +1,4 @@
-"""What every test shares: one thread, a folder to work in, and GPU tests that are skipped aloud without a card."""
+"""What every test shares: one thread, a cache of its own, a folder to work in, and GPU tests that are skipped aloud without a card."""
 
 from __future__ import annotations
 
@@ -30,6 +30,12 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What `vivace doctor` measured for the user of this machine must not order the plans of a test."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture

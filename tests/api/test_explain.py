@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from vivace.api import explain as explaining
+from vivace.api.request import machine_of
 from vivace.core.cost import Cost
 from vivace.core.machine import Ceiling, Machine
 from vivace.devices import ceiling_store
+from vivace.devices.machine import detect
 from vivace.measure.process import Limits
 
 MACHINE = Machine("p", "x86_64", (), 2, 2, 1 << 30, "Linux")
@@ -30,6 +32,13 @@ def test_ceilings_that_doctor_kept_are_used(tmp_path: Path) -> None:
         kept,
         "MEASURED by vivace doctor on this machine",
     )
+
+
+def test_a_search_ranks_by_what_doctor_kept() -> None:
+    kept = (Ceiling(1, {"f32": 123.0}, 10.0),)
+    ceiling_store.keep(dataclasses.replace(detect(), ceilings=kept))
+
+    assert machine_of("cpu").ceilings == kept
 
 
 def test_without_time_or_kept_ceilings_nothing_is_made_up(tmp_path: Path) -> None:

@@ -65,6 +65,11 @@ def test_a_machine_that_nobody_measured_has_priors_from_its_instructions() -> No
     assert default_ceiling(PLAIN, 2).gflops == {"f32": 200.0, "bf16": 400.0, "int8": 800.0}
 
 
+def test_matrix_tiles_bring_bf16_near_int8() -> None:
+    tiles = dataclasses.replace(PLAIN, instructions=(*PLAIN.instructions, "amx_tile", "amx_bf16", "amx_int8"))
+    assert default_ceiling(tiles, 1).gflops == {"f32": 100.0, "bf16": 700.0, "int8": 900.0}
+
+
 def test_a_machine_without_wide_vectors_has_no_faster_precision() -> None:
     assert default_ceiling(dataclasses.replace(PLAIN, instructions=()), 1).gflops == {"f32": 25.0}
 

@@ -21,6 +21,7 @@ from vivace.core.plan import Plan, read_plan
 from vivace.core.quality import Budget, Gate
 from vivace.core.technique import Technique
 from vivace.core.workload import Objective, Preset, Workload
+from vivace.devices import ceiling_store
 from vivace.devices.machine import detect
 from vivace.measure.process import Limits
 from vivace.report.duration import parse_duration
@@ -152,7 +153,10 @@ def names_native(options: Options) -> bool:
 
 
 def machine_of(device: str) -> Machine:
-    """The machine at hand. Raises for a device that is unknown, or that was asked for and is not here."""
+    """The machine at hand, with the ceilings that `vivace doctor` measured if it ran here.
+
+    Raises for a device that is unknown, or that was asked for and is not here.
+    """
     if device not in DEVICES:
         raise unknown_name("device", device, DEVICES)
     machine = detect()
@@ -161,7 +165,7 @@ def machine_of(device: str) -> Machine:
             "device (--device) is cuda, but PyTorch sees no CUDA device here; use cpu, or install a CUDA build of "
             "PyTorch and check `vivace doctor`"
         )
-    return machine
+    return dataclasses.replace(machine, ceilings=ceiling_store.kept(machine))
 
 
 def offered(machine: Machine, device: str) -> Machine:
