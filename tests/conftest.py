@@ -1,4 +1,4 @@
-"""What every test shares: one thread, a cache of its own, a folder to work in, and GPU tests that are skipped aloud without a card."""
+"""What every test shares: one thread, a cache of its own, a folder to work in, and skips of GPU tests said aloud."""
 
 from __future__ import annotations
 
