@@ -10,8 +10,8 @@ from torch import Tensor
 
 from vivace.core.errors import WorkerFailure
 from vivace.core.measurement import Outcome
-from vivace.core.quality import Fidelity, QualityVerdict
-from vivace.measure.fidelity import compare_outputs, judge_fidelity, referee
+from vivace.core.quality import Fidelity, Flip, QualityVerdict
+from vivace.measure.fidelity import compare_outputs, decisions_of, judge_fidelity, referee
 
 
 def outputs(calls: int = 8, seed: int = 0, dtype: torch.dtype = torch.float32) -> list[list[Tensor]]:
@@ -149,3 +149,25 @@ def test_the_referee_finds_one_wrong_sample_among_many() -> None:
 def test_the_referee_wants_integers_to_be_equal() -> None:
     labels = [[torch.tensor([1, 2, 3])]]
     assert not referee(labels, labels, [[torch.tensor([1, 2, 4])]])[0]
+
+
+def test_changed_decisions_are_counted_by_class_with_what_the_metric_says_of_them() -> None:
+    original = [[torch.eye(3)[[0, 0, 1, 2]]], [torch.eye(3)[[1]]]]
+    candidate = [[torch.eye(3)[[0, 1, 1, 1]]], [torch.eye(3)[[0]]]]
+
+    found = decisions_of(original, candidate, [0], gains=[0.0, 1.0, 0.0, -1.0, 0.0])
+
+    assert found is not None
+    assert found.samples_by_class == ((0, 2), (1, 2), (2, 1))
+    assert set(found.flips) == {Flip(0, 1, 1, 1, 0), Flip(2, 1, 1, 0, 1), Flip(1, 0, 1, 0, 0)}
+
+
+def test_a_tie_of_the_original_is_no_changed_decision() -> None:
+    found = decisions_of([[torch.tensor([[1.0, 1.0]])]], [[torch.tensor([[0.9, 1.0]])]], [0])
+
+    assert found is not None
+    assert found.flips == ()
+
+
+def test_answers_that_decide_nothing_have_no_decisions() -> None:
+    assert decisions_of([[torch.ones(2, 3, 4)]], [[torch.ones(2, 3, 4)]], [0]) is None

@@ -184,8 +184,9 @@ def with_two_precisions() -> Space:
 
 def test_of_a_leader_with_two_precisions_each_is_tried_alone() -> None:
     def answer(plan: Plan) -> Trial:
-        speed = 3.0 if {Halve(), Shave()} <= set(plan.techniques) else 2.9 if Shave() in plan.techniques else 1.5
-        return trial(plan, speed)
+        if Shave() in plan.techniques:
+            return trial(plan, 3.0 if Halve() in plan.techniques else 2.9)
+        return trial(plan, 2.5 if Halve() in plan.techniques else 1.5)
 
     known = memory()
     for plan in (Plan.of([Engine()]), Plan.of([Halve(), Engine()]), Plan.of([Halve(), Shave(), Engine()])):

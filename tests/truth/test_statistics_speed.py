@@ -10,7 +10,7 @@ import pytest
 from scipy import special
 from scipy import stats as oracle
 
-from vivace.core.measurement import Interval, SpeedVerdict
+from vivace.core.measurement import Interval, Quantile, SpeedVerdict
 from vivace.core.workload import Mix
 from vivace.measure import stats
 from vivace.measure.paired import StopRule, decide, exponential
@@ -186,3 +186,26 @@ def test_the_interval_of_a_mix_against_itself_holds_the_truth_in_95_of_100() -> 
 
     covered = np.mean([found.low <= 0 <= found.high for found in (interval() for _ in range(1000))])
     assert 0.93 <= covered <= 0.97
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
+def test_the_interval_of_a_quantile_holds_the_true_one_in_95_of_100(share: float) -> None:
+    generator = np.random.default_rng(3)
+    true = float(oracle.lognorm.ppf(share, 1.0))
+    found = [stats.quantile(generator.lognormal(0, 1, 1000).tolist(), share) for _ in range(2000)]
+
+    held = [q.low_seconds is not None and q.high_seconds is not None and q.low_seconds <= true <= q.high_seconds
+            for q in found]  # fmt: skip
+    assert 0.945 <= sum(held) / len(held) <= 0.985
+
+
+def test_a_quantile_of_few_calls_has_no_upper_end() -> None:
+    assert stats.quantile(list(map(float, range(100))), 0.99).high_seconds is None
+    assert stats.quantile([1.0], 0.5) == Quantile(0.5, 1.0, None, None)
+
+
+def test_the_spread_of_many_calls_keeps_the_shortest_and_the_longest() -> None:
+    found = stats.spread([float(i) for i in range(10_000, 0, -1)])
+
+    assert (len(found), found[0], found[-1]) == (stats.SPREAD_POINTS, 1.0, 10_000.0)
+    assert list(found) == sorted(found)

@@ -1,4 +1,4 @@
-"""The words for how much of the machine was used: operations a second, the roofline's floor, and what bounds a call."""
+"""The words for how much of the machine was used: operations a second, the roofline's floor, where the time goes."""
 
 from __future__ import annotations
 
@@ -76,3 +76,50 @@ class Compute:
     winner: Reach
     ceilings: str
     overhead: Overhead | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class OperatorTime:
+    """One operator of a program as it ran.
+
+    `layers` are the module paths of the captured model that it does the work of, graph nodes where there is no path,
+    and empty where the engine does not say. `seconds` are of one call of the program, MEASURED. `flops` and
+    `moved_bytes` (weights read, activations read and written) are counted; None where they are not known.
+    """
+
+    operator: str
+    layers: tuple[str, ...]
+    seconds: float
+    flops: float | None = None
+    moved_bytes: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """One program's call, operator by operator in the order of running.
+
+    `form` is what ran. `call_seconds` is the median of a whole call while it was profiled, MEASURED. What operators do
+    not take of it is the framework's: dispatch, allocation, threads that wait. `note` says what could not be told.
+
+    >>> Profile("torch", 1e-3, (OperatorTime("conv2d", ("stem",), 0.7e-3),)).overhead_seconds
+    0.0003
+    """
+
+    form: str
+    call_seconds: float
+    operators: tuple[OperatorTime, ...]
+    note: str = ""
+
+    @property
+    def overhead_seconds(self) -> float:
+        """What of a call no operator takes; never below zero, for operators may run side by side."""
+        return round(max(0.0, self.call_seconds - sum(one.seconds for one in self.operators)), 12)
+
+
+@dataclasses.dataclass(frozen=True)
+class Profiles:
+    """The original before and the winner after; None where it was not profiled, and `note` says why."""
+
+    original: Profile | None = None
+    winner: Profile | None = None
+    note: str = ""

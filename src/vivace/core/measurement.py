@@ -51,12 +51,28 @@ class Interval:
 
 
 @dataclasses.dataclass(frozen=True)
+class Quantile:
+    """A quantile of an arm's call times: this `share` of all calls takes at most `seconds`.
+
+    `low_seconds` and `high_seconds` are its two-sided 95% interval by order statistics, whatever the distribution; None
+    where there are too few calls for that end.
+    """
+
+    share: float
+    seconds: float
+    low_seconds: float | None
+    high_seconds: float | None
+
+
+@dataclasses.dataclass(frozen=True)
 class ArmTimes:
     """How long one arm took: medians, percentiles and the costs that are paid once. Seconds.
 
     `p99_seconds` is None when too few calls were made to estimate it; `steady` is False when the arm never settled.
     For calls that come in several shapes `shape_seconds` are the medians of each, and `median_seconds` their mean by
     the weights of the shapes: what a call of the mix takes.
+    `quantiles` are p50, p90 and p99 of all timed calls, and `spread_seconds` those calls' times at evenly spaced shares
+    from the shortest to the longest: their empirical distribution.
     """
 
     median_seconds: float
@@ -68,6 +84,8 @@ class ArmTimes:
     steady: bool
     peak_memory_bytes: int
     shape_seconds: tuple[float, ...] = ()
+    quantiles: tuple[Quantile, ...] = ()
+    spread_seconds: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -82,12 +82,35 @@ class Fidelity:
 
 
 @dataclasses.dataclass(frozen=True)
+class Flip:
+    """Samples whose decision changed, from the original's class to the candidate's.
+
+    `better` and `worse` count those of them whose score rose or fell by the metric; None without one.
+    """
+
+    original: int
+    candidate: int
+    samples: int
+    better: int | None = None
+    worse: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Decisions:
+    """What was decided on each sample. `samples_by_class` counts the original's decisions, class by class; `flips` are
+    those that the candidate changed, the most frequent first. Ties of the original's are not counted as changed."""
+
+    samples_by_class: tuple[tuple[int, int], ...]
+    flips: tuple[Flip, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Quality:
     """The verdict on one candidate.
 
     `baseline`, `candidate` and `drop` are mean scores (None under the fidelity gate); `drop_upper` is the one-sided 95%
     upper bound of the drop; `margin` is what was allowed. `basis` says what the verdict rests on. `samples_needed` is
-    set with CANNOT TELL.
+    set with CANNOT TELL. `decisions` are those of the confirmation, None for outputs that decide nothing.
     """
 
     verdict: QualityVerdict
@@ -101,3 +124,4 @@ class Quality:
     samples_needed: int | None = None
     fidelity: Fidelity | None = None
     reason: str = ""
+    decisions: Decisions | None = None

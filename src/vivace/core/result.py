@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vivace.core.attribution import Attribution
-from vivace.core.compute import Compute
-from vivace.core.layer import FusedList
+from vivace.core.compute import Compute, Profiles
+from vivace.core.layer import FusedList, LayerSensitivity
 from vivace.core.measurement import Comparison, Interval, Outcome, SpeedVerdict
 from vivace.core.plan import Plan
 from vivace.core.quality import Quality
@@ -43,6 +43,7 @@ class Trial:
 
     `speedup` is from the race (for ranking only); `standing` is the speed-up by way of the fastest candidate before it,
     which it was timed against directly; `confirmed` is from the confirmation run with fresh processes.
+    `started_seconds` and `ended_seconds` are when it was tried, since the search began; None of an earlier session's.
     `predicted_speedup` is what the roofline said beforehand. `reproduce` is the command that tries this plan alone, but
     for its TARGET.
     """
@@ -61,6 +62,8 @@ class Trial:
     build_seconds: float = 0.0
     load_seconds: float = 0.0
     reproduce: str = ""
+    started_seconds: float | None = None
+    ended_seconds: float | None = None
 
     @property
     def name(self) -> str:
@@ -102,6 +105,9 @@ class Result:
     why each technique that was not tried had nothing to offer here. `attribution` says what each technique of the
     winner is worth; None when the original was kept. `break_even_calls` is from how many calls on building and loading
     the winner have paid for themselves; None when they never do.
+    `noise_ratios` are the blocks of the original against itself, in time order: the evidence of `noise_floor`.
+    `profiles` say where the time of a call goes in the original and in the winner; None where it was not asked.
+    `sensitivity` ranks layers by what int8 does to the answers; empty where nothing needed it.
     `fused` lists what one operator of the winner does for several layers, `compute` says how near the original and the
     winner came to the machine's ceilings; None where it was not asked.
     """
@@ -123,6 +129,9 @@ class Result:
     break_even_calls: int | None = None
     fused: FusedList | None = None
     compute: Compute | None = None
+    noise_ratios: tuple[float, ...] = ()
+    profiles: Profiles | None = None
+    sensitivity: tuple[LayerSensitivity, ...] = ()
 
     @property
     def speedup(self) -> Interval:

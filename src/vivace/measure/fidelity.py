@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from vivace.core.errors import WorkerFailure
 from vivace.core.measurement import Outcome
-from vivace.core.quality import Fidelity, Quality, QualityVerdict
+from vivace.core.quality import Decisions, Fidelity, Flip, Quality, QualityVerdict
 from vivace.measure import stats
 
 LEAST_SQNR_DB = 20.0
@@ -130,6 +131,53 @@ def same_decisions(reference: Tensor, candidate: Tensor, axis: int | None) -> Te
     chosen = r.gather(1, c.argmax(1, keepdim=True)).squeeze(1)
     among_best = best[:, 0] - chosen <= TIE_MARGIN * r.abs().amax(1)
     return (r.argmax(1) == c.argmax(1)) | (ties & among_best)
+
+
+def decisions_of(
+    reference: Iterable[Sequence[Tensor]],
+    candidate: Iterable[Sequence[Tensor]],
+    batch_axes: Sequence[int | None],
+    gains: Sequence[float] | None = None,
+) -> Decisions | None:
+    """Which decisions changed, by class; None where the first deciding output gives no classes.
+
+    `gains` has one number a sample: how much the candidate's score is above the original's, where there is a metric.
+    """
+    kept: list[tuple[Tensor, Tensor, Tensor]] = []
+    place: int | None = None
+    for wanted, found in _both(reference, candidate):
+        if place is None:
+            place = next((i for i, r in enumerate(wanted) if _decides(r, batch_axes[i])), None)
+        if place is None:
+            return None
+        axis = batch_axes[place] or 0
+        same = same_decisions(wanted[place], found[place], axis)
+        assert same is not None
+        kept.append((_classes(wanted[place], axis), _classes(found[place], axis), same))
+    if not kept:
+        return None
+    before, after, same = (torch.cat(parts) for parts in zip(*kept, strict=True))
+    changes = None if gains is None or len(gains) != len(before) else torch.as_tensor(gains, dtype=torch.float64)
+    flips = []
+    for pair, count in Counter(zip(before[~same].tolist(), after[~same].tolist(), strict=True)).most_common():
+        chosen = ~same & (before == pair[0]) & (after == pair[1])
+        better, worse = (
+            (None, None) if changes is None else (int((changes[chosen] > 0).sum()), int((changes[chosen] < 0).sum()))
+        )
+        flips.append(Flip(*pair, count, better, worse))
+    return Decisions(tuple(sorted(Counter(before.tolist()).items())), tuple(flips))
+
+
+def _decides(output: Tensor, axis: int | None) -> bool:
+    """Whether an output has one class a sample: scores of each, or the class itself."""
+    if axis is None or output.ndim == 0:
+        return False
+    return output.ndim == 2 and output.shape[1] > 1 if output.is_floating_point() else output.ndim == 1
+
+
+def _classes(output: Tensor, axis: int) -> Tensor:
+    output = output.movedim(axis, 0)
+    return output.argmax(1) if output.is_floating_point() else output.long()
 
 
 def judge_fidelity(fidelity: Fidelity, margin: float) -> Quality:

@@ -22,6 +22,7 @@ from vivace.measure.process import STANDARD, Limits
 Progress = Callable[[str], None]
 
 SMALLEST_CLAIM = 0.01
+QUANTILES = (0.5, 0.9, 0.99)
 SAME_WITHIN = 0.02
 MOST_CALLS = 10_000
 MOST_RESTARTS = 8
@@ -332,6 +333,8 @@ def summary(readings: Sequence[Reading]) -> ArmTimes:
         steady=all(reading.steady for reading in readings),
         peak_memory_bytes=max(reading.peak_bytes for reading in readings),
         shape_seconds=tuple(stats.shape_medians(seconds, mix).values()) if mix else (),
+        quantiles=tuple(stats.quantile(seconds, share) for share in QUANTILES),
+        spread_seconds=stats.spread(seconds),
     )
 
 

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from vivace.core.measurement import Interval
+from vivace.core.measurement import Interval, Quantile
 from vivace.core.workload import Mix
 
 Floats = Sequence[float] | np.ndarray[Any, np.dtype[np.float64]]
 
 Z95 = 1.959963984540054
 CONFIDENCE = 0.95
+SPREAD_POINTS = 201
 FEWEST_FOR_INTERVAL = 6
 """With fewer differences no two-sided 95% signed-rank interval exists: 2 / 2**5 > 0.05."""
 
@@ -123,15 +124,50 @@ def tail_bound(seconds: Sequence[float], quantile: float, confidence: float = CO
     return float(np.sort(np.asarray(seconds))[-allowed]) if allowed else None
 
 
-def _largest_excess(calls: int, share: float, error: float) -> int:
-    """The largest t with P(Binomial(calls, share) <= t) <= error; 0 when there is none above 0."""
+def quantile(seconds: Sequence[float], share: float, confidence: float = CONFIDENCE) -> Quantile:
+    """A quantile with its two-sided interval by order statistics, which holds for any distribution.
+
+    The quantile is the ceil(n share)-th shortest time. The interval runs from the l-th to the u-th shortest, with l the
+    largest and u the smallest for which P(Binomial(n, share) < l) and P(Binomial(n, share) >= u) are each at most
+    (1-confidence)/2; an end is None where there is no such time. Source: David and Nagaraja, Order Statistics, 3rd ed.,
+    7.1.
+
+    >>> quantile([float(i) for i in range(1, 11)], 0.5)
+    Quantile(share=0.5, seconds=5.0, low_seconds=2.0, high_seconds=9.0)
+    """
+    times = np.sort(np.asarray(seconds, dtype=np.float64))
+    count, error = times.size, (1 - confidence) / 2
+    below = _largest_excess(count, share, error, lowest=-1) + 1
+    above = count - _largest_excess(count, 1 - share, error, lowest=-1)
+    return Quantile(
+        share,
+        float(times[max(0, math.ceil(count * share - 1e-9) - 1)]),
+        float(times[below - 1]) if below >= 1 else None,
+        float(times[above - 1]) if above <= count else None,
+    )
+
+
+def spread(seconds: Sequence[float], points: int = SPREAD_POINTS) -> tuple[float, ...]:
+    """The times at evenly spaced shares from the shortest to the longest, or all of them where there are fewer.
+
+    >>> spread([3.0, 1.0, 2.0])
+    (1.0, 2.0, 3.0)
+    """
+    times = np.sort(np.asarray(seconds, dtype=np.float64))
+    if times.size > points:
+        times = times[np.linspace(0, times.size - 1, points).round().astype(int)]
+    return tuple(times.tolist())
+
+
+def _largest_excess(calls: int, share: float, error: float, lowest: int = 0) -> int:
+    """The largest t with P(Binomial(calls, share) <= t) <= error; `lowest` when there is none above it."""
     total, allowed = 0.0, -1
     while allowed < calls:
         total += math.exp(_log_binomial(calls, allowed + 1, share))
         if total > error:
             break
         allowed += 1
-    return max(allowed, 0)
+    return max(allowed, lowest)
 
 
 def _log_binomial(trials: int, hits: int, share: float) -> float:

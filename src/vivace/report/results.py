@@ -11,9 +11,9 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict
 
 from vivace.core.attribution import Attribution, LeftOut, Step
-from vivace.core.compute import Compute
+from vivace.core.compute import Compute, Profiles
 from vivace.core.forecast import Forecast
-from vivace.core.layer import Fused
+from vivace.core.layer import Fused, LayerSensitivity
 from vivace.core.measurement import Comparison, Interval, Outcome, SpeedVerdict
 from vivace.core.plan import Plan
 from vivace.core.quality import Quality
@@ -60,6 +60,8 @@ class TrialDocument(_Document):
     build_seconds: float
     load_seconds: float
     reproduce: str
+    started_seconds: float | None
+    ended_seconds: float | None
 
 
 class RungDocument(_Document):
@@ -112,6 +114,7 @@ class ResultDocument(_Document):
     ladder: list[TrialDocument]
     candidates: list[TrialDocument]
     noise_floor: float
+    noise_ratios: list[float]
     machine: dict[str, Any]
     environment: dict[str, Any]
     versions: dict[str, Any]
@@ -121,6 +124,8 @@ class ResultDocument(_Document):
     fused: list[Fused]
     fused_note: str
     compute: Compute | None
+    profiles: Profiles | None
+    sensitivity: list[LayerSensitivity]
     wall_seconds: float
     attribution: AttributionDocument | None
     break_even_calls: int | None
@@ -188,6 +193,7 @@ def to_document(result: Result) -> ResultDocument:
         ladder=[trial for trial in trials if trial.stage is TrialStage.LADDER],
         candidates=trials,
         noise_floor=result.noise_floor,
+        noise_ratios=list(result.noise_ratios),
         machine=_mapping(result.conditions.get("machine")),
         environment=_mapping(result.conditions.get("environment")),
         versions=_mapping(result.conditions.get("versions")),
@@ -197,6 +203,8 @@ def to_document(result: Result) -> ResultDocument:
         fused=list(result.fused.groups) if result.fused else [],
         fused_note=result.fused.note if result.fused else "not listed",
         compute=result.compute,
+        profiles=result.profiles,
+        sensitivity=list(result.sensitivity),
         wall_seconds=result.wall_seconds,
         attribution=None if result.attribution is None else _attribution(result.attribution),
         break_even_calls=result.break_even_calls,

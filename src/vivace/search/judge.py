@@ -91,6 +91,14 @@ def judge(part: Evaluation, outputs: StoredOutputs, effect: Effect, rules: Rules
     return dataclasses.replace(quality, fidelity=close)
 
 
+def judge_decisions(part: Evaluation, outputs: StoredOutputs, effect: Effect, rules: Rules) -> Quality:
+    """The verdict, with the decisions that changed."""
+    quality, original, gains = judge(part, outputs, effect, rules), part.original_outputs(), None
+    if rules.metric is not None:
+        gains = (part.scores(outputs, rules.metric) - part.scores(original, rules.metric)).tolist()
+    return dataclasses.replace(quality, decisions=fidelity.decisions_of(original, outputs, part.axes, gains))
+
+
 def refuse(referee: Referee, outputs: StoredOutputs, effect: Effect) -> str | None:
     """Why a plan's answers are wrong, with the shape where calls come in several; None when they are right.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ class Search:
             self.listener.stage("baseline", "the original answers what candidates are judged by")
             seconds = laboratory.learn_original()
             self.listener.stage("noise", "the original against itself")
-            floor = self._noise_floor(laboratory)
+            same = self._against_itself(laboratory)
+            floor = _floor_of(same)
             self.schedule.opening_seconds = laboratory.opening_seconds
             self.schedule.is_disturbed = floor >= DISTURBED
             self.schedule.is_tiny = seconds < TINY_SECONDS
@@ -75,7 +77,7 @@ class Search:
             memory = self._memory(seconds, laboratory.baseline().ask("environment")["threads"])
             self._explore(laboratory, memory)
             result = Conclusion(laboratory, memory, self.schedule, deliver, self.journal, self.listener, floor).reach()
-            result = self._accounted(laboratory, result)
+            result = dataclasses.replace(self._accounted(laboratory, result), noise_ratios=tuple(map(math.exp, same)))
         conditions = {
             "machine": self.machine.to_json(),
             "environment": before,
@@ -115,8 +117,8 @@ class Search:
             break_even_calls=break_even_calls(bench.winner),
         )
 
-    def _noise_floor(self, laboratory: Laboratory) -> float:
-        """The smallest effect that this session may claim, from the original against itself.
+    def _against_itself(self, laboratory: Laboratory) -> list[float]:
+        """The log of each block's ratio of the original to itself, from which the smallest claim follows.
 
         While the blocks so far call the original very different from itself, further pairs are measured and all of them
         count: at most NOISE_ATTEMPTS pairs, while most of the time is left.
@@ -124,11 +126,11 @@ class Search:
         log_ratios: list[float] = []
         for attempt in range(NOISE_ATTEMPTS):
             log_ratios += laboratory.noise()
-            floor = noise_floor_of(exponential(stats.hodges_lehmann(log_ratios)))
+            floor = _floor_of(log_ratios)
             if floor < DISTURBED or self.schedule.left() < NOISE_SHARE * self.options.seconds:
                 break
             self.listener.note(f"noise floor {floor:.1%} after pair {attempt + 1}: the machine is disturbed")
-        return floor
+        return log_ratios
 
     def _memory(self, seconds: float, threads: int) -> Memory:
         """What is known: the baseline's time, and the trials of an earlier session of the same job."""
@@ -176,10 +178,18 @@ class Search:
         before = self.schedule.left()
         predicted = memory.baseline_seconds / memory.ranking.predicted_seconds(plan)
         trial = laboratory.attempt(plan, stage, self.schedule.allowed(memory.leader))
-        trial = trial.replace(predicted_speedup=predicted, reproduce=reproduce(plan))
-        self.schedule.tried(plan, before - self.schedule.left())
+        started, ended = (self.options.seconds - left for left in (before, self.schedule.left()))
+        trial = trial.replace(
+            predicted_speedup=predicted, reproduce=reproduce(plan), started_seconds=started, ended_seconds=ended
+        )
+        self.schedule.tried(plan, ended - started)
         self.journal.append({"kind": "trial", "trial": trial_to_json(trial)})
         return trial
+
+
+def _floor_of(log_ratios: Sequence[float]) -> float:
+    """The smallest effect that a session may claim whose original differed from itself by this much."""
+    return noise_floor_of(exponential(stats.hodges_lehmann(log_ratios)))
 
 
 def reproduce(plan: Plan) -> str:

@@ -17,7 +17,7 @@ from vivace.data.samples import read_outputs
 from vivace.measure.live import ArmSpec, LiveArm
 from vivace.measure.paired import StopRule, compare
 from vivace.search.account.payback import total_speedup
-from vivace.search.judge import Rules, judge, refuse
+from vivace.search.judge import Rules, judge_decisions, refuse
 from vivace.search.laboratory import Laboratory, key_of
 from vivace.search.options import SAME_SPEED, Options
 
@@ -134,4 +134,4 @@ def _judge(laboratory: Laboratory, trial: Trial, spec: ArmSpec, verdicts: int) -
         wrong = refuse(prepared.referee, read_outputs(folder / "referee.safetensors"), trial.plan.effect)
         if wrong:
             raise WorkerFailure(Outcome.WRONG_OUTPUT, wrong)
-        return judge(prepared.confirm, read_outputs(folder / "confirm.safetensors"), trial.plan.effect, rules)
+        return judge_decisions(prepared.confirm, read_outputs(folder / "confirm.safetensors"), trial.plan.effect, rules)
