@@ -44,7 +44,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     chosen = QUICK if options.quick else race.Effort(time=options.time)
     effort = dataclasses.replace(chosen, fixed_shapes=options.fixed_shapes, peers=tuple(options.peers))
-    run_one = functools.partial(exhaustive, options.most_time) if options.exhaustive else compare_with_peers
+    compare = functools.partial(compare_with_peers, options.ours_again)
+    run_one = functools.partial(exhaustive, options.most_time) if options.exhaustive else compare
     for name in options.only or race.WORKLOADS:
         try:
             run_one(name, effort, options.results, options.again)
@@ -61,6 +62,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--peers", nargs="+", choices=PEERS, metavar="PEER", default=PEERS, help="some peers only")
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes, to see that it works")
     parser.add_argument("--again", action="store_true", help="do again what is already there")
+    parser.add_argument("--ours-again", action="store_true", help="do ours again, against the best tools found before")
     parser.add_argument("--fixed-shapes", action="store_true", help="allow plans for exactly the shapes measured")
     parser.add_argument("--exhaustive", action="store_true", help="compare --time with a search of every plan")
     parser.add_argument("--most-time", default="1h", help="what that search may take (default 1h)")
@@ -72,13 +74,14 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def compare_with_peers(name: str, effort: race.Effort, results: Path, again: bool) -> None:
-    """One workload's file, unless it is there."""
+def compare_with_peers(ours_only: bool, name: str, effort: race.Effort, results: Path, again: bool) -> None:
+    """One workload's file, unless it is there; with `ours_only` what is there of the tools stays."""
     file = results / f"workload-{race.WORKLOADS.index(name) + 1:02d}-{name}.json"
-    if file.exists() and not again:
+    if file.exists() and not (again or ours_only):
         print(f"{name}: already in {file}; --again repeats it", flush=True)
         return
-    keep(file, race.Race.ready(name, effort, say).run())
+    earlier = json.loads(file.read_text()) if ours_only and file.exists() else None
+    keep(file, race.Race.ready(name, effort, say).run(earlier))
 
 
 def exhaustive(most_time: str, name: str, effort: race.Effort, results: Path, again: bool) -> None:

@@ -103,13 +103,19 @@ class Race:
         call = Structure("dict", (Structure("tensor"),), ("input",))
         samples.write(self.folder / part, [[inputs] for inputs, _ in self.work.data[:count]], call, 1)
 
-    def run(self) -> dict[str, Any]:
-        """Everything about this workload, as JSON."""
+    def run(self, earlier: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Everything about this workload, as JSON.
+
+        With an `earlier` result the tools' numbers against eager are taken from it and only find the contenders; ours,
+        and ours against each contender, are measured anew.
+        """
         before, effort = environment.snapshot(), dataclasses.asdict(self.effort)
         ours, record = self.optimize()
-        arms = {"vivace": self.against_eager("ours", ours, self.effort.restarts, self.effort.seconds)} | {
-            peer: self.try_peer(peer) for peer in self.effort.peers
-        }
+        arms = {"vivace": self.against_eager("ours", ours, self.effort.restarts, self.effort.seconds)}
+        if earlier is None:
+            arms |= {peer: self.try_peer(peer) for peer in self.effort.peers}
+        else:
+            arms |= {peer: arm for peer, arm in earlier["arms"].items() if peer != "vivace"}
         finals = {peer: self.final(peer, ours) for peer in contenders(arms)}
         best = min(finals, key=lambda peer: finals[peer]["value"] or math.inf, default=None)
         return {
@@ -117,6 +123,7 @@ class Race:
             "optimize": record, "arms": arms, "best_peer": best,
             "ours_over_contenders": finals, "ours_over_best_peer": finals[best] if best else None,
             "conditions": {"before": before, "after": environment.snapshot(), "effort": effort},
+            "tools_measured": earlier and {"date": earlier["date"], "conditions": earlier["conditions"]},
         }  # fmt: skip
 
     def final(self, peer: str, ours: ArmSpec) -> dict[str, float | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
@@ -31,6 +32,31 @@ def test_recurrent_cells_are_counted() -> None:
     cost = counts.cost_of(capture(nn.LSTM(8, 16, batch_first=True).eval(), (x,)).model, [x])
 
     assert cost.flops == 2 * 2 * 5 * 4 * 16 * (8 + 16)
+    assert (cost.recurrent_share, cost.convolution_share) == (1.0, 0.0)
+
+
+def test_the_share_of_convolutions_is_that_of_their_flops() -> None:
+    x = torch.randn(1, 1, 6, 6)
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(32, 9)).eval()
+
+    cost = counts.cost_of(capture(model, (x,)).model, [x])
+
+    assert cost.convolution_share == 0.5
+    assert not cost.mostly_convolutions
+
+
+@pytest.mark.parametrize(
+    ("module", "shape"), [(Convolution(), (2, 1, 8, 8)), (nn.LSTM(8, 16), (2, 5, 8))], ids=["convolution", "lstm"]
+)
+def test_an_onnx_file_of_a_network_has_the_same_shares(module: nn.Module, shape: list[int], tmp_path: Path) -> None:
+    x = torch.randn(shape)
+    model = capture(module.eval(), (x,)).model
+    plain = counts.cost_of(model, [x])
+
+    exported = counts.cost_of(onnx_graph.to_onnx(model, work(model, tmp_path)), [x])
+
+    assert exported.convolution_share == pytest.approx(plain.convolution_share, abs=0.01)
+    assert exported.recurrent_share == pytest.approx(plain.recurrent_share, abs=0.01)
 
 
 def test_facts_of_a_convolution_with_batch_normalization() -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from vivace.core.cost import Cost
 from vivace.core.errors import NotApplicable, UsageError
 from vivace.core.facts import Fact
 from vivace.core.machine import Machine
@@ -222,3 +223,18 @@ def test_tf32_is_a_setting_and_not_set_twice():
     assert changed.settings.tf32
     with pytest.raises(NotApplicable, match="already"):
         Tf32().apply(changed, None)
+
+
+@pytest.mark.parametrize("technique", [NncfStaticInt8(), OnnxStaticInt8(), TorchaoDynamicInt8()])
+def test_what_leaves_recurrent_cells_in_float_promises_nothing_where_they_are_the_work(technique):
+    recurrent = Cost(1e9, 4e6, 4e6, 100, recurrent_share=0.9)
+
+    assert technique.rewrite(recurrent) == recurrent
+    assert technique.rewrite(Cost(1e9, 4e6, 4e6, 100)).precision == "int8"
+
+
+def test_dynamic_int8_promises_a_recurrent_network_something_and_a_convolutional_one_nothing():
+    convolutional = Cost(1e9, 4e6, 4e6, 100, convolution_share=0.9)
+
+    assert OnnxDynamicInt8().rewrite(convolutional) == convolutional
+    assert OnnxDynamicInt8().rewrite(Cost(1e9, 4e6, 4e6, 100, recurrent_share=0.9)).precision == "int8"

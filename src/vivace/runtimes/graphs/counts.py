@@ -84,13 +84,18 @@ def cost_of(model: Model, leaves: Sequence[Tensor]) -> Cost:
     lifted = list(eager.lifted_values(model.program))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         count.run(*lifted, *leaves)
+    by_operator = counter.get_flop_counts().get("Global", {})
+    convolutions = sum(flops for operator, flops in by_operator.items() if "conv" in str(operator))
+    flops = counter.get_total_flops() + count.recurrent_flops
     return Cost(
-        flops=float(counter.get_total_flops() + count.recurrent_flops),
+        flops=float(flops),
         weight_bytes=float(weight_bytes),
         activation_bytes=float(count.written_bytes + sum(leaf.numel() * leaf.element_size() for leaf in leaves)),
         operators=sum(1 for node in _operators(model) if node.target._opname not in VIEWS),
         precision=_precision(model),
         threads=torch.get_num_threads(),
+        convolution_share=convolutions / max(flops, 1),
+        recurrent_share=count.recurrent_flops / max(flops, 1),
     )
 
 

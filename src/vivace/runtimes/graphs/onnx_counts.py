@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from vivace.core.program import Model
 from vivace.runtimes.onnx_graph import require
 
 _UNKNOWN_SIZE = 1
+_CONVOLUTIONS = ("Conv", "ConvInteger", "QLinearConv")
+_RECURRENT = ("LSTM", "GRU", "RNN")
 _FREE_OPERATORS = frozenset(
     {
         "Reshape",
@@ -72,11 +75,16 @@ def cost_of(model: Model, leaves: Sequence[Tensor]) -> Cost:
         math.prod(shapes.get(name, ())) for node in nodes if node.op_type not in _FREE_OPERATORS for name in node.output
     )
     taken = sum(leaf.numel() * leaf.element_size() for leaf in leaves)
+    flops: Counter[str] = Counter()
+    for node in nodes:
+        flops[node.op_type] += _flops(node, shapes)
     return Cost(
-        flops=float(sum(_flops(node, shapes) for node in nodes)),
+        flops=float(flops.total()),
         weight_bytes=float(4 * sum(constants.values())),
         activation_bytes=float(4 * written + taken),
         operators=sum(1 for node in nodes if node.op_type not in _FREE_OPERATORS),
+        convolution_share=sum(flops[name] for name in _CONVOLUTIONS) / max(flops.total(), 1),
+        recurrent_share=sum(flops[name] for name in _RECURRENT) / max(flops.total(), 1),
     )
 
 
@@ -121,11 +129,11 @@ def _shapes(graph: Any) -> dict[str, tuple[int, ...]]:
 def _flops(node: Any, shapes: dict[str, tuple[int, ...]]) -> int:
     out = math.prod(shapes.get(node.output[0], ())) if node.output else 0
     second = shapes.get(node.input[1], ()) if len(node.input) > 1 else ()
-    if node.op_type in ("Conv", "ConvInteger", "QLinearConv") and second:
+    if node.op_type in _CONVOLUTIONS and second:
         return 2 * out * math.prod(second[1:])
     if node.op_type in ("Gemm", "MatMul", "MatMulInteger", "QLinearMatMul") and shapes.get(node.input[0]):
         return 2 * out * shapes[node.input[0]][-1]
-    if node.op_type in ("LSTM", "GRU", "RNN") and len(node.input) > 2:
+    if node.op_type in _RECURRENT and len(node.input) > 2:
         steps = shapes.get(node.input[0], (0, 0))
         return 2 * math.prod(steps[:2]) * (math.prod(second) + math.prod(shapes.get(node.input[2], ())))
     return 0

@@ -85,7 +85,10 @@ class NncfStaticInt8(Technique):
 
     def rewrite(self, cost: Cost) -> Cost:
         """A quarter of the bytes, int8 products at the best rate of all int8 paths here; less for asymmetric
-        activations and for each kept layer."""
+        activations and for each kept layer. Nothing where most of the work is in recurrent cells, which stay in
+        float."""
+        if cost.mostly_recurrent:
+            return cost
         slower = 1 + KEPT_COSTS * self.keep + (ASYMMETRIC_COSTS if self.preset == "mixed" else 0.0)
         return cost.replace(
             precision="int8",

@@ -52,7 +52,10 @@ class OnnxDynamicInt8(Technique):
         yield cls(per_channel=False, reduce_range=reduce_range)
 
     def rewrite(self, cost: Cost) -> Cost:
-        """A quarter of the weights, int8 products, and an operator that finds scales before each."""
+        """A quarter of the weights, int8 products, and an operator that finds scales before each; nothing where most
+        of the work is in convolutions, which stay in float."""
+        if cost.mostly_convolutions:
+            return cost
         return cost.replace(
             precision="int8",
             weight_bytes=cost.weight_bytes / 4,

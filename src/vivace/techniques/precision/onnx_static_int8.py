@@ -78,7 +78,10 @@ class OnnxStaticInt8(Technique):
         return (dataclasses.replace(self, keep=count) for count in kept_counts(work, self.keep))
 
     def rewrite(self, cost: Cost) -> Cost:
-        """A quarter of the weights, and of the activations where those between products are int8 too."""
+        """A quarter of the weights, and of the activations where those between products are int8 too; nothing where
+        most of the work is in recurrent cells, which stay in float."""
+        if cost.mostly_recurrent:
+            return cost
         activations = 0.6 if self.products_only else 0.35
         return cost.replace(
             precision="int8",

@@ -54,7 +54,10 @@ class TorchaoDynamicInt8(Technique):
     extra = "ao"
 
     def rewrite(self, cost: Cost) -> Cost:
-        """A quarter of the weights, int8 products, and several small operators around each."""
+        """A quarter of the weights, int8 products, and several small operators around each; nothing where most of the
+        work is in convolutions or recurrent cells, which stay as they are."""
+        if cost.mostly_convolutions or cost.mostly_recurrent:
+            return cost
         return cost.replace(
             precision="int8",
             weight_bytes=cost.weight_bytes / 4,
