@@ -46,6 +46,8 @@ DEADLINE = 180.0
 NEAR = 0.85
 """The share of the fastest peer's speed from which on the next one may in truth be the fastest."""
 PEER_LIMITS = dataclasses.replace(Limits().within(DEADLINE), first_call=DEADLINE)
+NOT_JUDGED = "NOT JUDGED"
+"""The verdict on a peer that is slower than the best one whose quality held: it could not be the best."""
 Say = Callable[[str], None]
 
 
@@ -111,12 +113,13 @@ class Race:
         """
         before, effort = environment.snapshot(), dataclasses.asdict(self.effort)
         ours, record = self.optimize()
-        arms = {"vivace": self.against_eager("ours", ours, self.effort.restarts, self.effort.seconds)}
+        quality = {"quality": summary(self.judge("ours", ours, STANDARD))}
+        arms = {"vivace": self.against_eager("ours", ours, self.effort.restarts, self.effort.seconds) | quality}
         if earlier is None:
             arms |= {peer: self.try_peer(peer) for peer in self.effort.peers}
         else:
             arms |= {peer: arm for peer, arm in earlier["arms"].items() if peer != "vivace"}
-        finals = {peer: self.final(peer, ours) for peer in contenders(arms)}
+        finals = {peer: self.final(peer, ours) for peer in contenders(arms, lambda peer: self.verdict(peer, arms))}
         best = min(finals, key=lambda peer: finals[peer]["value"] or math.inf, default=None)
         return {
             "workload": self.name, "shape": list(self.work.inputs[0].shape), "budget": self.budget.drop,
@@ -125,6 +128,17 @@ class Race:
             "conditions": {"before": before, "after": environment.snapshot(), "effort": effort},
             "tools_measured": earlier and {"date": earlier["date"], "conditions": earlier["conditions"]},
         }  # fmt: skip
+
+    def verdict(self, peer: str, arms: dict[str, dict[str, Any]]) -> str:
+        """A peer's verdict, which is found when it is first asked for."""
+        if arms[peer]["quality"]["verdict"] == NOT_JUDGED:
+            self.say(f"{self.name}: judging {title(peer)}")
+            try:
+                arms[peer]["quality"] = summary(self.judge(peer, self.peer_spec(peer), PEER_LIMITS))
+            except VivaceError as error:
+                arms[peer] |= failed(error)
+        found: str = arms[peer]["quality"]["verdict"]
+        return found
 
     def final(self, peer: str, ours: ArmSpec) -> dict[str, float | None]:
         """Ours over a contender: the figure that counts."""
@@ -159,9 +173,9 @@ class Race:
             return {"outcome": "not installed", "name": title(peer), "reason": f"{', '.join(absent)} missing: {how}"}
         try:
             effort = self.effort
-            return self.against_eager(
-                peer, self.peer_spec(peer), effort.peer_restarts, effort.peer_seconds, PEER_LIMITS
-            )
+            spec = self.peer_spec(peer)
+            timed = self.against_eager(peer, spec, effort.peer_restarts, effort.peer_seconds, PEER_LIMITS)
+            return timed | {"quality": {"verdict": NOT_JUDGED}}
         except VivaceError as error:
             self.say(f"{self.name}: {title(peer)}: {str(error)[:200]}")
             return failed(error) | {"name": title(peer)}
@@ -190,12 +204,11 @@ class Race:
     def against_eager(
         self, name: str, spec: ArmSpec, restarts: int, seconds: float, limits: Limits = STANDARD
     ) -> dict[str, Any]:
-        """An arm's quality at the budget, then its speed-up over eager."""
+        """An arm's speed-up over eager."""
         self.say(f"{self.name}: {spec.name}")
-        quality = self.judge(name, spec, limits)
         comparison = self.compare(self.eager(), spec, name, restarts, seconds, limits=limits)
         return {
-            "outcome": "ok", "name": spec.name, "quality": summary(quality), "speedup": interval(comparison),
+            "outcome": "ok", "name": spec.name, "speedup": interval(comparison),
             "verdict": comparison.verdict.value, "restarts": comparison.restarts, "blocks": comparison.blocks,
             "median_seconds": comparison.candidate.median_seconds,
             "eager_median_seconds": comparison.baseline.median_seconds,
@@ -245,22 +258,22 @@ def failed(error: VivaceError) -> dict[str, Any]:
     return {"outcome": "failed", "reason": str(error)[:500]}
 
 
-def contenders(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def contenders(arms: Mapping[str, Mapping[str, Any]], verdict: Callable[[str], str]) -> list[str]:
     """The peers that may be the best: the fastest whose quality held, and the next one where it comes near.
 
-    A peer outside the budget is shown and does not count; none is a contender where ours failed.
+    They are judged from the fastest on (`verdict` names a peer's), and no more of them than it takes to find these. A
+    peer outside the budget is shown and does not count; none is a contender where ours failed.
     """
-    held = QualityVerdict.HELD.value
-    able = {
-        name: arm["speedup"]["value"]
-        for name, arm in arms.items()
-        if name in PEERS and arm["outcome"] == "ok" and arm["quality"]["verdict"] == held
-    }
-    if not able or arms["vivace"]["outcome"] != "ok":
+    if arms["vivace"]["outcome"] != "ok":
         return []
-    fastest = max(able.values())
-    near = sorted((name for name in able if able[name] > NEAR * fastest), key=lambda name: -able[name])
-    return near[:2]
+    speeds = {name: arm["speedup"]["value"] for name, arm in arms.items() if name in PEERS and arm["outcome"] == "ok"}
+    found: list[str] = []
+    for name in sorted(speeds, key=lambda name: -speeds[name]):
+        if len(found) == 2 or (found and speeds[name] < NEAR * speeds[found[0]]):
+            break
+        if verdict(name) == QualityVerdict.HELD.value:
+            found.append(name)
+    return found
 
 
 def summary(quality: Quality) -> dict[str, Any]:

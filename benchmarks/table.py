@@ -14,7 +14,7 @@ from peers import FAMILIES
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 MARKED = re.compile(r"(<!-- results: begin [^>]*-->\n).*?(<!-- results: end -->)", re.DOTALL)
-HELD = "HELD"
+HELD, NOT_JUDGED = "HELD", "NOT JUDGED"
 
 
 def read_results(folder: Path = RESULTS) -> list[dict[str, Any]]:
@@ -75,15 +75,17 @@ def _ours(arm: Mapping[str, Any]) -> str:
 
 
 def _family(settings: Mapping[str, str], arms: Mapping[str, Any]) -> str:
-    """The fastest setting whose quality held; else the fastest one in brackets; else why there is none."""
+    """The fastest setting whose quality held, or was not judged for it is slower than the best tool (with a dagger);
+    else the fastest one in brackets; else why there is none."""
     timed = {peer: arms[peer] for peer in settings if arms.get(peer, {}).get("outcome") == "ok"}
     if not timed:
         reasons = {_reason(arms.get(peer)): None for peer in settings}
         return ", ".join(reasons)
-    held = {peer: arm for peer, arm in timed.items() if arm["quality"]["verdict"] == HELD}
+    held = {peer: arm for peer, arm in timed.items() if arm["quality"]["verdict"] in (HELD, NOT_JUDGED)}
     able = held or timed
     best = max(able, key=lambda peer: able[peer]["speedup"]["value"])
-    shown = f"{able[best]['speedup']['value']:.2f}"
+    dagger = "†" if able[best]["quality"]["verdict"] == NOT_JUDGED else ""
+    shown = f"{able[best]['speedup']['value']:.2f}{dagger}"
     label = f" ({settings[best]})" if len(settings) > 1 else ""
     return f"{shown}{label}" if held else f"({shown}) {able[best]['quality']['verdict']}{label}"
 
@@ -125,7 +127,8 @@ def legend(results: Sequence[Mapping[str, Any]]) -> str:
         f"and the tools' over {effort.get('peer_restarts', effort['restarts'])}; the last column is ours against the "
         f"fastest tools directly, over {effort['restarts']} pairs; 95% intervals. Each tool is shown in its fastest "
         "setting whose quality held; all settings and their intervals are in `benchmarks/results`. In round brackets: "
-        "outside the budget of 1 point at 95% confidence, so not counted as the best peer. Share of ceiling: the least "
+        "outside the budget of 1 point at 95% confidence, so not counted as the best peer. †: slower than the best "
+        "tool, so its quality was not judged. Share of ceiling: the least "
         "time that the measured ceilings of this machine allow the counted work, over ours. "
         f'`vivace.optimize(time="{effort["time"]}")`. '
         f"{conditions['processor']}, {conditions['cores']} cores; {conditions['versions']}; {results[0]['date']}. "

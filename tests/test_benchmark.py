@@ -57,25 +57,41 @@ def row(result):
     return [cell.strip() for cell in table.table([result]).splitlines()[2].strip("|").split("|")]
 
 
+def told(arms):
+    """The contenders when each is judged as its arm says, and who was judged."""
+    asked = []
+    found = race.contenders(arms, lambda name: asked.append(name) or arms[name]["quality"]["verdict"])
+    return found, asked
+
+
 def test_the_contender_is_the_fastest_peer_whose_quality_held():
-    assert race.contenders(ARMS) == ["openvino_default"]
+    assert told(ARMS)[0] == ["openvino_default"]
 
 
 def test_a_peer_that_comes_near_the_fastest_is_a_contender_too():
-    assert race.contenders({**ARMS, "olive_default": an_arm(2.4)}) == ["openvino_default", "olive_default"]
+    assert told({**ARMS, "olive_default": an_arm(2.4)})[0] == ["openvino_default", "olive_default"]
 
 
 def test_of_many_peers_that_come_near_two_are_contenders():
     near = {name: an_arm(2.2 + 0.1 * i) for i, name in enumerate(("torch_compile", "olive_default", "olive_int8"))}
-    assert race.contenders({**ARMS, **near}) == ["openvino_default", "olive_int8"]
+    assert told({**ARMS, **near})[0] == ["openvino_default", "olive_int8"]
+
+
+def test_peers_are_judged_from_the_fastest_on_and_no_more_than_needed():
+    assert told(ARMS)[1] == ["openvino_int8", "torch_compile_bf16", "openvino_default"]
 
 
 def test_we_are_not_our_own_peer():
-    assert race.contenders({"vivace": an_arm(3.0)}) == []
+    assert told({"vivace": an_arm(3.0)})[0] == []
 
 
 def test_nothing_is_compared_with_ours_where_it_failed():
-    assert race.contenders({**ARMS, "vivace": {"outcome": "failed", "reason": "-"}}) == []
+    assert told({**ARMS, "vivace": {"outcome": "failed", "reason": "-"}}) == ([], [])
+
+
+def test_a_tool_whose_quality_was_not_judged_has_a_dagger():
+    slow = {**RESULT, "arms": {**ARMS, "inference_mode": an_arm(1.1, {"verdict": race.NOT_JUDGED})}}
+    assert row(slow)[2] == "1.10†"
 
 
 def test_each_tool_is_shown_in_its_fastest_setting_that_held_the_budget():
