@@ -282,9 +282,11 @@ def summary(quality: Quality) -> dict[str, Any]:
 
 
 def told(trial: Trial) -> dict[str, Any]:
-    """A candidate in a line: its plan, what became of it, and its speed-up in the race."""
+    """A candidate in a line: its plan, what became of it, its speed-up in the race, and when it was tried."""
     speedup = trial.speedup and round(trial.speedup.value, 3)
-    return {"plan": str(trial.plan), "outcome": trial.outcome.value, "speedup": speedup, "reason": trial.reason[:160]}
+    seconds = [moment and round(moment, 1) for moment in (trial.started_seconds, trial.ended_seconds)]
+    outcome, reason = trial.outcome.value, trial.reason[:160]
+    return {"plan": str(trial.plan), "outcome": outcome, "speedup": speedup, "seconds": seconds, "reason": reason}
 
 
 def plain(reach: Reach) -> dict[str, Any]:
