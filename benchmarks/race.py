@@ -41,6 +41,9 @@ CALIBRATION_CALLS = 300
 """What nncf.quantize takes by default; every peer that calibrates gets as many."""
 JUDGED_SAMPLES = 2000
 """Whole calls of at least this many samples judge each arm, or all calls where there are fewer."""
+EAGER_SAMPLES = 64
+"""Eager PyTorch answers so many samples at once for judging, which changes nothing but rounding for these networks.
+Every other arm answers as it is timed."""
 DEADLINE = 180.0
 """Seconds that a peer may take to convert, and then to compile and answer what it is judged on."""
 NEAR = 0.85
@@ -92,8 +95,7 @@ class Race:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         race = Race(name, module.workload(), module.BUDGET, folder, effort, say)
-        race.write_calls("timed", TIMED_CALLS)
-        race.write_calls("judged", len(race.judged))
+        race.write_calls("timed", [inputs for inputs, _ in race.work.data[:TIMED_CALLS]])
         return race
 
     @property
@@ -101,9 +103,9 @@ class Race:
         """The calls that every arm is judged on."""
         return self.work.data[: -(-JUDGED_SAMPLES // self.work.inputs[0].shape[0])]
 
-    def write_calls(self, part: str, count: int) -> None:
+    def write_calls(self, part: str, inputs: Sequence[Tensor]) -> Path:
         call = Structure("dict", (Structure("tensor"),), ("input",))
-        samples.write(self.folder / part, [[inputs] for inputs, _ in self.work.data[:count]], call, 1)
+        return samples.write(self.folder / part, [[one] for one in inputs], call, 1)
 
     def run(self, earlier: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Everything about this workload, as JSON.
@@ -231,24 +233,32 @@ class Race:
 
     def judge(self, name: str, spec: ArmSpec, limits: Limits) -> Quality:
         """Every peer is judged on data that was held out from training, by the gate that judges our plans."""
-        eager = self.scores("eager", self.eager())
+        eager = self.scores("eager", self.eager(), together=max(1, EAGER_SAMPLES // self.work.inputs[0].shape[0]))
         margin = self.budget.margin(float(eager.mean()))
         return judge_scores(eager, self.scores(name, spec, limits), margin, gate=Gate.STRICT)
 
-    def scores(self, name: str, spec: ArmSpec, limits: Limits = STANDARD) -> Any:
-        """One score a sample for an arm's answers, taken in a process of its own, once."""
+    def scores(self, name: str, spec: ArmSpec, limits: Limits = STANDARD, together: int = 1) -> Any:
+        """One score a sample for an arm's answers to so many calls `together`, taken in a process of its own, once."""
         file = self.folder / f"outputs-{name}.safetensors"
+        answered = [joined(self.judged[start : start + together]) for start in range(0, len(self.judged), together)]
         if not file.exists():
             with Worker(self.folder / f"judge-{name}", limits) as worker:
                 arguments = {
                     "program": spec.program, "arguments": dict(spec.arguments), "calls": str(self.folder / "timed")
                 }  # fmt: skip
                 worker.open("vivace.measure.arm:open_arm", arguments, spec.payload)
-                worker.call("outputs", {"calls": str(self.folder / "judged"), "to": str(file)}, Phase.VERIFY)
+                calls = self.write_calls(f"judged-{together}", [inputs for inputs, _ in answered])
+                worker.call("outputs", {"calls": str(calls), "to": str(file)}, Phase.VERIFY)
         stored = samples.read_outputs(file)
         metric: Callable[[Tensor, Tensor], Tensor] = self.work.metric  # type: ignore[assignment]
-        scored = [metric(stored[i][0], target) for i, (_, target) in enumerate(self.judged)]
+        scored = [metric(stored[i][0], target) for i, (_, target) in enumerate(answered)]
         return torch.cat([torch.as_tensor(score) for score in scored]).double().numpy()
+
+
+def joined(calls: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """One call that asks what several ask."""
+    inputs, targets = zip(*calls, strict=True)
+    return torch.cat(inputs), torch.cat(targets)
 
 
 def failed(error: VivaceError) -> dict[str, Any]:
