@@ -56,11 +56,18 @@ def confirm(
 
 
 def timed(
-    laboratory: Laboratory, plan: Plan, spec: ArmSpec, noise_floor: float, rule: StopRule, seconds: float
+    laboratory: Laboratory,
+    plan: Plan,
+    spec: ArmSpec,
+    noise_floor: float,
+    rule: StopRule,
+    seconds: float,
+    restarts: int | None = None,
 ) -> Comparison:
     """The original against a program, in fresh pairs of processes, on inputs that the race did not use.
 
-    More restarts are added within `seconds` where the first ones disagree.
+    `restarts` are as many as the options say where none are given. More are added within `seconds` where the first ones
+    disagree.
     """
     options = laboratory.options
     return compare(
@@ -69,7 +76,7 @@ def timed(
         laboratory.prepared.confirm_calls,
         laboratory.folder / "confirm" / key_of(plan),
         rule=rule,
-        restarts=options.restarts,
+        restarts=options.restarts if restarts is None else restarts,
         seconds_for_more=seconds,
         noise_floor=noise_floor,
         limits=options.limits,
