@@ -14,7 +14,7 @@ INDEX_URL ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check bench clean
+.PHONY: help setup demo test test-all check docs bench clean
 
 help:
 	@echo "make setup     a virtual environment in $(VENV) with everything, pinned by constraints.txt"
@@ -22,6 +22,7 @@ help:
 	@echo "make test      the tests that are quick"
 	@echo "make test-all  every test that this machine can run"
 	@echo "make check     style and types: ruff, mypy"
+	@echo "make docs      the guide as web pages, in docs/_build; a dead link is an error"
 	@echo "make bench     the benchmark against other tools, some hours; writes benchmarks/results"
 	@echo "make clean     remove $(VENV) and what tools left behind"
 
@@ -66,9 +67,13 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: setup
+	@$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
+	@echo "the guide is in docs/_build/index.html"
+
 bench: setup
 	@$(BIN)/python benchmarks/inference.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info benchmarks/work
+	rm -rf $(VENV) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info benchmarks/work
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

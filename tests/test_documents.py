@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
-COMMANDS = documents.commands(README) + documents.commands(CONTRIBUTING)
+GUIDE = sorted((ROOT / "docs" / "guide").glob("*.md"))
+COMMANDS = [command for page in (README, CONTRIBUTING, *GUIDE) for command in documents.commands(page)]
 VERBS = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
 TOOL = str(Path(sys.executable).parent / "vivace")
 
@@ -42,6 +43,31 @@ def test_the_python_of_the_readme_runs(workbench):
     done = run([sys.executable, "page.py"], workbench, 280)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (workbench / "fast" / "manifest.json").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [p for p in GUIDE if documents.script(p)], ids=lambda page: page.stem)
+def test_the_python_of_the_guide_runs(page, workbench):
+    (workbench / "page.py").write_text(documents.script(page))
+    done = run([sys.executable, "page.py"], workbench, 280)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("page", GUIDE, ids=lambda page: page.stem)
+def test_a_page_of_the_guide_is_short_enough_to_read(page):
+    assert page.read_text(encoding="utf-8").count("\n") <= 120
+
+
+def test_every_page_of_the_guide_is_in_its_contents():
+    contents = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    assert [page.stem for page in GUIDE if f"guide/{page.stem}\n" not in contents] == []
+
+
+def test_the_guide_builds_without_a_dead_link(tmp_path):
+    pytest.importorskip("sphinx", reason="the guide is built with sphinx, of the extra dev")
+    build = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "docs", str(tmp_path / "built")]
+    done = run(build, ROOT, 200)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
