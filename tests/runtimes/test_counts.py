@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from runtimes.models import Convolution, mlp, work
 from vivace.core.facts import Fact
@@ -24,6 +24,33 @@ def test_the_flops_of_an_mlp_are_two_for_each_weight_and_sample() -> None:
     assert cost.weight_bytes == 4 * (784 * 128 + 128 + 128 * 10 + 10)
     assert cost.activation_bytes == 4 * 3 * (784 + 128 + 128 + 10)
     assert cost.operators == 3
+
+
+@pytest.mark.parametrize(
+    ("module", "x"),
+    [
+        (Convolution(), torch.randn(2, 1, 8, 8)),
+        (nn.LSTM(8, 16, batch_first=True), torch.randn(2, 5, 8)),
+        (nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), torch.randn(2, 5, 8)),
+    ],
+    ids=["convolution", "lstm", "transformer"],
+)
+def test_the_flops_of_the_nodes_are_those_of_the_whole_call(module: nn.Module, x: Tensor) -> None:
+    model = capture(module.eval(), (x,)).model
+
+    work = counts.work_of(model, [x])
+
+    assert sum(node.flops for node in work.values()) == counts.cost_of(model, [x]).flops > 0
+
+
+def test_a_node_moves_what_it_takes_and_gives_in_the_precision_that_it_has_and_a_view_nothing() -> None:
+    x = torch.randn(3, 2, 4).bfloat16()
+    model = capture(nn.Sequential(nn.Flatten(), nn.Linear(8, 5)).bfloat16().eval(), (x,)).model
+
+    work = {name.partition("_")[0]: node.moved_bytes for name, node in counts.work_of(model, [x]).items()}
+
+    assert work["linear"] == 2 * (3 * 8 + 8 * 5 + 5 + 3 * 5)
+    assert sum(work.values()) == work["linear"]
 
 
 def test_recurrent_cells_are_counted() -> None:

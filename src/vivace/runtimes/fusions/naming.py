@@ -20,11 +20,12 @@ def named(groups: Iterable[Group], nodes: Mapping[str, fx.Node]) -> list[Fused]:
     What belongs to no node, a constant for example, and what only views a tensor is left out; so is a group that then
     is of one layer.
     """
-    found = (Fused(operator, _layers(names, nodes)) for operator, names in groups)
+    found = (Fused(operator, layers_named(names, nodes)) for operator, names in groups)
     return [group for group in found if len(group.layers) > 1]
 
 
-def _layers(names: Sequence[str], nodes: Mapping[str, fx.Node]) -> tuple[str, ...]:
+def layers_named(names: Sequence[str], nodes: Mapping[str, fx.Node]) -> tuple[str, ...]:
+    """The layers of one operator, as `named` finds them."""
     if not nodes:
         return tuple(dict.fromkeys(names))
     told = [node for name in names if (node := nodes.get(name.partition("/")[0])) is not None]
@@ -32,7 +33,7 @@ def _layers(names: Sequence[str], nodes: Mapping[str, fx.Node]) -> tuple[str, ..
     places = {name: place for place, name in enumerate(nodes)}
     members = sorted(dict.fromkeys(told), key=lambda node: places[node.name])
     members = [node for node in members if getattr(node.target, "_opname", "getitem") not in VIEWS | {"getitem"}]
-    return names_of(members) if len(members) > 1 else ()
+    return names_of(members)
 
 
 def _folded(node: fx.Node) -> fx.Node | None:

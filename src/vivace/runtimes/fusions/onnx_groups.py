@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ _BLOCKED = "_nchwc"
 _SCOPES = "pkg.torch.onnx.name_scopes"
 """Under which the exporter writes the modules that a node came from, outermost first, and the node's own name."""
 _SHAPES = {"Cast", "Constant", "ConstantOfShape", "Expand", "Flatten", "Identity", "Reshape", "Shape", "Squeeze"}
-_MOVES = frozenset({*_SHAPES, "Concat", "Gather", "Slice", "Split", "Transpose", "Unsqueeze"})
-"""Operators that move data or make shapes: no layer's work."""
+_CONVERSIONS = {"DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear"}
+_MOVES = frozenset({*_SHAPES, *_CONVERSIONS, "Concat", "Gather", "Slice", "Split", "Transpose", "Unsqueeze"})
+"""Operators that move or convert data, or make shapes: no layer's work."""
 _COPIES = frozenset({"ReorderInput", "ReorderOutput"})
 
 
@@ -43,21 +44,27 @@ def groups(model: Model) -> tuple[list[Fused], str]:
 
 def compare(stored: Any, runs: Any) -> tuple[list[Fused], str]:
     """The groups of one graph (a GraphProto) in terms of the other, and a note on what could not be traced."""
+    found = list(traced(stored, runs))
+    untold = sum(layers is None for _, layers in found)
+    groups = [Fused(node.op_type, layers) for node, layers in found if layers is not None and len(layers) > 1]
+    return groups, f"{untold} operators of ONNX Runtime could not be traced" if untold else ""
+
+
+def traced(stored: Any, runs: Any) -> Iterator[tuple[Any, tuple[str, ...] | None]]:
+    """Each node of the graph that runs, with the layers of the stored one that it works for: none for one that only
+    moves data, None where that cannot be told."""
     file = _Stored(stored, {tensor.name for tensor in runs.initializer})
     alias: dict[str, str] = {}
-    found: list[Fused] = []
-    untold = 0
     for node in runs.node:
         taken = [alias.get(name, name) for name in node.input if name and name not in file.constants]
         made = taken[0] if node.op_type in _COPIES and taken else file.made_by(node)
         alias[node.output[0]] = made
         if node.op_type in _COPIES | _MOVES:
+            yield node, ()
             continue
         members = file.between(set(taken), made)
-        untold += members is None
-        layers = tuple(dict.fromkeys(layer for member in members or () for layer in file.layers_of(member)))
-        found += [Fused(node.op_type, layers)] if len(layers) > 1 else []
-    return found, f"{untold} operators of ONNX Runtime could not be traced" if untold else ""
+        layers = (layer for member in members or () for layer in file.layers_of(member))
+        yield node, None if members is None else tuple(dict.fromkeys(layers))
 
 
 class _Stored:

@@ -24,8 +24,13 @@ def groups(model: Model) -> list[Group]:
     """
     engine = compiled(import_openvino(), model, next(iter(exact_shapes(model.settings)), None))
     operators = engine.get_runtime_model().get_ordered_ops()
-    told = [(_text(op, "layerType"), _text(op, "originalLayersNames").split(",")) for op in operators]
-    return [(kind, [name for name in names if name]) for kind, names in told if kind not in _DATA]
+    return [(kind, names) for kind, names in map(kind_and_names, operators) if kind not in _DATA]
+
+
+def kind_and_names(operator: Any) -> Group:
+    """What an operator of the graph that runs computes, and the names of those that it was made from."""
+    names = note_of(operator, "originalLayersNames").split(",")
+    return note_of(operator, "layerType"), [name for name in names if name]
 
 
 def nodes_of(captured: Model) -> Mapping[str, fx.Node]:
@@ -41,6 +46,7 @@ def nodes_of(captured: Model) -> Mapping[str, fx.Node]:
     return nodes
 
 
-def _text(operator: Any, key: str) -> str:
+def note_of(operator: Any, key: str) -> str:
+    """What OpenVINO notes of an operator under a key; empty where it notes nothing."""
     notes = operator.get_rt_info()
     return str(notes[key].astype(str)) if key in notes else ""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +24,7 @@ BATCH_NORM = frozenset(
 )
 _ATTENTION = frozenset({"scaled_dot_product_attention", "_native_multi_head_attention"})
 _PRODUCTS = frozenset({"matmul", "bmm", "mm", "einsum"})
+_RECURRENT = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu"})
 _COPIES = frozenset({"to", "_to_copy", "clone", "contiguous"})
 _INTEGER = frozenset({"int8", "uint8"})
 VIEWS = frozenset(
@@ -80,13 +83,8 @@ def cost_of(model: Model, leaves: Sequence[Tensor]) -> Cost:
         return onnx_counts.cost_of(model, leaves)
     values = {**model.program.state_dict, **model.program.constants}
     weight_bytes = sum(v.numel() * v.element_size() for v in values.values() if isinstance(v, Tensor))
-    count = _Counter(model.program.graph_module)
-    lifted = list(eager.lifted_values(model.program))
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        count.run(*lifted, *leaves)
-    by_operator = counter.get_flop_counts().get("Global", {})
-    convolutions = sum(flops for operator, flops in by_operator.items() if "conv" in str(operator))
-    flops = counter.get_total_flops() + count.recurrent_flops
+    count = _counted(model, leaves)
+    flops = count.flops.total()
     return Cost(
         flops=float(flops),
         weight_bytes=float(weight_bytes),
@@ -94,28 +92,65 @@ def cost_of(model: Model, leaves: Sequence[Tensor]) -> Cost:
         operators=sum(1 for node in _operators(model) if node.target._opname not in VIEWS),
         precision=_precision(model),
         threads=torch.get_num_threads(),
-        convolution_share=convolutions / max(flops, 1),
-        recurrent_share=count.recurrent_flops / max(flops, 1),
+        convolution_share=sum(n for name, n in count.flops.items() if "conv" in name) / max(flops, 1),
+        recurrent_share=sum(count.flops[name] for name in _RECURRENT) / max(flops, 1),
     )
 
 
-class _Counter(fx.Interpreter):
-    """Runs a graph and adds up what its operators write."""
+@dataclasses.dataclass(frozen=True)
+class NodeWork:
+    """The work of one node of a graph: flops of products, and bytes read and written; what writes no tensor of its own,
+    such as a view, moves none."""
 
-    def __init__(self, module: fx.GraphModule) -> None:
+    flops: int
+    moved_bytes: int
+
+
+def work_of(model: Model, leaves: Sequence[Tensor]) -> Mapping[str, NodeWork]:
+    """The work of each node of an exported graph by the node's name, for these flat inputs; the graph runs once.
+
+    The flops of all nodes are those of `cost_of`. Bytes are of every tensor that a node takes, its weights too, and
+    gives, in the precision that they have. Raises what running the graph raises.
+    """
+    return _counted(model, leaves).nodes
+
+
+def _counted(model: Model, leaves: Sequence[Tensor]) -> _Counter:
+    lifted = list(eager.lifted_values(model.program))
+    with torch.no_grad(), FlopCounterMode(display=False) as products:
+        count = _Counter(model.program.graph_module, products)
+        count.run(*lifted, *leaves)
+    return count
+
+
+class _Counter(fx.Interpreter):
+    """Runs a graph under a counter of `products`, and keeps what each operator computes and what all of them write."""
+
+    def __init__(self, module: fx.GraphModule, products: FlopCounterMode) -> None:
         super().__init__(module)
+        self.nodes: dict[str, NodeWork] = {}
+        self.flops: Counter[str] = Counter()
         self.written_bytes = 0
-        self.recurrent_flops = 0
+        self._products = products
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one node, counting."""
+        before = self._products.get_total_flops()
         result = super().run_node(n)
-        name = getattr(n.target, "_opname", "")
-        if n.op == "call_function" and name and name not in VIEWS:
-            self.written_bytes += _bytes_of(result)
-            if name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
-                self.recurrent_flops += _recurrent_flops(*self.fetch_args_kwargs_from_env(n)[0][:3])
+        if n.op in ("call_function", "call_module"):
+            self._count(n, result, self._products.get_total_flops() - before)
         return result
+
+    def _count(self, node: fx.Node, result: Any, flops: int) -> None:
+        name = getattr(node.target, "_opname", "")
+        is_view = not name or name in VIEWS
+        args, kwargs = self.fetch_args_kwargs_from_env(node)
+        if name in _RECURRENT:
+            flops += _recurrent_flops(*args[:3])
+        self.flops[name] += flops
+        written = 0 if is_view else _bytes_of(result)
+        self.written_bytes += written
+        self.nodes[node.name] = NodeWork(flops, written + _bytes_of([*args, *kwargs.values()]) if written else 0)
 
 
 def _bytes_of(value: Any) -> int:

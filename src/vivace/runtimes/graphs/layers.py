@@ -16,6 +16,8 @@ WRAPPER = "module."
 """Under which `capture` puts the user's model."""
 _WHOLE = "module"
 """The path of what the user's model does itself."""
+_NOWHERE = "_empty_nn_module_stack_from_metadata_hook"
+"""What torch.export writes for a node that it made itself, such as one that asks for a size."""
 _ROOT = re.compile(r"^L\['?self'?\]\.?|^L__self___?")
 
 
@@ -34,16 +36,22 @@ def is_product(node: fx.Node) -> bool:
 def path_of(node: fx.Node) -> str:
     """The path of the module that a node came from, such as "encoder.0.attention"; empty where there is none."""
     stack: dict[str, Any] = node.meta.get("nn_module_stack") or {}
-    paths = [entry[0] if isinstance(entry, tuple) else str(entry) for entry in stack.values()]
+    entries = (entry for key, entry in stack.items() if key != _NOWHERE)
+    paths = [entry[0] if isinstance(entry, tuple) else str(entry) for entry in entries]
     return _ROOT.sub("", paths[-1]).removeprefix(WRAPPER) if paths else ""
 
 
 def names_of(nodes: Iterable[fx.Node]) -> tuple[str, ...]:
     """The layers that these nodes belong to, each once: the path of a node's module, with the node's own name where
     the module has modules of its own; the name alone where the user's model does it itself."""
+    return tuple(dict.fromkeys(each_name(nodes)))
+
+
+def each_name(nodes: Iterable[fx.Node]) -> list[str]:
+    """The layer that each of these nodes of one graph belongs to, as `names_of` names it."""
     nodes = list(nodes)
     inner = enclosing(path_of(node) for node in (nodes[0].graph.nodes if nodes else ()))
-    return tuple(dict.fromkeys(_name_of(node, inner) for node in nodes))
+    return [_name_of(node, inner) for node in nodes]
 
 
 def enclosing(paths: Iterable[str]) -> set[str]:
