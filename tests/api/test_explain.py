@@ -13,7 +13,6 @@ from vivace.core.cost import Cost
 from vivace.core.machine import Ceiling, Machine
 from vivace.devices import ceiling_store
 from vivace.devices.machine import detect
-from vivace.measure.process import Limits
 
 MACHINE = Machine("p", "x86_64", (), 2, 2, 1 << 30, "Linux")
 COST = Cost(flops=1e9, weight_bytes=0, activation_bytes=0, operators=1)
@@ -43,13 +42,6 @@ def test_a_search_ranks_by_what_doctor_kept() -> None:
 
 def test_without_time_or_kept_ceilings_nothing_is_made_up(tmp_path: Path) -> None:
     assert explaining.ceilings_for([COST], MACHINE, tmp_path / "log", 1.0) == ((), explaining.NO_TIME)
-
-
-def test_a_program_that_cannot_be_opened_is_told_and_raises_nothing(tmp_path: Path) -> None:
-    found = explaining.fused_in(tmp_path / "none", tmp_path / "none", tmp_path / "log", {}, Limits())
-
-    assert found.groups == ()
-    assert found.note.startswith("not listed: there is no readable program")
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from vivace.core.machine import Gpu, Machine
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.devices import ceiling_store
 from vivace.devices.machine import detect
-from vivace.measure import probe
+from vivace.measure.services import probe
 
 PLAIN = Machine("p", "x86_64", (), 2, 2, 1 << 30, "Linux")
 

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from vivace.core.compute import OperatorTime, Profile, Profiles
 from vivace.core.forecast import Forecast
+from vivace.core.layer import LayerSensitivity
 from vivace.core.quality import Fidelity
 from vivace.core.result import Result
 from vivace.report.results import ResultDocument, comparison_document, preview_document, to_document
@@ -61,6 +63,18 @@ def test_machine_environment_and_versions_have_keys_of_their_own(result: Result)
 def test_the_document_reads_back_equal(result: Result) -> None:
     document = to_document(result)
     assert ResultDocument.model_validate_json(document.to_text()) == document
+
+
+def test_profiles_and_the_sensitivity_of_layers_read_back_equal(result: Result) -> None:
+    operators = (OperatorTime("conv2d", ("stem",), 7e-4, 1e6, 2e5), OperatorTime("Reorder", (), 1e-5))
+    profile = Profile("torch", 1e-3, operators, "a note")
+    layers = (LayerSensitivity("stem", float("inf"), 0.75, True), LayerSensitivity("head", 21.5, 0.25, False))
+    told = dataclasses.replace(result, profiles=Profiles(profile, None, "no time"), sensitivity=layers)
+
+    document = ResultDocument.model_validate_json(to_document(told).to_text())
+
+    assert document.profiles == told.profiles
+    assert tuple(document.sensitivity) == layers
 
 
 def test_an_infinite_ratio_is_legal_json_and_reads_back(result: Result) -> None:

@@ -107,8 +107,25 @@ def test_a_longer_search_keeps_time_to_list_fusions_and_measure_ceilings_and_a_s
     planned, _ = schedule(300)
 
     assert planned.kept_seconds() == planned.rung_seconds() + 30.0 + planned.explain_seconds()
-    assert planned.explain_seconds() == 2 * planned.opening_seconds + 6.0
+    assert planned.explain_seconds() == 3 * planned.opening_seconds + 6.0 + 2 * 3.0
     assert schedule(120)[0].explain_seconds() == 0.0
+
+
+def test_slow_calls_keep_more_time_for_profiles_but_not_much_of_all() -> None:
+    planned, _ = schedule(300)
+    before = planned.explain_seconds()
+
+    planned.call_seconds = 0.5
+    assert planned.explain_seconds() == before + 2 * 6 * 0.5
+    planned.call_seconds = 20.0
+    assert planned.explain_seconds() == before + 15.0
+
+
+def test_profiling_takes_as_long_as_loading_and_a_second_of_calls_or_a_few_slow_ones() -> None:
+    planned, _ = schedule(300)
+
+    assert planned.profile_seconds(0.0) == 3.0
+    assert planned.profile_seconds(2.0, loading=30.0) == 3.0 + 6 * 2.0 + 30.0
 
 
 def test_time_for_an_empty_call_is_kept_for_a_tiny_model_only() -> None:

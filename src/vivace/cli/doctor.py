@@ -80,7 +80,7 @@ def examine(measured: bool) -> Machine:
     if not measured:
         return machine
     from vivace.devices import ceiling_store, ceilings
-    from vivace.measure import probe
+    from vivace.measure.services import probe
 
     threads = sorted({1, machine.cores_allowed})
     found = ceilings.measure_ceilings(threads, probe.fastest_seconds)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from enum import Enum
+from typing import Any
 
 from vivace.core.measurement import Interval
 
@@ -83,8 +85,9 @@ class OperatorTime:
     """One operator of a program as it ran.
 
     `layers` are the module paths of the captured model that it does the work of, graph nodes where there is no path,
-    and empty where the engine does not say. `seconds` are of one call of the program, MEASURED. `flops` and
-    `moved_bytes` (weights read, activations read and written) are counted; None where they are not known.
+    and empty where the engine does not say. `seconds` are of one call of the program, MEASURED. `flops`, those that the
+    original's layers take, and `moved_bytes` (weights read, activations read and written, in the precision that they
+    have) are counted; None where they are not known.
     """
 
     operator: str
@@ -99,7 +102,8 @@ class Profile:
     """One program's call, operator by operator in the order of running.
 
     `form` is what ran. `call_seconds` is the median of a whole call while it was profiled, MEASURED. What operators do
-    not take of it is the framework's: dispatch, allocation, threads that wait. `note` says what could not be told.
+    not take of it is the framework's: dispatch, allocation, threads that wait, and what recording takes. `note` says
+    what could not be told.
 
     >>> Profile("torch", 1e-3, (OperatorTime("conv2d", ("stem",), 0.7e-3),)).overhead_seconds
     0.0003
@@ -115,10 +119,19 @@ class Profile:
         """What of a call no operator takes; never below zero, for operators may run side by side."""
         return round(max(0.0, self.call_seconds - sum(one.seconds for one in self.operators)), 12)
 
+    @staticmethod
+    def from_json(node: Mapping[str, Any]) -> Profile:
+        """Read what `dataclasses.asdict` made of one. Raises KeyError, TypeError."""
+        operators = (OperatorTime(**{**one, "layers": tuple(one["layers"])}) for one in node["operators"])
+        return Profile(**{**node, "operators": tuple(operators)})
+
 
 @dataclasses.dataclass(frozen=True)
 class Profiles:
-    """The original before and the winner after; None where it was not profiled, and `note` says why."""
+    """The original before and the winner after; None where it was not profiled, and `note` says why.
+
+    The original is the graph that was captured of it, without the Python of the user's own modules.
+    """
 
     original: Profile | None = None
     winner: Profile | None = None

@@ -23,11 +23,17 @@ def load(model: Model) -> Program:
     Settings' threads None leaves ONNX Runtime's default. Raises MissingExtra, ArtifactError, NotApplicable.
     """
     session = open_session(Path(model.program), model.settings)
+    return program_of(session, model)
+
+
+def program_of(session: Any, model: Model) -> Program:
+    """A session as a program."""
     return Program(model.signature, model.settings, _runner(session, model), Form.ONNX)
 
 
-def open_session(path: Path, settings: Settings, optimized: Path | None = None) -> Any:
-    """An InferenceSession of a file, under the settings; the graph that it runs is written to `optimized`.
+def open_session(path: Path, settings: Settings, optimized: Path | None = None, profile: Path | None = None) -> Any:
+    """An InferenceSession of a file, under the settings; the graph that it runs is written to `optimized`, and what it
+    ran to a file whose name begins with `profile`, when it is asked to end profiling.
 
     Raises MissingExtra, ArtifactError, NotApplicable.
     """
@@ -51,6 +57,8 @@ def open_session(path: Path, settings: Settings, optimized: Path | None = None) 
     options.graph_optimization_level = names[asked]
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
     if settings.threads is not None:
         options.intra_op_num_threads = settings.threads
     spinning = "1" if settings.option("allow_spinning", True) else "0"

@@ -28,8 +28,11 @@ def load(model: Model) -> Program:
     MissingExtra, ArtifactError, NotApplicable.
     """
     openvino = import_openvino()
-    run = _runner(compiled(openvino, model, None), model)
-    exact = {shapes: _runner(compiled(openvino, model, shapes), model) for shapes in exact_shapes(model.settings)}
+    run = runner(compiled(openvino, model, None).create_infer_request(), model)
+    exact = {
+        shapes: runner(compiled(openvino, model, shapes).create_infer_request(), model)
+        for shapes in exact_shapes(model.settings)
+    }
     if exact:
         run = _dispatch(run, exact)
     return Program(model.signature, model.settings, run, Form.OPENVINO)
@@ -48,8 +51,11 @@ def exact_shapes(settings: Settings) -> list[Shapes]:
         raise ArtifactError(f"the option exact_shapes is no list of calls' shapes: {error}") from error
 
 
-def compiled(openvino: Any, model: Model, shapes: Shapes | None) -> Any:
-    """The model compiled for the CPU, for the given shapes of its flat inputs or for whatever its file allows."""
+def compiled(openvino: Any, model: Model, shapes: Shapes | None, **more: str) -> Any:
+    """The model compiled for the CPU, for the given shapes of its flat inputs or for whatever its file allows.
+
+    `more` is told to OpenVINO beside the settings.
+    """
     path = Path(model.program)
     try:
         core = openvino.Core()
@@ -59,7 +65,7 @@ def compiled(openvino: Any, model: Model, shapes: Shapes | None) -> Any:
     try:
         if shapes:
             graph.reshape({key: openvino.PartialShape(list(shapes[i])) for key, i in _positions(graph, model)})
-        return core.compile_model(graph, "CPU", configuration(model.settings))
+        return core.compile_model(graph, "CPU", configuration(model.settings) | more)
     except RuntimeError as error:
         raise NotApplicable(f"OpenVINO cannot compile the model: {str(error)[:400]}") from error
 
@@ -91,11 +97,10 @@ def configuration(settings: Settings) -> dict[str, str]:
     return told
 
 
-def _runner(engine: Any, model: Model) -> Run:
+def runner(request: Any, model: Model) -> Run:
     """One infer request, used again for each call; its outputs are copied before the next call overwrites them."""
-    request = engine.create_infer_request()
     infer = request.infer
-    kept = _positions(engine, model)
+    kept = _positions(request.get_compiled_model(), model)
     count = len(model.signature.outputs)
     dtypes = [getattr(torch, spec.dtype) for spec in model.signature.outputs]
 

@@ -90,6 +90,12 @@ def load(folder: Path, trust: bool = False) -> Program:
 
 def read_model(folder: Path) -> Model:
     """Read a program folder back as a model to go on building with. Raises ArtifactError."""
+    model = describe(folder)
+    return model.replace(program=_read_program(folder, model.form))
+
+
+def describe(folder: Path) -> Model:
+    """All that a program folder says of its model, with None for the program. Raises ArtifactError."""
     try:
         note = json.loads((folder / PROGRAM_JSON).read_text())
     except (OSError, ValueError) as error:
@@ -99,7 +105,7 @@ def read_model(folder: Path) -> Model:
     try:
         form = Form(note["form"])
         _check_options(folder, form, note["settings"]["options"])
-        model = Model(
+        return Model(
             form,
             None,
             Signature.from_json(note["signature"]),
@@ -109,7 +115,6 @@ def read_model(folder: Path) -> Model:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(f"{folder / PROGRAM_JSON} is damaged: {type(error).__name__}: {error}") from error
-    return model.replace(program=_read_program(folder, form))
 
 
 def _check_options(folder: Path, form: Form, options: Mapping[str, Any]) -> None:

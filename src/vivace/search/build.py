@@ -16,7 +16,7 @@ from vivace.core.program import Form, Model
 from vivace.core.technique import Stage, Technique
 from vivace.core.work import Work
 from vivace.runtimes import store
-from vivace.techniques import fine_tuning
+from vivace.techniques import fine_tuning, sensitivity
 
 
 class Builder:
@@ -50,6 +50,10 @@ class Builder:
                 self._keep(techniques[:count], model)
         store.save(model, Path(to))
         return {"native": model.form is Form.AOT_INDUCTOR, "form": model.form.value}
+
+    def rank_layers(self) -> None:
+        """Find how much each layer of the original suffers from int8, unless it is known. Raises NotApplicable."""
+        sensitivity.ranked(store.read_model(self.original), self.work)
 
     def _longest_prefix(self, techniques: tuple[Technique, ...]) -> tuple[int, Model]:
         for count in range(len(techniques), 0, -1):

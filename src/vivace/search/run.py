@@ -72,7 +72,7 @@ class Search:
             floor = _floor_of(same)
             self.schedule.opening_seconds = laboratory.opening_seconds
             self.schedule.is_disturbed = floor >= DISTURBED
-            self.schedule.is_tiny = seconds < TINY_SECONDS
+            self.schedule.call_seconds, self.schedule.is_tiny = seconds, seconds < TINY_SECONDS
             self.listener.note(f"the original takes {1000 * seconds:.3g} ms a call; noise floor {floor:.1%}")
             memory = self._memory(seconds, laboratory.baseline().ask("environment")["threads"])
             self._explore(laboratory, memory)

@@ -37,9 +37,13 @@ SHORT_SECONDS = 180.0
 """Under this, all of the time goes to the plans themselves."""
 ATTRIBUTION_SHARE, ATTRIBUTION_SECONDS = 1 / 10, 120.0
 """Of a longer time, what is kept to measure the winner technique by technique, and the most of it."""
-EXPLAIN_OPENINGS = 2
 EXPLAIN_SECONDS = 6.0
-"""Two workers after the verdict: one lists what was fused, one measures the machine's ceilings."""
+"""Three workers after the verdict: one lists what was fused in the winner and profiles it, one measures the machine's
+ceilings, one profiles the original. Listing and measuring take so long."""
+PROFILE_SECONDS, PROFILE_CALLS = 3.0, 6
+"""What profiling a program takes beside loading it: a second of calls and reading what was recorded; of slow calls so
+many. Of all time, PROFILE_SHARE is kept for slow calls at the most."""
+PROFILE_SHARE = 1 / 20
 EMPTY_CALL_SECONDS = 4.0
 """What timing a program beside an empty one takes, beside opening both."""
 CACHED_LOAD_SECONDS = 5.0
@@ -53,8 +57,8 @@ class Schedule:
     `opening_seconds` is what opening the original's arm took: an interpreter, the model, the warm-up. `is_disturbed`
     says that the original differed much from itself, so that restarts will have to be added. `race_seconds` is what
     judging and racing a candidate takes. `trial_seconds` are those of the trials so far, by compiler and by whether
-    quality was won back. `is_tiny` says that a call of the original is so short that the overhead of calling will be
-    asked for.
+    quality was won back. `call_seconds` is what a call of the original takes, and `is_tiny` says that it is so short
+    that the overhead of calling will be asked for.
     """
 
     seconds: float
@@ -64,6 +68,7 @@ class Schedule:
     opening_seconds: float = FIRST_GUESS_SECONDS
     is_disturbed: bool = False
     is_tiny: bool = False
+    call_seconds: float = 0.0
     race_seconds: float = RACE_SECONDS
     trial_seconds: dict[tuple[str, bool], list[float]] = dataclasses.field(default_factory=dict)
 
@@ -113,12 +118,22 @@ class Schedule:
         return self.left() - self.publish_seconds(None) > self._rung_seconds()
 
     def explain_seconds(self) -> float:
-        """What is kept for listing what was fused, for measuring ceilings and, of a tiny model, for timing an empty
-        call; nothing when time is short."""
+        """What is kept for listing what was fused, for profiling, for measuring ceilings and, of a tiny model, for
+        timing an empty call; nothing when time is short."""
         if self.seconds < SHORT_SECONDS:
             return 0.0
+        profiled = min(2 * PROFILE_CALLS * self.call_seconds, PROFILE_SHARE * self.seconds) + 2 * PROFILE_SECONDS
+        return 2 * self.opening_seconds + profiled + self.measuring_seconds()
+
+    def measuring_seconds(self) -> float:
+        """What measuring ceilings and, of a tiny model, timing an empty call are likely to take."""
         empty = self.empty_call_seconds(None) if self.is_tiny else 0.0
-        return EXPLAIN_OPENINGS * self.opening_seconds + EXPLAIN_SECONDS + empty
+        return self.opening_seconds + EXPLAIN_SECONDS + empty
+
+    def profile_seconds(self, call_seconds: float, loading: float = 0.0) -> float:
+        """What profiling one program, in a worker that has started, is likely to take: it is loaded in `loading`
+        seconds, for a compiler whose kernels tell their time compiles anew."""
+        return loading + PROFILE_SECONDS + PROFILE_CALLS * call_seconds
 
     def empty_call_seconds(self, trial: Trial | None) -> float:
         """What timing a delivered program beside an empty one is likely to take: one pair of processes."""

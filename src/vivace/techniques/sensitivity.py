@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from vivace.core.program import Form, Model
 from vivace.core.work import Work
 from vivace.measure.clock import SystemClock
 from vivace.runtimes import eager
-from vivace.runtimes.graphs.layers import is_product, path_of
+from vivace.runtimes.graphs.layers import each_name, is_product, path_of
 from vivace.techniques.calibration import first_calls
 
 SAMPLES = 16
@@ -37,12 +38,14 @@ class Sensitivity:
     """One layer's share in the error and in the time of a fully quantized model.
 
     `noise` is the output's error power when this layer alone is in int8, as a share of the output's power; `sqnr_db`
-    the same in decibels; `seconds_share` the layer's share of the time of all layers in float32.
+    the same in decibels; `seconds_share` the layer's share of the time of all layers in float32. `label` names the
+    layer as lists of fusions and profiles do.
     """
 
     layer: Layer
     noise: float
     seconds_share: float
+    label: str
 
     @property
     def sqnr_db(self) -> float:
@@ -93,16 +96,22 @@ def ranked(model: Model, work: Work) -> list[Sensitivity]:
         raise NotApplicable("layers are compared in a PyTorch graph only")
     if work.calibration is None:
         raise NotApplicable("comparing layers needs calibration data")
-    key = hashlib.sha256("\n".join(model.lineage).encode()).hexdigest()[:16]
-    file = work.folder / "sensitivity" / f"{key}.json"
-    if file.is_file():
-        return [_from_json(entry) for entry in json.loads(file.read_text())]
+    kept = kept_ranking(work, model.lineage)
+    if kept is not None:
+        return kept
+    file = _file(work, model.lineage)
     found = measure(model, list(first_calls(work, SAMPLES)))
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_suffix(".part")
     beside.write_text(json.dumps([dataclasses.asdict(entry) for entry in found]))
     beside.replace(file)
     return found
+
+
+def kept_ranking(work: Work, lineage: Sequence[str]) -> list[Sensitivity] | None:
+    """What `ranked` found in this run for a model of this lineage; None where it was not asked."""
+    file = _file(work, lineage)
+    return [_from_json(entry) for entry in json.loads(file.read_text())] if file.is_file() else None
 
 
 def measure(model: Model, calls: Sequence[Sequence[Tensor]]) -> list[Sensitivity]:
@@ -113,16 +122,19 @@ def measure(model: Model, calls: Sequence[Sequence[Tensor]]) -> list[Sensitivity
     noise: dict[str, float] = {}
     seconds: dict[str, float] = {}
     layers: dict[str, Layer] = {}
+    labels: dict[str, str] = {}
     with torch.no_grad():
         for leaves in calls:
             probe = _Probe(model.program, weights)
             probe.run(*lifted, *leaves)
-            for node in probe.products():
+            products = probe.products()
+            for node, label in zip(products, each_name(products), strict=True):
+                labels[node.name] = label
                 layers[node.name] = Layer(node.name, path_of(node), node.target._opname)  # type: ignore[union-attr]
                 seconds[node.name] = seconds.get(node.name, 0.0) + probe.seconds[node]
                 noise[node.name] = noise.get(node.name, 0.0) + probe.noise_of(node) / len(calls)
     total = sum(seconds.values()) or 1.0
-    found = [Sensitivity(layer, noise[name], seconds[name] / total) for name, layer in layers.items()]
+    found = [Sensitivity(layer, noise[name], seconds[name] / total, labels[name]) for name, layer in layers.items()]
     return sorted(found, key=lambda entry: -entry.noise / max(entry.seconds_share, 1e-6))
 
 
@@ -208,5 +220,10 @@ def _noise(reference: Iterable[Any], answer: Iterable[Any]) -> float:
     return error / power if power else 0.0
 
 
+def _file(work: Work, lineage: Sequence[str]) -> Path:
+    key = hashlib.sha256("\n".join(lineage).encode()).hexdigest()[:16]
+    return work.folder / "sensitivity" / f"{key}.json"
+
+
 def _from_json(entry: dict[str, Any]) -> Sensitivity:
-    return Sensitivity(Layer(**entry["layer"]), entry["noise"], entry["seconds_share"])
+    return Sensitivity(**{**entry, "layer": Layer(**entry["layer"])})

@@ -1,0 +1,76 @@
+"""How much each layer of the original suffers from int8, and which of them the winner keeps in a higher precision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vivace.core.errors import EnvironmentFault, NotApplicable, UsageError
+from vivace.core.layer import LayerSensitivity
+from vivace.core.plan import Plan
+from vivace.core.work import Work
+from vivace.measure.process import Limits, Phase, Worker
+from vivace.runtimes import store
+from vivace.search.laboratory import BUILDER_ENTRY, compiler_variables
+from vivace.search.prepare import Prepared
+from vivace.search.schedule import Schedule
+from vivace.techniques import sensitivity
+
+INTEGER = "int8"
+FAILURES = (EnvironmentFault, UsageError, NotApplicable)
+SPARE_SECONDS = 2.0
+
+
+def sensitivity_of(plan: Plan, program: Path, prepared: Prepared, schedule: Schedule) -> tuple[LayerSensitivity, ...]:
+    """The layers of the model that the winner's program was made of, the one to keep in float first.
+
+    Read where the search ranked them, for the winner or for the original. Where it did not, and the winner is in int8,
+    they are ranked now, in a worker, if that is likely to end before the artifact is due. Empty where there is none.
+    Never raises for what a worker does.
+    """
+    lineage = store.describe(program).lineage
+    found = known(prepared.work, lineage)
+    if found is None and is_integer(plan, prepared.work):
+        rank(prepared, schedule)
+        found = known(prepared.work, ())
+    return told(found or [], plan, prepared.work)
+
+
+def known(work: Work, lineage: tuple[str, ...]) -> list[sensitivity.Sensitivity] | None:
+    """What was ranked in this run for a model that became one of this lineage, the latest before it was quantized."""
+    steps = (lineage[:count] for count in range(len(lineage), -1, -1))
+    return next((found for step in steps if (found := sensitivity.kept_ranking(work, step)) is not None), None)
+
+
+def told(found: list[sensitivity.Sensitivity], plan: Plan, work: Work) -> tuple[LayerSensitivity, ...]:
+    """What was ranked, with whether the plan keeps each layer in a higher precision: all, where none of it is int8."""
+    worst = max((getattr(technique, "keep", 0) for technique in plan), default=0)
+    kept = {one.layer.name for one in (found[:worst] if is_integer(plan, work) else found)} | set(work.keep)
+    return tuple(LayerSensitivity(one.label, one.sqnr_db, one.seconds_share, one.layer.name in kept) for one in found)
+
+
+def is_integer(plan: Plan, work: Work) -> bool:
+    """Whether a plan computes products in int8."""
+    return any(technique.rewrite(work.cost).precision == INTEGER for technique in plan)
+
+
+def rank(prepared: Prepared, schedule: Schedule) -> None:
+    """Have a worker rank the original's layers, if there is data and time for it; what it finds, `known` reads."""
+    left = schedule.left() - schedule.publish_seconds(None)
+    if prepared.work.calibration is None or left < ranking_seconds(prepared, schedule):
+        return
+    folder = prepared.work.folder
+    arguments = {"work": prepared.work.to_json(), "original": str(prepared.program)}
+    try:
+        with Worker(folder / "sensitivity-log", Limits().within(left), compiler_variables(folder)) as worker:
+            worker.open(BUILDER_ENTRY, arguments, phase=Phase.LOAD)
+            left = schedule.left() - schedule.publish_seconds(None)
+            worker.call("rank_layers", {}, Phase.MEASURE, max(0.0, left))
+    except FAILURES:
+        return
+
+
+def ranking_seconds(prepared: Prepared, schedule: Schedule) -> float:
+    """What ranking is likely to take: for each layer, what follows it runs again, half of the graph on average."""
+    calls = -(-sensitivity.SAMPLES // max(1, prepared.batch_size))
+    runs = calls * (2 + len(prepared.work.layers) / 2)
+    return schedule.opening_seconds + SPARE_SECONDS + runs * schedule.call_seconds

@@ -1,0 +1,1 @@
+"""Services of workers that are no arms: they measure the machine, or a program under a profiler."""
