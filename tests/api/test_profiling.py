@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import vivace as vv
-from vivace.api.profiling import Findings, Reader, fused_in, profile_in, profiles_of
+from vivace.api.profiling import Findings, Reader, fused_in, most_frequent, profile_in, profiles_of
 from vivace.core.compute import OperatorTime, Profile
 from vivace.core.errors import ArtifactError
 from vivace.core.layer import FusedList
@@ -126,7 +126,7 @@ def test_a_program_that_cannot_be_opened_is_told_and_raises_nothing(prepared: Pr
 
 def test_a_worker_whose_program_is_not_there_answers_all_the_same(prepared: Prepared, tmp_path: Path) -> None:
     with Worker(tmp_path / "log") as worker:
-        found = fused_in(worker, tmp_path / "none", tmp_path / "none", 60.0)
+        found = fused_in(worker, tmp_path / "none", tmp_path / "none", lambda: 60.0)
         assert found.groups == () and found.note.startswith("not listed: there is no readable program")
 
         with pytest.raises(ArtifactError, match="no readable program"):
@@ -141,6 +141,7 @@ def test_of_calls_in_several_shapes_the_most_frequent_is_profiled(prepared: Prep
     with Worker(tmp_path / "log") as worker:
         found = profile_in(worker, prepared.program, prepared.program, mixed, lambda: 60.0)
 
+    assert most_frequent(samples.read(mixed)) == [1, 2]
     assert sum(one.flops or 0.0 for one in found.operators) == 4 * prepared.work.cost.flops
     assert "of the most frequent shape" in found.note
 

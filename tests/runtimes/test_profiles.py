@@ -60,9 +60,14 @@ def _stored(folder: Path, *names: str) -> dict[str, str]:
 
 
 def _profiled(folder: Path, *names: str) -> Profile:
-    stored = _stored(folder, *names)
-    opened = {"program": stored["program"], "original": stored["original"], "shapes": [[64, 64]]}
-    asked = {"program": ENTRY, "arguments": opened, "calls": stored["calls"], "indices": [0, 1, 2]}
+    _stored(folder, *names)
+    return _profile_of(folder, [[64, 64]], [0, 1, 2])
+
+
+def _profile_of(folder: Path, shapes: list[list[int]], indices: list[int]) -> Profile:
+    """What a worker would tell of the program, the original and the calls in a folder."""
+    opened = {"program": str(folder / "program"), "original": str(folder / "original"), "shapes": shapes}
+    asked = {"program": ENTRY, "arguments": opened, "calls": str(folder / "calls"), "indices": indices}
     profiler = open_profiler(asked)
     try:
         return Profile.from_json(profiler.profile())
@@ -156,6 +161,29 @@ def test_onnx_runtime_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.
     _profiled(tmp_path, "onnx-runtime")
 
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_a_convolution_in_int8_is_told_by_its_weights_where_its_tensors_were_laid_out_anew(tmp_path: Path) -> None:
+    class Images(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.norm, self.body = nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.Conv2d(16, 16, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.body(self.norm(self.stem(x)).relu()).relu()
+
+    x = torch.randn(2, 3, 16, 16)
+    captured = capture(Images().eval(), (x,)).model
+    calls = samples.write(tmp_path / "calls", [[x]], captured.signature.call, 1)
+    cost = counts.cost_of(captured, [x])
+    work = Work("images", captured.signature, frozenset(), cost, tmp_path, calibration=calls)
+    store.save(captured, tmp_path / "original")
+    store.save(KINDS["onnx-static-int8"]().apply(captured, work), tmp_path / "program")
+
+    found = _profile_of(tmp_path, [list(x.shape)], [0])
+
+    convolutions = [one.layers[0] for one in found.operators if "Conv" in one.operator]
+    assert convolutions == ["stem", "body"]
 
 
 def test_operators_are_nodes_by_name_and_order_and_an_unknown_one_is_not_guessed() -> None:

@@ -58,13 +58,12 @@ class Reader:
         to be measured after it is likely to end in time."""
         if self.left() < listing_seconds + self._schedule.opening_seconds:
             return Findings(FusedList(note=f"not listed: {NO_TIME}"), reason=NO_TIME)
-        folder = self._prepared.work.folder
         try:
             with self._worker("fused") as worker:
-                fused = fused_in(worker, self._program, self._prepared.program, self.left())
+                fused = fused_in(worker, self._program, self._prepared.program, self.left)
                 return Findings(fused, *self._profiled_winner(worker))
         except FAILURES as failure:  # the worker could not be started, or did not survive
-            return Findings(FusedList(note=f"not listed: {failure}"), reason=f"{failure}; see {folder / 'fused'}")
+            return Findings(FusedList(note=f"not listed: {failure}"), reason=str(failure))
 
     def original(self) -> tuple[Profile | None, str]:
         """The profile of the captured original; None with the reason where it cannot be had."""
@@ -104,12 +103,13 @@ class Reader:
             return None, str(failure)
 
 
-def fused_in(worker: Worker, program: Path, original: Path, seconds: float) -> FusedList:
-    """What is fused in a program folder; the reason where that cannot be told."""
+def fused_in(worker: Worker, program: Path, original: Path, left: Callable[[], float]) -> FusedList:
+    """What is fused in a program folder; the reason where that cannot be told. `left` says how many seconds the worker
+    still has."""
     try:
-        worker.open("vivace.runtimes.fusions.lister:open_lister", {}, phase=Phase.LOAD, seconds=seconds)
+        worker.open("vivace.runtimes.fusions.lister:open_lister", {}, phase=Phase.LOAD, seconds=left())
         asked = {"program": str(program), "original": str(original)}
-        told = worker.call("fused", asked, Phase.COMPILE, seconds)
+        told = worker.call("fused", asked, Phase.COMPILE, left())
     except FAILURES as failure:
         return FusedList(note=f"not listed: {failure}")
     return FusedList(tuple(Fused.from_json(group) for group in told["groups"]), told["note"])
@@ -121,10 +121,7 @@ def profile_in(worker: Worker, program: Path, original: Path, calls: Path, left:
     `left` says how many seconds the worker still has. Raises what a worker raises.
     """
     stored = samples.read(calls)
-    indices = list(range(len(stored)))
-    if stored.mix is not None:
-        heaviest = max(range(len(stored.mix.weights)), key=stored.mix.weights.__getitem__)
-        indices = [index for index in indices if stored.mix.shapes[index] == heaviest]
+    indices = most_frequent(stored)
     shapes = [list(leaf.shape) for leaf in stored[indices[0]]]
     opened = {"program": str(program), "original": str(original), "shapes": shapes}
     arguments: Mapping[str, Any] = {
@@ -137,6 +134,14 @@ def profile_in(worker: Worker, program: Path, original: Path, calls: Path, left:
     profile = Profile.from_json(worker.call("profile", {}, Phase.MEASURE, left()))
     several = "calls are of the most frequent shape" if stored.mix is not None else ""
     return dataclasses.replace(profile, note="; ".join(filter(None, (profile.note, several))))
+
+
+def most_frequent(stored: samples.StoredCalls) -> list[int]:
+    """Which calls are of the shape that most calls have; all, where they come in one."""
+    if stored.mix is None:
+        return list(range(len(stored)))
+    heaviest = max(range(len(stored.mix.weights)), key=stored.mix.weights.__getitem__)
+    return [index for index, shape in enumerate(stored.mix.shapes) if shape == heaviest]
 
 
 def profiles_of(found: Findings, original: Profile | None, reason: str) -> Profiles:

@@ -16,6 +16,7 @@ from typing import Any
 from vivace.core.compute import OperatorTime
 from vivace.core.program import Model
 from vivace.runtimes.fusions.onnx_groups import traced
+from vivace.runtimes.graphs.layers import WRAPPER
 from vivace.runtimes.onnx_graph import require
 from vivace.runtimes.onnx_session import open_session, program_of
 from vivace.runtimes.profiles.profiled import Profiled, Shapes, medians
@@ -73,12 +74,14 @@ class _Session(Profiled):
         stored = onnx.load(str(self._model.program), load_external_data=False).graph
         runs = onnx.load(str(self._optimized), load_external_data=False).graph
         sizes = {tensor.name: _bytes_of(tensor) for tensor in runs.initializer}
-        found = [(node, layers) for node, layers in traced(stored, runs)]
-        untold = sum(layers is None for _, layers in found)
-        note = f"{untold} of its operators could not be traced to layers" if untold else ""
-        weights = [sum(sizes.get(name, 0) for name in node.input) for node, _ in found]
-        nodes = zip(found, weights, strict=True)
-        return {node.name: _Node(layers or (), held) for (node, layers), held in nodes}, note
+        nodes: dict[str, _Node] = {}
+        untold = 0
+        for node, layers in traced(stored, runs):
+            weights = [name for name in node.input if name in sizes]
+            told = owners_of(weights) if layers is None else layers
+            untold += layers is None and not told
+            nodes[node.name] = _Node(told, sum(sizes[name] for name in weights))
+        return nodes, f"{untold} of its operators could not be traced to layers" if untold else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +90,16 @@ class _Node:
 
     layers: tuple[str, ...]
     weight_bytes: int
+
+
+def owners_of(weights: Iterable[str]) -> tuple[str, ...]:
+    """The layers that weights of an operator belong to, by the names that the exporter gave them.
+
+    >>> owners_of(["module.block.0.weight_quantized", "module.block.0.bias_quantized", "relu_scale"])
+    ('block.0',)
+    """
+    named = (name.removeprefix(WRAPPER).rpartition(".")[0] for name in weights if name.startswith(WRAPPER))
+    return tuple(dict.fromkeys(filter(None, named)))
 
 
 def kernels(events: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
