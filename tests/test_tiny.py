@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ from torch import nn
 import vivace as vv
 from vivace.core.measurement import SpeedVerdict
 from vivace.core.quality import QualityVerdict
+from vivace.report.headline import headline
+from vivace.report.html.page import render
+from vivace.report.reading import read_run
 
 
 class Slow(nn.Module):
@@ -58,6 +62,9 @@ def test_the_promise_holds_from_workload_to_reloaded_artifact(tmp_path: Path) ->
     document = json.loads((tmp_path / "fast" / "results.json").read_text())
     assert document["speedup"]["value"] == pytest.approx(result.speedup.value)
     assert document["quality"]["verdict"] == "HELD"
+    page = (tmp_path / "fast" / "report.html").read_text()
+    assert page == render(read_run(tmp_path / "fast"))
+    assert headline(read_run(tmp_path / "fast")) in unescape(page)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["fast"]
     script = "import sys, torch, vivace; print(list(vivace.load(sys.argv[1])(torch.zeros(5, 32)).shape))"
     said = subprocess.run([sys.executable, "-c", script, str(tmp_path / "fast")], capture_output=True, text=True)

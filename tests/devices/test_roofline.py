@@ -9,7 +9,15 @@ import pytest
 from vivace.core.compute import Bound
 from vivace.core.cost import Cost
 from vivace.core.machine import Ceiling, Machine
-from vivace.devices.roofline import ceiling_at, default_ceiling, is_mostly_overhead, predicted_seconds, reach
+from vivace.devices.roofline import (
+    bound_of,
+    ceiling_at,
+    default_ceiling,
+    is_mostly_overhead,
+    place,
+    predicted_seconds,
+    reach,
+)
 
 MACHINE = Machine(
     "p",
@@ -125,3 +133,27 @@ def test_a_tiny_call_far_above_its_floor_is_mostly_overhead_and_a_long_one_or_an
     assert not is_mostly_overhead(reach(work, 0.9e-6, MACHINE.ceilings, 0))
     assert not is_mostly_overhead(reach(work, 2e-3, MACHINE.ceilings, 0))
     assert not is_mostly_overhead(reach(work.replace(threads=2), 14e-6, MACHINE.ceilings, 0))
+
+
+def test_an_operator_stands_at_its_operations_a_byte_and_a_second() -> None:
+    assert place(flops=6e9, moved_bytes=2e9, seconds=0.5) == (3.0, 12.0)
+
+
+@pytest.mark.parametrize(("flops", "moved", "seconds"), [(0.0, 1.0, 1.0), (1.0, 0.0, 1.0), (1.0, 1.0, 0.0)])
+def test_an_operator_without_work_bytes_or_time_has_no_place(flops: float, moved: float, seconds: float) -> None:
+    with pytest.raises(ValueError, match="each must be above zero"):
+        place(flops, moved, seconds)
+
+
+@pytest.mark.parametrize(
+    ("flops", "moved", "seconds", "bound"),
+    [
+        (1e9, 1e6, 0.012, Bound.ARITHMETIC),  # 10 ms of arithmetic, 0.1 ms of copying
+        (1e6, 1e8, 0.012, Bound.MEMORY),  # 0.01 ms and 10 ms
+        (1e9, 1e6, 0.021, Bound.OVERHEAD),  # less than half of the time is explained
+    ],
+)
+def test_an_operator_is_bound_by_the_ceiling_that_allows_it_the_longer_time(
+    flops: float, moved: float, seconds: float, bound: Bound
+) -> None:
+    assert bound_of(flops, moved, seconds, peak_gflops=100.0, copy_gigabytes_per_second=10.0) is bound

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -167,3 +168,10 @@ def test_a_winner_that_saves_no_time_never_breaks_even(result: Result) -> None:
 def test_a_plan_of_one_technique_needs_no_attribution_lines(result: Result) -> None:
     one = Attribution(result.attribution.steps[:1], result.attribution.left_out[:1])  # type: ignore[union-attr]
     assert "technique by technique" not in printed(dataclasses.replace(result, attribution=one))
+
+
+def test_the_page_of_an_artifact_is_named_before_the_next_step(result: Result, tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text("")
+    lines = printed(dataclasses.replace(result, artifact=tmp_path), 400).splitlines()
+    assert lines[-2] == f"report: {tmp_path}/report.html"
+    assert lines[-1].startswith("next: ")

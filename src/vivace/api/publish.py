@@ -20,7 +20,9 @@ from vivace.core.program import Form
 from vivace.core.result import Result
 from vivace.data import samples
 from vivace.measure.live import ArmSpec
-from vivace.report.results import to_document
+from vivace.report.html.page import render
+from vivace.report.reading import read_text
+from vivace.report.results import PAGE, RESULTS, to_document
 from vivace.runtimes import store
 from vivace.search.laboratory import compiler_variables, failures_of_a_plan
 from vivace.search.prepare import Prepared
@@ -76,7 +78,9 @@ def publish(result: Result, staging: Staging, prepared: Prepared, machine: Machi
     logs, variables = prepared.work.folder, compiler_variables(prepared.work.folder)
     with save.disk_errors(destination):
         manifest = _manifest(result, folder, staging.golden(result.plan), prepared, machine)
-        texts = {"results.json": to_document(result).to_text(), "README.md": readme_of(result, manifest)}
+        document = to_document(result).to_text()
+        page = render(read_text(document))  # read back, so that `vivace report` writes the same page
+        texts = {RESULTS: document, PAGE: page, "README.md": readme_of(result, manifest)}
         save.seal(folder, manifest, texts)
         check_in_worker(folder, logs / "check", variables)
         save.publish(folder, destination)

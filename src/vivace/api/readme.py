@@ -29,8 +29,9 @@ def readme_of(result: Result, manifest: Manifest) -> str:
         "output = model(...)  # the same call as the original's",
         "```",
         "",
-        "Loading checks every file's digest and replays the golden calls. `results.json` holds everything that was "
-        "measured; `manifest.json` the digests, the environment and the verdicts.",
+        "Loading checks every file's digest and replays the golden calls. `report.html` shows in a browser "
+        "what was won and how sure that is; `results.json` holds everything that was measured; `manifest.json` the "
+        "digests, the environment and the verdicts.",
     ]
     if manifest.executes_native_code:
         lines += [

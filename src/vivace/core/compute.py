@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -136,3 +136,41 @@ class Profiles:
     original: Profile | None = None
     winner: Profile | None = None
     note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class TimeShare:
+    """What all operators of one name take of a call: `seconds` together, over `count` of them."""
+
+    name: str
+    seconds: float
+    count: int
+
+
+def seconds_by_operator(profile: Profile) -> tuple[TimeShare, ...]:
+    """The time of each kind of operator, the longest first.
+
+    >>> ran = [OperatorTime(name, (), seconds) for name, seconds in (("conv2d", 2.0), ("relu", 1.5), ("conv2d", 1.0))]
+    >>> [(one.name, one.seconds, one.count) for one in seconds_by_operator(Profile("torch", 5.0, tuple(ran)))]
+    [('conv2d', 3.0, 2), ('relu', 1.5, 1)]
+    """
+    return _shares((one.operator, one.seconds) for one in profile.operators)
+
+
+def seconds_by_layer(profile: Profile) -> tuple[TimeShare, ...]:
+    """The time of each layer, the longest first. Layers that run as one operator cannot be told apart: they are one
+    entry, joined by "+", and what the engine names no layer for has an empty name.
+
+    >>> fused = (OperatorTime("conv2d", ("a", "b"), 2.0), OperatorTime("reorder", (), 1.0))
+    >>> [(one.name, one.seconds) for one in seconds_by_layer(Profile("onnx", 4.0, fused))]
+    [('a+b', 2.0), ('', 1.0)]
+    """
+    return _shares(("+".join(one.layers), one.seconds) for one in profile.operators)
+
+
+def _shares(parts: Iterable[tuple[str, float]]) -> tuple[TimeShare, ...]:
+    found: dict[str, TimeShare] = {}
+    for name, seconds in parts:
+        before = found.get(name, TimeShare(name, 0.0, 0))
+        found[name] = TimeShare(name, before.seconds + seconds, before.count + 1)
+    return tuple(sorted(found.values(), key=lambda share: -share.seconds))

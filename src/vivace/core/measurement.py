@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from enum import Enum
 
 
@@ -105,3 +107,37 @@ class Comparison:
     noise_floor: float
     ratios: tuple[tuple[float, ...], ...]
     note: str = ""
+
+
+def seconds_at(baseline_seconds: float, speedup: Interval) -> Interval:
+    """The seconds of a candidate that is this much faster than a baseline of so many seconds, with their interval.
+
+    Only the ratio was measured in pairs, so this puts candidates of different pairs on the axis of one baseline. A
+    ratio of zero takes infinitely long, an infinite one no time.
+
+    >>> seconds_at(2.0, Interval(4.0, 2.0, 8.0))
+    Interval(value=0.5, low=0.25, high=1.0)
+    """
+    value, low, high = (_over(baseline_seconds, ratio) for ratio in (speedup.value, speedup.high, speedup.low))
+    return Interval(value, low, high)
+
+
+def dominated(points: Sequence[tuple[float, float]]) -> tuple[bool, ...]:
+    """Of points whose coordinates are both to be small: whether another is no larger in both and smaller in one.
+
+    Points that are equal do not dominate each other. What is not dominated is the Pareto front.
+
+    >>> dominated([(1.0, 0.2), (2.0, 0.1), (2.0, 0.2), (1.0, 0.2)])
+    (False, False, True, False)
+    """
+    return tuple(any(_beats(other, point) for other in points) for point in points)
+
+
+def _over(seconds: float, ratio: float) -> float:
+    if math.isinf(ratio):
+        return 0.0
+    return seconds / ratio if ratio else math.inf
+
+
+def _beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    return one != other and one[0] <= other[0] and one[1] <= other[1]

@@ -94,6 +94,34 @@ def is_mostly_overhead(found: Reach) -> bool:
     return found.share is not None and found.share < HARDLY and found.seconds < TINY_SECONDS
 
 
+def place(flops: float, moved_bytes: float, seconds: float) -> tuple[float, float]:
+    """Where an operator stands in the roofline: floating-point operations a byte, and 10^9 of them a second.
+
+    Raises ValueError for an operator without work, bytes or time, which has no place there.
+
+    >>> place(flops=2e9, moved_bytes=1e9, seconds=0.5)
+    (2.0, 4.0)
+    """
+    if min(flops, moved_bytes, seconds) <= 0:
+        raise ValueError(f"flops={flops}, moved_bytes={moved_bytes}, seconds={seconds}: each must be above zero")
+    return flops / moved_bytes, flops / seconds / 1e9
+
+
+def bound_of(
+    flops: float, moved_bytes: float, seconds: float, peak_gflops: float, copy_gigabytes_per_second: float
+) -> Bound:
+    """What bounds an operator: the ceiling that allows it the longer time, or overhead where that is under MOSTLY of
+    what it took.
+
+    >>> bound_of(flops=1e9, moved_bytes=1e9, seconds=0.15, peak_gflops=100.0, copy_gigabytes_per_second=10.0).value
+    'memory'
+    """
+    arithmetic, memory = flops / (peak_gflops * 1e9), moved_bytes / (copy_gigabytes_per_second * 1e9)
+    if max(arithmetic, memory) < MOSTLY * seconds:
+        return Bound.OVERHEAD
+    return Bound.MEMORY if memory > arithmetic else Bound.ARITHMETIC
+
+
 def ceiling_at(machine: Machine, threads: int) -> Ceiling:
     """The measured ceiling with this count of threads; else the nearest one, scaled by threads; else priors."""
     if not machine.ceilings:

@@ -21,6 +21,9 @@ from vivace.core.result import Result, Status, Trial, TrialStage
 from vivace.core.technique import Technique
 
 SCHEMA_VERSION: Final = 1
+RESULTS: Final = "results.json"
+PAGE: Final = "report.html"
+"""The files of an artifact that hold the document and its page."""
 _OWN_KEYS = ("machine", "environment", "versions")
 """What is taken out of `Result.conditions` and given a key of its own."""
 
@@ -60,8 +63,8 @@ class TrialDocument(_Document):
     build_seconds: float
     load_seconds: float
     reproduce: str
-    started_seconds: float | None
-    ended_seconds: float | None
+    started_seconds: float | None = None
+    ended_seconds: float | None = None
 
 
 class RungDocument(_Document):
@@ -97,7 +100,10 @@ class AttributionDocument(_Document):
 
 
 class ResultDocument(_Document):
-    """results.json. Speeds are ratios baseline_seconds / candidate_seconds; times are seconds, sizes are bytes."""
+    """results.json. Speeds are ratios baseline_seconds / candidate_seconds; times are seconds, sizes are bytes.
+
+    Keys that came later have defaults, so that a file which lacks them reads back.
+    """
 
     schema_version: Literal[1] = SCHEMA_VERSION
     name: str
@@ -114,7 +120,7 @@ class ResultDocument(_Document):
     ladder: list[TrialDocument]
     candidates: list[TrialDocument]
     noise_floor: float
-    noise_ratios: list[float]
+    noise_ratios: list[float] = []
     machine: dict[str, Any]
     environment: dict[str, Any]
     versions: dict[str, Any]
@@ -123,9 +129,9 @@ class ResultDocument(_Document):
     left_out: dict[str, str]
     fused: list[Fused]
     fused_note: str
-    compute: Compute | None
-    profiles: Profiles | None
-    sensitivity: list[LayerSensitivity]
+    compute: Compute | None = None
+    profiles: Profiles | None = None
+    sensitivity: list[LayerSensitivity] = []
     wall_seconds: float
     attribution: AttributionDocument | None
     break_even_calls: int | None

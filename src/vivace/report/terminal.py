@@ -11,19 +11,19 @@ from rich.text import Text
 
 from vivace.core.facts import Fact
 from vivace.core.forecast import Forecast
-from vivace.core.measurement import ArmTimes, Comparison, Outcome, SpeedVerdict
+from vivace.core.measurement import ArmTimes, Comparison, SpeedVerdict
 from vivace.core.quality import Quality, QualityVerdict
 from vivace.core.result import Result, Status, Trial, TrialStage
-from vivace.core.workload import Objective
 from vivace.report.attribution import attribution, payback
 from vivace.report.duration import show_duration
+from vivace.report.headline import headline
 from vivace.report.layout import line, plain_table, short
 from vivace.report.machinery import compute_line, fused_line, overhead_line
 from vivace.report.mix import mix_lines
+from vivace.report.results import PAGE, to_document
 from vivace.report.tried import ladder, tried
 from vivace.report.wording import (
     P99_CALLS,
-    quality_sentence,
     show_bytes,
     show_milliseconds,
     show_percentiles,
@@ -72,6 +72,7 @@ def result_block(result: Result, losers: int = MAX_LOSERS, techniques: int = MAX
         Text(""),
         *(short(f"note: {note}") for note in result.notes[:MAX_NOTES]),
         line(_conditions(result)),
+        *_page(result),
         line(_next_step(result)),
     )
 
@@ -140,48 +141,8 @@ def _lines(console: Console, block: RenderableType) -> list[str]:
 
 def _verdict(result: Result) -> Text:
     where = f"; artifact {result.artifact}/" if result.artifact is not None else "; no artifact was written"
-    if result.status is Status.FASTER:
-        return Text(f"{_gain(result)}; {quality_sentence(result.quality)}{where}", "bold green")
-    if result.status is Status.QUALITY_UNCERTIFIED:
-        return Text(
-            f"kept the original: the quality of another plan could not be certified; {_doubt(result)}{where}",
-            "bold yellow",
-        )
-    return Text(f"kept the original: nothing faster was found that holds the budget{where}", "bold yellow")
-
-
-def _doubt(result: Result) -> str:
-    """The verdict on the fastest plan that could not be certified."""
-    unsure = [t for t in result.candidates if t.outcome is Outcome.QUALITY_UNKNOWN and t.quality is not None]
-    best = max(unsure, key=_race_speed, default=None)
-    if best is None or best.quality is None:
-        return quality_sentence(result.quality)
-    return f"{best.name} ({show_speedup(best.speedup)}): {quality_sentence(best.quality)}"
-
-
-def _race_speed(trial: Trial) -> float:
-    return trial.speedup.value if trial.speedup else 0.0
-
-
-def _gain(result: Result) -> str:
-    """What became better by how much: the speed first, or the memory or size when that was the objective."""
-    speed = speed_sentence(result.comparison)
-    objective = result.conditions.get("objective")
-    before, after = result.comparison.baseline.peak_memory_bytes, result.comparison.candidate.peak_memory_bytes
-    if objective == Objective.MEMORY.value:
-        return f"peak memory {show_bytes(after)}, the original {show_bytes(before)}, MEASURED; {speed}"
-    if objective == Objective.SIZE.value:
-        size = next((trial.size_bytes for trial in result.candidates if trial.plan == result.plan), None)
-        return f"size {show_bytes(size)}; {speed}"
-    if objective == Objective.THROUGHPUT.value:
-        return f"{_samples_a_second(result)}; {speed}"
-    return speed
-
-
-def _samples_a_second(result: Result) -> str:
-    size = int(result.conditions.get("batch_size", 1))
-    before, after = (size / times.median_seconds for times in (result.comparison.baseline, result.comparison.candidate))
-    return f"{after:.4g} samples a second with {size} a call, the original {before:.4g}, MEASURED"
+    style = "bold green" if result.status is Status.FASTER else "bold yellow"
+    return Text(f"{headline(to_document(result))}{where}", style)
 
 
 def _finalists(result: Result) -> list[Trial]:
@@ -269,6 +230,12 @@ def _where(conditions: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(value, str | int | float) and value != "" and key not in UNSHOWN:
             shown = f"{value:.3g}" if isinstance(value, float) else value
             yield f"{key.replace('_', ' ')} {shown}"
+
+
+def _page(result: Result) -> Iterator[Text]:
+    page = None if result.artifact is None else result.artifact / PAGE
+    if page is not None and page.is_file():
+        yield line(f"report: {page}")
 
 
 def _next_step(result: Result) -> str:

@@ -1,0 +1,231 @@
+"""Figure 3: how long calls take, all of them; and the ratio of each block in time order, with the A/A strip beneath."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from vivace.core.measurement import ArmTimes, Quantile
+from vivace.report.html import chart, svg
+from vivace.report.html.chart import Panel
+from vivace.report.html.figure import Cell, Figure, Table, absent, table
+from vivace.report.html.scale import Scale, fitting, logarithmic
+from vivace.report.html.words import interval, number, plural, show_seconds, time_unit
+from vivace.report.results import ResultDocument
+
+NUMBER, KEY, TITLE = 3, "latency", "How long calls take, and how steadily"
+NEAR = 1.3
+Arms = Sequence[tuple[str, str, str, ArmTimes]]
+"""Name, class, marker, times."""
+
+
+def figure(document: ResultDocument) -> Figure:
+    """Distributions of call times and ratios by block, of what is there."""
+    arms = _arms(document)
+    spread = [] if not any(times.spread_seconds for *_, times in arms) else [_distributions(arms)]
+    blocks = [ratio for restart in document.comparison.ratios for ratio in restart]
+    ratios = [_blocks(document)] if blocks or document.noise_ratios else []
+    if not spread and not ratios:
+        return absent(NUMBER, KEY, TITLE, "There are no distributions: this result holds no call times and no blocks.")
+    return Figure(
+        NUMBER,
+        KEY,
+        TITLE,
+        _said(document, bool(spread)),
+        (*spread, *ratios),
+        f"{_calls(arms)}; {plural(len(blocks), 'block')} in {plural(document.comparison.restarts, 'pair')} of fresh "
+        f"processes; {plural(len(document.noise_ratios), 'block')} of the original against itself",
+        "every timed call of the confirmation, shown at evenly spaced shares; p50, p90 and p99 with two-sided 95% "
+        "intervals by order statistics, an open end where there are too few calls. A block is ABBA: its ratio is the "
+        "original's median over the other's; the band is the 95% interval of the speed-up, and in the strip the noise "
+        "floor",
+        f"MEASURED; time of one call, {time_unit(_all_seconds(arms))[1]}; ratio, times",
+        (_table(arms), *_shapes(document, arms)),
+        is_wide=True,
+    )
+
+
+def _arms(document: ResultDocument) -> Arms:
+    other = document.plan_name if document.plan else "the original's artifact"
+    return (
+        ("original", "original", "diamond", document.comparison.baseline),
+        (other, "winner", "square", document.comparison.candidate),
+    )
+
+
+def _said(document: ResultDocument, has_spread: bool) -> str:
+    arms = (("the original", document.comparison.baseline), ("the delivered program", document.comparison.candidate))
+    unsteady = [name for name, times in arms if not times.steady]
+    told = [f"UNSTEADY: {' and '.join(unsteady)} never settled while warming up."] if unsteady else []
+    told += [] if has_spread else ["This result holds no distribution of call times."]
+    told += [] if document.noise_ratios else ["This result holds no blocks of the original against itself."]
+    return " ".join([*told, f"The smallest effect that this session may claim is {document.noise_floor:.1%}."])
+
+
+def _calls(arms: Arms) -> str:
+    (*_, before), (*_, after) = arms
+    return f"{plural(before.calls, 'call')} of the original, {plural(after.calls, 'call')} of the delivered program"
+
+
+def _all_seconds(arms: Arms) -> list[float]:
+    return [times.median_seconds for *_, times in arms]
+
+
+def _distributions(arms: Arms) -> Markup:
+    factor, unit = time_unit(_all_seconds(arms))
+    seconds = [value * factor for *_, times in arms for value in times.spread_seconds]
+    key, top = chart.legend([(shape, class_, _short(name)) for name, class_, shape, _ in arms])
+    panel = Panel(fitting(seconds, 52, 470), Scale(0, 1, 236, top + 18))
+    told = "; ".join(f"{_short(name)} p50 {show_seconds(times.median_seconds)}" for name, *_, times in arms)
+    return svg.drawing(
+        "spread",
+        "Distribution of call times",
+        f"Share of calls that take at most so long. {told}.",
+        chart.WIDTH,
+        272,
+        key,
+        panel.axes(f"time of one call, {unit} (MEASURED)", "share of calls that take at most this", y_text=_percent),
+        *(_arm(panel, class_, shape, times, factor, unit, name) for name, class_, shape, times in arms),
+    )
+
+
+def _arm(panel: Panel, class_: str, shape: str, times: ArmTimes, factor: float, unit: str, name: str) -> Markup:
+    last = len(times.spread_seconds) - 1
+    points = [
+        (panel.x.at(value * factor), panel.y.at(place / max(last, 1)))
+        for place, value in enumerate(times.spread_seconds)
+    ]
+    marks = [_quantile(panel, class_, shape, one, factor, unit, name) for one in times.quantiles]
+    return svg.join(svg.path(points, f"{class_} curve"), *marks)
+
+
+def _quantile(panel: Panel, class_: str, shape: str, one: Quantile, factor: float, unit: str, name: str) -> Markup:
+    low = panel.x.low if one.low_seconds is None else one.low_seconds * factor
+    high = panel.x.high * 2 if one.high_seconds is None else one.high_seconds * factor
+    x, y = panel.x.at(one.seconds * factor), panel.y.at(one.share)
+    tip = f"{name}, p{one.share * 100:g}: {_bounds(one, factor)} {unit}"
+    label = svg.text(x + 6, y + 12, f"p{one.share * 100:g}", "name") if class_ == "original" else Markup()
+    return svg.hover(tip, panel.across(low, high, one.share, "arm"), svg.marker(shape, x, y, class_), label)
+
+
+def _bounds(one: Quantile, factor: float) -> str:
+    ends = ("-" if end is None else number(end * factor) for end in (one.low_seconds, one.high_seconds))
+    return f"{number(one.seconds * factor)} [{', '.join(ends)}]"
+
+
+def _blocks(document: ResultDocument) -> Markup:
+    restarts = [list(restart) for restart in document.comparison.ratios]
+    ratios, same = [ratio for restart in restarts for ratio in restart], document.noise_ratios
+    speedup = document.comparison.speedup
+    upper = _strip(ratios, (speedup.low, speedup.high), (150, 34), "winner", "the original over the delivered, times")
+    noise = 1 + max(document.noise_floor, 0.0)
+    lower = _strip(same, (1 / noise, noise), (272, 196), "original", "A/A: the original over itself, times")
+    count = max(len(ratios), len(same))
+    return svg.drawing(
+        "blocks",
+        "Ratio of each block in time order",
+        f"{len(ratios)} blocks, speed-up {interval(speedup)}; beneath, {len(same)} blocks of the original against "
+        f"itself, noise floor {document.noise_floor:.1%}.",
+        chart.WIDTH,
+        306,
+        upper,
+        *_restarts(restarts),
+        lower,
+        svg.text(
+            261,
+            302,
+            f"block in time order (each strip has its own scale; {plural(count, 'block')} at most)",
+            "title",
+            "middle",
+        ),
+    )
+
+
+def _strip(
+    ratios: Sequence[float], band: tuple[float, float], sides: tuple[float, float], class_: str, title: str
+) -> Markup:
+    """One row of dots with its band; the ends of a band that dwarfs the dots lie beyond the scale."""
+    bottom, top = sides
+    panel = Panel(_places(len(ratios)), logarithmic([*ratios, *_near((1.0, *band), ratios)], bottom, top))
+    low, high = panel.y.at(band[0]), panel.y.at(band[1])
+    values = [svg.line(52, panel.y.at(v), 470, panel.y.at(v), "grid") for v in panel.y.ticks(5)]
+    values += [svg.text(47, panel.y.at(v) + 4, number(v), "tick", "end") for v in panel.y.ticks(5)]
+    dots = [
+        svg.hover(f"block {place + 1}: {number(ratio)}x",
+                  svg.marker("circle", panel.x.at(place), panel.y.at(ratio), class_, 2.2))
+        for place, ratio in enumerate(ratios)
+    ]  # fmt: skip
+    ticks = [svg.text(panel.x.at(v), bottom + 12, f"{v + 1:.0f}", "tick", "middle") for v in _numbers(len(ratios))]
+    none = [] if ratios else [svg.text(261, (top + bottom) / 2, "not in this result", "why", "middle")]
+    return svg.join(
+        svg.rectangle(52, high, 418, low - high, "band"),
+        *values,
+        *([svg.line(52, panel.y.at(1.0), 470, panel.y.at(1.0), "one")] if panel.y.holds(1.0) else []),
+        svg.line(52, bottom, 470, bottom, "axis"),
+        svg.line(52, top, 52, bottom, "axis"),
+        svg.text(4, top - 19 if class_ == "winner" else top - 8, title, "title"),
+        *dots,
+        *ticks,
+        *none,
+    )
+
+
+def _near(values: Sequence[float], ratios: Sequence[float]) -> list[float]:
+    """Those of the values that are near enough to the dots not to flatten them."""
+    found = [ratio for ratio in ratios if 0 < ratio < math.inf] or [1.0]
+    return [value for value in values if min(found) / NEAR <= value <= max(found) * NEAR]
+
+
+def _places(count: int) -> Scale:
+    return Scale(-0.5, max(count, 1) - 0.5, 52, 470)
+
+
+def _numbers(count: int) -> list[int]:
+    step = max(1, -(-count // 8))
+    return list(range(0, count, step))
+
+
+def _restarts(restarts: list[list[float]]) -> list[Markup]:
+    """A line between pairs of processes, each with its number."""
+    scale, begun, parts = _places(sum(map(len, restarts))), 0, []
+    for place, restart in enumerate(restarts, 1):
+        x = scale.at(begun - 0.5)
+        parts += [svg.line(x, 22, x, 150, "between")] if begun else []
+        parts += [svg.text(x + 4, 29, f"pair {place}", "tick")] if len(restarts) <= 8 else []
+        begun += len(restart)
+    return parts
+
+
+def _table(arms: Arms) -> Table:
+    factor, unit = time_unit(_all_seconds(arms))
+    rows: list[tuple[str | Cell, ...]] = []
+    for name, _, _, times in arms:
+        found = {one.share: one for one in times.quantiles}
+        rows.append((name, Cell(number(times.median_seconds * factor), times.median_seconds),
+                     *(_bounds(found[share], factor) if share in found else "-" for share in (0.5, 0.9, 0.99)),
+                     Cell(f"{times.calls:,}", times.calls)))  # fmt: skip
+    return table(("program", f"median, {unit}", *(f"{p}, {unit} [95%]" for p in ("p50", "p90", "p99")), "calls"), rows)
+
+
+def _shapes(document: ResultDocument, arms: Arms) -> list[Table]:
+    """The median of each shape, where calls come in several."""
+    mix = document.conditions.get("mix")
+    if not isinstance(mix, list):
+        return []
+    factor, unit = time_unit(_all_seconds(arms))
+    medians = zip(mix, *(times.shape_seconds for *_, times in arms), strict=False)
+    rows: list[tuple[str | Cell, ...]] = [
+        (str(one["shape"]), f"{one['weight']:.0%}", *(Cell(number(v * factor), v) for v in (before, after)))
+        for one, before, after in medians
+    ]
+    return [table(("shape", "of all calls", f"original, {unit}", f"delivered, {unit}"), rows, "medians by shape")]
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 52 else f"{name[:51]}…"
+
+
+def _percent(value: float) -> str:
+    return f"{value:.0%}"
