@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 from vivace.core.compute import Bound, Compute, OperatorTime, Profile, Profiles, Reach
-from vivace.core.layer import LayerSensitivity
+from vivace.core.layer import Fused, LayerSensitivity
 from vivace.core.measurement import ArmTimes, Comparison, Interval, Outcome, Quantile, SpeedVerdict
 from vivace.core.quality import Decisions, Fidelity, Flip, Quality, QualityVerdict
 from vivace.core.result import Status, TrialStage
@@ -206,7 +206,7 @@ def rich(candidates: int = 40, layers: int = 24) -> ResultDocument:
         conditions={"batch_size": 16, "objective": "latency"},
         notes=["plans that were slower than the original: 6"],
         left_out={"tf32": "needs a CUDA device", "cuda-graphs": "needs a CUDA device"},
-        fused=[],
+        fused=[Fused("Convolution", ("layer0.0.conv", "layer0.0.bn", "layer0.0.relu"))],
         fused_note="Inductor's fusions are not listed",
         compute=compute(),
         profiles=profiles(layers),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from html import unescape
@@ -9,7 +10,7 @@ from html import unescape
 import planted_results
 import pytest
 
-from vivace.core.compute import Profiles
+from vivace.core.compute import Overhead, Profiles
 from vivace.core.measurement import Interval
 from vivace.core.quality import Decisions
 from vivace.report.html import (
@@ -249,3 +250,19 @@ def test_the_page_of_a_kept_original_says_so_first_and_why() -> None:
     assert first is not None
     assert "kept the original: nothing faster was found" in first[1]
     assert "Why: of 7 plans: 1 ok, 1 unsupported, 1 crashed" in first[1]
+
+
+def test_a_tiny_call_says_how_far_it_is_from_its_arithmetic(rich: ResultDocument) -> None:
+    assert rich.compute is not None
+    overhead = Overhead(14.2e-6, 0.31e-6, "onnx", 9e-6, Interval(0.63, 0.6, 0.66))
+    found = roofline.figure(changed(rich, compute=dataclasses.replace(rich.compute, overhead=overhead)))
+    assert "MEASURED 14.2 us a call, PREDICTED arithmetic floor 0.31 us (45.8x)" in found.said
+
+
+def test_groups_that_run_as_one_operator_are_listed(rich: ResultDocument) -> None:
+    assert [cell.text for cell in around.fused(rich).rows[0]] == [
+        "Convolution",
+        "layer0.0.conv + layer0.0.bn + layer0.0.relu",
+    ]
+    assert "1 groups of layers run as one operator" not in render(rich)
+    assert "1 group of layers" in render(rich)

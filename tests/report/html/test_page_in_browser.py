@@ -137,6 +137,13 @@ def test_the_table_sorts_by_number_up_and_down_when_a_header_is_clicked(
         assert column(page, race)[-1] == "-"
 
 
+def test_numbers_sort_as_numbers_and_not_as_words(browser: Any, tmp_path: Path, rich: ResultDocument) -> None:
+    page = opened(browser, tmp_path, render(rich))
+    for expected in (range(1, 41), range(40, 0, -1)):
+        page.execute_script("document.querySelector('table.sortable th button').click()")
+        assert column(page, 0) == [f"#{number}" for number in expected]
+
+
 def test_the_table_sorts_by_words(browser: Any, tmp_path: Path, rich: ResultDocument) -> None:
     page = opened(browser, tmp_path, render(rich))
     page.execute_script("document.querySelectorAll('table.sortable th')[2].querySelector('button').click()")

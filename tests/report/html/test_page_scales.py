@@ -46,6 +46,10 @@ def test_logarithmic_ticks_are_round_and_few(low: float, high: float, ticks: lis
     assert Scale(low, high, 0, 1, is_log=True).ticks() == pytest.approx(ticks)
 
 
+def test_an_attribute_cannot_be_left_early() -> None:
+    assert svg.tag("text", class_='"><script>') == '<text class="&#34;&gt;&lt;script&gt;"></text>'
+
+
 def test_ratios_that_are_each_other_s_inverse_lie_equally_far_from_one() -> None:
     found = Scale(0.25, 4, 0, 100, is_log=True)
     assert found.at(1) - found.at(0.5) == pytest.approx(found.at(2) - found.at(1))

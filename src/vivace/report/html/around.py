@@ -71,6 +71,12 @@ def left_out(document: ResultDocument) -> Table:
     )
 
 
+def fused(document: ResultDocument) -> Table:
+    """What one operator of the delivered program does for several layers."""
+    rows = [(group.operator, cut(" + ".join(group.layers), LONG)) for group in document.fused]
+    return table(("operator", "layers that run as one"), rows)
+
+
 def commands(document: ResultDocument) -> Iterator[tuple[str, str]]:
     """How to do it again: what each command does, and the command. TARGET is what was optimized."""
     won = winner_of(document)

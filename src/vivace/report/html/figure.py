@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from markupsafe import Markup
 
@@ -33,7 +34,7 @@ class Table:
         return any(row[column].value is not None for row in self.rows)
 
 
-def table(columns: tuple[str, ...], rows: list[tuple[str | Cell, ...]], caption: str = "") -> Table:
+def table(columns: tuple[str, ...], rows: Sequence[tuple[str | Cell, ...]], caption: str = "") -> Table:
     """A table of at most MOST_ROWS rows; plain texts become cells."""
     kept = tuple(tuple(c if isinstance(c, Cell) else Cell(c) for c in row) for row in rows[:MOST_ROWS])
     return Table(columns, kept, caption, max(0, len(rows) - MOST_ROWS))

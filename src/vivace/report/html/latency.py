@@ -12,7 +12,7 @@ from vivace.report.html import chart, svg
 from vivace.report.html.chart import Panel
 from vivace.report.html.figure import Cell, Figure, Table, absent, table
 from vivace.report.html.scale import Scale, fitting, logarithmic
-from vivace.report.html.words import interval, number, plural, show_seconds, time_unit
+from vivace.report.html.words import interval, number, plural, show_seconds, tick, time_unit
 from vivace.report.results import ResultDocument
 
 NUMBER, KEY, TITLE = 3, "latency", "How long calls take, and how steadily"
@@ -148,28 +148,27 @@ def _strip(
 ) -> Markup:
     """One row of dots with its band; the ends of a band that dwarfs the dots lie beyond the scale."""
     bottom, top = sides
-    panel = Panel(_places(len(ratios)), logarithmic([*ratios, *_near((1.0, *band), ratios)], bottom, top))
-    low, high = panel.y.at(band[0]), panel.y.at(band[1])
-    values = [svg.line(52, panel.y.at(v), 470, panel.y.at(v), "grid") for v in panel.y.ticks(5)]
-    values += [svg.text(47, panel.y.at(v) + 4, number(v), "tick", "end") for v in panel.y.ticks(5)]
-    dots = [
-        svg.hover(f"block {place + 1}: {number(ratio)}x",
-                  svg.marker("circle", panel.x.at(place), panel.y.at(ratio), class_, 2.2))
-        for place, ratio in enumerate(ratios)
-    ]  # fmt: skip
-    ticks = [svg.text(panel.x.at(v), bottom + 12, f"{v + 1:.0f}", "tick", "middle") for v in _numbers(len(ratios))]
-    none = [] if ratios else [svg.text(261, (top + bottom) / 2, "not in this result", "why", "middle")]
+    head = svg.text(4, top - 19 if class_ == "winner" else top - 8, title, "title")
+    if not ratios:
+        return svg.join(head, svg.text(261, (top + bottom) / 2, "not in this result", "why", "middle"))
+    x, y = _places(len(ratios)), logarithmic([*ratios, *_near((1.0, *band), ratios)], bottom, top)
+    low, high = y.at(band[0]), y.at(band[1])
     return svg.join(
+        head,
         svg.rectangle(52, high, 418, low - high, "band"),
-        *values,
-        *([svg.line(52, panel.y.at(1.0), 470, panel.y.at(1.0), "one")] if panel.y.holds(1.0) else []),
+        *(svg.line(52, y.at(v), 470, y.at(v), "grid") for v in y.ticks(5)),
+        *(svg.text(47, y.at(v) + 4, tick(v), "tick", "end") for v in y.ticks(5)),
+        *([svg.line(52, y.at(1.0), 470, y.at(1.0), "one")] if y.holds(1.0) else []),
         svg.line(52, bottom, 470, bottom, "axis"),
         svg.line(52, top, 52, bottom, "axis"),
-        svg.text(4, top - 19 if class_ == "winner" else top - 8, title, "title"),
-        *dots,
-        *ticks,
-        *none,
+        *(_block(place, ratio, x, y, class_) for place, ratio in enumerate(ratios)),
+        *(svg.text(x.at(v), bottom + 12, f"{v + 1:.0f}", "tick", "middle") for v in _numbers(len(ratios))),
     )
+
+
+def _block(place: int, ratio: float, x: Scale, y: Scale, class_: str) -> Markup:
+    tip = f"block {place + 1}: {number(ratio)}x"
+    return svg.hover(tip, svg.marker("circle", x.at(place), y.at(ratio), class_, 2.2))
 
 
 def _near(values: Sequence[float], ratios: Sequence[float]) -> list[float]:

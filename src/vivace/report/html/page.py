@@ -52,6 +52,7 @@ def render(document: ResultDocument) -> str:
         figures=[figures.figure(document) for figures in FIGURES],
         machine=around.machine(document),
         left_out=around.left_out(document),
+        fused=around.fused(document),
         commands=list(around.commands(document)),
         limits=[cut(text, 2 * LONG) for text in around.limits(document)],
     )

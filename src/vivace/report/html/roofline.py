@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 from markupsafe import Markup
 
@@ -13,6 +14,7 @@ from vivace.report.html.chart import Bar, Panel
 from vivace.report.html.figure import Cell, Figure, Table, absent, table
 from vivace.report.html.scale import linear, logarithmic
 from vivace.report.html.words import cut, number, plural, show_seconds
+from vivace.report.machinery import overhead_line
 from vivace.report.results import ResultDocument
 
 NUMBER, KEY, TITLE = 6, "roofline", "How near the machine's ceilings"
@@ -46,7 +48,7 @@ def figure(document: ResultDocument) -> Figure:
         NUMBER,
         KEY,
         TITLE,
-        " ".join([_told("The original", found.original), _told(_winner(document), found.winner), _counted(dots)]),
+        " ".join(part for part in _said(document, found, dots) if part),
         tuple(drawings),
         f"{plural(len(dots), 'operator')} with counted work; {number(found.flops / 1e6)} million operations a call",
         f"ceilings {found.ceilings}; rates are counted operations over MEASURED time. A dot: one operator, its bytes "
@@ -56,6 +58,13 @@ def figure(document: ResultDocument) -> Figure:
         "GFLOP/s: counted work over MEASURED time; operations a byte: counted",
         (_whole(document, found), *([_table(dots)] if dots else [])),
     )
+
+
+def _said(document: ResultDocument, found: Compute, dots: list[Dot]) -> Iterator[str]:
+    yield _told("The original", found.original)
+    yield _told(_winner(document), found.winner)
+    yield "" if found.overhead is None else f"Of a tiny call, {overhead_line(found)}."
+    yield _counted(dots)
 
 
 def _winner(document: ResultDocument) -> str:
