@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
+from runtimes.models import work
 from vivace.core.layer import Fused
 from vivace.core.registry import techniques
+from vivace.data import samples
 from vivace.runtimes import store
+from vivace.runtimes.capture import capture
 from vivace.runtimes.fusions.lister import fused
 from vivace.testing import contract, tiny
 
@@ -18,9 +23,9 @@ KINDS = techniques()
 
 def _listed(model: str, folder: Path, *names: str):  # type: ignore[no-untyped-def]
     original = contract.prepare(tiny.tiny(model), folder / "original")
-    work = contract.describe(original, tiny.tiny(model), folder)
+    job = contract.describe(original, tiny.tiny(model), folder)
     for name in names:
-        original = KINDS[name]().apply(original, work)
+        original = KINDS[name]().apply(original, job)
     store.save(original, folder / "program")
     return fused(folder / "program", folder / "original")
 
@@ -54,6 +59,28 @@ def test_openvino_tells_which_layers_became_one_convolution(tmp_path: Path) -> N
         "stem.0",
         "stem.1",
         "stem.2",
+    )
+
+
+@pytest.mark.parametrize("names", [("openvino",), ("nncf-static-int8", "openvino")], ids="+".join)
+def test_openvino_tells_a_convolution_that_lost_its_name_by_its_weights(names: tuple[str, ...], tmp_path: Path) -> None:
+    x = torch.randn(4, 1, 8, 8)
+    plain = nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5))
+    captured = capture(plain.eval(), (x,)).model  # nothing is added by it or to it, so nothing keeps its name
+    calls = samples.write(tmp_path / "calls", [[x]], captured.signature.call, 1)
+    job = dataclasses.replace(work(captured, tmp_path), calibration=calls)
+    model = captured
+    for name in names:
+        model = KINDS[name]().apply(model, job)
+    store.save(captured, tmp_path / "original")
+    store.save(model, tmp_path / "program")
+
+    groups = fused(tmp_path / "program", tmp_path / "original").groups
+
+    assert next(group.layers[:3] for group in groups if group.operator == "Convolution") == (
+        "0",
+        "1",
+        "2",
     )
 
 

@@ -22,6 +22,8 @@ from vivace.runtimes.onnx_graph import conversion_folder, quiet, require, to_onn
 
 PRODUCTS = ("Convolution", "GroupConvolution", "MatMul")
 RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+_CONVERSIONS = ("Convert", "FakeQuantize", "Multiply", "Reshape", "Transpose")
+"""What stands between a weight and its product, quantized or not: none changes the direction of a channel's weights."""
 _TYPES = threading.Lock()
 
 
@@ -67,9 +69,9 @@ def layers_of(converted: Model, captured: Model) -> dict[str, str]:
 
 
 def _weight(product: Any) -> Any:
-    """The constant that a product's second input is, behind conversions of its type or shape; None for none."""
+    """The constant that a product's second input is, behind conversions of its type, shape or scale; None for none."""
     source = product.input_value(1).get_node()
-    while source.get_type_name() in ("Convert", "Reshape", "Transpose"):
+    while source.get_type_name() in _CONVERSIONS:
         source = source.input_value(0).get_node()
     return source.data if source.get_type_name() == "Constant" else None
 

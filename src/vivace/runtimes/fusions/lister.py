@@ -28,7 +28,7 @@ def fused(program: Path, original: Path) -> FusedList:
     groups: list[Fused] = []
     note = _UNTOLD.get(model.form, "")
     if model.form is Form.OPENVINO:
-        nodes = openvino_groups.nodes_of(captured) if captured.form is Form.TORCH else {}
+        nodes = openvino_groups.nodes_of(captured, model) if captured.form is Form.TORCH else {}
         groups = named(openvino_groups.groups(model), nodes)
     if model.form is Form.ONNX:
         groups, note = onnx_groups.groups(model)

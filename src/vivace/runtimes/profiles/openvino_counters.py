@@ -37,7 +37,7 @@ class _Request(Profiled):
     def __init__(self, request: Any, model: Model, captured: Model) -> None:
         super().__init__(Program(model.signature, model.settings, runner(request, model), Form.OPENVINO))
         self._request = request
-        self._captured = captured
+        self._model, self._captured = model, captured
         self._calls = self._warm = 0
         self._before: dict[str, float] = {}
 
@@ -56,7 +56,7 @@ class _Request(Profiled):
         operators = self._request.get_compiled_model().get_runtime_model().get_ops()
         ran = [operator for operator in operators if operator.get_friendly_name() in means]
         ran.sort(key=lambda operator: int(note_of(operator, "execOrder") or 0))
-        nodes = nodes_of(self._captured) if self._captured.form is Form.TORCH else {}
+        nodes = nodes_of(self._captured, self._model) if self._captured.form is Form.TORCH else {}
         return tuple(_timed(operator, means[operator.get_friendly_name()], nodes) for operator in ran), MEANS
 
     def _totals(self) -> dict[str, float]:
