@@ -14,6 +14,7 @@ from vivace.cli.doctor import Runtime
 from vivace.cli.techniques import catalogue
 from vivace.core.facts import Fact
 from vivace.core.machine import Gpu, Machine
+from vivace.core.registry import is_installed
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.devices import ceiling_store
 from vivace.devices.machine import detect
@@ -116,6 +117,17 @@ def test_a_technique_that_builds_on_a_possible_one_is_available() -> None:
 def test_a_technique_without_its_package_says_how_to_get_it() -> None:
     entry = only(Absent, PLAIN)
     assert entry.reason == ("needs the package a_package_that_nobody_has; install it with: pip install 'vivace[onnx]'")
+
+
+def test_a_folder_that_an_uninstallation_left_behind_is_no_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "left_behind" / "__pycache__").mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    assert not is_installed("left_behind")
+    assert not is_installed("never_there")
+    assert is_installed("torch")
 
 
 def test_what_the_user_must_give_is_named() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from vivace.api.readme import readme_of
 from vivace.artifact import golden, save
 from vivace.artifact.load import check_in_worker
-from vivace.artifact.manifest import PROGRAM, Golden, Manifest
+from vivace.artifact.manifest import PROGRAM, Golden, Manifest, PlanStep
 from vivace.core.machine import Machine
 from vivace.core.plan import Plan
 from vivace.core.program import Form
@@ -94,7 +94,7 @@ def _manifest(result: Result, folder: Path, recorded: Golden, prepared: Prepared
         name=result.name,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         status=result.status.value,
-        plan=result.plan.to_json(),
+        plan=[PlanStep(**step) for step in result.plan.to_json()],
         plan_name=str(result.plan),
         form=model.form.value,
         executes_native_code=model.form is Form.AOT_INDUCTOR,

@@ -147,6 +147,8 @@ def _pools(stored: samples.StoredCalls) -> tuple[list[list[Sequence[Tensor]]], S
         return [_enough(list(stored))], (1.0,)
     shapes = range(len(stored.mix.weights))
     own = [[stored[i] for i, shape in enumerate(stored.mix.shapes) if shape == number] for number in shapes]
+    if not all(own):
+        raise ArtifactError(f"{stored.path} holds no call of one of the shapes of its mix; make the artifact again")
     return [_enough(calls) for calls in own], stored.mix.weights
 
 

@@ -8,8 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from vivace.artifact.golden import replay
-from vivace.artifact.manifest import PROGRAM, Golden, Manifest, digest, files_of, read_manifest
-from vivace.core.errors import ArtifactError, EnvironmentFault, NotApplicable
+from vivace.artifact.manifest import (
+    GOLDEN_CALLS,
+    MANIFEST,
+    PROGRAM,
+    Golden,
+    Manifest,
+    check_names,
+    digest,
+    files_of,
+    read_manifest,
+)
+from vivace.core.errors import ArtifactError, CallError, EnvironmentFault, NotApplicable, VivaceError
 from vivace.devices.machine import detect
 from vivace.measure.process import Phase, Worker
 from vivace.runtimes import store
@@ -41,10 +51,33 @@ def load(path: str | Path, trust: bool = False) -> Program:
         )
     _compare_machine(folder, manifest)
     try:
-        program = store.load(folder / PROGRAM, trust=trust)
+        return _checked(folder, manifest, trust)
     except NotApplicable as error:
         raise EnvironmentFault(f"{folder} cannot run on this machine: {error.reason}") from error
-    replay(program, folder, manifest.golden)
+    except CallError as error:
+        raise ArtifactError(f"{folder / GOLDEN_CALLS} holds calls that the program does not take: {error}") from error
+    except VivaceError:
+        raise
+    except Exception as error:  # a runtime may raise anything for a program that was changed
+        told = f"{type(error).__name__}: {str(error)[:400]}"
+        raise ArtifactError(f"{folder / PROGRAM} cannot be used: {told}; make the artifact again here") from error
+
+
+def _checked(folder: Path, manifest: Manifest, trust: bool) -> Program:
+    """The program, after it answered the golden calls as it should."""
+    place = folder / PROGRAM
+    model = store.read_model(place)
+    if model.form.value != manifest.form:
+        raise ArtifactError(
+            f"{place / store.PROGRAM_JSON} is of form {model.form.value}, but the manifest says {manifest.form!r}; "
+            "the artifact was changed: make it again or copy it anew"
+        )
+    program = store.open_model(place, model, trust)
+    try:
+        replay(program, folder, manifest.golden)
+    except BaseException:
+        program.close()
+        raise
     return program
 
 
@@ -73,6 +106,7 @@ def check_in_worker(folder: Path, log: Path, environment: Mapping[str, str]) -> 
 
 def check_files(folder: Path, manifest: Manifest) -> None:
     """Raise ArtifactError unless the folder holds exactly the files that the manifest lists, unchanged."""
+    check_names(manifest.files, str(folder / MANIFEST))
     found = files_of(folder)
     strange = sorted(set(found) ^ set(manifest.files))
     if strange:

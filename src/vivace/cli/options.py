@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
+from vivace.core.documents import strict_json
 from vivace.core.errors import UsageError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, and nothing else.")]
@@ -35,6 +35,6 @@ def read_json(text: str) -> Any:
     if not text:
         return None
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        return strict_json.loads(text)
+    except ValueError as error:
         raise UsageError(f"--plan received no JSON ({error}); give what results.json holds under `plan`") from None

@@ -8,6 +8,7 @@ from typing import Any
 
 from vivace.core.cost import Cost
 from vivace.core.facts import Fact
+from vivace.core.structure import CONSTANTS
 from vivace.core.technique import Effect, Technique
 
 BASELINE_NAME = "original"
@@ -83,5 +84,12 @@ class Plan:
 
 
 def read_plan(node: Sequence[Mapping[str, Any]], known: Mapping[str, type[Technique]]) -> Plan:
-    """Read what `Plan.to_json` wrote, with the techniques that are known here. Raises KeyError for an unknown one."""
+    """Read what `Plan.to_json` wrote, with the techniques that are known here. Raises KeyError for an unknown one, and
+    TypeError for settings that it does not have or that are no numbers or texts."""
+    for entry in node:
+        for name, value in entry["settings"].items():
+            if not isinstance(value, CONSTANTS):
+                raise TypeError(
+                    f"the setting {name} of {entry['technique']} is {value!r}; allowed is a number or a text"
+                )
     return Plan(tuple(known[entry["technique"]](**entry["settings"]) for entry in node))

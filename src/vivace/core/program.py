@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any
@@ -26,6 +27,12 @@ class Form(Enum):
     """An OpenVINO model, compiled by OpenVINO when it is loaded."""
     NULL = "null"
     """Nothing at all: answers zeros, for tests."""
+
+
+PRECISIONS = ("f32", "bf16", "f16")
+MOST_THREADS = 1024
+"""Of all instances together. A library that cannot start as many as it is told to ends the process."""
+_DEVICE = re.compile(r"cpu|cuda(:\d{1,3})?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +72,27 @@ class Settings:
 
     @staticmethod
     def from_json(node: Mapping[str, Any]) -> Settings:
-        """Read what `to_json` wrote."""
-        return Settings(**{**node, "options": tuple(sorted(node["options"].items()))})
+        """Read what `to_json` wrote. Raises KeyError, TypeError, ValueError and the like for anything else."""
+        found = Settings(**{**node, "options": tuple(sorted(node["options"].items()))})
+        found._check()
+        return found
+
+    def _check(self) -> None:
+        """Raise ValueError for a setting of another type, or that no technique asks for."""
+        if type(self.inference_mode) is not bool or type(self.tf32) is not bool:
+            raise ValueError("inference_mode and tf32 are true or false")
+        counts = (self.instances, 1 if self.threads is None else self.threads)
+        if not all(type(count) is int and count > 0 for count in counts) or counts[0] * counts[1] > MOST_THREADS:
+            raise ValueError(
+                f"it asks for {self.instances!r} instances of {self.threads!r} threads; allowed are up to "
+                f"{MOST_THREADS} threads in all"
+            )
+        if type(self.heap_bytes) is not int or self.heap_bytes < 0:
+            raise ValueError(f"heap_bytes is {self.heap_bytes!r}; allowed are 0 and more")
+        if self.precision not in PRECISIONS or not isinstance(self.device, str) or not _DEVICE.fullmatch(self.device):
+            raise ValueError(
+                f"it asks for {self.precision!r} on {self.device!r}; allowed are {PRECISIONS} on cpu or cuda"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,9 +44,18 @@ def technique(name: str) -> type[Technique]:
 def missing_package(kind: type[Technique]) -> str | None:
     """Which package a technique lacks here, with the line that installs it; None when all are there."""
     for package in kind.packages:
-        if importlib.util.find_spec(package) is None:
+        if not is_installed(package):
             return f"needs the package {package}; {install_line(kind.extra)}"
     return None
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package is there, without importing it: a folder that an uninstallation left behind is none.
+
+    A package whose libraries are broken counts as installed; only importing it would tell, which takes seconds.
+    """
+    found = importlib.util.find_spec(package)
+    return found is not None and found.origin is not None
 
 
 def _classes(loaded: Any) -> Iterable[type[Technique]]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vivace.core.errors import CallError
 from vivace.core.structure import Structure
+
+MOST_ELEMENTS = 1 << 40
+"""Of one tensor that a document describes."""
+_MOST_DIMENSIONS = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,15 +108,36 @@ class Signature:
 
     @staticmethod
     def from_json(node: Mapping[str, Any]) -> Signature:
-        """Read what `to_json` wrote."""
-        return Signature(
+        """Read what `to_json` wrote. Raises KeyError, TypeError, ValueError and the like for anything else."""
+        found = Signature(
             call=Structure.from_json(node["call"]),
             positional=node["positional"],
             inputs=tuple(_spec(entry) for entry in node["inputs"]),
             answer=Structure.from_json(node["answer"]),
             outputs=tuple(_spec(entry) for entry in node["outputs"]),
         )
+        found._check()
+        return found
+
+    def _check(self) -> None:
+        if self.call.kind != "dict" or type(self.positional) is not int:
+            raise ValueError("a call is a dict by parameter name, some of it given by position")
+        if not 0 <= self.positional <= len(self.parameters):
+            raise ValueError(f"{self.positional} of {len(self.parameters)} parameters cannot go by position")
+        if (self.call.tensors, self.answer.tensors) != (len(self.inputs), len(self.outputs)):
+            raise ValueError("the call or the answer has another number of tensors than are described")
 
 
 def _spec(entry: Mapping[str, Any]) -> TensorSpec:
-    return TensorSpec(entry["name"], entry["dtype"], tuple(entry["shape"]), entry["batch_axis"])
+    spec = TensorSpec(entry["name"], entry["dtype"], tuple(entry["shape"]), entry["batch_axis"])
+    sizes = [n for n in spec.shape if n is not None]
+    fits = all(type(n) is int and 0 <= n <= MOST_ELEMENTS for n in sizes) and len(spec.shape) <= _MOST_DIMENSIONS
+    if not fits or math.prod(sizes) > MOST_ELEMENTS:
+        raise ValueError(f"a tensor has the shape {str(entry['shape'])[:80]}")
+    if not isinstance(spec.name, str) or not isinstance(spec.dtype, str):
+        raise TypeError("a tensor's name and dtype are texts")
+    if spec.batch_axis is not None and (
+        type(spec.batch_axis) is not int or spec.batch_axis not in range(len(spec.shape))
+    ):
+        raise ValueError(f"the batch axis of {spec.name!r} is {spec.batch_axis!r}, in {len(spec.shape)} dimensions")
+    return spec

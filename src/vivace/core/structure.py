@@ -8,6 +8,7 @@ and otherwise as a Record with the same fields.
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,9 @@ from typing import Any
 from vivace.core.errors import UsageError
 
 CONSTANTS = (type(None), bool, int, float, str)
+_LEAVES, _SEQUENCES, _TABLES = ("tensor", "constant"), ("tuple", "list"), ("dict", "record")
+_NO_NUMBER = "float"
+"""The type name of a constant that JSON has no number for: it is kept as a text, such as inf."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +65,8 @@ class Structure:
         node: dict[str, Any] = {"kind": self.kind}
         if self.kind == "constant":
             node["constant"] = self.constant
+            if isinstance(self.constant, float) and not math.isfinite(self.constant):
+                node |= {"constant": str(self.constant), "type_name": _NO_NUMBER}
         if self.keys:
             node["keys"] = list(self.keys)
         if self.type_name:
@@ -71,14 +77,30 @@ class Structure:
 
     @staticmethod
     def from_json(node: Mapping[str, Any]) -> Structure:
-        """Read what `to_json` wrote."""
-        return Structure(
+        """Read what `to_json` wrote. Raises KeyError, TypeError, ValueError and the like for anything else."""
+        constant, type_name = node.get("constant"), node.get("type_name", "")
+        if node["kind"] == "constant" and type_name == _NO_NUMBER:
+            constant, type_name = float(str(constant)), ""
+        found = Structure(
             kind=node["kind"],
             items=tuple(Structure.from_json(item) for item in node.get("items", ())),
             keys=tuple(node.get("keys", ())),
-            constant=node.get("constant"),
-            type_name=node.get("type_name", ""),
+            constant=constant,
+            type_name=type_name,
         )
+        found._check()
+        return found
+
+    def _check(self) -> None:
+        """Raise ValueError for a node that `build` could not put together."""
+        texts = all(isinstance(text, str) for text in (*self.keys, self.type_name))
+        named = self.kind in _TABLES and len(self.keys) == len(self.items) == len(set(self.keys))
+        plain = self.kind in (*_LEAVES, *_SEQUENCES) and not self.keys and not self.type_name
+        whole = isinstance(self.constant, CONSTANTS) and not (self.kind in _LEAVES and self.items)
+        if not (texts and whole and (named or plain)):
+            raise ValueError(
+                f"a structure has a node of kind {self.kind!r} whose items, keys or constant do not fit it"
+            )
 
 
 class Record(dict[str, Any]):
@@ -180,7 +202,13 @@ def _build_record(type_name: str, keys: Sequence[str], values: Sequence[Any]) ->
 
 
 def _takes(kind: type, keys: Sequence[str]) -> bool:
-    """Whether a class is a dataclass or a named tuple with exactly these fields."""
+    """Whether a class is a dataclass or a named tuple with exactly these fields, and building it runs nothing.
+
+    What stands in an artifact chooses the class and its constants: a class with a `__post_init__` of its own is not
+    built, but for the mappings that Hugging Face's models answer.
+    """
     if dataclasses.is_dataclass(kind):
+        if hasattr(kind, "__post_init__") and not issubclass(kind, Mapping):
+            return False
         return [field.name for field in dataclasses.fields(kind) if field.init] == list(keys)
     return issubclass(kind, tuple) and list(getattr(kind, "_fields", ())) == list(keys)

@@ -56,14 +56,14 @@ class Mix:
     """Which shape each of some calls has: `shapes` holds its number for each call, `weights` the share of each shape
     in all calls that will be made, by its number; they sum to 1.
 
-    Raises ValueError for a number that is none of the weights'.
+    Raises ValueError for a number that is none of the weights', and where no weight is above 0.
     """
 
     shapes: tuple[int, ...]
     weights: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if not self.weights or not all(0 <= shape < len(self.weights) for shape in self.shapes):
+        if not all(0 <= shape < len(self.weights) for shape in self.shapes) or not sum(self.weights) > 0:
             raise ValueError(f"shapes {self.shapes} and weights {self.weights} do not fit together")
 
     def walk(self, start: int, calls: int) -> Mix:

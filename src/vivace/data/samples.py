@@ -14,12 +14,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vivace.core.documents import strict_json
 from vivace.core.errors import ArtifactError, DiskFull
 from vivace.core.structure import Structure
 from vivace.core.workload import Mix
 
 CALLS_JSON = "calls.json"
 CALLS_TENSORS = "calls.safetensors"
+MOST_GROUPS = 1 << 24
+"""Calls or answers in one file. Where they hold no tensors, nothing else bounds what a file may claim."""
+_UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +43,11 @@ class StoredTensors:
         position = index % self.count
         if self.leaves == 0:
             return []
-        with safe_open(str(self.path), framework="pt") as file:
-            return [file.get_tensor(f"{position}.{leaf}") for leaf in range(self.leaves)]
+        try:
+            with safe_open(str(self.path), framework="pt") as file:
+                return [file.get_tensor(f"{position}.{leaf}") for leaf in range(self.leaves)]
+        except (OSError, SafetensorError, ValueError, TypeError, RuntimeError) as error:
+            raise ArtifactError(f"entry {index} of {self.path} cannot be read: {error}") from error
 
     def __iter__(self) -> Iterator[list[Tensor]]:
         return (self[index] for index in range(self.count))
@@ -90,19 +97,41 @@ def write(
 
 
 def read(folder: Path) -> StoredCalls:
-    """Open what `write` kept. Raises ArtifactError when it is not there."""
+    """Open what `write` kept. Raises ArtifactError when it is not there or was changed."""
+    path = folder / CALLS_JSON
     try:
-        note = json.loads((folder / CALLS_JSON).read_text())
+        with path.open("rb") as file:
+            note = strict_json.load(file)
     except (OSError, ValueError) as error:
-        raise ArtifactError(f"there are no stored calls in {folder}: {error}") from error
-    call = Structure.from_json(note["call"])
+        raise ArtifactError(f"there are no stored calls in {folder}: {path.name}: {error}") from error
     try:
-        mix = Mix.from_json(note.get("mix"))
-    except (ValueError, TypeError, KeyError) as error:
-        raise ArtifactError(f"the mix of the calls in {folder} cannot be read: {error}") from error
-    if mix is not None and len(mix.shapes) != note["calls"]:
-        raise ArtifactError(f"the mix of the calls in {folder} is of {len(mix.shapes)} calls, not of {note['calls']}")
-    return StoredCalls(folder / CALLS_TENSORS, note["calls"], call.tensors, call, note["positional"], mix)
+        calls = _calls(folder / CALLS_TENSORS, note)
+    except _UNREADABLE as error:
+        raise ArtifactError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+    _check_entries(calls)
+    return calls
+
+
+def _calls(path: Path, note: Mapping[str, Any]) -> StoredCalls:
+    call, positional, count = Structure.from_json(note["call"]), note["positional"], note["calls"]
+    if call.kind != "dict" or type(positional) is not int or not 0 <= positional <= len(call.keys):
+        raise ValueError(f"{positional!r} parameters of a {call.kind} cannot go by position")
+    mix = Mix.from_json(note.get("mix"))
+    if mix is not None and len(mix.shapes) != count:
+        raise ValueError(f"its mix is of {len(mix.shapes)} calls, not of {count!r}")
+    return StoredCalls(path, count, call.tensors, call, positional, mix)
+
+
+def _check_entries(stored: StoredTensors) -> None:
+    """Raise ArtifactError unless the file holds as many tensors as its groups are said to have."""
+    path, count = stored.path, stored.count
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            held = len(file.keys())
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{path} cannot be read: {error}") from error
+    if type(count) is not int or not 0 <= count <= MOST_GROUPS or held != count * stored.leaves:
+        raise ArtifactError(f"{path} holds {held} tensors; expected are {count!r} groups of {stored.leaves}")
 
 
 def write_outputs(path: Path, outputs: Sequence[Sequence[Tensor]], answer: Structure) -> Path:
@@ -113,14 +142,19 @@ def write_outputs(path: Path, outputs: Sequence[Sequence[Tensor]], answer: Struc
 
 
 def read_outputs(path: Path) -> StoredOutputs:
-    """Open what `write_outputs` kept. Raises ArtifactError when it is not there."""
+    """Open what `write_outputs` kept. Raises ArtifactError when it is not there or was changed."""
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata()
     except (OSError, SafetensorError) as error:
         raise ArtifactError(f"there are no stored outputs at {path}: {error}") from error
-    answer = Structure.from_json(json.loads(metadata["answer"]))
-    return StoredOutputs(path, int(metadata["count"]), answer.tensors, answer)
+    try:
+        answer = Structure.from_json(strict_json.loads(metadata["answer"]))
+        outputs = StoredOutputs(path, int(metadata["count"]), answer.tensors, answer)
+    except _UNREADABLE as error:
+        raise ArtifactError(f"the header of {path} is damaged: {type(error).__name__}: {error}") from error
+    _check_entries(outputs)
+    return outputs
 
 
 def _save(path: Path, groups: Sequence[Sequence[Tensor]], metadata: Mapping[str, str]) -> None:

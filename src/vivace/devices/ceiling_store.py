@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+import math
 import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from vivace.core.documents import strict_json
 from vivace.core.machine import Ceiling, Machine
 
 SCHEMA = 1
@@ -39,11 +41,12 @@ def keep(machine: Machine) -> bool:
 def kept(machine: Machine) -> tuple[Ceiling, ...]:
     """The ceilings that were kept for this machine; none where there is no readable file."""
     try:
-        note = json.loads(_file(machine).read_text())
+        with _file(machine).open("rb") as file:
+            note = strict_json.load(file)
         if note["schema"] != SCHEMA:
             return ()
         return tuple(read_ceilings(note["ceilings"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return ()
 
 
@@ -54,8 +57,8 @@ def read_ceilings(nodes: Sequence[dict[str, object]]) -> list[Ceiling]:
 
 def _ceiling(threads: int, gflops: dict[str, float], copy_gigabytes_per_second: float) -> Ceiling:
     rates = {str(name): float(rate) for name, rate in gflops.items()}
-    if min([copy_gigabytes_per_second, *rates.values()]) <= 0:
-        raise ValueError("a ceiling is above zero")
+    if not all(0 < rate < math.inf for rate in (copy_gigabytes_per_second, *rates.values())):
+        raise ValueError("a ceiling is above zero and finite")
     return Ceiling(int(threads), rates, float(copy_gigabytes_per_second))
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
 import io
 import logging
+import mmap
+import os
 import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from vivace.core.errors import ArtifactError, MissingExtra, NotApplicable
 from vivace.core.program import Form, Model
+from vivace.core.registry import is_installed
 from vivace.core.work import Work
 from vivace.runtimes.graphs.layers import layers_of as layers_of_graph
 from vivace.runtimes.graphs.same_layers import matched, weights_of
@@ -50,17 +53,47 @@ def rewritten(plain: Model, work: Work, step: str, write: Callable[[Path], None]
 
 
 def external_files(path: Path) -> list[Path]:
-    """The files beside an ONNX file that hold its large weights. Raises ArtifactError for one that lies elsewhere."""
+    """The files beside an ONNX file that hold its large weights. Raises ArtifactError for one that lies elsewhere.
+
+    Every tensor counts, also those in attributes, subgraphs and functions. The place of one stands in the file under
+    the key `location`, in plain text: a file without that word is not read further.
+    """
+    if not mentions(path, b"location"):
+        return []
     require("onnx", "onnx", "reading an ONNX file")
     import onnx
-    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
-    graph = onnx.load(str(path), load_external_data=False).graph
-    names = {ExternalDataInfo(tensor).location for tensor in graph.initializer if uses_external_data(tensor)}
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except Exception as error:  # protobuf has errors of its own
+        raise ArtifactError(f"{path} is no readable ONNX file: {error}") from error
+    names = {entry.value for entry in _entries(model) if entry.key == "location"}
     for name in sorted(names):
-        if Path(name).name != name or not (path.parent / name).is_file() or (path.parent / name).is_symlink():
+        beside = path.parent / name
+        if not name or Path(name).name != name or "\\" in name or beside.is_symlink() or not beside.is_file():
             raise ArtifactError(f"{path} keeps weights in {name!r}; allowed is a plain file in the same folder")
     return [path.parent / name for name in sorted(names)]
+
+
+def mentions(path: Path, word: bytes) -> bool:
+    """Whether a file holds these bytes anywhere."""
+    with path.open("rb") as file:
+        if not file.seek(0, os.SEEK_END):
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(word) >= 0
+
+
+def _entries(message: Any) -> Iterator[Any]:
+    """What every tensor of a model says about where its data lies, at any depth."""
+    pending = [message]
+    while pending:
+        for field, value in pending.pop().ListFields():
+            if field.message_type is not None:
+                inner = [value] if hasattr(value, "ListFields") else list(value)
+                pending += inner
+                if field.name == "external_data":
+                    yield from inner
 
 
 def layers_of(path: Path, captured: Model) -> dict[str, str]:
@@ -92,7 +125,7 @@ def conversion_folder(work: Work, kind: str, model: Model) -> Path:
 
 def require(package: str, extra: str, purpose: str) -> None:
     """Raise MissingExtra when a package is not installed."""
-    if importlib.util.find_spec(package) is None:
+    if not is_installed(package):
         raise MissingExtra(package, extra, purpose)
 
 

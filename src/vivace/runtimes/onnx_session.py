@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vivace.core.errors import ArtifactError, NotApplicable
 from vivace.core.program import Form, Model, Settings
-from vivace.runtimes.onnx_graph import require
+from vivace.runtimes.onnx_graph import external_files, require
 from vivace.runtimes.program import Program, as_numpy
 from vivace.runtimes.settings.around import Run
 
@@ -38,6 +38,7 @@ def open_session(path: Path, settings: Settings, optimized: Path | None = None, 
     Raises MissingExtra, ArtifactError, NotApplicable.
     """
     require("onnxruntime", "onnx", "running ONNX")
+    external_files(path)
     import onnxruntime as ort
 
     ort.disable_telemetry_events()
@@ -64,7 +65,10 @@ def open_session(path: Path, settings: Settings, optimized: Path | None = None, 
     spinning = "1" if settings.option("allow_spinning", True) else "0"
     options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
     try:
-        return ort.InferenceSession(str(path), options, providers=_providers(ort, settings.device))
+        session = ort.InferenceSession(str(path), options, providers=_providers(ort, settings.device))
+        for port in (*session.get_inputs(), *session.get_outputs()):
+            _ = port.name, port.shape  # fails where a file's names are no text
+        return session
     except Exception as error:  # ONNX Runtime has a class of error for each of its status codes
         raise ArtifactError(f"ONNX Runtime cannot open {path}: {str(error)[:400]}") from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vivace.core.documents import strict_json
 from vivace.core.errors import ArtifactError, NotApplicable
-from vivace.core.program import Form, Model, Settings
+from vivace.core.program import PRECISIONS, Form, Model, Settings
+from vivace.core.signature import Signature
+from vivace.runtimes.onnx_graph import mentions
 from vivace.runtimes.openvino_graph import import_openvino
 from vivace.runtimes.program import Program, as_numpy
 from vivace.runtimes.settings.around import Run
 
 Shapes = tuple[tuple[int, ...], ...]
 """Of a call's flat inputs."""
-_PRECISIONS = {"f32": "f32", "bf16": "bf16", "f16": "f16"}
+_MOST_SHAPES = 32
 
 
 def load(model: Model) -> Program:
@@ -45,10 +47,13 @@ def exact_shapes(settings: Settings) -> list[Shapes]:
     [((8, 3),), ((1, 3),)]
     """
     try:
-        told = json.loads(str(settings.option("exact_shapes", "[]")))
-        return [tuple(tuple(int(n) for n in shape) for shape in shapes) for shapes in told]
+        told = strict_json.loads(str(settings.option("exact_shapes", "[]")))
+        found = [tuple(tuple(int(n) for n in shape) for shape in shapes) for shapes in told]
     except (ValueError, TypeError) as error:
         raise ArtifactError(f"the option exact_shapes is no list of calls' shapes: {error}") from error
+    if len(found) > _MOST_SHAPES:
+        raise ArtifactError(f"the option exact_shapes has {len(found)} shapes; allowed are {_MOST_SHAPES}")
+    return found
 
 
 def compiled(openvino: Any, model: Model, shapes: Shapes | None, **more: str) -> Any:
@@ -57,6 +62,9 @@ def compiled(openvino: Any, model: Model, shapes: Shapes | None, **more: str) ->
     `more` is told to OpenVINO beside the settings.
     """
     path = Path(model.program)
+    _check_shapes(shapes, model.signature)
+    if mentions(path, b"<!DOCTYPE"):
+        raise ArtifactError(f"{path} declares a document type, which OpenVINO does not write; it is not loaded")
     try:
         core = openvino.Core()
         graph = core.read_model(str(path))
@@ -68,6 +76,17 @@ def compiled(openvino: Any, model: Model, shapes: Shapes | None, **more: str) ->
         return core.compile_model(graph, "CPU", configuration(model.settings) | more)
     except RuntimeError as error:
         raise NotApplicable(f"OpenVINO cannot compile the model: {str(error)[:400]}") from error
+
+
+def _check_shapes(shapes: Shapes | None, signature: Signature) -> None:
+    if shapes and len(shapes) != len(signature.inputs):
+        raise ArtifactError(
+            f"the option exact_shapes has a call of {len(shapes)} inputs, not of {len(signature.inputs)}"
+        )
+    for spec, shape in zip(signature.inputs, shapes or (), strict=False):
+        problem = spec.problem_with(spec.dtype, shape)
+        if problem:
+            raise ArtifactError(f"the option exact_shapes asks for a call that the program does not take: {problem}")
 
 
 def _dispatch(general: Run, exact: Mapping[Shapes, Run]) -> Run:
@@ -85,10 +104,10 @@ def configuration(settings: Settings) -> dict[str, str]:
     >>> configuration(Settings(threads=2))["INFERENCE_NUM_THREADS"]
     '2'
     """
-    if settings.precision not in _PRECISIONS:
-        raise NotApplicable(f"OpenVINO is told the precision {settings.precision!r}; allowed are f32, bf16, f16")
+    if settings.precision not in PRECISIONS:
+        raise NotApplicable(f"OpenVINO is told the precision {settings.precision!r}; allowed are {PRECISIONS}")
     told = {
-        "INFERENCE_PRECISION_HINT": _PRECISIONS[settings.precision],
+        "INFERENCE_PRECISION_HINT": settings.precision,
         "PERFORMANCE_HINT": "LATENCY",
         "ENABLE_CPU_PINNING": "NO",
     }

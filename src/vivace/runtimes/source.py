@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,10 @@ _ONNX_DTYPES = {
     "tensor(uint8)": "uint8",
     "tensor(bool)": "bool",
 }
+
+_KERAS_MEMBERS = re.compile(r"metadata\.json|config\.json|model\.weights\.(h5|npz|json)|assets/(?!.*\.\.)[^\\]*")
+_KERAS_EXPANSION, _KERAS_BYTES = 20, 64 << 20
+"""Keras stores without compression; who packed the file again made it a few times smaller."""
 
 
 def open_source(model: Any) -> Callable[..., Any]:
@@ -116,15 +122,37 @@ def _open_keras(path: Path) -> nn.Module:
         import keras
     if keras.backend.backend() != "torch":
         raise UsageError(f"Keras runs on its {keras.backend.backend()} back end; set KERAS_BACKEND=torch")
+    _check_archive(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = keras.saving.load_model(str(path), compile=False, safe_mode=True)
-    except (ValueError, TypeError, OSError, KeyError) as error:
+    except Exception as error:  # layers of any kind read their own settings
         raise ArtifactError(f"Keras cannot open {path}: {' '.join(str(error).split())[:400]}") from error
     if not isinstance(model, nn.Module):
         raise UnsupportedModel(f"{path} holds a {type(model).__name__}, which is not a model")
     return model.eval()
+
+
+def _check_archive(path: Path) -> None:
+    """Raise ArtifactError for a .keras file with other members than Keras writes, or that unpacks to far more than it
+    has."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
+        raise ArtifactError(
+            f"Keras cannot open {path}: {error}; save it again with model.save('model.keras')"
+        ) from error
+    names = [member.filename for member in members]
+    strange = [name for name in names if not _KERAS_MEMBERS.fullmatch(name) or names.count(name) > 1]
+    if strange:
+        raise ArtifactError(f"Keras cannot open {path}: it holds {strange[0]!r}, which Keras does not write, or twice")
+    unpacked, most = sum(member.file_size for member in members), _KERAS_EXPANSION * path.stat().st_size + _KERAS_BYTES
+    if unpacked > most:
+        raise ArtifactError(
+            f"Keras cannot open {path}: it unpacks to {unpacked} bytes; allowed are {most} for its size"
+        )
 
 
 def _keras_inputs(model: Any, path: Path) -> Any:

@@ -10,15 +10,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vivace.core.errors import ArtifactError, DiskFull
+from vivace.core.documents import strict_json
+from vivace.core.errors import ArtifactError, DiskFull, NotApplicable
 from vivace.core.layer import Fused
 from vivace.core.program import Form, Model, Settings
 from vivace.core.signature import Signature
 from vivace.runtimes import aot, eager, inductor, instances, null, onnx_session, openvino_session, pt2
+from vivace.runtimes.calls import torch_dtype
 from vivace.runtimes.onnx_graph import external_files
 from vivace.runtimes.program import Program
 from vivace.runtimes.settings import heap
@@ -74,12 +77,19 @@ def load(folder: Path, trust: bool = False) -> Program:
 
     Native code is loaded with `trust=True` only. Raises ArtifactError, MissingExtra, NotApplicable.
     """
-    model = read_model(folder)
+    return open_model(folder, read_model(folder), trust)
+
+
+def open_model(folder: Path, model: Model, trust: bool = False) -> Program:
+    """Open what `read_model` read of a folder. Raises as `load` does."""
     if model.form is Form.AOT_INDUCTOR and not trust:
         raise ArtifactError(
             f"{folder} holds compiled native code, which runs with your rights; if you trust who made "
             "it, load it with trust=True"
         )
+    in_torch = model.form in (*_EXPORTED, Form.AOT_INDUCTOR)
+    if in_torch and model.settings.device != "cpu" and not _has_device(model.settings.device):
+        raise NotApplicable(f"the program runs on {model.settings.device}, which PyTorch does not see here")
     open_one = _RUNTIMES[model.form]
     program = open_one(model) if model.settings.instances == 1 else instances.load(open_one, model)
     if model.settings.heap_bytes:
@@ -96,25 +106,36 @@ def read_model(folder: Path) -> Model:
 
 def describe(folder: Path) -> Model:
     """All that a program folder says of its model, with None for the program. Raises ArtifactError."""
+    path = folder / PROGRAM_JSON
     try:
-        note = json.loads((folder / PROGRAM_JSON).read_text())
+        with path.open("rb") as file:
+            note = strict_json.load(file)
     except (OSError, ValueError) as error:
-        raise ArtifactError(f"there is no readable program in {folder}: {error}") from error
-    if not isinstance(note, dict) or note.get("schema") != SCHEMA:
-        raise ArtifactError(f"{folder / PROGRAM_JSON} has another schema; this version reads {SCHEMA}")
+        raise ArtifactError(f"there is no readable program in {folder}: {path.name}: {error}") from error
+    if not isinstance(note, dict) or type(note.get("schema")) is not int or note["schema"] != SCHEMA:
+        raise ArtifactError(f"{path} has another schema; this version reads {SCHEMA}")
     try:
-        form = Form(note["form"])
-        _check_options(folder, form, note["settings"]["options"])
-        return Model(
-            form,
-            None,
-            Signature.from_json(note["signature"]),
-            Settings.from_json(note["settings"]),
-            tuple(note["lineage"]),
-            tuple(Fused.from_json(group) for group in note.get("fused", ())),
-        )
+        return _described(folder, note)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ArtifactError(f"{folder / PROGRAM_JSON} is damaged: {type(error).__name__}: {error}") from error
+        raise ArtifactError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+
+
+def _described(folder: Path, note: Mapping[str, Any]) -> Model:
+    """The model of a program.json, its program apart."""
+    form = Form(note["form"])
+    _check_options(folder, form, note["settings"]["options"])
+    signature = Signature.from_json(note["signature"])
+    for spec in (*signature.inputs, *signature.outputs):
+        torch_dtype(spec.dtype)
+    if not all(isinstance(step, str) for step in note["lineage"]):
+        raise TypeError("a lineage is of texts")
+    fused = tuple(Fused.from_json(group) for group in note.get("fused", ()))
+    return Model(form, None, signature, Settings.from_json(note["settings"]), tuple(note["lineage"]), fused)
+
+
+def _has_device(name: str) -> bool:
+    device = torch.device(name)
+    return torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
 
 
 def _check_options(folder: Path, form: Form, options: Mapping[str, Any]) -> None:
@@ -173,16 +194,34 @@ def _read_program(folder: Path, form: Form) -> Any:
     path = folder / _FILES[form]
     if not path.is_file():
         raise ArtifactError(f"{folder} lacks {path.name}")
+    _check_beside(folder, form)
     if form not in _EXPORTED:
         return path
     program = pt2.load(path)
     if (folder / EXAMPLE).is_file():
-        try:
-            leaves = load_file(str(folder / EXAMPLE))
-            program.example_inputs = (tuple(leaves[str(i)] for i in range(len(leaves))), {})
-        except (SafetensorError, KeyError, OSError) as error:
-            raise ArtifactError(f"{folder / EXAMPLE} is damaged: {error}") from error
+        program.example_inputs = (_read_example(folder / EXAMPLE), {})
     return program
+
+
+def _check_beside(folder: Path, form: Form) -> None:
+    """Raise ArtifactError for a file that the form does not read, and for one that it lacks."""
+    beside = {Form.TORCH: [EXAMPLE], Form.INDUCTOR: [EXAMPLE], Form.OPENVINO: ["model.bin"]}.get(form, [])
+    if form is Form.ONNX:
+        beside = [path.name for path in external_files(folder / _FILES[form])]
+    if form is Form.OPENVINO and not (folder / "model.bin").is_file():
+        raise ArtifactError(f"{folder} lacks model.bin")
+    allowed = {PROGRAM_JSON, _FILES[form], *beside}
+    for path in sorted(folder.iterdir()):
+        if path.name not in allowed:
+            raise ArtifactError(f"{path} is none of the files of a program of form {form.value}: {sorted(allowed)}")
+
+
+def _read_example(path: Path) -> tuple[Tensor, ...]:
+    try:
+        leaves = load_file(str(path))
+        return tuple(leaves[str(i)] for i in range(len(leaves)))
+    except (SafetensorError, KeyError, OSError, ValueError, TypeError, RuntimeError) as error:
+        raise ArtifactError(f"{path} is damaged: {type(error).__name__}: {error}") from error
 
 
 def _replace(beside: Path, folder: Path) -> None:

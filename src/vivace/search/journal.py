@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from vivace.core.documents import strict_json
 from vivace.core.errors import DiskFull, EnvironmentFault
 
 JsonRecord = dict[str, Any]
@@ -34,8 +35,9 @@ class Journal:
             raise EnvironmentFault(
                 f"another search is writing {path}; wait for it to end, or give a different --out"
             ) from None
-        self.records = list(read_journal(path))
-        self._file.truncate(sum(len(_line(record)) for record in self.records))
+        whole = list(_whole_lines(path))
+        self.records = [record for _, record in whole]
+        self._file.truncate(sum(length for length, _ in whole))
 
     def append(self, record: JsonRecord) -> None:
         """Write one record and wait until it is on the disk."""
@@ -75,14 +77,31 @@ def run_path(destination: Path) -> Path:
 
 def read_journal(path: Path) -> Iterator[JsonRecord]:
     """The whole records of a journal, up to the first line that is torn or damaged; none where there is no file."""
+    return (record for _, record in _whole_lines(path))
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[int, JsonRecord]]:
+    """The bytes and the record of each line."""
     if not path.is_file():
         return
     with path.open("rb") as file:
-        for line in file:
-            checksum, _, body = line.rstrip(b"\n").partition(b" ")
-            if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(body):
+        while line := file.readline(strict_json.MOST_BYTES):
+            record = _record(line)
+            if record is None:
                 return
-            yield json.loads(body)
+            yield len(line), record
+
+
+def _record(line: bytes) -> JsonRecord | None:
+    """What a line holds; None for one that no journal wrote."""
+    checksum, _, body = line.rstrip(b"\n").partition(b" ")
+    if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(body):
+        return None
+    try:
+        record = strict_json.loads(body.decode("utf-8"))
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("kind"), str) else None
 
 
 def _line(record: JsonRecord) -> bytes:

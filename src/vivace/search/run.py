@@ -28,7 +28,7 @@ from vivace.search.rank import Ranking
 from vivace.search.schedule import Schedule
 from vivace.search.space import Space
 from vivace.search.strategy import Memory, Strategy, default_strategy, exhaustive_strategy, single_strategy
-from vivace.search.trials import trial_from_json, trial_to_json
+from vivace.search.trials import readable_trial, trial_to_json
 from vivace.search.verdict.conclude import Conclusion
 from vivace.search.verdict.confirm import Deliver
 
@@ -138,8 +138,8 @@ class Search:
         ranking.learn(Plan(), seconds)
         memory = Memory(ranking, seconds, self.options.merit, threads)
         for record in self.journal.of_kind("trial"):
-            if all(entry["technique"] in self.space.settings for entry in record["trial"]["plan"]):
-                trial = trial_from_json(record["trial"], self.options.known)
+            trial = readable_trial(record.get("trial"), self.options.known)
+            if trial is not None and all(technique.name() in self.space.settings for technique in trial.plan):
                 memory.record(trial.plan, trial)
         if memory.tried:
             self.listener.note(
@@ -217,8 +217,10 @@ def open_journal(folder: Path, identity: Mapping[str, Any], resume: bool) -> Jou
     """The run's journal, with a header. Raises UsageError when an earlier session was of another job."""
     journal = Journal(folder / "journal.jsonl")
     headers = journal.of_kind("header")
-    if resume and headers and headers[0]["identity"] != dict(identity):
-        changed = sorted(key for key, value in identity.items() if headers[0]["identity"].get(key) != value)
+    earlier = headers[0].get("identity") if headers else None
+    if resume and headers and earlier != dict(identity):
+        told = earlier if isinstance(earlier, dict) else {}
+        changed = sorted(key for key, value in identity.items() if told.get(key) != value)
         journal.close()
         raise UsageError(
             f"--resume: the earlier search in {folder} had another {', '.join(changed)}; run without "

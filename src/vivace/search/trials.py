@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from vivace.core.measurement import Interval, Outcome
 from vivace.core.plan import read_plan
@@ -15,16 +15,22 @@ from vivace.core.technique import Technique
 
 _QUALITY: TypeAdapter[Quality] = TypeAdapter(Quality)
 _INTERVAL: TypeAdapter[Interval] = TypeAdapter(Interval)
-_PLAIN = (
-    "reason",
-    "standing",
-    "predicted_speedup",
-    "size_bytes",
-    "peak_memory_bytes",
-    "build_seconds",
-    "load_seconds",
-    "reproduce",
-)
+
+
+class _Plain(BaseModel):
+    """The fields of a trial that are written as they are."""
+
+    reason: str = ""
+    standing: float | None = None
+    predicted_speedup: float | None = None
+    size_bytes: int | None = None
+    peak_memory_bytes: int | None = None
+    build_seconds: float = 0.0
+    load_seconds: float = 0.0
+    reproduce: str = ""
+
+
+_PLAIN = tuple(_Plain.model_fields)
 
 
 def trial_to_json(trial: Trial) -> dict[str, Any]:
@@ -40,12 +46,22 @@ def trial_to_json(trial: Trial) -> dict[str, Any]:
 
 
 def trial_from_json(node: Mapping[str, Any], known: Mapping[str, type[Technique]]) -> Trial:
-    """Read what `trial_to_json` wrote. Raises KeyError when a technique is not installed any more."""
+    """Read what `trial_to_json` wrote. Raises KeyError when a technique is not installed any more, and KeyError,
+    TypeError, ValueError and the like for anything else."""
+    plain = _Plain(**{name: node[name] for name in _PLAIN if name in node})
     return Trial(
         plan=read_plan(node["plan"], known),
         outcome=Outcome(node["outcome"]),
         stage=TrialStage(node["stage"]),
         speedup=_INTERVAL.validate_python(node["speedup"]) if node["speedup"] else None,
         quality=_QUALITY.validate_python(node["quality"]) if node["quality"] else None,
-        **{name: node[name] for name in _PLAIN if name in node},
+        **plain.model_dump(),
     )
+
+
+def readable_trial(node: Any, known: Mapping[str, type[Technique]]) -> Trial | None:
+    """A trial of an earlier session; None for one that cannot be read here, which is then tried anew."""
+    try:
+        return trial_from_json(node, known)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
