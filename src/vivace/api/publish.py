@@ -105,6 +105,7 @@ def _manifest(result: Result, folder: Path, recorded: Golden, prepared: Prepared
         speed={"speedup": document["speedup"], "verdict": document["verdict"]},
         quality=document["quality"],
         golden=recorded,
+        batch_invariant=result.conditions["batch_invariant"],
         files={},
     )
 

@@ -52,7 +52,11 @@ class PlanStep(_Model):
 
 
 class Manifest(_Model):
-    """manifest.json. `files` lists every other file; a file that is not listed makes the artifact invalid."""
+    """manifest.json. `files` lists every other file; a file that is not listed makes the artifact invalid.
+
+    `batch_invariant` says whether a sample's answer was seen to be the same alone and among others; None where nobody
+    looked, as in artifacts of before this key, or where the original itself depends on the batch.
+    """
 
     schema_version: Literal[1] = SCHEMA_VERSION
     vivace_version: str
@@ -70,6 +74,7 @@ class Manifest(_Model):
     speed: dict[str, Any]
     quality: dict[str, Any]
     golden: Golden
+    batch_invariant: bool | None = None
     files: dict[str, FileEntry]
 
 

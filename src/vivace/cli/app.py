@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from vivace.cli import demo, doctor, measure, optimize, report, techniques
+from vivace.cli import bench_serve, demo, doctor, measure, optimize, report, serve, techniques
 from vivace.cli.output import emit, emit_json
 from vivace.core.errors import Cancelled, DiskFull, EnvironmentFault, UsageError, VivaceError
 
@@ -30,6 +30,8 @@ app.command("techniques")(techniques.techniques)
 app.command("optimize")(optimize.optimize)
 app.command("measure")(measure.measure)
 app.command("report")(report.report)
+app.command("serve")(serve.serve)
+app.command("bench-serve")(bench_serve.bench_serve)
 
 # typer exports only some of its parser's errors, and which parser it uses depends on its version; this is their root
 ParserError: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")

@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-import torch
-
 Run = Callable[[int], Any]
 """Calls the program with the input of this index and returns its answer."""
 
@@ -74,7 +72,11 @@ def time_device_calls(run: Run, indices: Sequence[int], cuda: Any = None) -> lis
     that a launch queue cannot hide the host's time; inputs rotate, so that the second-level cache holds another's.
     `cuda` is the module with Event and synchronize, torch.cuda unless a test gives its own.
     """
-    device = torch.cuda if cuda is None else cuda
+    if cuda is None:
+        import torch  # not above: who only tells the time waits for nothing
+
+        cuda = torch.cuda
+    device = cuda
     first, last = device.Event(enable_timing=True), device.Event(enable_timing=True)
     read = time.perf_counter_ns
     seconds = []

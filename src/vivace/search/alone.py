@@ -33,6 +33,11 @@ class Invariance:
         if self._active:
             self._write(samples.read(prepared.race_calls))
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether every candidate that was not refused gave the same answers alone as in a batch."""
+        return self._active
+
     def learn(self, original: LiveArm) -> None:
         """See whether the original's own answers are independent of the batch."""
         if not self._active:

@@ -78,12 +78,14 @@ class Search:
             self._explore(laboratory, memory)
             result = Conclusion(laboratory, memory, self.schedule, deliver, self.journal, self.listener, floor).reach()
             result = dataclasses.replace(self._accounted(laboratory, result), noise_ratios=tuple(map(math.exp, same)))
+            batch_invariant = True if laboratory.invariance.is_asked else None
         conditions = {
             "machine": self.machine.to_json(),
             "environment": before,
             "versions": before["versions"],
             "disturbance": environment.disturbance(before, environment.snapshot()),
             "batch_size": self.prepared.batch_size,
+            "batch_invariant": batch_invariant,
             **self._mix(),
             "baseline_seconds": seconds,
             "objective": self.options.objective.value,
