@@ -6,7 +6,6 @@ python benchmarks/litserve_server.py ARTIFACT PORT BATCH
 from __future__ import annotations
 
 import base64
-import json
 import sys
 from typing import Any
 
@@ -45,13 +44,6 @@ class Served(litserve.LitAPI):
 
     def encode_response(self, output: Tensor) -> dict[str, str]:
         return {"data": base64.b64encode(output.detach().numpy().tobytes()).decode()}
-
-
-def message(host: str, port: int, data: bytes) -> bytes:
-    """A whole HTTP request for it."""
-    body = json.dumps({"data": base64.b64encode(data).decode()}).encode()
-    head = f"POST /predict HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
-    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 if __name__ == "__main__":

@@ -65,6 +65,7 @@ def test_the_promise_holds_from_workload_to_reloaded_artifact(tmp_path: Path) ->
     page = (tmp_path / "fast" / "report.html").read_text()
     assert page == render(read_run(tmp_path / "fast"))
     assert headline(read_run(tmp_path / "fast")) in unescape(page)
+    assert json.loads((tmp_path / "fast" / "manifest.json").read_text())["batch_invariant"] is True  # so it is batched
     assert sorted(p.name for p in tmp_path.iterdir()) == ["fast"]
     script = "import sys, torch, vivace; print(list(vivace.load(sys.argv[1])(torch.zeros(5, 32)).shape))"
     said = subprocess.run([sys.executable, "-c", script, str(tmp_path / "fast")], capture_output=True, text=True)

@@ -247,11 +247,11 @@ def test_a_short_soak_of_good_and_bad_clients_with_a_killed_worker_loses_nothing
     assert found["killed"] == 1
 
 
-def test_a_slow_body_is_refused_in_time(server):
+def test_a_client_that_sends_slowly_keeps_nobody_else_waiting(server):
     head = b"POST /v2/models/letters/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nab"
     with socket.create_connection(server.address, timeout=5) as line:
         line.sendall(head)
-        assert answers_rightly(server)  # others are answered meanwhile
+        assert answers_rightly(server)
 
 
 def test_a_request_by_urllib_with_json_alone_is_answered(server):

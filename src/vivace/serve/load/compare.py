@@ -35,10 +35,11 @@ def alternate(original: Drive, other: Drive, blocks: int) -> Served:
         first = (len(slices[0]), len(slices[1]))
         for which in ORDER:
             slices[which].append((original, other)[which]())
-        rates = [_rate(found[start:]) for found, start in zip(slices, first, strict=True)]
-        if not all(rates):
-            raise ValueError("a server gave no good answer in a whole block")
-        ratios.append(math.log(rates[1] / rates[0]))
+        blocks_of = [joined(found[start:]) for found, start in zip(slices, first, strict=True)]
+        for name, block in zip(("the original", "the other"), blocks_of, strict=True):
+            if not block.latencies:
+                raise ValueError(f"{name} gave no good answer in a whole block: {dict(block.codes)}, {block.lost} lost")
+        ratios.append(math.log(blocks_of[1].per_second / blocks_of[0].per_second))
     found = hodges_lehmann(ratios)
     return Served(
         tuple(slices[0]), tuple(slices[1]), Interval(math.exp(found.value), math.exp(found.low), _exp(found.high))
@@ -53,10 +54,6 @@ def joined(slices: Sequence[Slice]) -> Slice:
             codes[code] = codes.get(code, 0) + count
     latencies = tuple(seconds for one in slices for seconds in one.latencies)
     return Slice(sum(one.seconds for one in slices), latencies, codes, sum(one.lost for one in slices))
-
-
-def _rate(slices: Sequence[Slice]) -> float:
-    return joined(slices).per_second
 
 
 def _exp(value: float) -> float:
