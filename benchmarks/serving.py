@@ -43,6 +43,7 @@ from vivace.serve.load.compare import Served, alternate, joined
 from vivace.serve.load.drive import Bounds, Slice, closed_loop, open_loop
 from vivace.serve.load.metadata import read_metadata
 from vivace.serve.load.requests import Target, messages, of_artifact
+from vivace.serve.workers.crew import threads_environment
 
 RESULTS = HERE / "results"
 COMMAND = "import sys; from vivace.cli import main; sys.exit(main())"
@@ -205,7 +206,8 @@ def litserve_server(artifact: Path, batch: int) -> Iterator[Side | None]:
 @contextlib.contextmanager
 def process(command: list[str], output: int) -> Iterator[subprocess.Popen[str]]:
     """A server in a session of its own; ended with all that it started."""
-    server = subprocess.Popen(command, stdout=output, text=True, start_new_session=True)
+    environment = {**threads_environment(1), **os.environ}  # what our server gives its workers, for the other one too
+    server = subprocess.Popen(command, stdout=output, text=True, start_new_session=True, env=environment)
     try:
         yield server
     finally:

@@ -27,7 +27,7 @@ MODEL = Model.of("m", Signature(Structure("dict", (TENSOR,), ("x",)), 1, (SPEC,)
 class FalseHand:
     """A worker that computes nothing until it is told to."""
 
-    def __init__(self, folder, arguments, on_ready, on_computed, on_ended):
+    def __init__(self, folder, arguments, on_ready, on_computed, on_ended, environment):
         self.given, self.taken = Arena.create(), Arena.create()
         self.pid = 1
         self.arguments = arguments

@@ -235,3 +235,14 @@ def test_a_server_that_should_not_be_is_not_set_up(tmp_path, changes, message):
     with pytest.raises(UsageError, match=message):
         Settings(tmp_path, **changes)
     assert Settings(tmp_path, host="0.0.0.0", token="0123456789abcdef").token
+
+
+def test_without_the_extra_the_line_that_installs_it_is_told(monkeypatch):
+    import importlib.util
+
+    from vivace.cli.serve import require_serving
+    from vivace.core.errors import MissingExtra
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"pip install 'vivace\[serve\]'"):
+        require_serving("serving")

@@ -14,11 +14,13 @@ from vivace.core.errors import EnvironmentFault
 from vivace.core.measurement import Quantile
 from vivace.measure.clock import Clock, SystemClock
 from vivace.measure.stats import quantile
+from vivace.serve.load.alarm import Alarm
 from vivace.serve.load.line import Line
 from vivace.serve.load.requests import Target
 
 SHARES = (0.5, 0.9, 0.99)
-MOST_LINES = 256
+FIRST_LINES, MOST_LINES = 32, 256
+"""Connections of an open loop: to begin with, and at the most."""
 DRAIN_SECONDS = 10.0
 
 
@@ -67,7 +69,7 @@ def closed_loop(target: Target, connections: int, bounds: Bounds) -> Slice:
 
 def open_loop(target: Target, per_second: float, bounds: Bounds, seed: int = 0) -> Slice:
     """Requests at random, independent moments, `per_second` on average, whether the server keeps up or not."""
-    return _run(_Open(target, bounds, per_second, random.Random(seed)), 1)
+    return _run(_Open(target, bounds, per_second, random.Random(seed)), FIRST_LINES)
 
 
 def _run(drive: _Drive, lines: int) -> Slice:
@@ -101,6 +103,7 @@ class _Drive:
             await asyncio.wait_for(self.all_answered.wait(), self.bounds.seconds + DRAIN_SECONDS)
         except TimeoutError:
             self.lost += self.sent - self.answered
+        self.finish()
         for line in list(self.lines):
             line.close()
         return Slice(self.ended - self.started, tuple(self.latencies), dict(self.codes), self.lost)
@@ -122,6 +125,9 @@ class _Drive:
     def begin(self, opened: list[Line]) -> None:
         """The first requests."""
         raise NotImplementedError
+
+    def finish(self) -> None:
+        """Nothing more is to come."""
 
     def send(self, line: Line, due: float) -> None:
         """The next message, on this connection; its latency counts from `due`."""
@@ -188,6 +194,7 @@ class _Open(_Drive):
     def begin(self, opened: list[Line]) -> None:
         self._idle = opened
         self._next = self.started
+        self._alarm = Alarm(self._arrive)
         self._arrive()
 
     def _arrive(self) -> None:
@@ -203,12 +210,15 @@ class _Open(_Drive):
             self._opening.add(task)
             task.add_done_callback(self._opened)
         if not self.is_over:
-            self.loop.call_later(max(0.0, self._next - self.clock.now()), self._arrive)
+            self._alarm.set(self._next - self.clock.now())
 
     def _opened(self, task: asyncio.Task[Line]) -> None:
         self._opening.discard(task)
         if not task.cancelled() and task.exception() is None:
             self.free(task.result())
+
+    def finish(self) -> None:
+        self._alarm.close()
 
     def free(self, line: Line) -> None:
         if self._due:

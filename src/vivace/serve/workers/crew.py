@@ -6,11 +6,14 @@ import asyncio
 import dataclasses
 import logging
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from vivace.core.errors import VivaceError
+from vivace.devices.container import container_limits
+from vivace.devices.machine import cores_allowed
 from vivace.measure.clock import Clock
 from vivace.serve.batching.backoff import Backoff
 from vivace.serve.batching.queue import Dropped, Entry, Queue
@@ -83,7 +86,7 @@ class Post:
     backoff: Backoff = dataclasses.field(default_factory=Backoff)
 
 
-Hire = Callable[[Path, Mapping[str, Any], Any, Any, Any], Hand]
+Hire = Callable[[Path, Mapping[str, Any], Any, Any, Any, Mapping[str, str]], Hand]
 
 
 class Crew:
@@ -177,7 +180,8 @@ class Crew:
         post.started, post.restart_at, post.is_ready = self._clock.now(), None, False
         self._lives += 1
         folder = self._folder / str(self._lives)
-        post.hand = self._hire(folder, dict(self._arguments), self._on_ready, self._on_computed, self._on_ended)
+        arguments, environment = dict(self._arguments), threads_environment(len(self._posts))
+        post.hand = self._hire(folder, arguments, self._on_ready, self._on_computed, self._on_ended, environment)
 
     def _on_ready(self, hand: Hand, opened: Mapping[str, Any]) -> None:
         post = self._post_of(hand)
@@ -304,6 +308,24 @@ def _rows(place: Place, size: int, share: tuple[int, int] | None) -> tuple[int, 
     row, count = share
     each = math.prod(place.shape[1:]) * size
     return place.offset + row * each, count * each, (count, *place.shape[1:])
+
+
+def threads_environment(workers: int, cores: int | None = None) -> dict[str, str]:
+    """What keeps workers from each other's cores and from the front's, where neither the user nor the plan says more.
+
+    One core is left for the front. Threads that wait do so asleep: spinning takes the core that the front needs.
+
+    >>> threads_environment(2, cores=8)["OMP_NUM_THREADS"]
+    '3'
+    """
+    if cores is None:
+        cores = cores_allowed(container_limits(), len(os.sched_getaffinity(0)), os.cpu_count() or 1)
+    wanted = {
+        "OMP_NUM_THREADS": str(max(1, (cores - 1) // workers)),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "KMP_BLOCKTIME": "0",
+    }
+    return {name: os.environ.get(name, value) for name, value in wanted.items()}
 
 
 def shapes_key(shapes: Shapes) -> object:

@@ -40,6 +40,7 @@ class Hand:
         on_ready: OnReady,
         on_computed: OnComputed,
         on_ended: OnEnded,
+        environment: Mapping[str, str],
         limits: Limits = STANDARD,
     ) -> None:
         self.given = Arena.create()
@@ -47,6 +48,7 @@ class Hand:
         self.pid: int | None = None
         self._folder = folder
         self._arguments = arguments
+        self._environment = environment
         self._limits = limits
         self._on_ready, self._on_computed, self._on_ended = on_ready, on_computed, on_ended
         self._loop = asyncio.get_running_loop()
@@ -84,7 +86,7 @@ class Hand:
             self._folder.mkdir(parents=True, exist_ok=True)
             with (
                 self._listening() as listener,
-                Worker(self._folder, self._limits, preload=[ENTRY.partition(":")[0]]) as worker,
+                Worker(self._folder, self._limits, self._environment, [ENTRY.partition(":")[0]]) as worker,
             ):
                 self.pid = worker.pid
                 arguments = {**self._arguments, "socket": str(self._path)}

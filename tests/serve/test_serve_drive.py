@@ -1,0 +1,92 @@
+"""Load clients against a server that only pretends: what is counted, and when Poisson requests are due."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import socket
+import threading
+
+import pytest
+
+from vivace.core.errors import EnvironmentFault
+from vivace.serve.load.compare import alternate, joined
+from vivace.serve.load.drive import Bounds, Slice, closed_loop, open_loop
+from vivace.serve.load.requests import Target
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
+MESSAGE = b"POST / HTTP/1.1\r\n\r\n"
+
+
+class FalseServer(asyncio.Protocol):
+    """Answers every message; each third one with 503 where `is_busy`."""
+
+    answered = 0
+    is_busy = False
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        for _ in range(data.count(MESSAGE)):
+            FalseServer.answered += 1
+            busy = FalseServer.is_busy and FalseServer.answered % 3 == 0
+            self.transport.write(BUSY if busy else OK)
+
+
+@pytest.fixture
+def target():
+    """Where the false server listens."""
+    loop = asyncio.new_event_loop()
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = loop.run_until_complete(loop.create_server(FalseServer, sock=listener))
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    FalseServer.answered, FalseServer.is_busy = 0, False
+    yield Target("false", "127.0.0.1", listener.getsockname()[1], (MESSAGE,))
+    loop.call_soon_threadsafe(server.close)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def test_a_closed_loop_ends_at_its_count_and_every_answer_is_counted(target):
+    FalseServer.is_busy = True
+    found = closed_loop(target, 4, Bounds(300, 20.0))
+    assert found.codes == {200: 200, 503: 100}
+    assert (len(found.latencies), found.failed, FalseServer.answered) == (200, 100, 300)
+
+
+def test_a_closed_loop_ends_at_its_time(target):
+    found = closed_loop(target, 2, Bounds(10**9, 0.3))
+    assert 0.2 < found.seconds < 2.0
+    assert found.lost == 0
+
+
+def test_an_open_loop_sends_as_many_as_are_due_whatever_the_event_loop_rounds(target):
+    found = open_loop(target, 500.0, Bounds(10**9, 2.0))
+    assert abs(len(found.latencies) - 1000) < 5 * math.sqrt(1000)
+    assert found.failed == 0
+
+
+def test_a_server_that_is_not_there_is_told(target):
+    with pytest.raises(EnvironmentFault, match=r"no server answers at 127\.0\.0\.1 port 9"):
+        closed_loop(Target("x", "127.0.0.1", 9, (MESSAGE,)), 1, Bounds(1, 1.0))
+
+
+def slices(rate):
+    return lambda: Slice(1.0, (0.001,) * rate, {200: rate})
+
+
+def test_the_served_speed_up_is_the_ratio_of_good_answers_a_second():
+    found = alternate(slices(100), slices(250), 6)
+    assert found.speedup.value == pytest.approx(2.5)
+    assert found.speedup.low == pytest.approx(2.5)
+    assert joined(found.other).per_second == 250
+    assert len(found.original) == 12
+
+
+def test_a_server_without_good_answers_has_no_speed_up():
+    with pytest.raises(ValueError, match=r"the other gave no good answer in a whole block: \{503: 8\}"):
+        alternate(slices(100), lambda: Slice(1.0, (), {503: 4}), 2)
