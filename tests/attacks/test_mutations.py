@@ -45,7 +45,7 @@ def workplace(honest: dict[str, Path], tmp_path: Path) -> Path:
 
 def read_or_refused(folder: Path) -> None:
     """Load an artifact, its digests made right; only Vivace's own errors may come of it."""
-    with contextlib.suppress(ValueError, AttributeError, TypeError):
+    with contextlib.suppress(ValueError, AttributeError, TypeError, RecursionError):
         reseal(folder)  # impossible where the manifest itself was changed
     with warnings.catch_warnings(), contextlib.suppress(VivaceError):
         warnings.simplefilter("ignore")
