@@ -156,19 +156,19 @@ def test_a_winner_whose_original_is_not_profiled_has_no_flops() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_an_optimization_tells_where_the_time_goes_before_and_after(tmp_path: Path) -> None:
     pytest.importorskip("nncf")
 
     found = vv.optimize(
         workload(),
         vv.Budget(drop=0.3),
-        time="90s",
+        time="3m",  # the least for which time to profile is kept
         out=tmp_path / "fast",
         plan=[{"technique": "nncf-static-int8", "settings": {"keep": 1}}, "openvino"],
     )
 
-    assert found.wall_seconds < 92
+    assert found.wall_seconds < 182
     document = ResultDocument.model_validate_json((tmp_path / "fast" / "results.json").read_text())
     assert document.profiles is not None and document.profiles == found.profiles
     assert document.profiles.original is not None, document.profiles.note
