@@ -136,9 +136,10 @@ def legend(results: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def write(page: Path = ROOT / "README.md", folder: Path = RESULTS) -> str:
-    """Put the table between the page's marks and beside the results; return it."""
+def write(pages: Sequence[Path] = (ROOT / "README.md", ROOT / "README.zh.md"), folder: Path = RESULTS) -> str:
+    """Put the table between the marks of each page and beside the results; return it."""
     text = table(read_results(folder))
     (folder / "table.md").write_text(text + "\n")
-    page.write_text(MARKED.sub(lambda marks: marks[1] + text + "\n" + marks[2], page.read_text()))
+    for page in pages:
+        page.write_text(MARKED.sub(lambda marks: marks[1] + text + "\n" + marks[2], page.read_text()))
     return text

@@ -163,7 +163,7 @@ def test_the_table_goes_between_the_marks_of_the_page(tmp_path):
     page = tmp_path / "README.md"
     page.write_text("before\n<!-- results: begin (x) -->\nold\n<!-- results: end -->\nafter\n")
     (tmp_path / "workload-1-digits_cnn.json").write_text(json.dumps(RESULT))
-    table.write(page, tmp_path)
+    table.write([page], tmp_path)
     lines = page.read_text().splitlines()
     assert (lines[0], lines[-1], "old" in lines) == ("before", "after", False)
     assert "| digits-cnn |" in page.read_text()

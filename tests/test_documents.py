@@ -75,6 +75,15 @@ def test_links_between_documents_lead_somewhere(page):
     assert documents.broken_links(page) == []
 
 
+def test_the_chinese_readme_is_in_step_with_the_english_one():
+    english, chinese = (page.read_text(encoding="utf-8") for page in (README, ROOT / "README.zh.md"))
+    for what in (r"^#+ ", r"```\w*\n.*?```", r"^\| [0-9]+ \|", r"^- ", r"<!-- results: begin.*?results: end -->"):
+        flags = re.MULTILINE | re.DOTALL
+        assert re.findall(what, chinese, flags) == re.findall(what, english, flags), what
+    names = re.compile(r"`[^`\n]+`")
+    assert set(names.findall(english)) - set(names.findall(chinese)) <= {'vivace.optimize(time="2m")'}
+
+
 def test_make_verbs_in_documents_exist():
     named = {word for command in COMMANDS if command[0] == "make" for word in command[1:] if "=" not in word}
     assert named - set(VERBS) == set()

@@ -13,7 +13,7 @@ import torch
 from vivace.core.facts import Fact
 from vivace.core.machine import Gpu
 from vivace.devices.container import Limits
-from vivace.devices.machine import cores_allowed, detect
+from vivace.devices.machine import cores_allowed, cores_here, detect, threads_here
 from vivace.devices.processor import processor
 
 X86 = """processor : 0
@@ -103,3 +103,12 @@ def test_a_card_is_detected_with_its_memory_and_compute_capability(monkeypatch: 
     machine = detect()
     assert machine.gpus == (Gpu("a card", 1 << 34, (9, 0)),)
     assert {Fact.CUDA_DEVICE, Fact.CUDA_BF16} <= machine.facts()
+
+
+@pytest.mark.parametrize(("told", "threads"), [("", None), ("1", 1), ("0", None), ("many", None), ("4096", None)])
+def test_an_engine_takes_a_thread_a_core_unless_fewer_are_asked_for(
+    told: str, threads: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", told)
+
+    assert threads_here() == (cores_here() if threads is None else threads)

@@ -238,3 +238,16 @@ def test_dynamic_int8_promises_a_recurrent_network_something_and_a_convolutional
 
     assert OnnxDynamicInt8().rewrite(convolutional) == convolutional
     assert OnnxDynamicInt8().rewrite(Cost(1e9, 4e6, 4e6, 100, recurrent_share=0.9)).precision == "int8"
+
+
+def test_dynamic_int8_reaches_the_weights_of_an_lstm_of_any_batch(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    model = tiny.tiny("lstm")
+    captured = capture.capture(model.model(), model.inputs())
+    work = Work("lstm", captured.model.signature, frozenset(), Cost(1, 1, 1, 1), tmp_path)
+
+    quantized = OnnxDynamicInt8().apply(captured.model, work)
+
+    kinds = [node.op_type for node in onnx.load(str(quantized.program)).graph.node]
+    assert captured.model.signature.has_batch
+    assert ("DynamicQuantizeLSTM" in kinds, "LSTM" in kinds) == (True, False)

@@ -48,6 +48,17 @@ def cores_allowed(limits: Limits, affinity: int, host: int) -> int:
     return max(1, min(quota, affinity, host))
 
 
+def cores_here() -> int:
+    """How many threads of this process can run at once."""
+    return cores_allowed(container_limits(), _affinity(), _cores_host())
+
+
+def threads_here() -> int:
+    """How many threads an engine takes where nobody says more: one a core; fewer where OMP_NUM_THREADS asks for it."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores_here(), int(asked)) if asked.isdecimal() and int(asked) else cores_here()
+
+
 def _cores_host() -> int:
     return os.cpu_count() or 1
 

@@ -52,6 +52,19 @@ def rewritten(plain: Model, work: Work, step: str, write: Callable[[Path], None]
     return model.replace(program=folder / "model.onnx")
 
 
+def prepared(plain: Path, to: Path) -> Path:
+    """The model with its constants folded, its shapes inferred and its operators fused, written to `to`: what ONNX
+    Runtime advises before quantization, which sees weights only where nothing lies between them and their product. As
+    it is where that fails."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    try:
+        quant_pre_process(str(plain), str(to), skip_symbolic_shape=True)
+    except Exception:  # it may raise anything, and quantization works without it  # noqa: BLE001
+        return plain
+    return to
+
+
 def external_files(path: Path) -> list[Path]:
     """The files beside an ONNX file that hold its large weights. Raises ArtifactError for one that lies elsewhere.
 

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vivace.core.errors import VivaceError
-from vivace.devices.container import container_limits
-from vivace.devices.machine import cores_allowed
+from vivace.devices.machine import cores_here
 from vivace.measure.clock import Clock
 from vivace.serve.batching.backoff import Backoff
 from vivace.serve.batching.queue import Dropped, Entry, Queue
@@ -319,7 +318,7 @@ def threads_environment(workers: int, cores: int | None = None) -> dict[str, str
     '3'
     """
     if cores is None:
-        cores = cores_allowed(container_limits(), len(os.sched_getaffinity(0)), os.cpu_count() or 1)
+        cores = cores_here()
     wanted = {
         "OMP_NUM_THREADS": str(max(1, (cores - 1) // workers)),
         "OMP_WAIT_POLICY": "PASSIVE",

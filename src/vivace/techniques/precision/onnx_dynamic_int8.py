@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 
 from vivace.core.cost import Cost
 from vivace.core.errors import NotApplicable
@@ -66,25 +67,25 @@ class OnnxDynamicInt8(Technique):
     def apply(self, model: Model, work: Work) -> Model:
         """The model as an ONNX file with dynamically quantized products."""
         plain = onnx_graph.to_onnx(model, work)
-        return onnx_graph.rewritten(plain, work, str(self), lambda path: self._quantize(str(plain.program), str(path)))
+        return onnx_graph.rewritten(plain, work, str(self), lambda path: self._quantize(Path(plain.program), path))
 
-    def _quantize(self, plain: str, path: str) -> None:
+    def _quantize(self, plain: Path, path: Path) -> None:
         onnx_graph.require("onnxruntime", "onnx", self.name())
         import onnx
 
-        original = onnx.load(plain)
-        del original.graph.value_info[:]  # the quantizer transposes weights of Gemm and trips over their old shapes
         with onnx_graph.quiet():
             from onnxruntime.quantization import QuantType, quantize_dynamic
 
+            original = onnx.load(str(onnx_graph.prepared(plain, path.with_name("prepared.onnx"))))
+            del original.graph.value_info[:]  # the quantizer transposes weights of Gemm and trips over their old shapes
             quantize_dynamic(
                 original,
-                path,
+                str(path),
                 op_types_to_quantize=list(PRODUCTS),
                 per_channel=self.per_channel,
                 reduce_range=self.reduce_range,
                 weight_type=QuantType.QInt8,
                 extra_options={"MatMulConstBOnly": True},
             )
-        if not any("Integer" in node.op_type or "Dynamic" in node.op_type for node in onnx.load(path).graph.node):
+        if not any("Integer" in node.op_type or "Dynamic" in node.op_type for node in onnx.load(str(path)).graph.node):
             raise NotApplicable("no matrix product or LSTM of the model has constant weights to quantize")

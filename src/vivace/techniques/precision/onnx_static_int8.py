@@ -109,7 +109,7 @@ class OnnxStaticInt8(Technique):
         with onnx_graph.quiet():
             from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-            prepared = _prepared(plain, path.with_name("prepared.onnx"))
+            prepared = onnx_graph.prepared(plain, path.with_name("prepared.onnx"))
             graph = onnx.load(str(prepared), load_external_data=False).graph
             if not any(node.op_type in onnx_graph.PRODUCTS for node in graph.node):
                 raise NotApplicable("the model has no convolution or matrix product to quantize")
@@ -142,17 +142,6 @@ def _nodes_of(file: Path, model: Model, layers: Set[str]) -> list[str]:
     if lost:
         raise NotApplicable(f"the layers {', '.join(lost)} cannot be told apart in the ONNX graph")
     return [node for node, layer in found.items() if layer in layers]
-
-
-def _prepared(plain: Path, prepared: Path) -> Path:
-    """The model with its shapes inferred and its operators fused, as ONNX Runtime advises before quantization."""
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    try:
-        quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
-    except Exception:  # it may raise anything, and quantization works without it  # noqa: BLE001
-        return plain
-    return prepared
 
 
 def _reader(names: list[str], work: Work) -> Any:
