@@ -240,6 +240,13 @@ def test_dynamic_int8_promises_a_recurrent_network_something_and_a_convolutional
     assert OnnxDynamicInt8().rewrite(Cost(1e9, 4e6, 4e6, 100, recurrent_share=0.9)).precision == "int8"
 
 
+def test_one_scale_a_tensor_promises_more_only_where_cells_are_the_work():
+    for share, is_more in ((0.9, True), (0.1, False)):
+        cost = Cost(1e9, 4e6, 4e6, 100, recurrent_share=share)
+        by_channel, by_tensor = (OnnxDynamicInt8(per_channel=way).rewrite(cost) for way in (True, False))
+        assert (by_tensor.efficiency > by_channel.efficiency) == is_more
+
+
 def test_dynamic_int8_reaches_the_weights_of_an_lstm_of_any_batch(tmp_path):
     onnx = pytest.importorskip("onnx")
     model = tiny.tiny("lstm")
