@@ -17,7 +17,8 @@ import torch
 from runtimes.models import Convolution, Recurrent, mlp, work
 from vivace.core.errors import ArtifactError, DiskFull, MissingExtra, NotApplicable
 from vivace.core.program import Form, Model, Settings
-from vivace.runtimes import aot, onnx_graph, openvino_graph, pt2, store
+from vivace.devices.machine import threads_here
+from vivace.runtimes import aot, onnx_graph, onnx_session, openvino_graph, pt2, store
 from vivace.runtimes.capture import capture
 
 Build = Callable[[Model, Path], Model]
@@ -219,3 +220,14 @@ def test_the_program_note_is_plain_json(tmp_path: Path) -> None:
     store.save(capture(mlp(), (torch.randn(2, 784),)).model, tmp_path / "program")
 
     assert json.loads((tmp_path / "program" / "program.json").read_text())["form"] == "torch"
+
+
+def test_onnx_runtime_is_told_its_threads_so_that_it_pins_none(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    model = capture(mlp(), (torch.randn(3, 784),)).model
+    file = Path(onnx_graph.to_onnx(model, work(model, tmp_path)).program)
+
+    told = [onnx_session.open_session(file, Settings(threads=count)) for count in (None, 2)]
+
+    counts = [session.get_session_options().intra_op_num_threads for session in told]
+    assert counts == [threads_here(), 2]
