@@ -73,6 +73,15 @@ def test_a_machine_that_nobody_measured_has_priors_from_its_instructions() -> No
     assert default_ceiling(PLAIN, 2).gflops == {"f32": 200.0, "bf16": 400.0, "int8": 800.0}
 
 
+def test_weights_that_stay_in_the_cache_are_not_streamed() -> None:
+    heavy = Cost(flops=1e6, weight_bytes=40e6, activation_bytes=0, operators=0)
+
+    without, half, all_of_it = (predicted_seconds(heavy, MACHINE, cache) for cache in (0, 20_000_000, 40_000_000))
+
+    assert without == pytest.approx(2 * half, rel=0.02)
+    assert all_of_it < without / 10
+
+
 def test_matrix_tiles_bring_bf16_near_int8() -> None:
     tiles = dataclasses.replace(PLAIN, instructions=(*PLAIN.instructions, "amx_tile", "amx_bf16", "amx_int8"))
     assert default_ceiling(tiles, 1).gflops == {"f32": 100.0, "bf16": 700.0, "int8": 900.0}

@@ -32,15 +32,15 @@ HARDLY = 0.1
 """A floor under this share of a tiny call's time: the overhead is the work."""
 
 
-def predicted_seconds(cost: Cost, machine: Machine) -> float:
+def predicted_seconds(cost: Cost, machine: Machine, cache_bytes: int = 0) -> float:
     """Seconds of one call, PREDICTED.
 
     seconds = max(flops / (peak * efficiency), bytes / bandwidth) + operators * operator_seconds + call_seconds
 
     `peak` is the ceiling of the cost's precision with the cost's threads (never more threads than the machine allows);
-    `bytes` are weights and activations together. Uses the machine's measured ceilings, and documented priors where
-    there are none. A precision without a ceiling runs at the rate of f32. Source: Williams, Waterman and Patterson,
-    "Roofline", Communications of the ACM 52(4), 2009.
+    `bytes` are activations, and what of the weights does not fit in the last-level cache (`cache_bytes`). Uses the
+    machine's measured ceilings, and documented priors where there are none. A precision without a ceiling runs at the
+    rate of f32. Source: Williams, Waterman and Patterson, "Roofline", Communications of the ACM 52(4), 2009.
 
     >>> machine = Machine("p", "x86_64", (), 1, 1, 0, "Linux", ceilings=(Ceiling(1, {"f32": 100.0}, 10.0),))
     >>> round(predicted_seconds(Cost(flops=1e9, weight_bytes=0, activation_bytes=0, operators=0), machine), 4)
@@ -50,7 +50,8 @@ def predicted_seconds(cost: Cost, machine: Machine) -> float:
     ceiling = ceiling_at(machine, threads)
     peak = ceiling.gflops.get(cost.precision, ceiling.gflops["f32"]) * 1e9
     arithmetic = cost.flops / (peak * cost.efficiency)
-    traffic = (cost.weight_bytes + cost.activation_bytes) / (ceiling.copy_gigabytes_per_second * 1e9)
+    streamed = max(0.0, cost.weight_bytes - cache_bytes) + cost.activation_bytes
+    traffic = streamed / (ceiling.copy_gigabytes_per_second * 1e9)
     return max(arithmetic, traffic) + cost.operators * cost.operator_seconds + cost.call_seconds
 
 
