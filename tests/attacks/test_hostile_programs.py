@@ -225,13 +225,13 @@ PLAIN = "not part of a plain exported program"
         (added("model/data/weights/..\\escape"), PLAIN),
         (added("/etc/absolute"), "not one .pt2 archive"),
         (added("other/models/model.json"), "not one .pt2 archive"),
-        (edit_text(GRAPH, RELU, "torch.ops.aten.save.default"), "operator"),
-        (edit_text(GRAPH, RELU, "torch.ops.aten.from_file.default"), "operator"),
-        (edit_text(GRAPH, RELU, "torch.ops.aten.set_data.default"), "operator"),
-        (edit_text(GRAPH, RELU, "torch.ops.aten._sparse_csr_tensor_unsafe.default"), "operator"),
-        (edit_text(GRAPH, RELU, "torch.os.system"), "operator"),
-        (edit_text(GRAPH, RELU, "_operator.methodcaller"), "operator"),
-        (edit_text(GRAPH, RELU, "_operator.call"), "operator"),
+        (edit_text(GRAPH, RELU, "torch.ops.aten.save.default"), "holds the operator"),
+        (edit_text(GRAPH, RELU, "torch.ops.aten.from_file.default"), "holds the operator"),
+        (edit_text(GRAPH, RELU, "torch.ops.aten.set_data.default"), "holds the operator"),
+        (edit_text(GRAPH, RELU, "torch.ops.aten._sparse_csr_tensor_unsafe.default"), "holds the operator"),
+        (edit_text(GRAPH, RELU, "torch.os.system"), "holds the operator"),
+        (edit_text(GRAPH, RELU, "_operator.methodcaller"), "holds the operator"),
+        (edit_text(GRAPH, RELU, "_operator.call"), "holds the operator"),
         (edit_text(GRAPH, RELU, "torch.ops.aten.no_such_operator.default"), "cannot be read as an exported program"),
         (edit_text(GRAPH, '"relu"', '"relu=open(1)"'), "name"),
         (edit_text(GRAPH, "Symbol(", "__import__('os').system("), "expression"),
@@ -254,6 +254,14 @@ def test_a_graph_with_more_than_arithmetic_in_it_is_refused_and_nothing_runs(
         load(artifact)
     reseal(artifact)
     with pytest.raises(ArtifactError, match=rf"model\.pt2 .*{reason}"):
+        load(artifact)
+
+
+def test_a_program_that_fails_when_it_is_called_is_refused_by_name(artifact: Path) -> None:
+    edit_members(artifact / "program" / "model.pt2", edit_text(GRAPH, RELU, "torch.ops.aten.det.default"))
+    reseal(artifact)
+
+    with pytest.raises(ArtifactError, match=r"program cannot be used: RuntimeError: .*square"):
         load(artifact)
 
 
