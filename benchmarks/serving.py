@@ -166,7 +166,8 @@ def reached(record: dict[str, Any]) -> dict[str, Any]:
         "p99_at_half_load_under_3_times_unloaded": half < MOST_TIMES_UNLOADED * unloaded,
     }  # fmt: skip
     if "vivace_over_litserve" in record:
-        found["more_than_litserve"] = (record["vivace_over_litserve"]["low"] or 0.0) > 1.0
+        low = record["vivace_over_litserve"]["low"]
+        found["more_than_litserve"] = None if low is None else low > 1.0  # None: too few blocks for an interval
     return found
 
 

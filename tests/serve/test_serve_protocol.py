@@ -91,7 +91,8 @@ def test_json_tensors_are_what_numpy_makes_of_them(data):
 
     found = read(asked, of=model(TensorSpec("x", kind.torch, (None, 2), 0)))
 
-    assert bytes(found.parts[0]) == np.array(rows).astype(target).tobytes()
+    exact = np.array(rows, object)  # numpy's own choice for integers above 2**63 can be float64
+    assert bytes(found.parts[0]) == exact.astype(target).tobytes()
 
 
 @settings(deadline=None, max_examples=200)
