@@ -146,3 +146,18 @@ def test_fewer_golden_calls_than_the_manifest_says_are_refused(artifact: Path) -
 
     with pytest.raises(ArtifactError, match="holds 2 golden calls and 2 golden outputs; the manifest says 1"):
         load(artifact)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_tensor_that_nobody_asked_for_is_refused(artifact: Path, name: str) -> None:
+    from safetensors import safe_open
+
+    with safe_open(artifact / name, framework="pt") as file:
+        told = file.metadata()
+    save_file({**load_file(artifact / name), "payload": torch.zeros(9)}, artifact / name, metadata=told)
+    reseal(artifact)
+
+    with pytest.raises(
+        ArtifactError, match=rf"{Path(name).stem}.*(holds 3 tensors; expected are 2 groups of 1|damaged)"
+    ):
+        load(artifact)

@@ -55,7 +55,9 @@ def test_every_type_crosses_both_arenas_unchanged(datatype, arenas):
 def test_a_byte_that_is_not_0_is_true(arenas):
     given, taken = arenas
     given.write(0, b"\x00\x07\xff")
-    Desk(program("bool", lambda leaves: [leaves[0].view(torch.uint8)])).answer(encode_inputs([Place(0, (1, 3))]), given, taken)
+    Desk(program("bool", lambda leaves: [leaves[0].view(torch.uint8)])).answer(
+        encode_inputs([Place(0, (1, 3))]), given, taken
+    )
     assert taken.read(0, 3) == b"\x00\x01\x01"
 
 
