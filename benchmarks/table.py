@@ -122,9 +122,11 @@ def legend(results: Sequence[Mapping[str, Any]]) -> str:
     if not results:
         return "No results yet; run `make bench`."
     conditions, effort = results[0]["machine"], results[0]["conditions"]["effort"]
+    efforts = [result["conditions"]["effort"] for result in results]
+    pairs = sorted({one.get("peer_restarts", one["restarts"]) for one in efforts})
     return (
         f"MEASURED: times faster than eager PyTorch as given, ours over {effort['restarts']} pairs of fresh processes "
-        f"and the tools' over {effort.get('peer_restarts', effort['restarts'])}; the last column is ours against the "
+        f"and the tools' over {' or '.join(map(str, pairs))}; the last column is ours against the "
         f"fastest tools directly, over {effort['restarts']} pairs; 95% intervals. Each tool is shown in its fastest "
         "setting whose quality held; all settings and their intervals are in `benchmarks/results`. In round brackets: "
         "outside the budget of 1 point at 95% confidence, so not counted as the best peer. †: slower than the best "
