@@ -212,5 +212,5 @@ def test_a_mix_comes_back_from_the_disk_and_a_damaged_one_is_refused(damaged: di
 
     note = json.loads((folder / "calls.json").read_text())
     (folder / "calls.json").write_text(json.dumps({**note, "mix": damaged}))
-    with pytest.raises(ArtifactError, match="the mix of the calls"):
+    with pytest.raises(ArtifactError, match=r"calls.json is damaged: .*(shapes \(7, 0\)|its mix is of 1 calls)"):
         samples.read(folder)

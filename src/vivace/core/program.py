@@ -83,9 +83,10 @@ class Settings:
             raise ValueError("inference_mode and tf32 are true or false")
         counts = (self.instances, 1 if self.threads is None else self.threads)
         if not all(type(count) is int and count > 0 for count in counts) or counts[0] * counts[1] > MOST_THREADS:
+            each = "" if self.threads is None else f" of {self.threads!r} threads"
             raise ValueError(
-                f"it asks for {self.instances!r} instances of {self.threads!r} threads; allowed are up to "
-                f"{MOST_THREADS} threads in all"
+                f"it asks for {self.instances!r} instances{each}; allowed are one and more, of up to {MOST_THREADS} "
+                "threads in all"
             )
         if type(self.heap_bytes) is not int or self.heap_bytes < 0:
             raise ValueError(f"heap_bytes is {self.heap_bytes!r}; allowed are 0 and more")

@@ -113,7 +113,11 @@ def check_variants_survive_json(kind: type[Technique]) -> None:
     assert len(set(variants)) == len(variants), f"{kind.name()} offers the same setting twice"
     for one in variants:
         node = json.loads(json.dumps(Plan((one,)).to_json()))
-        assert read_plan(node, {kind.name(): kind}) == Plan((one,))
+        try:
+            found = read_plan(node, {kind.name(): kind})
+        except TypeError as error:
+            raise AssertionError(f"a plan with {one} cannot be read back: {error}") from error
+        assert found == Plan((one,))
 
 
 CHECKS: tuple[Callable[[type[Technique]], None], ...] = (
