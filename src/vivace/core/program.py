@@ -85,8 +85,8 @@ class Settings:
         if not all(type(count) is int and count > 0 for count in counts) or counts[0] * counts[1] > MOST_THREADS:
             each = "" if self.threads is None else f" of {self.threads!r} threads"
             raise ValueError(
-                f"it asks for {self.instances!r} instances{each}; allowed are up to {MOST_THREADS} threads in all, and at "
-                "least one of each"
+                f"it asks for {self.instances!r} instances{each}; allowed are up to {MOST_THREADS} threads in all, and "
+                "at least one of each"
             )
         if type(self.heap_bytes) is not int or self.heap_bytes < 0:
             raise ValueError(f"heap_bytes is {self.heap_bytes!r}; allowed are 0 and more")
