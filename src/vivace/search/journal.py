@@ -105,5 +105,5 @@ def _record(line: bytes) -> JsonRecord | None:
 
 
 def _line(record: JsonRecord) -> bytes:
-    body = json.dumps(record, sort_keys=True).encode()
+    body = json.dumps(record, sort_keys=True, allow_nan=False).encode()  # what the reader would refuse is not written
     return b"%08x %s\n" % (zlib.crc32(body), body)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, ConfigDict
 
 from vivace.core.measurement import Interval, Outcome
 from vivace.core.plan import read_plan
@@ -13,13 +14,17 @@ from vivace.core.quality import Quality
 from vivace.core.result import Trial, TrialStage
 from vivace.core.technique import Technique
 
-_QUALITY: TypeAdapter[Quality] = TypeAdapter(Quality)
-_INTERVAL: TypeAdapter[Interval] = TypeAdapter(Interval)
 
+class _Record(BaseModel):
+    """What is written of a trial beside its plan. An infinite bound or ratio is written as a text: JSON has no number
+    for it, and a journal is read strictly."""
 
-class _Plain(BaseModel):
-    """The fields of a trial that are written as they are."""
+    model_config = ConfigDict(ser_json_inf_nan="strings")
 
+    outcome: Outcome
+    stage: TrialStage
+    speedup: Interval | None
+    quality: Quality | None
     reason: str = ""
     standing: float | None = None
     predicted_speedup: float | None = None
@@ -30,33 +35,17 @@ class _Plain(BaseModel):
     reproduce: str = ""
 
 
-_PLAIN = tuple(_Plain.model_fields)
-
-
 def trial_to_json(trial: Trial) -> dict[str, Any]:
     """A trial without its confirmation: a resumed search confirms again from scratch."""
-    return {
-        **{name: getattr(trial, name) for name in _PLAIN},
-        "plan": trial.plan.to_json(),
-        "outcome": trial.outcome.value,
-        "stage": trial.stage.value,
-        "speedup": trial.speedup and _INTERVAL.dump_python(trial.speedup),
-        "quality": trial.quality and _QUALITY.dump_python(trial.quality, mode="json"),
-    }
+    record = _Record(**{name: getattr(trial, name) for name in _Record.model_fields})
+    return {**json.loads(record.model_dump_json()), "plan": trial.plan.to_json()}
 
 
 def trial_from_json(node: Mapping[str, Any], known: Mapping[str, type[Technique]]) -> Trial:
     """Read what `trial_to_json` wrote. Raises KeyError when a technique is not installed any more, and KeyError,
     TypeError, ValueError and the like for anything else."""
-    plain = _Plain(**{name: node[name] for name in _PLAIN if name in node})
-    return Trial(
-        plan=read_plan(node["plan"], known),
-        outcome=Outcome(node["outcome"]),
-        stage=TrialStage(node["stage"]),
-        speedup=_INTERVAL.validate_python(node["speedup"]) if node["speedup"] else None,
-        quality=_QUALITY.validate_python(node["quality"]) if node["quality"] else None,
-        **plain.model_dump(),
-    )
+    record = _Record.model_validate({name: node[name] for name in _Record.model_fields if name in node})
+    return Trial(read_plan(node["plan"], known), **{name: getattr(record, name) for name in _Record.model_fields})
 
 
 def readable_trial(node: Any, known: Mapping[str, type[Technique]]) -> Trial | None:
