@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vivace.api.overhead import overhead_of
-from vivace.api.profiling import FAILURES, Reader, profiles_of
+from vivace.api.overhead import FAILURES, overhead_of
+from vivace.api.profiling import Reader, profiles_of
 from vivace.api.sensitivity import sensitivity_of
 from vivace.artifact.manifest import PROGRAM
 from vivace.core.compute import Compute, Reach

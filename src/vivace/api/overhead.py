@@ -21,7 +21,7 @@ from vivace.search.schedule import Schedule
 EMPTY_ENTRY = "vivace.runtimes.empty:open_empty"
 RULE = StopRule(half_width=0.05, min_blocks=8, max_blocks=30, max_seconds=2.0, warm_seconds=0.5)
 FAILURES = (EnvironmentFault, UsageError, NotApplicable, DiskFull)
-"""What an arm may report or die of; none of it harms the result."""
+"""What a worker that is asked after the verdict may report or die of; none of it harms the result."""
 
 
 def overhead_of(result: Result, winner: Reach, folder: Path, calls: Path, logs: Path, schedule: Schedule) -> Overhead:

@@ -9,8 +9,6 @@ from pathlib import Path
 from vivace.api.request import machine_of, names_native, offered, options_of
 from vivace.core.forecast import Forecast
 from vivace.core.workload import Objective, Workload
-from vivace.devices.caches import last_level_bytes
-from vivace.devices.roofline import predicted_seconds
 from vivace.measure import environment
 from vivace.measure.clock import SystemClock
 from vivace.search.account.forecast import forecast_of
@@ -54,7 +52,6 @@ def preview(
         )
         space = space_of(prepared.work, offered(machine, device), options.known, options.only, options.without)
         check_usable(space, options.only)
-        cache = last_level_bytes() or 0
-        ranking = Ranking(prepared.work.cost, lambda cost: predicted_seconds(cost, machine, cache))
+        ranking = Ranking.on(machine, prepared.work.cost)
         threads = environment.snapshot()["threads"]
         return forecast_of(prepared, space, options, ranking, threads, clock.now() - started)

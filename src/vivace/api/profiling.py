@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from vivace.api.overhead import FAILURES
 from vivace.core.compute import Profile, Profiles
-from vivace.core.errors import EnvironmentFault, NotApplicable, UsageError
 from vivace.core.layer import Fused, FusedList
 from vivace.core.program import Form
 from vivace.core.result import Result
@@ -21,8 +21,6 @@ from vivace.search.prepare import Prepared
 from vivace.search.schedule import Schedule
 
 PRELOAD = ("vivace.measure.services.profiler", "vivace.runtimes.profiles.opening", "vivace.runtimes.fusions.lister")
-FAILURES = (EnvironmentFault, UsageError, NotApplicable)
-"""What a worker may report or die of; none of it harms the result."""
 NO_TIME = "no time was left"
 COMPILED_ANEW = frozenset({Form.INDUCTOR})
 """Forms whose kernels tell their time only when they were compiled to do so."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vivace.core.errors import EnvironmentFault, NotApplicable, UsageError
+from vivace.api.overhead import FAILURES
 from vivace.core.layer import LayerSensitivity
 from vivace.core.plan import Plan
 from vivace.core.work import Work
@@ -16,7 +16,6 @@ from vivace.search.schedule import Schedule
 from vivace.techniques import sensitivity
 
 INTEGER = "int8"
-FAILURES = (EnvironmentFault, UsageError, NotApplicable)
 SPARE_SECONDS = 2.0
 
 

@@ -79,10 +79,7 @@ def reach(cost: Cost, seconds: float, ceilings: Sequence[Ceiling], cache_bytes: 
     arithmetic = cost.flops / (peak * 1e9)
     streamed = 0.0 if cache_bytes is None else max(0.0, cost.weight_bytes - cache_bytes)
     memory = streamed / (bandwidth * 1e9)
-    floor = max(arithmetic, memory)
-    bound = Bound.MEMORY if memory > arithmetic else Bound.ARITHMETIC
-    if floor < MOSTLY * seconds:
-        bound = Bound.OVERHEAD
+    floor, bound = max(arithmetic, memory), _bound(arithmetic, memory, seconds)
     return Reach(seconds, rate, cost.precision, cost.threads, peak, bandwidth, floor, floor / seconds, bound)
 
 
@@ -117,7 +114,11 @@ def bound_of(
     >>> bound_of(flops=1e9, moved_bytes=1e9, seconds=0.15, peak_gflops=100.0, copy_gigabytes_per_second=10.0).value
     'memory'
     """
-    arithmetic, memory = flops / (peak_gflops * 1e9), moved_bytes / (copy_gigabytes_per_second * 1e9)
+    return _bound(flops / (peak_gflops * 1e9), moved_bytes / (copy_gigabytes_per_second * 1e9), seconds)
+
+
+def _bound(arithmetic: float, memory: float, seconds: float) -> Bound:
+    """What bounds a call of so many seconds whose arithmetic and memory traffic allow no less than these."""
     if max(arithmetic, memory) < MOSTLY * seconds:
         return Bound.OVERHEAD
     return Bound.MEMORY if memory > arithmetic else Bound.ARITHMETIC

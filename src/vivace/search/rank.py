@@ -7,8 +7,11 @@ import math
 from collections.abc import Callable, Iterable
 
 from vivace.core.cost import Cost
+from vivace.core.machine import Machine
 from vivace.core.plan import Plan
 from vivace.core.technique import Effect, Stage, Technique
+from vivace.devices.caches import last_level_bytes
+from vivace.devices.roofline import predicted_seconds
 
 DEFINING = (Stage.PRECISION, Stage.COMPILE, Stage.TARGET)
 """Stages whose techniques decide what runs; those of the others add to it."""
@@ -28,6 +31,12 @@ class Ranking:
     seconds_of: Callable[[Cost], float]
     measured: dict[Plan, float] = dataclasses.field(default_factory=dict)
     effects: dict[tuple[str, str], float] = dataclasses.field(default_factory=dict)
+
+    @staticmethod
+    def on(machine: Machine, cost: Cost) -> Ranking:
+        """A ranking by the roofline of a machine, of plans for a job of this cost."""
+        cache_bytes = last_level_bytes() or 0
+        return Ranking(cost, lambda rewritten: predicted_seconds(rewritten, machine, cache_bytes))
 
     def learn(self, plan: Plan, measured_seconds: float) -> None:
         """Remember a measurement, and what each technique of it was worth where the plan without it is known too."""

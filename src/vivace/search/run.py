@@ -14,8 +14,7 @@ from vivace.core.errors import UsageError
 from vivace.core.machine import Machine
 from vivace.core.plan import Plan
 from vivace.core.result import Result, Status, Trial, TrialStage
-from vivace.devices.caches import last_level_bytes
-from vivace.devices.roofline import TINY_SECONDS, predicted_seconds
+from vivace.devices.roofline import TINY_SECONDS
 from vivace.measure import environment, stats
 from vivace.measure.paired import exponential, noise_floor_of
 from vivace.search.account.bench import Bench
@@ -137,8 +136,7 @@ class Search:
 
     def _memory(self, seconds: float, threads: int) -> Memory:
         """What is known: the baseline's time, and the trials of an earlier session of the same job."""
-        cache = last_level_bytes() or 0
-        ranking = Ranking(self.prepared.work.cost, lambda cost: predicted_seconds(cost, self.machine, cache))
+        ranking = Ranking.on(self.machine, self.prepared.work.cost)
         ranking.learn(Plan(), seconds)
         memory = Memory(ranking, seconds, self.options.merit, threads)
         for record in self.journal.of_kind("trial"):
