@@ -98,7 +98,7 @@ def test_a_whole_search_over_bad_candidates_keeps_the_original_and_says_why(tmp_
     names = ["crash-at-first-call", "nan-answer", "constant-answer", "slower", "batch-dependent-answer"]
 
     result = vv.optimize(
-        workload(), Budget(drop=0.01), time="45s", out=tmp_path / "fast", only=names, extra=EXTRA, limits=LIMITS
+        workload(), Budget(drop=0.01), time="3m", out=tmp_path / "fast", only=names, extra=EXTRA, limits=LIMITS
     )
 
     assert result.status is Status.NOTHING_FASTER
