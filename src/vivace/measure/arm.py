@@ -21,6 +21,7 @@ from vivace.core.measurement import Outcome
 from vivace.core.structure import Structure, flatten
 from vivace.core.workload import Mix
 from vivace.measure import clock, environment, memory, stats
+from vivace.measure.device_clock import ClockWatch, current_share
 from vivace.measure.worker import find
 
 SAMPLES = "vivace.data.samples"
@@ -76,6 +77,7 @@ class Arm:
         self._device = device
         self._on_cuda = device.type == "cuda"
         self._clock = clock.SystemClock()
+        self._watch: ClockWatch | None = None
         self._peak_is_ours = memory.reset_peak()
         self._mix = None if mix is None else mix.walk(0, len(self._calls))
         self.opened: dict[str, Any] = {"load_seconds": load_seconds, "calls": len(self._calls), "held_out": held_out}
@@ -115,12 +117,22 @@ class Arm:
         """Seconds of each of `calls` calls, walking the inputs from index `start`, in a circle.
 
         With `settle` one call is made first and not timed, with the input before the first: caches and threads then
-        are the program's own again after the other arm ran.
+        are the program's own again after the other arm ran. On a CUDA device that ran far below its base clock the
+        calls are timed again (`device_clock`).
         """
-        with clock.quiet_collector():
+
+        def block() -> list[float]:
             if settle:
                 self._timed([start - 1])
             return self._timed(range(start, start + calls))
+
+        with clock.quiet_collector():
+            if not self._on_cuda:
+                return block()
+            if self._watch is None:
+                named = self._device if self._device.type == "cuda" else None
+                self._watch = ClockWatch(current_share(named))
+            return self._watch.timed(block)
 
     def outputs(self, calls: str, to: str, limit: int | None = None) -> dict[str, Any]:
         """Run the stored calls of a folder (the first `limit`) and write the flat answers to a file.
@@ -176,6 +188,10 @@ class Arm:
         children = max(0, everyone - memory.resident_bytes([memory.own_pid()]))
         device = torch.cuda.max_memory_allocated() if self._on_cuda else 0
         return {"peak_bytes": memory.peak_bytes() + children, "device_peak_bytes": device}
+
+    def clock_note(self) -> str:
+        """What the reader of this arm's times should know of the device's clock; empty without a device."""
+        return self._watch.note() if self._watch else ""
 
     def environment(self) -> dict[str, Any]:
         """What this process runs under."""

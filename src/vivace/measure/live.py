@@ -148,6 +148,11 @@ class LiveArm:
         self.peak_bytes = found["device_peak_bytes"] or found["peak_bytes"]
         return self.peak_bytes
 
+    def read_clock(self) -> str:
+        """What the reader of this arm's times should know of the device's clock; empty where there is nothing."""
+        note: str = self.ask("clock_note")
+        return f"{self.spec.name}: {note}" if note and self.spec.name else note
+
     @contextlib.contextmanager
     def _blame(self) -> Iterator[None]:
         """Turn whatever a program raises into an outcome of its arm; a full disk ends the search, not the candidate."""

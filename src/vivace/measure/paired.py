@@ -166,6 +166,7 @@ def compare(
     ratios: list[tuple[float, ...]] = []
     readings: list[tuple[Reading, Reading]] = []
     share = rule.share(restarts)
+    notes: list[str] = []
     clock = SystemClock()
     began = clock.now()
     for restart in range(1, max(restarts, MOST_RESTARTS) + 1):
@@ -181,12 +182,13 @@ def compare(
                 refuse_cached(*both)
             for arm in both:
                 arm.read_memory()
+                notes.append(arm.read_clock())
             ratios.append(pair.ratios)
             readings.append(pair.readings())
         if progress:
             progress(f"pair {restart} of {restarts}: {pair.speedup()}")
-    notes = [environment.disturbance(before, environment.counters())]
-    return conclude(ratios, readings, rule, noise_floor, notes)
+    notes.append(environment.disturbance(before, environment.counters()))
+    return conclude(ratios, readings, rule, noise_floor, list(dict.fromkeys(notes)))
 
 
 def _is_wide(ratios: Sequence[Sequence[float]], rule: StopRule) -> bool:

@@ -83,7 +83,8 @@ class Laboratory:
         builder = self._start_builder()  # its interpreter, and the next one, start while the original answers
         with self._candidate(Plan(), self.options.limits) as captured:
             referee = self.prepared.referee
-            finite = [self._learn(baseline, part) for part in (self.prepared.select, self.prepared.confirm)]
+            parts = (self.prepared.select, self.prepared.confirm)
+            finite = [self._joined_answers(baseline, part, part.reference) for part in parts]
             finite.append(self.answers(baseline, referee.calls, referee.original))
             self._must_be_finite = all(finite)
             self.invariance.learn(baseline)
@@ -94,16 +95,17 @@ class Laboratory:
             builder.ready()
         return baseline.seconds_per_call
 
-    def _learn(self, baseline: LiveArm, part: Evaluation) -> bool:
-        """Have the original answer a part, several calls at once where it does not care; whether all is finite."""
+    def _joined_answers(self, arm: LiveArm, part: Evaluation, to: Path) -> bool:
+        """Have the original, or the graph captured of it, answer a part as `answers` does, but several calls at once
+        where the original does not care."""
         joining = self.prepared.joining
         if joining.count == 1:
-            return self.answers(baseline, part.calls, part.reference)
-        calls, folder = samples.read(part.calls), self.folder / f"{part.name}-joined"
+            return self.answers(arm, part.calls, to)
+        calls, folder = samples.read(part.calls), arm.worker.folder / f"{part.name}-joined"
         samples.write(folder, list(joining.joined(list(calls))), calls.call, calls.positional)
-        finite = self.answers(baseline, folder, folder / "answers.safetensors")
+        finite = self.answers(arm, folder, folder / "answers.safetensors")
         found = read_outputs(folder / "answers.safetensors")
-        samples.write_outputs(part.reference, list(joining.parted(list(found), part.sizes)), found.answer)
+        samples.write_outputs(to, list(joining.parted(list(found), part.sizes)), found.answer)
         shutil.rmtree(folder)
         return finite
 
@@ -269,8 +271,9 @@ class Laboratory:
             return trial.replace(outcome=Outcome.WRONG_OUTPUT, reason=wrong)
         if effect is not Effect.CHANGED and not thoroughly:
             return trial  # the referee passed it; the metric has its say when it is confirmed
-        part = self.prepared.select
-        if not self.answers(arm, part.calls, folder / "select.safetensors"):
+        part, to = self.prepared.select, folder / "select.safetensors"
+        is_original = trial.plan == Plan()
+        if not (self._joined_answers(arm, part, to) if is_original else self.answers(arm, part.calls, to)):
             return trial.replace(outcome=Outcome.NONFINITE, reason="the answers hold NaN or infinite values")
         quality = judge(part, read_outputs(folder / "select.safetensors"), effect, self.rules)
         outcome, reason = outcome_of(quality, self.prepared.confirm.samples)
