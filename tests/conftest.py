@@ -36,7 +36,7 @@ def _one_thread() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _thawed() -> Iterator[None]:
-    """Arms that ran in this process set objects aside (gc.freeze); whoever looks for referrers at the end needs them."""
+    """Arms that ran in this process set objects aside (gc.freeze); who looks for referrers at the end needs them."""
     yield
     gc.unfreeze()
 
