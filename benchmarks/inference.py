@@ -43,7 +43,8 @@ def main() -> None:
     race.main_thread_only()
     warnings.simplefilter("ignore")
     chosen = QUICK if options.quick else race.Effort(time=options.time)
-    effort = dataclasses.replace(chosen, fixed_shapes=options.fixed_shapes, peers=tuple(options.peers))
+    peers = tuple(options.peers or (() if options.ours_again else PEERS))
+    effort = dataclasses.replace(chosen, fixed_shapes=options.fixed_shapes, peers=peers)
     compare = functools.partial(compare_with_peers, options.ours_again)
     run_one = functools.partial(exhaustive, options.most_time) if options.exhaustive else compare
     for name in options.only or race.WORKLOADS:
@@ -59,10 +60,12 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--time", default="2m", help="what vivace.optimize may take (default 2m)")
     parser.add_argument("--only", nargs="+", choices=race.WORKLOADS, metavar="NAME", help="some workloads only")
-    parser.add_argument("--peers", nargs="+", choices=PEERS, metavar="PEER", default=PEERS, help="some peers only")
+    parser.add_argument("--peers", nargs="+", choices=PEERS, metavar="PEER", help="some peers only")
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes, to see that it works")
     parser.add_argument("--again", action="store_true", help="do again what is already there")
-    parser.add_argument("--ours-again", action="store_true", help="do ours again, against the best tools found before")
+    parser.add_argument(
+        "--ours-again", action="store_true", help="do ours again, and of the tools those that --peers names"
+    )
     parser.add_argument("--fixed-shapes", action="store_true", help="allow plans for exactly the shapes measured")
     parser.add_argument("--exhaustive", action="store_true", help="compare --time with a search of every plan")
     parser.add_argument("--most-time", default="1h", help="what that search may take (default 1h)")

@@ -46,6 +46,8 @@ EAGER_SAMPLES = 64
 Every other arm answers as it is timed."""
 DEADLINE = 180.0
 """Seconds that a peer may take to convert, and then to compile and answer what it is judged on."""
+UNSETTLED = 1.25
+"""A peer's interval whose ends differ by more does not tell whom it comes near: it is timed again, as often as ours."""
 NEAR = 0.85
 """The share of the fastest peer's speed from which on the next one may in truth be the fastest."""
 PEER_LIMITS = dataclasses.replace(Limits().within(DEADLINE), first_call=DEADLINE)
@@ -110,17 +112,16 @@ class Race:
     def run(self, earlier: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Everything about this workload, as JSON.
 
-        With an `earlier` result the tools' numbers against eager are taken from it and only find the contenders; ours,
-        and ours against each contender, are measured anew.
+        With an `earlier` result the tools' numbers against eager are taken from it, but for the effort's peers, and only
+        find the contenders; ours, and ours against each contender, are measured anew.
         """
         before, effort = environment.snapshot(), dataclasses.asdict(self.effort)
         ours, record = self.optimize()
         quality = {"quality": summary(self.judge("ours", ours, STANDARD))}
         arms = {"vivace": self.against_eager("ours", ours, self.effort.restarts, self.effort.seconds) | quality}
-        if earlier is None:
-            arms |= {peer: self.try_peer(peer) for peer in self.effort.peers}
-        else:
-            arms |= {peer: arm for peer, arm in earlier["arms"].items() if peer != "vivace"}
+        known = {} if earlier is None else earlier["arms"]
+        for peer in (name for name in PEERS if name in self.effort.peers or name in known):
+            arms[peer] = self.try_peer(peer) if peer in self.effort.peers else known[peer]
         finals = {peer: self.final(peer, ours) for peer in contenders(arms, lambda peer: self.verdict(peer, arms))}
         best = min(finals, key=lambda peer: finals[peer]["value"] or math.inf, default=None)
         return {
@@ -177,6 +178,8 @@ class Race:
             effort = self.effort
             spec = self.peer_spec(peer)
             timed = self.against_eager(peer, spec, effort.peer_restarts, effort.peer_seconds, PEER_LIMITS)
+            if is_unsettled(timed["speedup"]):
+                timed = self.against_eager(peer, spec, effort.restarts, effort.seconds, PEER_LIMITS)
             return timed | {"quality": {"verdict": NOT_JUDGED}}
         except VivaceError as error:
             self.say(f"{self.name}: {title(peer)}: {str(error)[:200]}")
@@ -284,6 +287,11 @@ def contenders(arms: Mapping[str, Mapping[str, Any]], verdict: Callable[[str], s
         if verdict(name) == QualityVerdict.HELD.value:
             found.append(name)
     return found
+
+
+def is_unsettled(speedup: Mapping[str, float | None]) -> bool:
+    """Whether an interval is too wide to rank by."""
+    return speedup["high"] is None or not speedup["low"] or speedup["high"] / speedup["low"] > UNSETTLED
 
 
 def summary(quality: Quality) -> dict[str, Any]:

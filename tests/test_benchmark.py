@@ -89,6 +89,13 @@ def test_nothing_is_compared_with_ours_where_it_failed():
     assert told({**ARMS, "vivace": {"outcome": "failed", "reason": "-"}}) == ([], [])
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "unsettled"), [(2.0, 2.4, False), (2.0, 2.6, True), (2.0, None, True), (0.0, 2.0, True)]
+)
+def test_a_wide_interval_ranks_nobody(low, high, unsettled):
+    assert race.is_unsettled({"value": 2.2, "low": low, "high": high}) is unsettled
+
+
 def test_a_tool_whose_quality_was_not_judged_has_a_dagger():
     slow = {**RESULT, "arms": {**ARMS, "inference_mode": an_arm(1.1, {"verdict": race.NOT_JUDGED})}}
     assert row(slow)[2] == "1.10†"
