@@ -68,6 +68,28 @@ def test_what_changes_answers_and_what_only_rounds_takes_turns() -> None:
     assert changed == [False, True, False, True]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Coarse(Halve):
+    """A precision that may be beside another one, and is coarser."""
+
+    needs = frozenset({Fact.UNQUANTIZED})
+    breaks = frozenset({Fact.UNQUANTIZED})
+
+    def rewrite(self, cost: Cost) -> Cost:
+        return cost.replace(flops=cost.flops / 4, precision="int8")
+
+
+def test_a_refused_plan_of_two_precisions_is_followed_at_once_by_the_finer_one() -> None:
+    def answer(plan: Plan) -> Trial:
+        return trial(plan, None, Outcome.QUALITY_FAILED) if Coarse() in plan.techniques else trial(plan, 1.1)
+
+    known = {**{name: kind for name, kind in KNOWN.items() if name != "packed"}, "coarse": Coarse}
+    asked = drive(default_strategy(space_of(WORK, MACHINE, known), memory()), answer)
+
+    refused = next(number for number, plan in enumerate(asked) if {Coarse(), Halve()} <= set(plan.techniques))
+    assert asked[refused + 1] == Plan(tuple(t for t in asked[refused] if t != Coarse()))
+
+
 def test_another_kind_of_a_compiler_that_was_tried_comes_early_only_if_it_may_beat_the_leader() -> None:
     def answer(plan: Plan) -> Trial:
         return trial(plan, 100.0 if Engine() in plan.techniques else 1.0)

@@ -122,6 +122,8 @@ def may_win(trial: Trial) -> bool:
 def default_strategy(space: Space, memory: Memory) -> Strategy:
     """A plan of each compiler and precision, inference mode, what may beat the leader, the ladder, the rest.
 
+    One whose answers were refused is followed at once by itself without its coarsest precision.
+
     What may beat the leader are first its own precisions one by one, then the plans whose answers were refused, mended,
     then untried ones.
     torch.compile is a rung too: it comes when its compiler does. The rest are all seeds and the leader's neighbours,
@@ -130,6 +132,7 @@ def default_strategy(space: Space, memory: Memory) -> Strategy:
     rungs = list(ladder(space, memory.ambient_threads))
     while (best := _first_of_its_kind(space, memory)) is not None:
         yield from _ask(memory, *_or_rung(best, rungs, memory))
+        yield from _retreat(space, best, memory)
     yield from _climb(memory, rungs[:1])
     yield from _simplify(space, memory)
     yield from _mend(space, memory)
@@ -182,6 +185,19 @@ def _simplify(space: Space, memory: Memory) -> Strategy:
     parts = [space.legal(without(leader.plan, t).techniques) for t in precisions]
     for part in memory.untried(part for part in parts if part is not None):
         if _is_promising(part, memory, NEARLY):
+            yield from _ask(memory, part, TrialStage.SEARCH)
+
+
+def _retreat(space: Space, plan: Plan, memory: Memory) -> Strategy:
+    """A plan that was refused, without its coarsest precision, where others are left that promise to beat the leader:
+    what int8 loses bfloat16 may hold, and a short search may end before bfloat16's own turn."""
+    if plan not in memory.tried or memory.tried[plan].outcome not in REFUSED:
+        return
+    cost = memory.ranking.cost
+    parts = [space.legal(without(plan, t).techniques) for t in plan if t.stage is Stage.PRECISION]
+    finer = [part for part in parts if part and part.cost(cost).precision != plan.cost(cost).precision]
+    for part in memory.untried(finer)[:1]:
+        if _is_promising(part, memory):
             yield from _ask(memory, part, TrialStage.SEARCH)
 
 
