@@ -324,6 +324,20 @@ def test_what_lost_most_of_its_score_is_not_trained() -> None:
     assert not any(Repair() in plan.techniques for plan in asked)
 
 
+def test_what_pruning_ruined_is_not_rounded_more_mildly() -> None:
+    def answer(plan: Plan) -> Trial:
+        if Prune() not in plan.techniques:
+            return trial(plan, 3.0 if Dial() in plan.techniques else 1.5)
+        ruin = Quality(QualityVerdict.NOT_HELD, "Tango", 300, 0.01, baseline=0.95, candidate=0.1, drop=0.85)
+        return trial(plan, None, Outcome.QUALITY_FAILED).replace(quality=ruin)
+
+    asked = drive(default_strategy(space_of(WORK, MACHINE, {**PRUNABLE, "dial": Dial}), memory()), answer)
+
+    both = [plan for plan in asked if Prune() in plan.techniques and Dial() in plan.techniques]
+    assert both
+    assert not any(Prune() in plan.techniques and t.keep for plan in asked for t in plan if isinstance(t, Dial))
+
+
 def test_nothing_is_won_back_where_nothing_was_lost() -> None:
     asked = drive(default_strategy(space_of(WORK, MACHINE, PRUNABLE), memory()), lambda plan: trial(plan, 1.5))
 

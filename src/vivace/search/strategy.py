@@ -215,11 +215,13 @@ def _mend_one(space: Space, plan: Plan, memory: Memory) -> Strategy:
     """A plan that was refused, mended while that promises to beat the leader.
 
     What lost its quality by rounding is made milder first, which takes less time than training; what lost weights is
-    trained first, which keeps all its gain.
+    trained first, which keeps all its gain. What pruning ruined no milder rounding mends.
     """
     if memory.tried[plan].outcome not in REFUSED:
         return
     is_pruned = any(technique.stage is Stage.SPARSITY for technique in plan)
+    if is_pruned and numerics_of(plan) in memory.ruined:
+        return
     for way in (_recover, _soften) if is_pruned else (_soften, _recover):
         if _is_promising(plan, memory):
             yield from way(space, plan, memory)
