@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
+import sys
+import sysconfig
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+import torch
 
 from vivace.core.errors import DiskFull, EnvironmentFault, UsageError, WorkerFailure
 from vivace.core.measurement import Outcome
@@ -48,6 +53,22 @@ class Reading:
     mix: Mix | None = None
 
 
+def installed_modules(payload: object) -> tuple[str, ...]:
+    """The modules of installed packages that define a network's layers, which opening it imports: an interpreter that
+    starts ahead imports them then. Not PyTorch's own, and none of the user's files, which need not be importable.
+
+    >>> installed_modules(torch.nn.Linear(2, 2))
+    ()
+    """
+    if not isinstance(payload, torch.nn.Module):
+        return ()
+    names = {type(module).__module__ for module in payload.modules()}
+    files = {name: getattr(sys.modules.get(name), "__file__", None) or "" for name in names}
+    folders = tuple({sysconfig.get_paths()[kind] + os.sep for kind in ("purelib", "platlib")})
+    others = {name: file for name, file in files.items() if name.split(".")[0] not in ("torch", "__main__")}
+    return tuple(sorted(name for name, file in others.items() if file.startswith(folders)))
+
+
 class LiveArm:
     """One arm in a worker of its own, whose interpreter starts at once. A context manager; leaving it ends the worker.
 
@@ -79,7 +100,8 @@ class LiveArm:
         self._shapes: list[int] = []
         self._cached: dict[str, Any] | None = None
         modules = (entry.partition(":")[0] for entry in (ENTRY, spec.program, spec.samples))
-        self.worker = Worker(folder, limits, environment, preload=tuple(modules))
+        preload = (*modules, *installed_modules(spec.payload))
+        self.worker = Worker(folder, limits, environment, preload=preload)
 
     def start(self, warm_seconds: float = 5.0) -> None:
         """Load the program and its calls, make the first call, warm up, and stop until asked."""

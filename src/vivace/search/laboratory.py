@@ -60,6 +60,7 @@ class Laboratory:
         self._builder: Worker | None = None
         self._builder_is_open = False
         self._baseline: LiveArm | None = None
+        self._again: LiveArm | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -70,8 +71,9 @@ class Laboratory:
         self._champion.close()
         if self._builder is not None:
             self._builder.__exit__(kind, error, trace)
-        if self._baseline is not None:
-            self._baseline.__exit__(kind, error, trace)
+        for arm in (self._again, self._baseline):
+            if arm is not None:
+                arm.__exit__(kind, error, trace)
 
     def learn_original(self) -> float:
         """Let the original answer everything that candidates are judged by, and judge the graph captured of it.
@@ -80,7 +82,9 @@ class Laboratory:
         UnsupportedModel when the graph, of which every plan is built, does not repeat it on the user's data.
         """
         baseline = self.baseline()
-        builder = self._start_builder()  # its interpreter, and the next one, start while the original answers
+        # three interpreters start while the original answers: the builder's, the graph's and the original's second one
+        builder = self._start_builder()
+        self._again = self._arm("again")
         with self._candidate(Plan(), self.options.limits) as captured:
             referee = self.prepared.referee
             parts = (self.prepared.select, self.prepared.confirm)
@@ -144,7 +148,8 @@ class Laboratory:
 
     def noise(self) -> list[float]:
         """The original against itself in another process: the log of the ratio of each block."""
-        with self._arm("again") as again:
+        made, self._again = self._again or self._arm("again"), None
+        with made as again:
             started = self._clock.now()
             again.start(self.race.warm_seconds)
             self.opening_seconds = max(self.opening_seconds, self._clock.now() - started)
