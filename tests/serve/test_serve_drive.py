@@ -25,11 +25,19 @@ class FalseServer(asyncio.Protocol):
 
     answered = 0
     is_busy = False
+    hangs_up_idle = hangs_up_asked = False
 
     def connection_made(self, transport):
         self.transport = transport
+        self.was_asked = False
+        if FalseServer.hangs_up_idle:
+            asyncio.get_running_loop().call_later(0.2, lambda: self.was_asked or transport.abort())
 
     def data_received(self, data):
+        self.was_asked = True
+        if FalseServer.hangs_up_asked:
+            self.transport.abort()
+            return
         for _ in range(data.count(MESSAGE)):
             FalseServer.answered += 1
             busy = FalseServer.is_busy and FalseServer.answered % 3 == 0
@@ -45,6 +53,7 @@ def target():
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     FalseServer.answered, FalseServer.is_busy = 0, False
+    FalseServer.hangs_up_idle = FalseServer.hangs_up_asked = False
     yield Target("false", "127.0.0.1", listener.getsockname()[1], (MESSAGE,))
     loop.call_soon_threadsafe(server.close)
     loop.call_soon_threadsafe(loop.stop)
@@ -71,6 +80,18 @@ def test_an_open_loop_sends_as_many_as_are_due_whatever_the_event_loop_rounds(ta
     found = open_loop(target, 500.0, Bounds(10**9, 2.0))
     assert abs(len(found.latencies) - 1000) < 5 * math.sqrt(1000)
     assert found.failed == 0
+
+
+def test_idle_connections_that_the_server_closes_cost_no_request(target):
+    FalseServer.hangs_up_idle = True
+    found = open_loop(target, 50.0, Bounds(10**9, 1.0))
+    assert len(found.latencies) > 20
+    assert found.failed == 0
+
+
+def test_a_connection_that_ends_before_its_answer_is_a_lost_request(target):
+    FalseServer.hangs_up_asked = True
+    assert closed_loop(target, 3, Bounds(100, 2.0)).lost == 3
 
 
 def test_a_server_that_is_not_there_is_told(target):

@@ -13,6 +13,7 @@ from vivace.core.documents import strict_json
 from vivace.core.errors import ArtifactError, NotApplicable
 from vivace.core.program import PRECISIONS, Form, Model, Settings
 from vivace.core.signature import Signature
+from vivace.devices.machine import cores_here, threads_here
 from vivace.runtimes.onnx_graph import mentions
 from vivace.runtimes.openvino_graph import import_openvino
 from vivace.runtimes.program import Program, as_numpy
@@ -26,8 +27,8 @@ _MOST_SHAPES = 32
 def load(model: Model) -> Program:
     """A program on OpenVINO's CPU plug-in, in the precision of the settings and no other.
 
-    Settings' threads None leaves OpenVINO's default. Raises
-    MissingExtra, ArtifactError, NotApplicable.
+    Settings' threads None leaves OpenVINO's default, but where OMP_NUM_THREADS asks for fewer than there are cores, of
+    which OpenVINO itself takes no notice. Raises MissingExtra, ArtifactError, NotApplicable.
     """
     openvino = import_openvino()
     run = runner(compiled(openvino, model, None).create_infer_request(), model)
@@ -111,8 +112,9 @@ def configuration(settings: Settings) -> dict[str, str]:
         "PERFORMANCE_HINT": "LATENCY",
         "ENABLE_CPU_PINNING": "NO",
     }
-    if settings.threads is not None:
-        told["INFERENCE_NUM_THREADS"] = str(settings.threads)
+    threads = settings.threads or (threads_here() if threads_here() < cores_here() else None)
+    if threads is not None:
+        told["INFERENCE_NUM_THREADS"] = str(threads)
     return told
 
 

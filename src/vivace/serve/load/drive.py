@@ -36,7 +36,7 @@ class Bounds:
 class Slice:
     """What one drive saw. `latencies` are seconds of the answers with status 200, in the order in which they came;
     in an open loop they count from when the request was due, also where no connection was free.
-    `codes` counts all answers; `lost` are connections that ended and requests that were never answered.
+    `codes` counts all answers; `lost` are requests that were never answered.
     """
 
     seconds: float
@@ -147,16 +147,24 @@ class _Drive:
         self.check_end()
 
     def on_lost(self, line: Line) -> None:
-        """A connection has ended, by the server unless we are done."""
+        """A connection has ended, by the server unless we are done. One that awaited nothing cost no request: servers
+        close connections that they call idle."""
         self.lines.discard(line)
-        if not self.all_answered.is_set():
+        if self.all_answered.is_set():
+            return
+        if line.awaits:
             self.lost += 1
             self.answered += 1
-            self.check_end()
+        else:
+            self.forget(line)
+        self.check_end()
 
     def free(self, line: Line) -> None:
         """A connection has nothing to do."""
         raise NotImplementedError
+
+    def forget(self, line: Line) -> None:
+        """A connection that had nothing to do is gone."""
 
     def stop(self) -> None:
         """Send no more."""
@@ -216,6 +224,9 @@ class _Open(_Drive):
         self._opening.discard(task)
         if not task.cancelled() and task.exception() is None:
             self.free(task.result())
+
+    def forget(self, line: Line) -> None:
+        self._idle = [idle for idle in self._idle if idle is not line]
 
     def finish(self) -> None:
         self._alarm.close()

@@ -13,7 +13,10 @@ _LENGTH = b"content-length: "
 
 
 class Line(asyncio.Protocol):
-    """Calls `on_answer(line, status, body)` for each answer, and `on_lost(line)` when the connection ends."""
+    """Calls `on_answer(line, status, body)` for each answer, and `on_lost(line)` when the connection ends.
+
+    `awaits` says whether a request was sent that has no answer yet.
+    """
 
     def __init__(self, on_answer: OnAnswer, on_lost: OnLost) -> None:
         self._on_answer = on_answer
@@ -21,7 +24,7 @@ class Line(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
         self.sent = 0.0
-        self.number = 0
+        self.awaits = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It is open."""
@@ -30,6 +33,7 @@ class Line(asyncio.Protocol):
     def send(self, message: bytes) -> None:
         """Send a whole request."""
         assert self._transport is not None
+        self.awaits = True
         self._transport.write(message)
 
     def close(self) -> None:
@@ -48,6 +52,7 @@ class Line(asyncio.Protocol):
         length = int(head[start + len(_LENGTH) : head.index(b"\r\n", start)]) if start >= 0 else 0
         total = end + len(_HEAD_END) + length
         if len(self._buffer) >= total:
+            self.awaits = False
             body, self._buffer = self._buffer[end + len(_HEAD_END) : total], self._buffer[total:]
             self._on_answer(self, int(head[9:12]), body)
 
