@@ -112,8 +112,8 @@ class Race:
     def run(self, earlier: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Everything about this workload, as JSON.
 
-        With an `earlier` result the tools' numbers against eager are taken from it, but for the effort's peers, and only
-        find the contenders; ours, and ours against each contender, are measured anew.
+        With an `earlier` result the tools' numbers against eager are taken from it, but for the effort's peers, and
+        only find the contenders; ours, and ours against each contender, are measured anew.
         """
         before, effort = environment.snapshot(), dataclasses.asdict(self.effort)
         ours, record = self.optimize()

@@ -11,22 +11,31 @@ if TYPE_CHECKING:
     from vivace.api import metrics
     from vivace.api.measure import measure
     from vivace.api.optimize import optimize
+    from vivace.api.parity import parity
+    from vivace.api.train import train
     from vivace.artifact.load import load
     from vivace.core import errors
     from vivace.core.quality import Budget
+    from vivace.core.training.job import Training
     from vivace.core.workload import Workload
 
     __version__: str
 
-__all__ = ["Budget", "Workload", "__version__", "errors", "load", "measure", "metrics", "optimize"]
+__all__ = [
+    "Budget", "Training", "Workload", "__version__", "errors", "load", "measure", "metrics", "optimize", "parity",
+    "train",
+]  # fmt: skip
 
 _HOMES = {
     "Budget": "vivace.core.quality",
+    "Training": "vivace.core.training.job",
     "Workload": "vivace.core.workload",
     "errors": "vivace.core",
     "load": "vivace.api",
     "metrics": "vivace.api",
     "optimize": "vivace.api",
+    "parity": "vivace.api",
+    "train": "vivace.api",
 }
 
 

@@ -19,7 +19,7 @@ from vivace.cli.app import app, main
 from vivace.core.errors import DiskFull, MissingExtra, UnsupportedModel, VivaceError
 from vivace.core.result import Status
 
-VERBS = ("demo", "doctor", "techniques", "optimize", "measure", "report")
+VERBS = ("demo", "doctor", "techniques", "optimize", "train", "measure", "report", "serve", "bench-serve")
 
 
 def raising(error: BaseException) -> Any:

@@ -51,6 +51,7 @@ def test_every_stage_that_has_a_folder_is_in_the_catalogue():
     stages = {kind.stage for kind in CATALOGUE}
 
     assert stages == {
+        Stage.FEED,
         Stage.REWRITE,
         Stage.SPARSITY,
         Stage.PRECISION,

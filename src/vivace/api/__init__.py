@@ -3,7 +3,9 @@
 from vivace.api import metrics
 from vivace.api.measure import measure
 from vivace.api.optimize import Optimized, optimize
+from vivace.api.parity import parity
 from vivace.api.preview import preview
+from vivace.api.train import diagnose, train
 from vivace.artifact.load import load
 
-__all__ = ["Optimized", "load", "measure", "metrics", "optimize", "preview"]
+__all__ = ["Optimized", "diagnose", "load", "measure", "metrics", "optimize", "parity", "preview", "train"]

@@ -72,7 +72,7 @@ def options_of(
         only=tuple(only),
         without=tuple(without),
         extra=tuple(extra),
-        plan=_plan(plan, known),
+        plan=None if plan is None else plan_of(plan, known),
         exhaustive=exhaustive,
         limits=limits,
         seed=seed,
@@ -82,9 +82,11 @@ def options_of(
     )
 
 
-def _plan(plan: Plan | Sequence[str | Mapping[str, Any]] | None, known: Mapping[str, type[Technique]]) -> Plan | None:
-    if plan is None or isinstance(plan, Plan):
+def plan_of(plan: Plan | Sequence[str | Mapping[str, Any]], known: Mapping[str, type[Technique]] | None = None) -> Plan:
+    """A plan as a user names it: itself, the names of its techniques, or what results.json holds. Raises UsageError."""
+    if isinstance(plan, Plan):
         return plan
+    known = registry.techniques() if known is None else known
     if isinstance(plan, str | Mapping) or not isinstance(plan, Sequence):
         raise _unreadable_plan(f"it is a {type(plan).__name__}")
     try:

@@ -10,6 +10,7 @@ from typing import Any
 
 from vivace.artifact.manifest import MANIFEST
 from vivace.core.errors import UsageError, unknown_name
+from vivace.core.training.job import Training
 from vivace.core.workload import MODEL_FILES, Workload
 
 FORMS = f"path/to/file.py:name, a model file ({', '.join(MODEL_FILES)}), or the folder of an artifact"
@@ -49,25 +50,49 @@ def resolve_workload(target: str) -> Workload:
     return found
 
 
+def resolve_training(target: str) -> Training:
+    """The Training that `file.py:name` names, or that the function of this name returns. Raises UsageError."""
+    path, colon, name = target.rpartition(":")
+    if not colon or not path.endswith(".py"):
+        raise UsageError(
+            f"the target is {target}; allowed is path/to/file.py:name, where name is a vivace.Training or a function "
+            "that returns one"
+        )
+    found = _named(Path(path), name, Training)
+    if not isinstance(found, Training):
+        raise UsageError(f"{target} is a Workload, which `vivace optimize` takes; give a vivace.Training")
+    return found
+
+
 def _workload_of(file: Path, name: str) -> Workload:
+    found = _named(file, name, Workload)
+    if not isinstance(found, Workload):
+        raise UsageError(f"{file}:{name} is a Training, which `vivace train` takes; give a vivace.Workload")
+    return found
+
+
+def _named(file: Path, name: str, wanted: type[Workload] | type[Training]) -> Workload | Training:
+    """What a file has under a name: a Workload or a Training, or what a function that returns one gives."""
     module = import_file(file)
+    kinds = (Workload, Training)
     if not hasattr(module, name):
         public = [
             key
             for key, value in vars(module).items()
             if not key.startswith("_")
-            and (isinstance(value, Workload) or getattr(value, "__module__", "") == module.__name__)
+            and (isinstance(value, kinds) or getattr(value, "__module__", "") == module.__name__)
         ]
         raise unknown_name(f"name in {file}", name, public)
     found: Any = getattr(module, name)
-    if callable(found) and not isinstance(found, Workload):
+    if callable(found) and not isinstance(found, kinds):
         found = _called(found, file, name)
-    if not isinstance(found, Workload):
+    if not isinstance(found, kinds):
         raise UsageError(
-            f"{file}:{name} is a {type(found).__name__}; allowed is a vivace.Workload or a function "
+            f"{file}:{name} is a {type(found).__name__}; allowed is a vivace.{wanted.__name__} or a function "
             "without arguments that returns one"
         )
-    return found
+    made: Workload | Training = found
+    return made
 
 
 def import_file(file: Path) -> ModuleType:

@@ -31,6 +31,7 @@ class Fact(Enum):
     HAS_WRITTEN_ATTENTION = "attention that is spelled out (a softmax and products around it)"
 
     # of the job
+    TRAINING = "a training (`vivace train`)"
     CALIBRATION = "calibration data (give the workload `data`, or several inputs)"
     NATIVE_ALLOWED = "permission to produce native code (--native, native=True)"
 
@@ -42,7 +43,7 @@ class Fact(Enum):
     CXX_COMPILER = "a C++ compiler (install g++ or clang)"
 
 
-OF_THE_JOB = frozenset({Fact.CALIBRATION, Fact.NATIVE_ALLOWED})
+OF_THE_JOB = frozenset({Fact.CALIBRATION, Fact.NATIVE_ALLOWED, Fact.TRAINING})
 OF_THE_MACHINE = frozenset(
     {Fact.BF16_INSTRUCTIONS, Fact.INT8_INSTRUCTIONS, Fact.CUDA_DEVICE, Fact.CUDA_BF16, Fact.CXX_COMPILER}
 )

@@ -1,18 +1,21 @@
-"""The technique: a small frozen value that maps a model to a model and a cost to a cost."""
+"""The technique: a small frozen value that maps a model to a model, or a training step to one, and a cost to a cost."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Any, ClassVar
 
 from vivace.core.cost import Cost
+from vivace.core.errors import NotApplicable
 from vivace.core.facts import Fact
 from vivace.core.machine import Machine
 from vivace.core.program import Model
+from vivace.core.training.job import Training
+from vivace.core.training.rig import Rig
 from vivace.core.work import Work
 
 
@@ -66,6 +69,8 @@ class Technique(ABC):
     """A guess at what it adds to building and loading a plan, for a search that has not seen it yet."""
     mends: ClassVar[bool] = False
     """Whether all that it gains is quality: a search adds it to plans that were refused for their answers."""
+    unit_roundoff: ClassVar[float] = 2.0**-24
+    """Of the coarsest numbers that it has a training step compute in; float32's unless it says otherwise."""
     program_entry: ClassVar[str] = ""
     """A worker entry that opens its programs during the search instead of the store's own; for planted faults."""
 
@@ -91,9 +96,23 @@ class Technique(ABC):
         """The work of one call afterwards, for ranking and for `predict`."""
         return cost
 
-    @abstractmethod
+    @classmethod
+    def runs(cls) -> bool:
+        """Whether it acts on programs that are to be run."""
+        return cls.apply is not Technique.apply
+
+    @classmethod
+    def trains(cls) -> bool:
+        """Whether it acts on training."""
+        return cls.equip is not Technique.equip
+
     def apply(self, model: Model, work: Work) -> Model:
         """Consume a model and return the changed one. Raises NotApplicable(reason) if nothing would change."""
+        raise NotApplicable(f"{self.name()} acts on training alone")
+
+    def equip(self, rig: Rig, job: Training) -> Rig:
+        """The rig with this technique in its step. Raises NotApplicable(reason) if nothing would change."""
+        raise NotApplicable(f"{self.name()} does not act on training")
 
     def settings(self) -> dict[str, Any]:
         """The fields and their values."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from vivace.core.measurement import Interval, Quantile
+from vivace.core.training.parity import ParityVerdict
 from vivace.core.workload import Mix
 
 Floats = Sequence[float] | np.ndarray[Any, np.dtype[np.float64]]
@@ -19,6 +20,8 @@ Floats = Sequence[float] | np.ndarray[Any, np.dtype[np.float64]]
 Z95 = 1.959963984540054
 CONFIDENCE = 0.95
 SPREAD_POINTS = 201
+TOST_ERROR = 0.05
+"""Of each of the two one-sided tests of equivalence (Schuirmann 1987): the interval has 90%."""
 FEWEST_FOR_INTERVAL = 6
 """With fewer differences no two-sided 95% signed-rank interval exists: 2 / 2**5 > 0.05."""
 
@@ -308,3 +311,33 @@ def is_steady(seconds: Sequence[float], window: int) -> bool:
     later = np.quantile(seconds[-window:], [0.25, 0.5, 0.75])
     change = np.abs(later - earlier) / np.maximum(earlier, 1e-12)
     return bool(change[1] <= 0.05 and change[0] <= 0.10 and change[2] <= 0.10)
+
+
+def mean_interval(differences: Sequence[float], error: float = TOST_ERROR) -> Interval:
+    """The mean of paired differences with its interval by Student's t, of confidence 1 - 2 x `error`.
+
+    One difference alone, or none that varies, leaves the interval open or gives it no width.
+
+    >>> mean_interval([0.1, 0.2, 0.3]).value
+    0.2
+    """
+    mean = statistics.fmean(differences)
+    if len(differences) < 2:
+        return Interval(mean, -math.inf, math.inf)
+    half = t_quantile(1 - error, len(differences) - 1) * statistics.stdev(differences) / math.sqrt(len(differences))
+    return Interval(mean, mean - half, mean + half)
+
+
+def equivalence(difference: Interval, margin: float) -> ParityVerdict:
+    """HELD where the whole interval is within the margin, NOT HELD where it is wholly outside, else CANNOT TELL.
+
+    >>> equivalence(Interval(0.0, -0.1, 0.1), margin=0.2).value
+    'HELD'
+    >>> equivalence(Interval(0.0, -0.3, 0.1), margin=0.2).value
+    'CANNOT TELL'
+    """
+    if -margin <= difference.low and difference.high <= margin:
+        return ParityVerdict.HELD
+    if difference.low > margin or difference.high < -margin:
+        return ParityVerdict.NOT_HELD
+    return ParityVerdict.CANNOT_TELL

@@ -185,14 +185,14 @@ def to_document(result: Result) -> ResultDocument:
         speedup=result.speedup,
         verdict=result.verdict,
         quality=result.quality,
-        plan=_plan(result.plan),
+        plan=technique_documents(result.plan),
         plan_name=str(result.plan),
         artifact=None if result.artifact is None else str(result.artifact),
         comparison=result.comparison,
         best_rung=None
         if result.best_rung is None
         else RungDocument(
-            plan=_plan(result.best_rung.plan),
+            plan=technique_documents(result.best_rung.plan),
             plan_name=str(result.best_rung.plan),
             comparison=result.best_rung.comparison,
         ),
@@ -226,7 +226,7 @@ def preview_document(forecast: Forecast) -> PreviewDocument:
     """The document of a dry run: plans with their predicted speed-ups, what the search takes, what was left out."""
     listed = [
         PreviewedPlan(
-            plan=_plan(expected.plan),
+            plan=technique_documents(expected.plan),
             plan_name=str(expected.plan),
             predicted_speedup=expected.speedup,
             predicted_seconds=expected.seconds,
@@ -254,7 +254,7 @@ def _attribution(found: Attribution) -> AttributionDocument:
 def _configuration(part: Step | LeftOut) -> dict[str, Any]:
     return {
         "technique": _technique(part.technique),
-        "plan": _plan(part.plan),
+        "plan": technique_documents(part.plan),
         "plan_name": str(part.plan),
         "speedup": part.speedup,
         "restarts": part.restarts,
@@ -266,14 +266,15 @@ def _technique(technique: Technique) -> TechniqueDocument:
     return TechniqueDocument(technique=technique.name(), settings=technique.settings())
 
 
-def _plan(plan: Plan) -> list[TechniqueDocument]:
+def technique_documents(plan: Plan) -> list[TechniqueDocument]:
+    """A plan, technique by technique."""
     return [_technique(technique) for technique in plan.techniques]
 
 
 def _trial(trial: Trial) -> TrialDocument:
     names = TrialDocument.model_fields.keys() - {"plan", "plan_name"}
     fields = {name: getattr(trial, name) for name in names}
-    return TrialDocument(plan=_plan(trial.plan), plan_name=str(trial.plan), **fields)
+    return TrialDocument(plan=technique_documents(trial.plan), plan_name=str(trial.plan), **fields)
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -76,6 +76,12 @@ def check_is_declared(kind: type[Technique]) -> None:
     assert bool(kind.packages) == bool(kind.extra), f"{kind.__name__} must name both packages and the extra, or neither"
 
 
+def check_acts_on_something(kind: type[Technique]) -> None:
+    """It changes programs (`apply`), trainings (`equip`), or both; what acts on trainings alone needs one."""
+    assert kind.runs() or kind.trains(), f"{kind.__name__} has neither apply nor equip"
+    assert kind.runs() or Fact.TRAINING in kind.needs, f"{kind.__name__} has no apply and does not need Fact.TRAINING"
+
+
 def check_is_named(kind: type[Technique]) -> None:
     """A kebab-case name that nobody else has."""
     name = kind.name()
@@ -123,6 +129,7 @@ def check_variants_survive_json(kind: type[Technique]) -> None:
 CHECKS: tuple[Callable[[type[Technique]], None], ...] = (
     check_is_a_frozen_value,
     check_is_declared,
+    check_acts_on_something,
     check_is_named,
     check_facts_agree,
     check_rewrites_costs_sensibly,

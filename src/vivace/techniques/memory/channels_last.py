@@ -7,12 +7,15 @@ from typing import Any
 
 import torch
 from torch.fx import Node
+from torch.utils import _pytree as pytree
 
 from vivace.core.cost import Cost
 from vivace.core.errors import NotApplicable
 from vivace.core.facts import Fact
 from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
+from vivace.core.training.job import Training
+from vivace.core.training.rig import Rig
 from vivace.core.work import Work
 from vivace.techniques.graph import GraphEdit, torch_program
 
@@ -59,6 +62,15 @@ class ChannelsLast(Technique):
         _restore_answers(edit)
         return model.replace(program=edit.close(), lineage=(*model.lineage, str(self)))
 
+    def equip(self, rig: Rig, job: Training) -> Rig:
+        """A training whose four-dimensional weights and batches lie channels-last."""
+        weights = [weight for weight in rig.model.parameters() if weight.ndim == 4]
+        if not any(not weight.is_contiguous(memory_format=torch.channels_last) for weight in weights):
+            raise NotApplicable("no weight of four dimensions could change its layout")
+        rig.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        forward = rig.forward
+        return rig.replace(forward=lambda batch: forward(pytree.tree_map(_as_channels_last, batch)))
+
 
 def _convert_weight(edit: GraphEdit, product: Node) -> bool:
     """Store a weight with its channels innermost, and give the convolution a view of it in the usual order."""
@@ -98,3 +110,8 @@ def _plain(edit: GraphEdit, node: Any) -> Any:
     if not isinstance(node, Node) or not _is_image(node):
         return node
     return edit.graph.call_function(aten.contiguous.default, (node,))
+
+
+def _as_channels_last(leaf: Any) -> Any:
+    is_image = torch.is_tensor(leaf) and leaf.ndim == 4
+    return leaf.contiguous(memory_format=torch.channels_last) if is_image else leaf

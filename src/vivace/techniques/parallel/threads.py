@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator
+
+import torch
 
 from vivace.core.cost import Cost
 from vivace.core.errors import NotApplicable, UsageError
@@ -11,6 +15,8 @@ from vivace.core.facts import Fact
 from vivace.core.machine import Machine
 from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
+from vivace.core.training.job import Training
+from vivace.core.training.rig import Rig
 from vivace.core.work import Work
 
 SMALL_FLOPS = 2e7
@@ -62,3 +68,17 @@ class Threads(Technique):
         if model.settings.threads == self.count:
             raise NotApplicable(f"the program already runs with {self.count} threads")
         return model.replace(settings=model.settings.replace(threads=self.count))
+
+    def equip(self, rig: Rig, job: Training) -> Rig:
+        """A training whose steps share so many threads; the process has its own number again afterwards."""
+        return rig.replace(outside=(*rig.outside, functools.partial(_threads, self.count)))
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

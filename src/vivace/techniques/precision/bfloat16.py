@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import torch
 
@@ -10,6 +11,8 @@ from vivace.core.cost import Cost
 from vivace.core.facts import Fact
 from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
+from vivace.core.training.job import Training
+from vivace.core.training.rig import Rig
 from vivace.core.work import Work
 from vivace.techniques.precision.narrow import narrowed, narrowed_cost
 
@@ -34,6 +37,7 @@ class Bfloat16(Technique):
     effect = Effect.CHANGED
     needs = frozenset({Fact.TORCH_GRAPH, Fact.FLOAT32, Fact.UNQUANTIZED, Fact.BF16_INSTRUCTIONS})
     breaks = frozenset({Fact.FLOAT32, Fact.ONNX_READY, Fact.OPENVINO_READY})
+    unit_roundoff = 2.0**-8
     source = "Kalamkar et al., 2019, arXiv:1905.12322; https://docs.pytorch.org/docs/stable/amp.html"
 
     def rewrite(self, cost: Cost) -> Cost:
@@ -43,3 +47,11 @@ class Bfloat16(Technique):
     def apply(self, model: Model, work: Work) -> Model:
         """The model with its products in bfloat16."""
         return narrowed(model, torch.bfloat16, str(self))
+
+    def equip(self, rig: Rig, job: Training) -> Rig:
+        """A training whose forward passes are cast by PyTorch's autocast; weights and updates stay in float32.
+
+        Gradients keep float32's range in bfloat16, so no loss is scaled.
+        """
+        kind = next((parameter.device.type for parameter in rig.model.parameters()), "cpu")
+        return rig.replace(around=(*rig.around, functools.partial(torch.autocast, kind, torch.bfloat16)))

@@ -1,0 +1,151 @@
+"""Finds the plan of a training: techniques one by one, proved and timed against the best so far, then confirmed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from vivace.api.parity import parity
+from vivace.api.request import machine_of
+from vivace.core import registry
+from vivace.core.cost import Cost
+from vivace.core.errors import WorkerFailure, unknown_name
+from vivace.core.measurement import Comparison, Outcome, SpeedVerdict
+from vivace.core.plan import Plan
+from vivace.core.signature import Signature
+from vivace.core.structure import Structure
+from vivace.core.training.job import Training
+from vivace.core.training.parity import Parity, ParityVerdict
+from vivace.core.training.run import StepTrial
+from vivace.core.work import Work
+from vivace.data import samples
+from vivace.measure.clock import SystemClock
+from vivace.measure.paired import ArmSpec, StopRule, compare
+from vivace.measure.process import Limits
+from vivace.report.progress import Progress
+from vivace.search.training.choose import facts_of, greedy, settings_of
+
+STEP_ENTRY = "vivace.training.service:open_step"
+RACE = StopRule(half_width=0.02, min_blocks=8, max_blocks=40, max_seconds=3.0, warm_seconds=2.0)
+CONFIRM = StopRule(half_width=0.01, min_blocks=12, max_blocks=60, max_seconds=9.0, warm_seconds=2.0)
+LEAST_GAIN = 1.02
+"""A technique is kept if even the lower end of its speed-up is above this."""
+PROVED_STEPS, CONFIRMED_STEPS = 2, 3
+"""Steps whose tensors are compared: of each plan that is tried, and of the one that is delivered."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """The plan, everything that was tried, and the confirmation and the proof of the plan, where it is not empty."""
+
+    plan: Plan
+    trials: tuple[StepTrial, ...] = ()
+    comparison: Comparison | None = None
+    parity: Parity | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What may be chosen for a job, and how long that may take. `changed` allows what changes the computation."""
+
+    job: Training
+    seconds: float
+    only: Sequence[str]
+    without: Sequence[str]
+    changed: bool
+    limits: Limits
+    progress: Progress
+
+    def make(self) -> Chosen:
+        """Search, confirm, prove. Raises UsageError for a technique that is not known."""
+        with _stepping() as (calls, logs):
+            plan, trials = self._search(calls, logs)
+            return dataclasses.replace(self._confirmed(plan, calls, logs), trials=tuple(trials))
+
+    def proved(self, plan: Plan) -> Chosen:
+        """A plan that was asked for, without timing it; the original where its steps are not the same."""
+        if not len(plan):
+            return Chosen(plan)
+        self.progress.stage("prove", f"{plan}: {CONFIRMED_STEPS} steps against float64")
+        proof = parity(self.job, plan, steps=CONFIRMED_STEPS, limits=self.limits)
+        if proof.verdict is not ParityVerdict.NOT_HELD:
+            return Chosen(plan, parity=proof)
+        self.progress.note(f"it trains differently, so the original is kept: {proof.reason}")
+        return Chosen(Plan(), parity=proof)
+
+    def _search(self, calls: Path, logs: Path) -> tuple[Plan, list[StepTrial]]:
+        known, machine, clock = registry.techniques(), machine_of("auto"), SystemClock()
+        for name in (*self.only, *self.without):
+            if name not in known:
+                raise unknown_name("technique", name, known)
+        settings = settings_of(no_work(), machine, known, self.only, self.without, self.changed)
+        strategy = greedy(settings, facts_of(machine))
+        trials: list[StepTrial] = []
+        started, best = clock.now(), Plan()
+        with contextlib.suppress(StopIteration):
+            plan = next(strategy)
+            while True:
+                left = self.seconds - (clock.now() - started)
+                if left <= 0:
+                    self.progress.note(
+                        f"the time for choosing is over; not tried: {plan}, and what would have followed"
+                    )
+                    break
+                self.progress.stage("choose", f"{len(trials) + 1}: {plan}")
+                trial = self._try(best, plan, calls, logs / str(len(trials)))
+                trials.append(trial)
+                best = plan if trial.accepted else best
+                self.progress.trial(plan, trial.outcome, trial.speedup, None, left)
+                plan = strategy.send(trial)
+        return best, trials
+
+    def _try(self, best: Plan, plan: Plan, calls: Path, logs: Path) -> StepTrial:
+        """One plan against the best so far: the same gradients first, then faster steps."""
+        try:
+            proof = parity(self.job, plan, steps=PROVED_STEPS, limits=self.limits)
+            if proof.verdict is ParityVerdict.NOT_HELD:
+                return StepTrial(plan, Outcome.QUALITY_FAILED, None, 0.0, False, proof.reason)
+            found = compare(self._arm(best), self._arm(plan), calls, logs, rule=RACE, limits=self.limits)
+        except WorkerFailure as failure:
+            return StepTrial(plan, failure.outcome, None, 0.0, False, failure.reason)
+        accepted = found.speedup.low > LEAST_GAIN
+        outcome = Outcome.NOT_FASTER if found.verdict is SpeedVerdict.SLOWER else Outcome.OK
+        reason = "" if accepted else f"{found.speedup} over {best}, which is not clearly faster"
+        prepare_seconds = found.candidate.load_seconds + found.candidate.first_call_seconds
+        return StepTrial(plan, outcome, found.speedup, prepare_seconds, accepted, reason)
+
+    def _confirmed(self, plan: Plan, calls: Path, logs: Path) -> Chosen:
+        """The plan against the original, from scratch and as a whole; the original where that does not hold."""
+        chosen = self.proved(plan)
+        if not len(chosen.plan):
+            return chosen
+        self.progress.stage("confirm", f"{plan}: three fresh pairs of processes")
+        arms, logs = (self._arm(Plan()), self._arm(plan)), logs / "confirm"
+        found = compare(*arms, calls, logs, rule=CONFIRM, restarts=3, limits=self.limits)
+        if found.verdict is SpeedVerdict.SLOWER:
+            self.progress.note(f"confirmed as {found.speedup}, which is slower, so the original is kept")
+            plan = Plan()
+        return dataclasses.replace(chosen, plan=plan, comparison=found)
+
+    def _arm(self, plan: Plan) -> ArmSpec:
+        return ArmSpec(STEP_ENTRY, {}, (self.job, plan), str(plan))
+
+
+@contextlib.contextmanager
+def _stepping() -> Iterator[tuple[Path, Path]]:
+    """The folder of the one call that arms of steps are given, which take nothing from it; and one for logs."""
+    with tempfile.TemporaryDirectory(prefix="vivace-") as name:
+        call = Structure("dict", (Structure("tensor"),), ("step",))
+        yield samples.write(Path(name) / "calls", [[torch.zeros(1)]], call, 1), Path(name) / "logs"
+
+
+def no_work() -> Work:
+    """What techniques are asked for their settings with: a training has no program to inspect."""
+    nothing = Signature(Structure("dict"), 0, (), Structure("tuple"), ())
+    cost = Cost(flops=1e9, weight_bytes=0, activation_bytes=0, operators=0)
+    return Work("training", nothing, frozenset(), cost, Path())

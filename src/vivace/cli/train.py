@@ -1,0 +1,99 @@
+"""`vivace train TARGET`: diagnose, plan, prove, train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vivace.cli.options import Json, Quiet, split_names
+from vivace.cli.output import document_only, emit, error_console, out_console
+from vivace.core.errors import Cancelled
+
+
+def train(
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="path/to/file.py:name, where name is a Training or a function that returns one.", metavar="TARGET"
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Receives model.safetensors, run.json, checkpoints.")] = Path(
+        "run"
+    ),
+    until: Annotated[
+        float | None, typer.Option("--until", help="Stop after the first epoch that scores this much.")
+    ] = None,
+    time: Annotated[
+        str, typer.Option("--time", help="The most that choosing a plan may take, such as 2m or 90s.")
+    ] = "2m",
+    processes: Annotated[
+        int, typer.Option("--processes", help="Processes that train together; 1 in this version.")
+    ] = 1,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", help="Techniques that may be used, with commas between them.", metavar="NAME,..."),
+    ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option("--without", help="Techniques that may not be used.", metavar="NAME,...")
+    ] = None,
+    changed: Annotated[
+        bool, typer.Option("--changed", help="Allow techniques that change the computation by design.")
+    ] = False,
+    diagnose_only: Annotated[
+        bool, typer.Option("--diagnose-only", help="Tell where a step's time and memory go, and stop.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on exactly where a run with this --out was stopped.")
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a model faster, and prove that it is still the same training.
+
+    Gradients of every parameter are compared with float64 before a technique may be used, and steps are timed in pairs.
+
+    Examples:
+
+      vivace train job.py:digits --out run --until 0.98
+
+      vivace train job.py:digits --diagnose-only
+
+      vivace train job.py:digits --out run --resume --json
+    """
+    from vivace.report.duration import parse_duration
+    from vivace.report.progress import progress_on
+
+    parse_duration(time)
+    asked: dict[str, Any] = {
+        "until": until, "processes": processes, "out": out, "time": time, "only": split_names(only),
+        "without": split_names(without), "changed": changed, "resume": resume,
+    }  # fmt: skip
+    progress = progress_on(error_console(), quiet)
+    with document_only(as_json):
+        from vivace.api import diagnose
+        from vivace.api import train as learn
+        from vivace.api.target import resolve_training
+
+        job = resolve_training(target)
+        try:
+            if diagnose_only:
+                shown: Any = diagnose(job)
+            else:
+                shown = learn(job, progress=progress, **asked)
+        except KeyboardInterrupt:
+            raise Cancelled(f"cancelled; what {out} holds is whole, and --resume goes on from its checkpoint") from None
+        finally:
+            progress.done()
+    _show(shown, as_json, diagnose_only)
+
+
+def _show(shown: Any, as_json: bool, diagnose_only: bool) -> None:
+    from vivace.report.terminal import print_block
+    from vivace.report.training import diagnosis_block, diagnosis_document, training_block, training_document
+
+    if as_json:
+        emit((diagnosis_document(shown) if diagnose_only else training_document(shown)).to_text())
+    else:
+        print_block(out_console(), diagnosis_block(shown) if diagnose_only else training_block(shown))

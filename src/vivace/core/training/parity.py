@@ -1,0 +1,95 @@
+"""What a proof of parity says: how every tensor of a step agrees with a reference, and what that allows to call it."""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import Enum
+
+from vivace.core.measurement import Interval
+
+
+class Kind(Enum):
+    """What of a step was compared."""
+
+    BATCH = "batch"
+    GRADIENT = "gradient"
+    UPDATE = "update"
+    BUFFER = "buffer"
+
+
+class ParityVerdict(Enum):
+    """Whether a plan trains the same."""
+
+    HELD = "HELD"
+    NOT_HELD = "NOT HELD"
+    CANNOT_TELL = "CANNOT TELL"
+
+
+@dataclasses.dataclass(frozen=True)
+class Agreement:
+    """One tensor of a plan's step against the reference's.
+
+    `error` is the norm of the difference over the reference's norm, `noise` the same of the original's own step,
+    `allowed` the largest error that the plan's class permits. `cosine` is of the angle between the two. `reason` says
+    what is wrong where no numbers can: a gradient that is missing, a shape that differs, a value that is not finite.
+    """
+
+    kind: Kind
+    name: str
+    step: int
+    cosine: float
+    error: float
+    noise: float
+    allowed: float
+    reason: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is within what is allowed."""
+        return not self.reason and self.error <= self.allowed
+
+    def __str__(self) -> str:
+        told = self.reason or (
+            f"relative error {self.error:.2g} where {self.allowed:.2g} is allowed (the original's own: "
+            f"{self.noise:.2g}; cosine {self.cosine:.4f})"
+        )
+        return f"{self.kind.value} of {self.name} in step {self.step}: {told}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """The losses of two runs that differ in the plan alone, over seeds.
+
+    `original` and `plan` hold one tuple of losses for each seed. `difference` is the plan's mean loss over the last
+    quarter of the steps less the original's, with its 90% interval over seeds; `margin` is how much is allowed.
+    """
+
+    original: tuple[tuple[float, ...], ...]
+    plan: tuple[tuple[float, ...], ...]
+    difference: Interval
+    margin: float
+    verdict: ParityVerdict
+
+
+@dataclasses.dataclass(frozen=True)
+class Parity:
+    """Whether a plan trains as the original does: every tensor of some steps, then losses over seeds, then scores.
+
+    `reference` says what the gradients were compared with. `agreements` are all tensors, the worst first. `curve` and
+    `scores` are None where they were not asked for.
+    """
+
+    plan: str
+    effect: str
+    reference: str
+    verdict: ParityVerdict
+    reason: str
+    agreements: tuple[Agreement, ...]
+    curve: Curve | None = None
+    scores: Curve | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def culprits(self) -> tuple[Agreement, ...]:
+        """The tensors that are further off than allowed."""
+        return tuple(one for one in self.agreements if not one.holds)

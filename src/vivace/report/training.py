@@ -1,0 +1,187 @@
+"""A training for people and for programs: the block of a terminal, and the document that run.json holds."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from vivace.core.measurement import Comparison, Interval, Outcome
+from vivace.core.training.parity import Agreement, Parity, ParityVerdict
+from vivace.core.training.run import Diagnosis, StepTrial, TrainingRun
+from vivace.report.duration import show_duration
+from vivace.report.layout import line, plain_table, short
+from vivace.report.results import TechniqueDocument, technique_documents
+from vivace.report.wording import show_bytes, show_speedup
+
+SCHEMA_VERSION = 1
+TOLD = 20
+"""Tensors of a proof that the document names, the worst first."""
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+
+    def to_text(self) -> str:
+        """JSON text, indented, with a line end."""
+        return self.model_dump_json(indent=2) + "\n"
+
+
+class StepTrialDocument(_Document):
+    """One plan whose steps were tried; its speed-up is over the best plan before it."""
+
+    plan: list[TechniqueDocument]
+    plan_name: str
+    outcome: Outcome
+    speedup: Interval | None
+    prepare_seconds: float
+    accepted: bool
+    reason: str
+
+
+class ParityDocument(_Document):
+    """The proof that a plan trains as the original does."""
+
+    verdict: ParityVerdict
+    reason: str
+    reference: str
+    tensors: int
+    agreements: list[Agreement]
+    notes: list[str]
+
+
+class TrainingDocument(_Document):
+    """A training run. `comparison` and `speedup` are of steps, MEASURED; losses and scores one an epoch."""
+
+    schema_version: int
+    name: str
+    plan: list[TechniqueDocument]
+    plan_name: str
+    speedup: Interval | None
+    comparison: Comparison | None
+    parity: ParityDocument | None
+    diagnosis: Diagnosis
+    trials: list[StepTrialDocument]
+    losses: list[float]
+    scores: list[float | None]
+    steps: int
+    seconds: float
+    search_seconds: float
+    resumed_steps: int
+    reached: bool | None
+    conditions: dict[str, Any]
+
+
+class DiagnosisDocument(_Document):
+    """Where the original's step goes."""
+
+    schema_version: int
+    diagnosis: Diagnosis
+    share_of_ceiling: float | None
+
+
+def diagnosis_document(found: Diagnosis) -> DiagnosisDocument:
+    """The document of a diagnosis."""
+    return DiagnosisDocument(schema_version=SCHEMA_VERSION, diagnosis=found, share_of_ceiling=found.share_of_ceiling)
+
+
+def training_document(run: TrainingRun) -> TrainingDocument:
+    """The document of a run."""
+    return TrainingDocument(
+        schema_version=SCHEMA_VERSION, name=run.name, plan=technique_documents(run.plan), plan_name=str(run.plan),
+        speedup=run.speedup, comparison=run.comparison,
+        parity=None if run.parity is None else parity_document(run.parity),
+        diagnosis=run.diagnosis, trials=[_trial(trial) for trial in run.trials], losses=list(run.losses),
+        scores=list(run.scores), steps=run.steps, seconds=run.seconds, search_seconds=run.search_seconds,
+        resumed_steps=run.resumed_steps, reached=run.reached, conditions=run.conditions,
+    )  # fmt: skip
+
+
+def parity_document(proof: Parity) -> ParityDocument:
+    """The document of a proof."""
+    return ParityDocument(
+        verdict=proof.verdict, reason=proof.reason, reference=proof.reference, tensors=len(proof.agreements),
+        agreements=list(proof.agreements[:TOLD]), notes=list(proof.notes),
+    )  # fmt: skip
+
+
+def _trial(trial: StepTrial) -> StepTrialDocument:
+    return StepTrialDocument(
+        plan=technique_documents(trial.plan), plan_name=str(trial.plan), outcome=trial.outcome, speedup=trial.speedup,
+        prepare_seconds=trial.prepare_seconds, accepted=trial.accepted, reason=trial.reason,
+    )  # fmt: skip
+
+
+def training_block(run: TrainingRun) -> RenderableType:
+    """What was won, the proof, where the step's time went, what was tried, how the training went."""
+    table = plain_table("tried", "speed-up", "", "plan")
+    for number, trial in enumerate(run.trials, 1):
+        kept = "kept" if trial.accepted else trial.outcome.value.replace("_", " ")
+        told = show_speedup(trial.speedup) if trial.speedup else "-"
+        table.add_row(str(number), told, kept, short(str(trial.plan)))
+    return Group(
+        Text(headline(run), "bold"),
+        *([line(f"parity {run.parity.verdict.value}: {run.parity.reason}")] if run.parity else []),
+        diagnosis_block(run.diagnosis),
+        *([table] if run.trials else []),
+        line(_course(run)),
+        *([line(f"kept in {run.out}: model.safetensors, run.json")] if run.out else []),
+    )
+
+
+def headline(run: TrainingRun) -> str:
+    """One sentence: the speed-up of a step and how sure it is, or that nothing won."""
+    if run.comparison is None or not len(run.plan):
+        return f"{run.name}: no plan was faster and the same, so it was trained as given"
+    found = run.comparison
+    return (
+        f"{run.name}: a step is {show_speedup(found.speedup)} as fast with {run.plan} "
+        f"(95% interval, {found.restarts} pairs of processes, MEASURED: {found.verdict.value})"
+    )
+
+
+def diagnosis_block(found: Diagnosis) -> RenderableType:
+    """Where a step's time and memory go."""
+    table = plain_table("of a step", "ms", "share")
+    phases = {
+        "waiting for input": found.input_seconds, "forward and loss": found.forward_seconds,
+        "backward": found.backward_seconds, "optimizer": found.update_seconds,
+    }  # fmt: skip
+    for name, seconds in phases.items():
+        table.add_row(name, f"{seconds * 1e3:.3g}", f"{seconds / found.step_seconds:.0%}")
+    table.add_row("(of which no operator ran)", f"{found.overhead_seconds * 1e3:.3g}",
+                  f"{found.overhead_seconds / found.step_seconds:.0%}")  # fmt: skip
+    share = found.share_of_ceiling
+    ceiling = f"{share:.1%} of the measured ceiling" if share is not None else "ceiling not measured (`vivace doctor`)"
+    evaluated = f"; one evaluation {found.evaluate_seconds * 1e3:.3g} ms" if found.evaluate_seconds is not None else ""
+    memory = ", ".join(
+        f"{name} {show_bytes(size)}"
+        for name, size in {
+            "parameters": found.parameter_bytes, "gradients": found.gradient_bytes,
+            "optimizer": found.optimizer_bytes, "activations": found.activation_bytes,
+        }.items()
+    )  # fmt: skip
+    return Group(
+        line(
+            f"a step of the original: {found.step_seconds * 1e3:.3g} ms, bound by {found.bound.value}: {found.evidence}"
+        ),
+        table,
+        line(f"{found.flops / 1e6:.3g} MFLOP a step, {ceiling}{evaluated}"),
+        line(f"memory: {memory}"),
+        *(line(f"note: {note}") for note in found.notes),
+    )
+
+
+def _course(run: TrainingRun) -> str:
+    loss = f"loss {run.losses[0]:.4g} to {run.losses[-1]:.4g}" if run.losses else "no whole epoch"
+    scores = [score for score in run.scores if score is not None and math.isfinite(score)]
+    score = f", score {scores[-1]:.4g}" if scores else ""
+    reached = {None: "", True: " (reached what was asked for)", False: " (did not reach what was asked for)"}[
+        run.reached
+    ]
+    resumed = f", of which {run.resumed_steps} before it was resumed" if run.resumed_steps else ""
+    took = f"{show_duration(run.seconds)} of training after {show_duration(run.search_seconds)} of choosing"
+    return f"{run.steps} steps{resumed}, {len(run.losses)} epochs: {loss}{score}{reached}; {took}"

@@ -1,0 +1,1 @@
+"""How a training is diagnosed, and which plan its steps are given."""

@@ -1,0 +1,163 @@
+"""Splits a training step into its phases, in a worker of its own: each is timed, counted and weighed."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from vivace.core.training.job import Training
+from vivace.core.training.rig import Rig
+from vivace.core.training.run import Diagnosis, StepBound
+from vivace.measure.clock import SystemClock
+from vivace.training.rig import assemble, unknown_parameters
+from vivace.training.step import around
+
+WARM_STEPS, PROFILED_STEPS = 3, 5
+MOSTLY = 0.4
+"""The share of a step from which on waiting, or overhead, is what bounds it."""
+NEAR_CEILING = 0.3
+"""The share of the ceiling from which on arithmetic bounds the rest."""
+
+
+def open_diagnosis(arguments: Mapping[str, Any], payload: Training) -> Diagnoser:
+    """The entry of a worker that diagnoses."""
+    return Diagnoser(payload)
+
+
+class Diagnoser:
+    """Takes steps of the original, as it was given."""
+
+    def __init__(self, job: Training) -> None:
+        self._job = job
+        self._rig = assemble(job)
+        self._batches = self._endless()
+        self._clock = SystemClock()
+
+    def read(self, steps: int) -> dict[str, Any]:
+        """Medians of each phase over `steps` steps, counts and bytes; see `Diagnosis`."""
+        rig = self._rig
+        for _ in range(WARM_STEPS):
+            self._phases(rig)
+        rows = [self._phases(rig) for _ in range(steps)]
+        columns = [statistics.median(column) for column in zip(*rows, strict=True)]
+        names = ("input_seconds", "forward_seconds", "backward_seconds", "update_seconds")
+        forgotten = unknown_parameters(rig.model, rig.optimizer)
+        states = [value for state in rig.optimizer.state.values() for value in state.values()]
+        notes = [f"the optimizer does not have these parameters, which never learn: {', '.join(forgotten[:4])}"]
+        return {
+            **dict(zip(names, columns, strict=True)), "steps": steps, "threads": torch.get_num_threads(),
+            "overhead_share": self._overhead_share(), "evaluate_seconds": self._evaluate(), "flops": self._flops(),
+            "parameter_bytes": _bytes(rig.model.parameters()),
+            "gradient_bytes": _bytes(p.grad for p in rig.model.parameters() if p.grad is not None),
+            "optimizer_bytes": _bytes(value for value in states if torch.is_tensor(value)),
+            "activation_bytes": self._activations(), "notes": notes if forgotten else [],
+        }  # fmt: skip
+
+    def _endless(self) -> Iterator[Any]:
+        for epoch in itertools.count():
+            yield from self._rig.feed.epoch(epoch)
+
+    def _phases(self, rig: Rig) -> tuple[float, float, float, float]:
+        now = self._clock.now
+        started = now()
+        batch = next(self._batches)
+        fed = now()
+        rig.optimizer.zero_grad(set_to_none=True)
+        with around(rig.around):
+            loss = rig.forward(batch)
+        forward = now()
+        loss.backward()  # type: ignore[no-untyped-call]
+        backward = now()
+        rig.update()
+        return fed - started, forward - fed, backward - forward, now() - backward
+
+    def _overhead_share(self) -> float:
+        """The share of computing in which no operator ran, by PyTorch's profiler, whose own cost is in both."""
+        batches = [next(self._batches) for _ in range(PROFILED_STEPS)]
+        with profile(activities=[ProfilerActivity.CPU]) as found:
+            started = self._clock.now()
+            for batch in batches:
+                self._compute(batch)
+            wall = self._clock.now() - started
+        in_operators = sum(float(event.self_cpu_time_total) for event in found.key_averages() if "::" in event.key)
+        return max(0.0, 1.0 - in_operators * 1e-6 / wall)
+
+    def _compute(self, batch: Any) -> None:
+        self._rig.optimizer.zero_grad(set_to_none=True)
+        self._rig.forward(batch).backward()  # type: ignore[no-untyped-call]
+        self._rig.update()
+
+    def _flops(self) -> float:
+        with FlopCounterMode(display=False) as counter:
+            self._rig.forward(next(self._batches)).backward()  # type: ignore[no-untyped-call]
+        return float(counter.get_total_flops())
+
+    def _activations(self) -> int:
+        """Bytes that the forward pass keeps for the backward pass, each piece of memory once, without parameters."""
+        own = {parameter.untyped_storage().data_ptr() for parameter in self._rig.model.parameters()}
+        kept: dict[int, int] = {}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in own:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with saved_tensors_hooks(pack, lambda tensor: tensor):
+            self._rig.forward(next(self._batches))
+        return sum(kept.values())
+
+    def _evaluate(self) -> float | None:
+        if self._job.evaluate is None:
+            return None
+        self._rig.model.eval()
+        started = self._clock.now()
+        self._job.evaluate(self._rig.model)
+        self._rig.model.train()
+        return self._clock.now() - started
+
+
+def diagnosis_of(read: Mapping[str, Any], ceiling_gflops: float | None) -> Diagnosis:
+    """What was read, with its bound and the evidence for it.
+
+    >>> read = {"input_seconds": 9e-3, "forward_seconds": 1e-3, "backward_seconds": 1e-3, "update_seconds": 1e-3,
+    ...         "overhead_share": 0.5, "flops": 1e6, "steps": 20, "threads": 1, "evaluate_seconds": None, "notes": [],
+    ...         "parameter_bytes": 0, "gradient_bytes": 0, "optimizer_bytes": 0, "activation_bytes": 0}
+    >>> diagnosis_of(read, None).bound.value
+    'input'
+    """
+    fields = {key: value for key, value in read.items() if key not in ("overhead_share", "notes")}
+    computing = sum(read[f"{phase}_seconds"] for phase in ("forward", "backward", "update"))
+    step = computing + read["input_seconds"]
+    overhead = read["overhead_share"] * computing
+    floor = None if ceiling_gflops is None else read["flops"] / (ceiling_gflops * 1e9)
+    bound, evidence = _bound(step, read["input_seconds"], overhead, floor)
+    return Diagnosis(
+        **fields, step_seconds=step, overhead_seconds=overhead, ceiling_gflops=ceiling_gflops, bound=bound,
+        evidence=evidence, notes=tuple(read["notes"]),
+    )  # fmt: skip
+
+
+def _bound(step: float, waiting: float, overhead: float, floor: float | None) -> tuple[StepBound, str]:
+    if waiting >= MOSTLY * step and waiting >= overhead:
+        return StepBound.INPUT, f"{waiting / step:.0%} of a step is waiting for its batch"
+    if overhead >= MOSTLY * step:
+        return StepBound.OVERHEAD, f"in {overhead / step:.0%} of a step no operator runs: it is Python and launching"
+    if floor is None:
+        return StepBound.MEMORY, "neither input nor overhead; the machine's ceiling was not measured (`vivace doctor`)"
+    if floor >= NEAR_CEILING * step:
+        return StepBound.COMPUTE, f"the counted operations alone take {floor / step:.0%} of a step at the ceiling"
+    return StepBound.MEMORY, (
+        f"the counted operations take {floor / step:.0%} of a step at the ceiling, so most of it moves data"
+    )
+
+
+def _bytes(tensors: Any) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -1,0 +1,50 @@
+"""Lets the optimizer update all parameters in one kernel each, not in a dozen operators."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from vivace.core.errors import NotApplicable
+from vivace.core.facts import Fact
+from vivace.core.technique import Effect, Family, Stage, Technique
+from vivace.core.training.job import Training
+from vivace.core.training.rig import Rig
+
+KINDS = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad)
+
+
+@dataclasses.dataclass(frozen=True)
+class FusedOptimizer(Technique):
+    """The optimizer's own fused kernel: weights, gradients and both moments are read and written once a step.
+
+    Raises NotApplicable for optimizers that have none, and where the job has switched it on already.
+
+    Source: https://docs.pytorch.org/docs/stable/optim.html (foreach and fused), read in November 2026.
+
+    >>> FusedOptimizer.name()
+    'fused-optimizer'
+    """
+
+    stage = Stage.MEMORY
+    family = Family.ALGORITHM
+    effect = Effect.ROUNDED
+    needs = frozenset({Fact.TRAINING})
+    source = "https://docs.pytorch.org/docs/stable/optim.html"
+
+    def equip(self, rig: Rig, job: Training) -> Rig:
+        """The rig with its optimizer told to use its fused kernel."""
+        optimizer = rig.optimizer
+        if type(optimizer) not in KINDS:
+            raise NotApplicable(f"{type(optimizer).__name__} has no fused kernel that is known here")
+        if optimizer.state:
+            raise NotApplicable("the optimizer has taken steps already")
+        groups = optimizer.param_groups
+        if all(group.get("fused") for group in groups):
+            raise NotApplicable("the job has switched it on already")
+        if any(group.get("differentiable") or group.get("capturable") for group in groups):
+            raise NotApplicable("the optimizer is differentiable or capturable, which no fused kernel is")
+        for group in groups:
+            group["fused"], group["foreach"] = True, False
+        return rig

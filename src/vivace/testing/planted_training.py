@@ -1,0 +1,126 @@
+"""Training techniques that are wrong on purpose: a proof of parity must catch each and name what it breaks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from vivace.core.facts import Fact
+from vivace.core.technique import Effect, Family, Stage, Technique
+from vivace.core.training.job import Training
+from vivace.core.training.rig import Rig
+
+
+class _Planted(Technique):
+    """What they share."""
+
+    stage = Stage.REWRITE
+    family = Family.ALGORITHM
+    effect = Effect.ROUNDED
+    needs = frozenset({Fact.TRAINING})
+    source = "planted"
+
+
+@dataclasses.dataclass(frozen=True)
+class DetachedBranch(_Planted):
+    """The layer `layer` is cut off from the gradient: what it answers is passed on, and nothing flows back."""
+
+    layer: str = ""
+
+    def equip(self, rig: Rig, job: Training) -> Rig:
+        """The rig with a hook that cuts."""
+        rig.model.get_submodule(self.layer).register_forward_hook(lambda module, given, answer: answer.detach())
+        return rig
+
+
+@dataclasses.dataclass(frozen=True)
+class UnweightedAccumulation(_Planted):
+    """A batch in parts of different sizes that count alike (huggingface/transformers issue 34191)."""
+
+    def equip(self, rig: Rig, job: Training) -> Rig:
+        """The rig with three parts of equal weight."""
+        return rig.replace(parts=3, weight=lambda part: 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class DroppedScale(_Planted):
+    """The loss is scaled up before the backward pass, and gradients are never scaled down (pytorch issue 144352)."""
+
+    scale: float = 2.0
+
+    def equip(self, rig: Rig, job: Training) -> Rig:
+        """The rig with a scaled loss."""
+        forward = rig.forward
+        return rig.replace(forward=lambda batch: forward(batch) * self.scale)
+
+
+@dataclasses.dataclass(frozen=True)
+class StaleBuffer(_Planted):
+    """Buffers, such as the statistics of batch normalization, stay as they were before the step."""
+
+    def equip(self, rig: Rig, job: Training) -> Rig:
+        """The rig whose update puts the buffers back."""
+        update = rig.update
+        before = {name: value.clone() for name, value in rig.model.named_buffers()}
+
+        def put_back() -> Any:
+            done = update()
+            for name, value in rig.model.named_buffers():
+                value.copy_(before[name])
+            return done
+
+        return rig.replace(update=put_back)
+
+
+@dataclasses.dataclass(frozen=True)
+class SharedBatch(_Planted):
+    """A feed that writes every batch into the memory of the one before."""
+
+    def equip(self, rig: Rig, job: Training) -> Rig:
+        """The rig with such a feed."""
+        return rig.replace(feed=_SharedFeed(rig.feed))
+
+
+@dataclasses.dataclass(frozen=True)
+class ForgottenParameter(_Planted):
+    """The optimizer forgets one parameter: `name` never moves."""
+
+    name_of_parameter: str = ""
+
+    def equip(self, rig: Rig, job: Training) -> Rig:
+        """The rig whose update puts one parameter back."""
+        update, kept = rig.update, rig.model.get_parameter(self.name_of_parameter)
+
+        def put_back() -> Any:
+            before = kept.detach().clone()
+            done = update()
+            with torch.no_grad():
+                kept.copy_(before)
+            return done
+
+        return rig.replace(update=put_back)
+
+
+class _SharedFeed:
+    def __init__(self, feed: Any) -> None:
+        self._feed = feed
+        self._memory: list[torch.Tensor] = []
+
+    def epoch(self, number: int, skip: int = 0) -> Iterator[Any]:
+        for batch in self._feed.epoch(number, skip):
+            leaves, spec = pytree.tree_flatten(batch)
+            if not self._memory:
+                self._memory = [leaf.clone() for leaf in leaves]
+            fits = all(kept.shape == leaf.shape for kept, leaf in zip(self._memory, leaves, strict=True))
+            if fits:
+                for kept, leaf in zip(self._memory, leaves, strict=True):
+                    kept.copy_(leaf)
+            yield pytree.tree_unflatten(self._memory, spec) if fits else batch
+
+    def steps(self) -> int | None:
+        found: int | None = self._feed.steps()
+        return found

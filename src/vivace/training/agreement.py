@@ -1,0 +1,94 @@
+"""How far each tensor of a plan's step is from a reference, beside how far the original's own step is."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+from torch import Tensor
+
+from vivace.core.training.parity import Agreement, Kind
+from vivace.training.trace import Trace
+
+FLOAT32_ROUNDOFF = 2.0**-24
+FLOOR = 16 * FLOAT32_ROUNDOFF
+"""The least error that is taken for the original's own, which may be small by luck: a sum over some hundred values in
+another order makes about that."""
+GROWTH = 4.0
+"""How many times the original's own error a plan of the same precision may make."""
+MOST_ALLOWED = 0.25
+"""However coarse the numbers, a gradient this far off is another gradient."""
+SMALLEST = 1e-300
+"""Keeps the error of what is zero in both a number."""
+VANISHING = 0.1
+"""An original that is this far off by rounding alone has a tensor that is zero in truth, such as the gradient of a bias
+before batch normalization. It is compared with the norm of all tensors of its kind."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Judge:
+    """Compares steps. `unit_roundoff` is the plan's; the error that rounding makes grows in proportion to it, so the
+    original's own error against float64 tells for every tensor what coarser numbers may cost there.
+    """
+
+    unit_roundoff: float = FLOAT32_ROUNDOFF
+
+    def agreements(self, step: int, exact: Trace, original: Trace, plan: Trace, first: bool) -> Iterator[Agreement]:
+        """Every tensor of a step. Updates are compared in the first step and in full precision: later ones depend on
+        the steps before, and those of adaptive optimizers on the sign of gradients that are almost zero.
+        """
+        if plan.gradients:
+            yield from self._of_kind(Kind.GRADIENT, step, exact.gradients, original.gradients, plan.gradients)
+        if first and self.unit_roundoff <= FLOAT32_ROUNDOFF:
+            told = {name for name, value in exact.gradients.items() if not _vanishes(value, original.gradients[name])}
+            updates = {name: value for name, value in exact.updates.items() if name in told}
+            yield from self._of_kind(Kind.UPDATE, step, updates, original.updates, plan.updates)
+        yield from self._of_kind(Kind.BUFFER, step, exact.buffers, original.buffers, plan.buffers)
+
+    def _of_kind(
+        self,
+        kind: Kind,
+        step: int,
+        exact: Mapping[str, Tensor | None],
+        original: Mapping[str, Tensor | None],
+        plan: Mapping[str, Tensor | None],
+    ) -> Iterator[Agreement]:
+        everything = sum(float(value.norm()) ** 2 for value in exact.values() if value is not None) ** 0.5
+        for name, reference in exact.items():
+            own, other = original.get(name), plan.get(name)
+            if reference is None or own is None or other is None:
+                if not (reference is None and own is None and other is None):
+                    yield _lacking(kind, name, step, other is None)
+                continue
+            yield self._agreement(kind, name, step, reference, own, other, everything)
+
+    def _agreement(
+        self, kind: Kind, name: str, step: int, reference: Tensor, own: Tensor, other: Tensor, everything: float
+    ) -> Agreement:
+        if other.shape != reference.shape:
+            told = f"shape {list(other.shape)}, and the original's is {list(reference.shape)}"
+            return Agreement(kind, name, step, 0.0, float("inf"), 0.0, 0.0, told)
+        if not bool(other.isfinite().all()) and bool(reference.isfinite().all()):
+            return Agreement(kind, name, step, 0.0, float("inf"), 0.0, 0.0, "it holds NaN or infinite values")
+        size = max(everything if _vanishes(reference, own) else float(reference.norm()), SMALLEST)
+        noise = float((own - reference).norm()) / size
+        error = float((other - reference).norm()) / size
+        allowed = GROWTH * max(noise, FLOOR) * max(1.0, self.unit_roundoff / FLOAT32_ROUNDOFF)
+        return Agreement(kind, name, step, _cosine(reference, other), error, noise, min(allowed, MOST_ALLOWED))
+
+
+def _vanishes(reference: Tensor | None, own: Tensor | None) -> bool:
+    """Whether a tensor of the original is nothing but rounding."""
+    if reference is None or own is None:
+        return False
+    return float((own - reference).norm()) > VANISHING * float(reference.norm())
+
+
+def _lacking(kind: Kind, name: str, step: int, is_plan: bool) -> Agreement:
+    told = "there is none, and the original has one" if is_plan else "there is one, and the original has none"
+    return Agreement(kind, name, step, 0.0, float("inf"), 0.0, 0.0, told)
+
+
+def _cosine(one: Tensor, other: Tensor) -> float:
+    norms = float(one.norm()) * float(other.norm())
+    return float((one * other).sum()) / norms if norms > 0 else float(one.norm() == other.norm())

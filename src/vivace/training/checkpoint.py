@@ -1,0 +1,243 @@
+"""Checkpoints: everything that a training needs to go on exactly, in safetensors and JSON, whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from vivace.core.documents import strict_json
+from vivace.core.errors import ArtifactError
+from vivace.core.training.rig import Rig
+
+SCHEMA = 1
+TENSORS, NOTE = "state.safetensors", "state.json"
+KEPT = 2
+"""Checkpoints that stay: the newest, and the one before it."""
+PREFIX = "step-"
+
+
+@dataclasses.dataclass(frozen=True)
+class Position:
+    """Where a training is: the epoch, the batch in it that comes next, and the steps taken so far."""
+
+    epoch: int = 0
+    batch: int = 0
+    steps: int = 0
+
+
+@checked
+class _Note:
+    """What state.json holds."""
+
+    schema_version: int
+    job: str
+    epoch: int
+    batch: int
+    steps: int
+    groups: list[dict[str, Any]]
+    scalars: dict[str, float | int | bool | None]
+    schedule: dict[str, Any] | None
+    python: list[Any]
+    python_at_epoch: list[Any]
+    numpy: list[Any]
+    numpy_at_epoch: list[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Generators:
+    """The states of every global generator."""
+
+    torch: Tensor
+    python: Any
+    numpy: Any
+    devices: tuple[Tensor, ...] = ()
+
+    @staticmethod
+    def now() -> Generators:
+        """As they are."""
+        devices = tuple(torch.cuda.get_rng_state_all()) if torch.cuda.is_available() else ()
+        return Generators(torch.get_rng_state(), random.getstate(), np.random.get_state(), devices)
+
+    def restore(self) -> None:
+        """Set them."""
+        torch.set_rng_state(self.torch)
+        random.setstate(self.python)
+        np.random.set_state(self.numpy)
+        if self.devices:
+            torch.cuda.set_rng_state_all(list(self.devices))
+
+
+def save(folder: Path, job: str, rig: Rig, position: Position, at_epoch: Generators) -> Path:
+    """Keep a checkpoint under `folder`; older ones but one go. Raises OSError where the disk is full; nothing is lost.
+
+    `at_epoch` are the generators as they were when the epoch began, from which its order is drawn again.
+    """
+    final = folder / f"{PREFIX}{position.steps:09d}"
+    part = folder / f".{final.name}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        tensors, scalars, groups = _optimizer_state(rig)
+        tensors |= {f"model/{name}": value for name, value in rig.model.state_dict().items()}
+        now = Generators.now()
+        for label, states in (("now", now), ("epoch", at_epoch)):
+            tensors[f"generator/{label}"] = states.torch
+            tensors[f"generator/{label}/numpy"] = torch.from_numpy(states.numpy[1].astype(np.int64))
+            tensors |= {f"generator/{label}/{number}": one for number, one in enumerate(states.devices)}
+        note = {
+            "schema_version": SCHEMA, "job": job, **dataclasses.asdict(position), "groups": groups, "scalars": scalars,
+            "schedule": None if rig.schedule is None else _plain(rig.schedule.state_dict()),
+            "python": _listed(now.python), "python_at_epoch": _listed(at_epoch.python),
+            "numpy": _numpy(now.numpy), "numpy_at_epoch": _numpy(at_epoch.numpy),
+        }  # fmt: skip
+        save_file(
+            {name: value.detach().to("cpu").contiguous().clone() for name, value in tensors.items()}, part / TENSORS
+        )
+        (part / NOTE).write_text(json.dumps(note, allow_nan=False), encoding="utf-8")
+        for file in (part / TENSORS, part / NOTE):
+            _flush(file)
+        shutil.rmtree(final, ignore_errors=True)
+        part.rename(final)
+        _flush(folder)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    for old in _all(folder)[:-KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest checkpoint that is there, if any."""
+    found = _all(folder)
+    return found[-1] if found else None
+
+
+def restore(checkpoint: Path, job: str, rig: Rig) -> tuple[Position, Generators]:
+    """Put a checkpoint's state into a rig that was made of the same job, and set the generators.
+
+    Returns where to go on, and the generators as the epoch began. Raises ArtifactError where it does not fit.
+    """
+    try:
+        note = TypeAdapter(_Note).validate_python(strict_json.loads((checkpoint / NOTE).read_text(encoding="utf-8")))
+        tensors = load_file(checkpoint / TENSORS)
+    except (OSError, ValueError, ValidationError, SafetensorError) as error:
+        raise ArtifactError(
+            f"the checkpoint {checkpoint} cannot be read: {error}; remove it to start afresh"
+        ) from error
+    if note.schema_version != SCHEMA:
+        raise ArtifactError(
+            f"the checkpoint {checkpoint} has schema {note.schema_version}; this version of Vivace reads {SCHEMA}"
+        )
+    if note.job != job:
+        raise ArtifactError(
+            f"the checkpoint {checkpoint} is of another job or plan; give another out, or remove it to start afresh"
+        )
+    try:
+        rig.model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model/")})
+        _restore_optimizer(rig, tensors, note)
+        if rig.schedule is not None and note.schedule is not None:
+            rig.schedule.load_state_dict(note.schedule)
+            rig.optimizer._opt_called = note.steps > 0  # type: ignore[attr-defined]  # a schedule warns by it
+        now = _generators("now", tensors, note.python, note.numpy)
+        at_epoch = _generators("epoch", tensors, note.python_at_epoch, note.numpy_at_epoch)
+        now.restore()
+    except (KeyError, RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise ArtifactError(
+            f"the checkpoint {checkpoint} does not fit the job: {error}; the model or its optimizer has changed since "
+            "it was written: give another out, or remove it to start afresh"
+        ) from error
+    return Position(note.epoch, note.batch, note.steps), at_epoch
+
+
+def _all(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob(f"{PREFIX}*") if (path / NOTE).is_file()) if folder.is_dir() else []
+
+
+def _optimizer_state(rig: Rig) -> tuple[dict[str, Tensor], dict[str, Any], list[dict[str, Any]]]:
+    """Tensors and scalars of the optimizer by "optimizer/NUMBER/KEY", and the settings of its groups."""
+    state = rig.optimizer.state_dict()
+    tensors: dict[str, Tensor] = {}
+    scalars: dict[str, Any] = {}
+    for number, entries in state["state"].items():
+        for key, value in entries.items():
+            (tensors if torch.is_tensor(value) else scalars)[f"optimizer/{number}/{key}"] = value
+    return tensors, scalars, [_plain(group) for group in state["param_groups"]]
+
+
+def _restore_optimizer(rig: Rig, tensors: Mapping[str, Tensor], note: _Note) -> None:
+    state: dict[int, dict[str, Any]] = {}
+    everything = {**{k: v for k, v in tensors.items() if k.startswith("optimizer/")}, **note.scalars}
+    for name, value in everything.items():
+        _, number, key = name.split("/", 2)
+        state.setdefault(int(number), {})[key] = value
+    groups = [
+        {key: _typed(value, mine.get(key)) for key, value in group.items()}
+        for group, mine in zip(note.groups, rig.optimizer.state_dict()["param_groups"], strict=True)
+    ]
+    rig.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _typed(value: Any, like: Any) -> Any:
+    """JSON has lists where the optimizer had tuples, and numbers where it had tensors."""
+    if torch.is_tensor(like):
+        return torch.tensor(value, dtype=like.dtype)
+    return tuple(value) if isinstance(like, tuple) else value
+
+
+def _generators(label: str, tensors: Mapping[str, Tensor], python: list[Any], numpy: list[Any]) -> Generators:
+    kind, place, has_gauss, cached = numpy
+    prefix = f"generator/{label}/"
+    devices = sorted(
+        (int(name[len(prefix) :]), name) for name in tensors if name.startswith(prefix) and name[-1].isdigit()
+    )
+    keys = tensors[f"{prefix}numpy"].numpy().astype(np.uint32)
+    return Generators(
+        tensors[f"generator/{label}"],
+        (python[0], tuple(python[1]), python[2]),
+        (kind, keys, place, has_gauss, cached),
+        tuple(tensors[name] for _, name in devices),
+    )
+
+
+def _listed(state: Any) -> list[Any]:
+    return [state[0], list(state[1]), state[2]]
+
+
+def _numpy(state: Any) -> list[Any]:
+    return [state[0], state[2], state[3], state[4]]
+
+
+def _plain(value: Any) -> Any:
+    """Settings as JSON: tensors of one element as numbers, tuples as lists; functions of a schedule are made anew."""
+    if torch.is_tensor(value):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items() if not callable(inner)}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(value)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

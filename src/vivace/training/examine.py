@@ -1,0 +1,121 @@
+"""Lets a plan's rig and the original's take the same steps from the same weights, and compares what they make."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from vivace.core.errors import UsageError
+from vivace.core.training.job import Training
+from vivace.core.training.parity import Agreement, Kind
+from vivace.core.training.rig import Feed, Rig
+from vivace.training.agreement import FLOAT32_ROUNDOFF, Judge
+from vivace.training.rig import assemble, seed_everything
+from vivace.training.trace import Trace, stilled, trace, widened
+
+FLOAT64, FLOAT32 = "float64", "float32"
+
+
+@dataclasses.dataclass(frozen=True)
+class Examined:
+    """All agreements, what they are with, and what the reader should know."""
+
+    agreements: tuple[Agreement, ...]
+    reference: str
+    notes: tuple[str, ...]
+
+
+def examine(
+    job: Training, equip: Callable[[Rig], Rig], unit_roundoff: float = FLOAT32_ROUNDOFF, steps: int = 3
+) -> Examined:
+    """Compare `steps` steps of the rig that `equip` makes with the original's, tensor by tensor.
+
+    Every step starts from the original's weights. The reference is the same step in float64; where the model cannot
+    compute in it, the original's own step in float32. Raises UsageError where the original's loss is not finite.
+    """
+    original, plan, exact = assemble(job), equip(assemble(job)), _in_float64(job)
+    had_dropout = [stilled(rig.model) for rig in (original, plan, exact)]
+    notes = ["dropout is off while gradients are compared"] if any(had_dropout) else []
+    batches = list(itertools.islice(original.feed.epoch(0), steps))
+    found = list(_of_batches(job, original.feed, plan.feed, len(batches)))
+    reference, judge = FLOAT64, Judge(unit_roundoff)
+    for number, batch in enumerate(batches):
+        state = {name: value.detach().clone() for name, value in original.model.state_dict().items()}
+        for rig in (plan, exact):
+            rig.model.load_state_dict(state)
+        true = _float64_trace(exact, batch, job.seed + number) if reference == FLOAT64 else None
+        own = trace(original, batch, job.seed + number)
+        _check_finite(own, number)
+        if true is None and reference == FLOAT64:
+            reference = FLOAT32
+            notes.append("the model cannot compute in float64, so the original in float32 is the reference")
+        other = trace(plan, batch, job.seed + number)
+        found += judge.agreements(number, true or own, own, other, first=number == 0)
+    found.sort(key=lambda one: (one.holds, -one.error / max(one.allowed, 1e-300)))
+    return Examined(tuple(found), reference, tuple(notes))
+
+
+def _in_float64(job: Training) -> Rig:
+    rig = assemble(job)
+    model = rig.model.double()
+    return rig.replace(forward=lambda batch: job.loss(model, widened(batch)))
+
+
+def _float64_trace(exact: Rig, batch: Any, seed: int) -> Trace | None:
+    try:
+        return trace(exact, batch, seed)
+    except (RuntimeError, TypeError, NotImplementedError):
+        return None
+
+
+def _check_finite(own: Trace, step: int) -> None:
+    if not torch.isfinite(torch.tensor(own.loss)):
+        raise UsageError(
+            f"the loss of the original is {own.loss} in step {step}; lower the learning rate, or look for a division "
+            "by zero or a logarithm of zero in the loss"
+        )
+
+
+def _of_batches(job: Training, original: Feed, plan: Feed, count: int) -> Iterator[Agreement]:
+    """Whether a plan's feed gives the same batches, and leaves alone those that it gave before."""
+    if original is plan or type(original) is type(plan):
+        return
+    own = _drawn(job, original, count)
+    other = _drawn(job, plan, count)
+    for number in range(count):
+        if number >= len(other):
+            yield _batch(number, "it is not there, and the original's is")
+        elif not same(own[number], other[number]):
+            yield _batch(number, "its values differ from the original's")
+        else:
+            yield Agreement(Kind.BATCH, f"batch {number}", number, 1.0, 0.0, 0.0, 0.0)
+
+
+def _batch(number: int, reason: str) -> Agreement:
+    return Agreement(Kind.BATCH, f"batch {number}", number, 0.0, float("inf"), 0.0, 0.0, reason)
+
+
+def _drawn(job: Training, feed: Feed, count: int) -> list[Any]:
+    """The first batches, all held at once, so that a buffer that is written again shows."""
+    seed_everything(job.seed)
+    return list(itertools.islice(feed.epoch(0), count))
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two batches hold the same values in the same structure, to the bit; NaN equals NaN."""
+    mine, my_spec = pytree.tree_flatten(one)
+    theirs, their_spec = pytree.tree_flatten(other)
+    return my_spec == their_spec and all(map(_same_leaf, mine, theirs))
+
+
+def _same_leaf(one: Any, other: Any) -> bool:
+    if torch.is_tensor(one) and torch.is_tensor(other):
+        if one.shape != other.shape or one.dtype != other.dtype:
+            return False
+        return bool(torch.equal(one, other) or torch.equal(one.nan_to_num(), other.nan_to_num()))
+    return type(one) is type(other) and bool(one == other)

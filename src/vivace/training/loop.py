@@ -1,0 +1,140 @@
+"""The loop: epochs of steps from wherever the training is, a little at a time, so that whoever asks can watch."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vivace.core.errors import UsageError
+from vivace.core.training.job import Advance, Training
+from vivace.core.training.rig import Rig
+from vivace.training import checkpoint
+from vivace.training.checkpoint import Generators, Position
+from vivace.training.step import around, train_step
+
+LOOK_EVERY = 16
+"""Steps between two looks at the loss: looking waits for a device."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What happened since the last time: where the training is, the steps' losses, a score where an epoch ended."""
+
+    position: Position
+    losses: tuple[float, ...]
+    score: float | None
+    is_over: bool
+
+
+class Loop:
+    """Trains a rig. `keep` is the folder of its checkpoints, `identity` what they must be of."""
+
+    def __init__(self, job: Training, rig: Rig, keep: Path | None, identity: str) -> None:
+        self.job = job
+        self.rig = rig
+        self.keep = keep
+        self.identity = identity
+        self.position = Position()
+        self._at_epoch = Generators.now()
+        self._batches: Iterator[Any] | None = None
+        self._is_restored = False
+
+    def resume(self) -> Position:
+        """Go to the newest checkpoint, if there is one; where that is."""
+        found = checkpoint.newest(self.keep) if self.keep is not None else None
+        if found is not None:
+            self.position, self._at_epoch = checkpoint.restore(found, self.identity, self.rig)
+            self._is_restored = self.position.batch > 0
+        return self.position
+
+    def advance(self, steps: int) -> Progress:
+        """Take at most so many steps, and stop at the end of an epoch, after which the model is scored.
+
+        Raises UsageError where the loss is not finite.
+        """
+        if self.position.epoch >= self.job.epochs:
+            return Progress(self.position, (), None, True)
+        losses: list[torch.Tensor] = []
+        ended = False
+        with around(self.rig.outside):
+            while len(losses) < steps:
+                batch = self._next()
+                if batch is None:
+                    ended = True
+                    break
+                losses.append(train_step(self.rig, batch[0]))
+                self.position = dataclasses.replace(
+                    self.position, batch=self.position.batch + 1, steps=self.position.steps + 1
+                )
+                if self.job.advance is Advance.STEP and self.rig.schedule is not None:
+                    self.rig.schedule.step()
+                if self.position.steps == 1 or len(losses) % LOOK_EVERY == 0:
+                    self._check(float(losses[-1]))
+            values = tuple(map(float, losses))
+            if values:
+                self._check(values[-1])
+            score = self._end_epoch() if ended else None
+        return Progress(self.position, values, score, self.position.epoch >= self.job.epochs)
+
+    def save(self) -> Path | None:
+        """Keep a checkpoint of where the training is."""
+        if self.keep is None:
+            return None
+        return checkpoint.save(self.keep, self.identity, self.rig, self.position, self._at_epoch)
+
+    def _next(self) -> tuple[Any] | None:
+        """The next batch, in a tuple; None at the end of the epoch."""
+        if self._batches is None:
+            self._batches = self._begin_epoch()
+        try:
+            return (next(self._batches),)
+        except StopIteration:
+            return None
+
+    def _begin_epoch(self) -> Iterator[Any]:
+        """The epoch's batches from where the training is. The order of an iterable may be drawn from the global
+        generators when it is first asked, so after a restart they are what they were at the beginning of the epoch
+        until then."""
+        if not self._is_restored:
+            self._at_epoch = Generators.now()
+            return self.rig.feed.epoch(self.position.epoch)
+        self._is_restored = False
+        now = Generators.now()
+        self._at_epoch.restore()
+        batches = self.rig.feed.epoch(self.position.epoch, skip=self.position.batch)
+        now.restore()
+        return batches
+
+    def _end_epoch(self) -> float | None:
+        if self.position.batch == 0:
+            raise UsageError(f"the data gave no batch in epoch {self.position.epoch}; give at least one")
+        self.position = Position(self.position.epoch + 1, 0, self.position.steps)
+        self._batches = None
+        if self.job.advance is Advance.EPOCH and self.rig.schedule is not None:
+            self.rig.schedule.step()
+        return self.score()
+
+    def score(self) -> float | None:
+        """The user's score of the model as it is; None without one. The model is in evaluation mode meanwhile."""
+        if self.job.evaluate is None:
+            return None
+        self.rig.model.eval()
+        try:
+            found = float(self.job.evaluate(self.rig.model))
+        finally:
+            self.rig.model.train()
+        if not math.isfinite(found):
+            raise UsageError(f"evaluate returned {found}; allowed is a number, higher is better")
+        return found
+
+    def _check(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise UsageError(
+                f"the loss is {loss} after step {self.position.steps} (epoch {self.position.epoch}); the last "
+                "checkpoint is kept: lower the learning rate, clip gradients, or look for a division by zero"
+            )

@@ -1,0 +1,108 @@
+"""A job's parts put together: a fresh model, its optimizer, the feed and the step, from a seed."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils import _pytree as pytree
+
+from vivace.core.errors import UsageError
+from vivace.core.training.job import Training
+from vivace.core.training.rig import Rig
+from vivace.training.feed import feed_of
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Every global generator set by a seed inside, and as it was afterwards."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        seed_everything(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+def seed_everything(seed: int) -> None:
+    """Set the generators of Python, NumPy and PyTorch, on every device."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def assemble(job: Training, seed: int | None = None) -> Rig:
+    """The rig of a job as it was given: eager, whole batches. Leaves the generators where making the model left them.
+
+    Raises UsageError where a factory gives something else than it should, or the same thing twice.
+    """
+    seed_everything(job.seed if seed is None else seed)
+    model = _fresh(job)
+    optimizer = job.optimizer(model.parameters())
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise UsageError(f"optimizer returned a {type(optimizer).__name__}; allowed is a torch.optim.Optimizer")
+    _check_known(model, optimizer)
+
+    def forward(batch: Any) -> torch.Tensor:
+        loss: torch.Tensor = job.loss(model, batch)
+        return loss
+
+    model.train()
+    schedule = job.schedule(optimizer) if job.schedule is not None else None  # before `update`: it wraps the step
+    return Rig(
+        model=model,
+        optimizer=optimizer,
+        forward=forward,
+        feed=feed_of(job),
+        update=optimizer.step,
+        weight=job.weight or samples_in,
+        schedule=schedule,
+    )
+
+
+def samples_in(batch: Any) -> float:
+    """How many samples a batch holds: the first length of its first tensor.
+
+    >>> samples_in((torch.zeros(3, 8), torch.zeros(3)))
+    3.0
+    """
+    first = next((leaf for leaf in pytree.tree_leaves(batch) if torch.is_tensor(leaf) and leaf.ndim), None)
+    return float(first.shape[0]) if first is not None else 1.0
+
+
+def unknown_parameters(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
+    """Names of parameters that learn and that the optimizer does not have."""
+    known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    return [name for name, value in model.named_parameters() if value.requires_grad and id(value) not in known]
+
+
+def _fresh(job: Training) -> torch.nn.Module:
+    model = job.model()
+    if not isinstance(model, torch.nn.Module):
+        raise UsageError(f"model returned a {type(model).__name__}; allowed is a torch.nn.Module")
+    if getattr(model, _USED, False):
+        raise UsageError(
+            "model returned a module that it had returned before, which another trial has trained; build a new one in "
+            "each call"
+        )
+    object.__setattr__(model, _USED, True)
+    return model
+
+
+_USED = "_vivace_was_given"
+
+
+def _check_known(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    own = {id(parameter) for parameter in model.parameters()}
+    strangers = [p for group in optimizer.param_groups for p in group["params"] if id(p) not in own]
+    if strangers:
+        raise UsageError(
+            f"the optimizer holds {len(strangers)} parameters that are not the model's; make it from the parameters "
+            "that the function receives"
+        )

@@ -1,0 +1,113 @@
+"""A worker's services for training: compare a plan's steps with the original's, learn for a while, be timed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vivace.core.errors import NotApplicable
+from vivace.core.plan import Plan
+from vivace.core.training.job import Training
+from vivace.core.training.rig import Rig
+from vivace.training.examine import examine
+from vivace.training.loop import Loop
+from vivace.training.rig import assemble
+
+Payload = tuple[Training, Plan]
+
+
+def equip(rig: Rig, job: Training, plan: Plan) -> Rig:
+    """A rig with every technique of a plan. Raises NotApplicable with the technique's name and reason."""
+    for technique in plan:
+        try:
+            rig = technique.equip(rig, job)
+        except NotApplicable as error:
+            raise NotApplicable(f"{technique.name()}: {error.reason}") from error
+        rig = rig.replace(lineage=(*rig.lineage, str(technique)))
+    return rig
+
+
+def open_examiner(arguments: Mapping[str, Any], payload: Payload) -> Examiner:
+    """The entry of a worker that proves parity."""
+    return Examiner(*payload)
+
+
+class Examiner:
+    """Compares a plan with its original, in a process of its own."""
+
+    def __init__(self, job: Training, plan: Plan) -> None:
+        self._job = job
+        self._plan = plan
+
+    def agreements(self, steps: int) -> dict[str, Any]:
+        """What `examine` found, as JSON; infinite errors as null."""
+        roundoff = max((technique.unit_roundoff for technique in self._plan), default=2.0**-24)
+        found = examine(self._job, lambda rig: equip(rig, self._job, self._plan), roundoff, steps)
+        return {
+            "reference": found.reference,
+            "notes": list(found.notes),
+            "agreements": [
+                {**dataclasses.asdict(one), "kind": one.kind.value, "error": None if one.reason else one.error}
+                for one in found.agreements
+            ],
+        }
+
+    def curve(self, seed: int, steps: int, with_plan: bool) -> dict[str, Any]:
+        """The losses of so many steps from a seed, and the score after them."""
+        job = dataclasses.replace(self._job, seed=seed, epochs=10**9)
+        rig = assemble(job)
+        loop = Loop(job, equip(rig, job, self._plan) if with_plan else rig, None, "")
+        losses: list[float] = []
+        while len(losses) < steps:
+            losses += loop.advance(steps - len(losses)).losses
+        return {"losses": losses, "score": loop.score()}
+
+
+def open_step(arguments: Mapping[str, Any], payload: Payload) -> Any:
+    """A program for an arm: each call takes one training step on the next batch, with whatever feeding it costs."""
+    job, plan = payload
+    job = dataclasses.replace(job, epochs=10**9, evaluate=None)
+    loop = Loop(job, equip(assemble(job), job, plan), None, "")
+
+    def step(*_: Any) -> None:
+        if not loop.advance(1).losses:  # the end of an epoch
+            loop.advance(1)
+
+    return step
+
+
+def open_loop(arguments: Mapping[str, Any], payload: Payload) -> Trainer:
+    """The entry of the worker that trains: {"keep": folder of checkpoints, "identity"}."""
+    job, plan = payload
+    return Trainer(Loop(job, equip(assemble(job), job, plan), Path(arguments["keep"]), arguments["identity"]))
+
+
+class Trainer:
+    """Trains a little whenever it is asked, and keeps what it has."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        position = loop.resume()
+        self.opened: dict[str, Any] = {
+            **dataclasses.asdict(position), "steps_an_epoch": loop.rig.feed.steps(), "lineage": list(loop.rig.lineage),
+        }  # fmt: skip
+
+    def advance(self, steps: int) -> dict[str, Any]:
+        """Some steps; `Progress` as JSON."""
+        return dataclasses.asdict(self._loop.advance(steps))
+
+    def score(self) -> float | None:
+        """The score of the model as it is."""
+        return self._loop.score()
+
+    def save(self) -> None:
+        """A checkpoint."""
+        self._loop.save()
+
+    def write_model(self, to: str) -> None:
+        """The model's state as safetensors."""
+        from safetensors.torch import save_model
+
+        save_model(self._loop.rig.model, to)

@@ -1,0 +1,74 @@
+"""One training step: gradients of a batch, whole or in parts, and the optimizer's update."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from vivace.core.errors import UsageError
+from vivace.core.training.rig import Rig
+
+
+def train_step(rig: Rig, batch: Any) -> torch.Tensor:
+    """One step on a batch. Returns its loss, detached: the weighted mean over the parts it was computed in.
+
+    Gradients stay in the parameters until the next step, unless a compiler took over the whole step.
+    """
+    if rig.whole_step is not None:
+        return rig.whole_step(batch)
+    rig.optimizer.zero_grad(set_to_none=True)
+    loss = accumulate(rig, batch)
+    rig.update()
+    return loss
+
+
+def accumulate(rig: Rig, batch: Any) -> torch.Tensor:
+    """Add the gradients of a batch's loss to the parameters'; returns that loss, detached."""
+    if rig.parts == 1:
+        return _one_part(rig, batch, 1.0)
+    parts = split(batch, rig.parts)
+    weights = [rig.weight(part) for part in parts]
+    whole = sum(weights)
+    if not whole > 0:
+        raise UsageError(f"the parts of a batch weigh {weights}; weight must be above 0 for one of them")
+    losses = [_one_part(rig, part, weight / whole) for part, weight in zip(parts, weights, strict=True)]
+    return torch.stack(losses).sum()
+
+
+def _one_part(rig: Rig, batch: Any, share: float) -> torch.Tensor:
+    with around(rig.around):
+        loss = rig.forward(batch)
+        if share != 1.0:
+            loss = loss * share
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.detach()
+
+
+@contextlib.contextmanager
+def around(contexts: tuple[Callable[[], Any], ...]) -> Iterator[None]:
+    """All of these contexts at once."""
+    with contextlib.ExitStack() as stack:
+        for context in contexts:
+            stack.enter_context(context())
+        yield
+
+
+def split(batch: Any, parts: int) -> list[Any]:
+    """A batch in at most so many parts, along the first axis of every tensor in it; what is no tensor goes to each.
+
+    >>> [x.tolist() for x in split(torch.arange(5), 2)]
+    [[0, 1, 2], [3, 4]]
+    """
+    leaves, spec = pytree.tree_flatten(batch)
+    sizes = {leaf.shape[0] for leaf in leaves if torch.is_tensor(leaf) and leaf.ndim}
+    if len(sizes) != 1:
+        raise UsageError(
+            f"a batch cannot be computed in parts: its tensors have first lengths {sorted(sizes)}; allowed is one"
+        )
+    count = min(parts, sizes.pop())
+    columns = [leaf.tensor_split(count) if torch.is_tensor(leaf) and leaf.ndim else [leaf] * count for leaf in leaves]
+    return [pytree.tree_unflatten(list(row), spec) for row in zip(*columns, strict=True)]

@@ -1,0 +1,72 @@
+"""What one step makes of a batch, tensor by tensor and in float64: gradients, updates, buffers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from vivace.core.training.rig import Rig
+from vivace.training.rig import seed_everything
+from vivace.training.step import around, train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Trace:
+    """One step by the names of the model's tensors. A gradient is None where the loss gave that parameter none.
+
+    `gradients` is empty where a compiler took over the whole step, and leaves none.
+    """
+
+    loss: float
+    gradients: Mapping[str, Tensor | None]
+    updates: Mapping[str, Tensor]
+    buffers: Mapping[str, Tensor]
+
+
+def trace(rig: Rig, batch: Any, seed: int) -> Trace:
+    """Take one step, with every generator set to `seed` before, and tell what it changed."""
+    learning = {name: value for name, value in rig.model.named_parameters() if value.requires_grad}
+    before = {name: wide(value) for name, value in learning.items()}
+    seed_everything(seed)
+    with around(rig.outside):
+        loss = train_step(rig, batch)
+    gradients = {name: None if value.grad is None else wide(value.grad) for name, value in learning.items()}
+    return Trace(
+        loss=float(loss),
+        gradients={} if rig.whole_step is not None else gradients,
+        updates={name: wide(value) - before[name] for name, value in learning.items()},
+        buffers={name: wide(value) for name, value in rig.model.named_buffers() if value.is_floating_point()},
+    )
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """A copy in float64 on the CPU."""
+    return tensor.detach().to("cpu", torch.float64, copy=True)
+
+
+def widened(batch: Any) -> Any:
+    """A batch with its floating-point tensors in float64."""
+    return pytree.tree_map(
+        lambda leaf: leaf.double() if torch.is_tensor(leaf) and leaf.is_floating_point() else leaf, batch
+    )
+
+
+def stilled(model: torch.nn.Module) -> bool:
+    """Switch a model's dropout off, so that steps of two rigs can be compared; whether there was any.
+
+    Masks are drawn anew by compilers and in other precisions, so the same seed does not give the same ones.
+    """
+    found = False
+    for module in model.modules():
+        for name in ("p", "dropout"):
+            value = getattr(module, name, None)
+            is_dropout = name == "dropout" or isinstance(module, torch.nn.modules.dropout._DropoutNd)
+            if is_dropout and isinstance(value, float) and value > 0:
+                setattr(module, name, 0.0)
+                found = True
+    return found

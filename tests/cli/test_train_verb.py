@@ -1,0 +1,79 @@
+"""`vivace train`: a real job from a file, diagnosed and trained; what is no job is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vivace.cli.app import main
+
+FILE = """
+import vivace as vv
+from vivace.testing import tiny_training
+
+job = tiny_training.job(epochs=2)
+slow = tiny_training.job(name="made")
+
+
+def made():
+    return slow
+
+
+workload = vv.Workload(tiny_training.perceptron(), inputs=(__import__("torch").zeros(2, 12),))
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "job.py").write_text(FILE)
+    return tmp_path / "job.py"
+
+
+def test_a_diagnosis_is_one_document(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", f"{file}:made", "--diagnose-only", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+
+    assert found["diagnosis"]["bound"] in ("input", "overhead", "memory", "compute")
+    assert found["diagnosis"]["step_seconds"] > 0
+
+
+def test_a_diagnosis_for_people_fits_a_page(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", f"{file}:job", "--diagnose-only"]) == 0
+    told = capsys.readouterr().out
+
+    assert all(phase in told for phase in ("waiting for input", "forward and loss", "backward", "optimizer", "MFLOP"))
+    assert len(told.splitlines()) < 40
+
+
+def test_a_training_is_told_and_kept(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--only", "channels-last", "--out", str(tmp_path / "run"), "--time", "20s"]
+    assert main(["train", f"{file}:job", *asked]) == 0
+    told = capsys.readouterr()
+
+    assert "no plan was faster and the same, so it was trained as given" in told.out
+    assert "no weight of four dimensions" in told.out + told.err or "unsupported" in told.out
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["steps"] == 14
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        ("job.py", "path/to/file.py:name"), ("job.py:workload", "which `vivace optimize` takes"),
+        ("job.py:nothing", "nothing"), ("nowhere.py:job", "there is no file"),
+    ],
+)  # fmt: skip
+def test_what_is_no_job_is_refused(
+    file: Path, target: str, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(file.parent)
+
+    assert main(["train", target]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_training_is_no_workload(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["optimize", f"{file}:job"]) == 2
+    assert "which `vivace train` takes" in capsys.readouterr().err

@@ -1,0 +1,192 @@
+"""`vv.train` and `vv.parity` by the public door: the plan, the proof, the run, and going on after a kill."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import vivace as vv
+from vivace.api import diagnose
+from vivace.core.errors import UsageError, WorkerFailure
+from vivace.core.plan import Plan
+from vivace.core.training.parity import Kind, ParityVerdict
+from vivace.core.training.run import StepBound
+from vivace.report.progress import SilentProgress
+from vivace.testing import planted_training as planted
+from vivace.testing.tiny_training import Points, accuracy, image_job, job, loss
+
+PLAN = ["sample-cache", "fused-optimizer"]
+
+
+def test_parity_by_the_public_door_holds_and_says_of_how_many_tensors() -> None:
+    found = vv.parity(job(), PLAN, seeds=3, curve_steps=20)
+
+    assert found.verdict is ParityVerdict.HELD, found.reason
+    assert found.reference == "float64"
+    assert found.curve is not None and found.curve.verdict is ParityVerdict.HELD
+    assert found.scores is not None and len(found.scores.original) == 3
+
+
+def test_a_wrong_gradient_is_named() -> None:
+    found = vv.parity(job(), Plan((planted.DetachedBranch(layer="0"),)))
+
+    assert found.verdict is ParityVerdict.NOT_HELD
+    assert {one.name for one in found.culprits if one.kind is Kind.GRADIENT} == {"0.weight", "0.bias"}
+    assert "gradient of 0." in found.reason
+
+
+@pytest.mark.parametrize("asked", [{"steps": 0}, {"seeds": -1}, {"curve_steps": 1}])
+def test_a_proof_of_nothing_is_refused(asked: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match="allowed are 1, 0 and 4"):
+        vv.parity(job(), PLAN, **asked)  # type: ignore[arg-type]
+
+
+def test_a_training_gives_the_same_model_as_a_plain_loop(tmp_path: Path) -> None:
+    work = job()
+    run = vv.train(work, plan=(), out=tmp_path / "run")
+
+    torch.manual_seed(work.seed)
+    model = work.model().train()
+    optimizer = work.optimizer(model.parameters())
+    from vivace.training.feed import feed_of
+
+    feed = feed_of(work)
+    for epoch in range(work.epochs):
+        for batch in feed.epoch(epoch):
+            optimizer.zero_grad()
+            loss(model, batch).backward()
+            optimizer.step()
+    kept = load_file(tmp_path / "run" / "model.safetensors")
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, kept[name])
+    assert run.model is not None
+    assert run.scores[-1] == accuracy(Points())(run.model)
+
+
+def test_a_run_tells_where_the_time_goes_and_keeps_a_document(tmp_path: Path) -> None:
+    run = vv.train(job(epochs=2), plan=PLAN, out=tmp_path / "run")
+    document = json.loads((tmp_path / "run" / "run.json").read_text())
+
+    assert (run.steps, len(run.losses), len(run.scores)) == (14, 2, 2)
+    assert document["plan_name"] == "sample-cache + fused-optimizer"
+    assert document["diagnosis"]["parameter_bytes"] == 4 * sum(p.numel() for p in job().model().parameters())
+    assert document["losses"] == list(run.losses)
+    phases = ("input", "forward", "backward", "update")
+    assert sum(document["diagnosis"][f"{name}_seconds"] for name in phases) == pytest.approx(run.diagnosis.step_seconds)
+
+
+def test_a_score_that_is_reached_ends_the_training() -> None:
+    run = vv.train(job(epochs=50), until=0.9, plan=PLAN)
+
+    assert run.reached is True
+    assert len(run.scores) < 50
+    assert run.scores[-1] is not None and run.scores[-1] >= 0.9
+
+
+class Dying(SilentProgress):
+    """Kills the worker that trains once it has taken some steps and kept a checkpoint."""
+
+    def stage(self, name: str, detail: str = "") -> None:
+        if name == "train" and "step 10:" in detail:
+            children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+            for child in children:
+                os.kill(int(child), signal.SIGKILL)
+
+
+def test_a_killed_training_goes_on_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vivace.api.training_worker.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("vivace.api.training_worker.PATIENCE_SECONDS", 1e-6)
+    wanted = vv.train(job(), plan=PLAN, out=tmp_path / "whole")
+
+    with pytest.raises(WorkerFailure):
+        vv.train(job(), plan=PLAN, out=tmp_path / "run", progress=Dying())
+    with pytest.raises(UsageError, match="holds checkpoints"):
+        vv.train(job(), plan=PLAN, out=tmp_path / "run")
+    went_on = vv.train(job(), out=tmp_path / "run", resume=True)
+
+    assert str(went_on.plan) == "sample-cache + fused-optimizer"
+    assert 0 < went_on.resumed_steps < went_on.steps == wanted.steps
+    whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "run"))
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "asked", "told"),
+    [
+        ({"evaluate": None}, {"until": 0.9}, "has no evaluate"),
+        ({}, {"processes": 2}, "processes is 2"),
+        ({}, {"plan": ["no-such-technique"]}, "no-such-technique"),
+        ({"loss": lambda model, batch: loss(model, batch) * float("nan")}, {"plan": ()}, "the loss is nan"),
+    ],
+    ids=["until", "processes", "technique", "nan"],
+)
+def test_what_cannot_be_trained_is_told(changes: dict[str, Any], asked: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        vv.train(job(**changes), **asked)
+
+
+def test_a_job_of_another_kind_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"vivace\.Training"):
+        vv.train("job")  # type: ignore[arg-type]
+
+
+def test_a_parameter_that_no_optimizer_has_is_told() -> None:
+    partial = job(optimizer=lambda parameters: torch.optim.SGD(list(parameters)[:2], 0.1))
+    found = diagnose(partial)
+
+    assert "3.weight, 3.bias" in found.notes[0]
+
+
+def test_waiting_for_slow_samples_is_called_input() -> None:
+    class Slow(Points):
+        def __getitem__(self, index: int) -> Any:
+            found = super().__getitem__(index)
+            for _ in range(40):
+                torch.linalg.inv(torch.eye(16))
+            return found
+
+    found = diagnose(job(data=Slow()))
+
+    assert found.bound is StepBound.INPUT
+    assert found.input_seconds > found.forward_seconds
+
+
+@pytest.mark.slow
+def test_the_search_finds_the_cache_where_input_is_the_bound(tmp_path: Path) -> None:
+    class Slow(Points):
+        def __getitem__(self, index: int) -> Any:
+            found = super().__getitem__(index)
+            for _ in range(40):
+                torch.linalg.inv(torch.eye(16))
+            return found
+
+    run = vv.train(job(data=Slow()), out=tmp_path / "run", only=["sample-cache", "fused-optimizer"], time="60s")
+
+    assert "sample-cache" in str(run.plan)
+    assert run.speedup is not None and run.speedup.low > 1.5
+    assert run.parity is not None and run.parity.verdict is ParityVerdict.HELD
+
+
+@pytest.mark.slow
+def test_a_wrong_technique_is_refused_alone_and_the_training_goes_on() -> None:
+    refused = dataclasses.replace(image_job(), name="images")
+    found = vv.parity(refused, Plan((planted.StaleBuffer(),)))
+
+    assert found.verdict is ParityVerdict.NOT_HELD
+    assert "1.running" in found.reason
+
+
+def test_a_plan_that_trains_differently_is_not_used(tmp_path: Path) -> None:
+    run = vv.train(job(epochs=1), plan=Plan((planted.DroppedScale(),)), out=tmp_path / "run")
+
+    assert run.plan == Plan()
+    assert run.parity is not None and run.parity.verdict is ParityVerdict.NOT_HELD
+    assert run.speedup is None

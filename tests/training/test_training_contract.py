@@ -1,0 +1,31 @@
+"""Every technique of the catalogue that trains, in every setting, on every tiny job."""
+
+from __future__ import annotations
+
+import pytest
+
+from vivace.core.technique import Technique
+from vivace.core.training.job import Training
+from vivace.techniques import CATALOGUE
+from vivace.testing import contract, training_contract
+
+TRAINING = [kind for kind in CATALOGUE if kind.trains()]
+COMPILERS = {"compiled-training"}
+
+
+def _settings() -> list[object]:
+    found: list[object] = []
+    for kind in TRAINING:
+        offered = contract.variants_of(kind)
+        marks = [pytest.mark.slow] if kind.name() in COMPILERS else []
+        found += [pytest.param(one, id=str(one), marks=marks) for one in offered]
+    return found
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of compilers, about themselves
+@pytest.mark.parametrize("job", training_contract.JOBS, ids=lambda job: job.name)
+@pytest.mark.parametrize("technique", _settings())
+def test_a_technique_that_trains_leaves_the_steps_as_they_were(technique: Technique, job: Training) -> None:
+    reason = training_contract.check_trains(technique, job)
+
+    assert isinstance(reason, str)
