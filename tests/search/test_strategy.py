@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+import pytest
+
 from search.toys import KNOWN, MACHINE, WORK, Dial, Engine, Halve, InferenceMode, Prune, Repair, Threads, Turbine, trial
 from vivace.core.cost import Cost
 from vivace.core.facts import Fact
@@ -79,9 +81,10 @@ class Coarse(Halve):
         return cost.replace(flops=cost.flops / 4, precision="int8")
 
 
-def test_a_refused_plan_of_two_precisions_is_followed_at_once_by_the_finer_one() -> None:
+@pytest.mark.parametrize("outcome", [Outcome.QUALITY_FAILED, Outcome.QUALITY_UNKNOWN, Outcome.TIMEOUT])
+def test_a_refused_plan_of_two_precisions_is_followed_at_once_by_the_finer_one(outcome: Outcome) -> None:
     def answer(plan: Plan) -> Trial:
-        return trial(plan, None, Outcome.QUALITY_FAILED) if Coarse() in plan.techniques else trial(plan, 1.1)
+        return trial(plan, None, outcome) if Coarse() in plan.techniques else trial(plan, 1.1)
 
     known = {**{name: kind for name, kind in KNOWN.items() if name != "packed"}, "coarse": Coarse}
     asked = drive(default_strategy(space_of(WORK, MACHINE, known), memory()), answer)

@@ -83,6 +83,7 @@ def test_a_run_tells_where_the_time_goes_and_keeps_a_document(tmp_path: Path) ->
     assert sum(document["diagnosis"][f"{name}_seconds"] for name in phases) == pytest.approx(run.diagnosis.step_seconds)
 
 
+@pytest.mark.slow
 def test_a_score_that_is_reached_ends_the_training() -> None:
     run = vv.train(job(epochs=50), until=0.9, plan=PLAN)
 
@@ -101,6 +102,7 @@ class Dying(SilentProgress):
                 os.kill(int(child), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vivace.api.training_worker.CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr("vivace.api.training_worker.PATIENCE_SECONDS", 1e-6)
@@ -184,6 +186,7 @@ def test_a_wrong_technique_is_refused_alone_and_the_training_goes_on() -> None:
     assert "1.running" in found.reason
 
 
+@pytest.mark.slow
 def test_a_plan_that_trains_differently_is_not_used(tmp_path: Path) -> None:
     run = vv.train(job(epochs=1), plan=Plan((planted.DroppedScale(),)), out=tmp_path / "run")
 

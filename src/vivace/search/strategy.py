@@ -189,9 +189,10 @@ def _simplify(space: Space, memory: Memory) -> Strategy:
 
 
 def _retreat(space: Space, plan: Plan, memory: Memory) -> Strategy:
-    """A plan that was refused, without its coarsest precision, where others are left that promise to beat the leader:
-    what int8 loses bfloat16 may hold, and a short search may end before bfloat16's own turn."""
-    if plan not in memory.tried or memory.tried[plan].outcome not in REFUSED:
+    """A plan that was refused, or took too long to build, without its coarsest precision, where others are left that
+    promise to beat the leader: what int8 loses, or has no time to calibrate, bfloat16 may hold, and a short search may
+    end before bfloat16's own turn."""
+    if plan not in memory.tried or memory.tried[plan].outcome not in (*REFUSED, Outcome.TIMEOUT):
         return
     cost = memory.ranking.cost
     parts = [space.legal(without(plan, t).techniques) for t in plan if t.stage is Stage.PRECISION]
