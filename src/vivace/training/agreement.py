@@ -14,6 +14,9 @@ FLOAT32_ROUNDOFF = 2.0**-24
 FLOOR = 16 * FLOAT32_ROUNDOFF
 """The least error that is taken for the original's own, which may be small by luck: a sum over some hundred values in
 another order makes about that."""
+UPDATE_FLOOR = 1000 * FLOAT32_ROUNDOFF
+"""The same of an update: optimizers take 1 - beta with a beta up to 0.999, which loses three digits where a compiler or
+a fused kernel does it in float32 and the eager optimizer in Python's float64."""
 GROWTH = 4.0
 """How many times the original's own error a plan of the same precision may make."""
 MOST_ALLOWED = 0.25
@@ -73,7 +76,8 @@ class Judge:
         size = max(everything if _vanishes(reference, own) else float(reference.norm()), SMALLEST)
         noise = float((own - reference).norm()) / size
         error = float((other - reference).norm()) / size
-        allowed = GROWTH * max(noise, FLOOR) * max(1.0, self.unit_roundoff / FLOAT32_ROUNDOFF)
+        floor = UPDATE_FLOOR if kind is Kind.UPDATE else FLOOR
+        allowed = GROWTH * max(noise, floor) * max(1.0, self.unit_roundoff / FLOAT32_ROUNDOFF)
         return Agreement(kind, name, step, _cosine(reference, other), error, noise, min(allowed, MOST_ALLOWED))
 
 
