@@ -17,9 +17,11 @@ import vivace as vv
 from vivace.api import diagnose
 from vivace.core.errors import UsageError, WorkerFailure
 from vivace.core.plan import Plan
-from vivace.core.training.parity import Kind, ParityVerdict
+from vivace.core.quality import QualityVerdict
+from vivace.core.training.parity import Kind
 from vivace.core.training.run import StepBound
 from vivace.report.progress import SilentProgress
+from vivace.techniques.precision.bfloat16 import Bfloat16
 from vivace.testing import planted_training as planted
 from vivace.testing.tiny_training import Points, accuracy, image_job, job, loss
 
@@ -29,16 +31,16 @@ PLAN = ["sample-cache", "fused-optimizer"]
 def test_parity_by_the_public_door_holds_and_says_of_how_many_tensors() -> None:
     found = vv.parity(job(), PLAN, seeds=3, curve_steps=20)
 
-    assert found.verdict is ParityVerdict.HELD, found.reason
+    assert found.verdict is QualityVerdict.HELD, found.reason
     assert found.reference == "float64"
-    assert found.curve is not None and found.curve.verdict is ParityVerdict.HELD
+    assert found.curve is not None and found.curve.verdict is QualityVerdict.HELD
     assert found.scores is not None and len(found.scores.original) == 3
 
 
 def test_a_wrong_gradient_is_named() -> None:
     found = vv.parity(job(), Plan((planted.DetachedBranch(layer="0"),)))
 
-    assert found.verdict is ParityVerdict.NOT_HELD
+    assert found.verdict is QualityVerdict.NOT_HELD
     assert {one.name for one in found.culprits if one.kind is Kind.GRADIENT} == {"0.weight", "0.bias"}
     assert "gradient of 0." in found.reason
 
@@ -174,7 +176,7 @@ def test_the_search_finds_the_cache_where_input_is_the_bound(tmp_path: Path) -> 
 
     assert "sample-cache" in str(run.plan)
     assert run.speedup is not None and run.speedup.low > 1.5
-    assert run.parity is not None and run.parity.verdict is ParityVerdict.HELD
+    assert run.parity is not None and run.parity.verdict is QualityVerdict.HELD
 
 
 @pytest.mark.slow
@@ -182,7 +184,7 @@ def test_a_wrong_technique_is_refused_alone_and_the_training_goes_on() -> None:
     refused = dataclasses.replace(image_job(), name="images")
     found = vv.parity(refused, Plan((planted.StaleBuffer(),)))
 
-    assert found.verdict is ParityVerdict.NOT_HELD
+    assert found.verdict is QualityVerdict.NOT_HELD
     assert "1.running" in found.reason
 
 
@@ -191,5 +193,12 @@ def test_a_plan_that_trains_differently_is_not_used(tmp_path: Path) -> None:
     run = vv.train(job(epochs=1), plan=Plan((planted.DroppedScale(),)), out=tmp_path / "run")
 
     assert run.plan == Plan()
-    assert run.parity is not None and run.parity.verdict is ParityVerdict.NOT_HELD
+    assert run.parity is not None and run.parity.verdict is QualityVerdict.NOT_HELD
     assert run.speedup is None
+
+
+def test_a_dropped_scale_under_bfloat16_is_caught_by_the_public_door_too() -> None:
+    found = vv.parity(job(), Plan((planted.DroppedScale(), Bfloat16())))
+
+    assert found.verdict is QualityVerdict.NOT_HELD
+    assert found.effect == "rounded"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from vivace.core.training.parity import ParityVerdict
+from vivace.core.quality import QualityVerdict
 from vivace.measure.stats import equivalence, mean_interval
 
 
@@ -21,7 +21,7 @@ def test_the_interval_of_a_mean_is_students() -> None:
 def test_a_difference_as_large_as_the_margin_is_called_equivalent_in_five_of_a_hundred() -> None:
     chance = np.random.default_rng(3)
     held = [
-        equivalence(mean_interval(list(chance.normal(1.0, 0.3, 5))), margin=1.0) is ParityVerdict.HELD
+        equivalence(mean_interval(list(chance.normal(1.0, 0.3, 5))), margin=1.0) is QualityVerdict.HELD
         for _ in range(2000)
     ]
 
@@ -32,9 +32,9 @@ def test_equal_means_are_called_equivalent_where_there_are_enough_seeds() -> Non
     chance = np.random.default_rng(4)
     verdicts = [equivalence(mean_interval(list(chance.normal(0.0, 0.3, 8))), margin=1.0) for _ in range(500)]
 
-    assert np.mean([verdict is ParityVerdict.HELD for verdict in verdicts]) > 0.95
-    assert ParityVerdict.NOT_HELD not in verdicts
+    assert np.mean([verdict is QualityVerdict.HELD for verdict in verdicts]) > 0.95
+    assert QualityVerdict.NOT_HELD not in verdicts
 
 
 def test_one_seed_tells_nothing() -> None:
-    assert equivalence(mean_interval([0.0]), margin=1.0) is ParityVerdict.CANNOT_TELL
+    assert equivalence(mean_interval([0.0]), margin=1.0) is QualityVerdict.CANNOT_TELL

@@ -11,9 +11,10 @@ from typing import Any
 from vivace.api.request import plan_of
 from vivace.core.errors import UsageError
 from vivace.core.plan import Plan
+from vivace.core.quality import QualityVerdict
 from vivace.core.technique import Effect
 from vivace.core.training.job import Training
-from vivace.core.training.parity import Agreement, Curve, Kind, Parity, ParityVerdict
+from vivace.core.training.parity import Agreement, Curve, Kind, Parity
 from vivace.measure.process import Limits, Phase, Worker
 from vivace.measure.stats import equivalence, mean_interval
 from vivace.report.progress import Progress, SilentProgress
@@ -79,25 +80,25 @@ def parity(
 
 def judged(
     effect: Effect, agreements: Sequence[Agreement], curve: Curve | None, scores: Curve | None
-) -> tuple[ParityVerdict, str]:
+) -> tuple[QualityVerdict, str]:
     """The verdict of a proof, and the sentence that says why."""
     culprits = [one for one in agreements if not one.holds and (effect is not Effect.CHANGED or one.kind is Kind.BATCH)]
     if culprits:
         more = f", and {len(culprits) - 1} more" if len(culprits) > 1 else ""
-        return ParityVerdict.NOT_HELD, f"{culprits[0]}{more}"
+        return QualityVerdict.NOT_HELD, f"{culprits[0]}{more}"
     found = {"loss": curve, "score": scores}
-    for verdict in (ParityVerdict.NOT_HELD, ParityVerdict.CANNOT_TELL):
+    for verdict in (QualityVerdict.NOT_HELD, QualityVerdict.CANNOT_TELL):
         for name, one in found.items():
             if one is not None and one.verdict is verdict:
                 told = f"{one.difference} with a margin of {one.margin:.3g} over {len(one.original)} seeds"
                 return verdict, f"the plan's {name} less the original's is {told}"
     if effect is Effect.CHANGED and curve is None:
         return (
-            ParityVerdict.CANNOT_TELL,
+            QualityVerdict.CANNOT_TELL,
             "a plan that changes the computation is judged by its losses: give seeds=3",
         )
     count = len({(one.kind, one.name) for one in agreements})
-    return ParityVerdict.HELD, f"all of {count} tensors agree within what their own rounding allows"
+    return QualityVerdict.HELD, f"all of {count} tensors agree within what their own rounding allows"
 
 
 def loss_curve(original: Sequence[Sequence[float]], plan: Sequence[Sequence[float]]) -> Curve:

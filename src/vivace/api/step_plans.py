@@ -17,10 +17,11 @@ from vivace.core.cost import Cost
 from vivace.core.errors import WorkerFailure, unknown_name
 from vivace.core.measurement import Comparison, Outcome, SpeedVerdict
 from vivace.core.plan import Plan
+from vivace.core.quality import QualityVerdict
 from vivace.core.signature import Signature
 from vivace.core.structure import Structure
 from vivace.core.training.job import Training
-from vivace.core.training.parity import Parity, ParityVerdict
+from vivace.core.training.parity import Parity
 from vivace.core.training.run import StepTrial
 from vivace.core.work import Work
 from vivace.data import samples
@@ -73,7 +74,7 @@ class Choice:
             return Chosen(plan)
         self.progress.stage("prove", f"{plan}: {CONFIRMED_STEPS} steps against float64")
         proof = parity(self.job, plan, steps=CONFIRMED_STEPS, limits=self.limits)
-        if proof.verdict is not ParityVerdict.NOT_HELD:
+        if proof.verdict is not QualityVerdict.NOT_HELD:
             return Chosen(plan, parity=proof)
         self.progress.note(f"it trains differently, so the original is kept: {proof.reason}")
         return Chosen(Plan(), parity=proof)
@@ -108,7 +109,7 @@ class Choice:
         """One plan against the best so far: the same gradients first, then faster steps."""
         try:
             proof = parity(self.job, plan, steps=PROVED_STEPS, limits=self.limits)
-            if proof.verdict is ParityVerdict.NOT_HELD:
+            if proof.verdict is QualityVerdict.NOT_HELD:
                 return StepTrial(plan, Outcome.QUALITY_FAILED, None, 0.0, False, proof.reason)
             found = compare(self._arm(best), self._arm(plan), calls, logs, rule=RACE, limits=self.limits)
         except WorkerFailure as failure:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vivace.core.measurement import Interval, Quantile
-from vivace.core.training.parity import ParityVerdict
+from vivace.core.quality import QualityVerdict
 from vivace.core.workload import Mix
 
 Floats = Sequence[float] | np.ndarray[Any, np.dtype[np.float64]]
@@ -328,7 +328,7 @@ def mean_interval(differences: Sequence[float], error: float = TOST_ERROR) -> In
     return Interval(mean, mean - half, mean + half)
 
 
-def equivalence(difference: Interval, margin: float) -> ParityVerdict:
+def equivalence(difference: Interval, margin: float) -> QualityVerdict:
     """HELD where the whole interval is within the margin, NOT HELD where it is wholly outside, else CANNOT TELL.
 
     >>> equivalence(Interval(0.0, -0.1, 0.1), margin=0.2).value
@@ -337,7 +337,7 @@ def equivalence(difference: Interval, margin: float) -> ParityVerdict:
     'CANNOT TELL'
     """
     if -margin <= difference.low and difference.high <= margin:
-        return ParityVerdict.HELD
+        return QualityVerdict.HELD
     if difference.low > margin or difference.high < -margin:
-        return ParityVerdict.NOT_HELD
-    return ParityVerdict.CANNOT_TELL
+        return QualityVerdict.NOT_HELD
+    return QualityVerdict.CANNOT_TELL

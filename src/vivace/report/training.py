@@ -10,7 +10,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from vivace.core.measurement import Comparison, Interval, Outcome
-from vivace.core.training.parity import Agreement, Parity, ParityVerdict
+from vivace.core.quality import QualityVerdict
+from vivace.core.training.parity import Agreement, Parity
 from vivace.core.training.run import Diagnosis, StepTrial, TrainingRun
 from vivace.report.duration import show_duration
 from vivace.report.layout import line, plain_table, short
@@ -45,7 +46,7 @@ class StepTrialDocument(_Document):
 class ParityDocument(_Document):
     """The proof that a plan trains as the original does."""
 
-    verdict: ParityVerdict
+    verdict: QualityVerdict
     reason: str
     reference: str
     tensors: int

@@ -6,6 +6,7 @@ import dataclasses
 from enum import Enum
 
 from vivace.core.measurement import Interval
+from vivace.core.quality import QualityVerdict
 
 
 class Kind(Enum):
@@ -15,14 +16,6 @@ class Kind(Enum):
     GRADIENT = "gradient"
     UPDATE = "update"
     BUFFER = "buffer"
-
-
-class ParityVerdict(Enum):
-    """Whether a plan trains the same."""
-
-    HELD = "HELD"
-    NOT_HELD = "NOT HELD"
-    CANNOT_TELL = "CANNOT TELL"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +61,7 @@ class Curve:
     plan: tuple[tuple[float, ...], ...]
     difference: Interval
     margin: float
-    verdict: ParityVerdict
+    verdict: QualityVerdict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +75,7 @@ class Parity:
     plan: str
     effect: str
     reference: str
-    verdict: ParityVerdict
+    verdict: QualityVerdict
     reason: str
     agreements: tuple[Agreement, ...]
     curve: Curve | None = None
