@@ -71,9 +71,9 @@ def parity(
     curve = loss_curve([pair[0]["losses"] for pair in runs], [pair[1]["losses"] for pair in runs]) if runs else None
     scored = [pair for pair in runs if pair[0]["score"] is not None]
     scores = _scores([pair[0]["score"] for pair in scored], [pair[1]["score"] for pair in scored]) if scored else None
-    verdict, reason = judged(chosen.effect, agreements, curve, scores)
+    verdict, reason = judged(chosen.training_effect, agreements, curve, scores)
     return Parity(
-        str(chosen), chosen.effect.value, found["reference"], verdict, reason, agreements, curve, scores,
+        str(chosen), chosen.training_effect.value, found["reference"], verdict, reason, agreements, curve, scores,
         tuple(found["notes"]),
     )  # fmt: skip
 

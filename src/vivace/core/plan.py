@@ -27,10 +27,13 @@ class Plan:
 
     @property
     def effect(self) -> Effect:
-        """The strongest effect of its techniques."""
-        order = (Effect.CHANGED, Effect.ROUNDED, Effect.EXACT)
-        present = {technique.effect for technique in self.techniques}
-        return next((effect for effect in order if effect in present), Effect.EXACT)
+        """The strongest effect of its techniques on a program's answers."""
+        return _strongest(technique.effect for technique in self.techniques)
+
+    @property
+    def training_effect(self) -> Effect:
+        """The strongest effect of its techniques on a training step."""
+        return _strongest(technique.training_effect() for technique in self.techniques)
 
     @property
     def build_seconds(self) -> float:
@@ -81,6 +84,11 @@ class Plan:
 
     def __len__(self) -> int:
         return len(self.techniques)
+
+
+def _strongest(effects: Iterable[Effect]) -> Effect:
+    present = set(effects)
+    return next((effect for effect in (Effect.CHANGED, Effect.ROUNDED) if effect in present), Effect.EXACT)
 
 
 def read_plan(node: Sequence[Mapping[str, Any]], known: Mapping[str, type[Technique]]) -> Plan:

@@ -106,6 +106,12 @@ class Technique(ABC):
         """Whether it acts on training."""
         return cls.equip is not Technique.equip
 
+    @classmethod
+    def training_effect(cls) -> Effect:
+        """What it may do to a training step. Coarser numbers, declared by `unit_roundoff`, only round there: weights and
+        updates stay as they are, and every gradient is held to what that roundoff explains."""
+        return Effect.ROUNDED if cls.unit_roundoff > Technique.unit_roundoff else cls.effect
+
     def apply(self, model: Model, work: Work) -> Model:
         """Consume a model and return the changed one. Raises NotApplicable(reason) if nothing would change."""
         raise NotApplicable(f"{self.name()} acts on training alone")

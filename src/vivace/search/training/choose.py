@@ -40,7 +40,7 @@ def settings_of(
     found: list[Technique] = []
     for name, kind in known.items():
         is_asked = name in only if only else name not in without
-        is_allowed = changed or kind.unit_roundoff > 2.0**-24 or kind.effect is not Effect.CHANGED
+        is_allowed = changed or kind.training_effect() is not Effect.CHANGED
         if kind.trains() and is_asked and is_allowed and missing_package(kind) is None:
             found += kind.variants(work, machine)
     return sorted(found, key=lambda technique: technique.stage.value)
