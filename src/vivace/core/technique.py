@@ -108,7 +108,7 @@ class Technique(ABC):
 
     @classmethod
     def training_effect(cls) -> Effect:
-        """What it may do to a training step. Coarser numbers, declared by `unit_roundoff`, only round there: weights and
+        """What it may do to a training step. Coarser numbers (`unit_roundoff`) only round there: weights and
         updates stay as they are, and every gradient is held to what that roundoff explains."""
         return Effect.ROUNDED if cls.unit_roundoff > Technique.unit_roundoff else cls.effect
 
