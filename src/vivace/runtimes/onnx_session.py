@@ -12,6 +12,7 @@ from torch import Tensor
 from vivace.core.errors import ArtifactError, NotApplicable
 from vivace.core.program import Form, Model, Settings
 from vivace.devices.machine import threads_here
+from vivace.runtimes.buffers import onnx_binding
 from vivace.runtimes.onnx_graph import external_files, require
 from vivace.runtimes.program import Program, as_numpy
 from vivace.runtimes.settings.around import Run
@@ -101,7 +102,8 @@ def _runner(session: Any, model: Model) -> Run:
         feeds = {name: as_numpy(leaves[i]) for name, i in kept}
         return [from_numpy(output) for output in run(names, feeds)]
 
-    return call
+    is_bound = model.settings.device == "cpu" and onnx_binding.shapes_follow(model.signature)
+    return onnx_binding.Bound(session, kept, names, model.signature, call) if is_bound else call
 
 
 def _positions(session: Any, model: Model) -> list[int]:

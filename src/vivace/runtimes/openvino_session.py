@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from vivace.core.errors import ArtifactError, NotApplicable
 from vivace.core.program import PRECISIONS, Form, Model, Settings
 from vivace.core.signature import Signature
 from vivace.devices.machine import cores_here, threads_here
+from vivace.runtimes.buffers import held
 from vivace.runtimes.onnx_graph import mentions
 from vivace.runtimes.openvino_graph import import_openvino
 from vivace.runtimes.program import Program, as_numpy
@@ -120,14 +122,55 @@ def configuration(settings: Settings) -> dict[str, str]:
 
 def runner(request: Any, model: Model) -> Run:
     """One infer request, used again for each call; its outputs are copied before the next call overwrites them."""
-    infer = request.infer
     kept = _positions(request.get_compiled_model(), model)
-    count = len(model.signature.outputs)
+    return _held(request, model, kept) or _by_dictionary(request, model, kept)
+
+
+def _held(request: Any, model: Model, kept: list[tuple[int, int]]) -> Run | None:
+    """Calls through the request's own memory; None unless every shape is fixed and numpy knows every type."""
+    graph, signature = request.get_compiled_model(), model.signature
+    if any(port.partial_shape.is_dynamic or port.element_type not in _native() for port in _ports(graph)):
+        return None
+    inputs = [(i, torch.from_numpy(request.get_input_tensor(key).data)) for key, i in kept]
+    promised = [getattr(torch, spec.dtype) for spec in signature.outputs]
+    outputs = [(torch.from_numpy(request.get_output_tensor(n).data), dtype) for n, dtype in enumerate(promised)]
+    if any(buffer.dtype is not getattr(torch, signature.inputs[i].dtype) for i, buffer in inputs):
+        return None
+    is_small = held.size_of([buffer for _, buffer in inputs]) <= held.COPIED_BYTES
+    feed = held.copies(inputs) if is_small else _shared(request, kept)
+    return held.held(feed, functools.partial(request.infer, share_outputs=True), outputs)
+
+
+def _shared(request: Any, kept: list[tuple[int, int]]) -> held.Feed:
+    """A feed that has the request read the caller's own memory."""
+    tensor = import_openvino().Tensor
+
+    def feed(leaves: Sequence[Tensor]) -> None:
+        for key, i in kept:
+            request.set_input_tensor(key, tensor(as_numpy(leaves[i]), shared_memory=True))
+
+    return feed
+
+
+@functools.cache
+def _native() -> tuple[Any, ...]:
+    """The element types that numpy has too."""
+    kinds = import_openvino().Type
+    return (kinds.f32, kinds.f64, kinds.f16, kinds.i64, kinds.i32, kinds.i16, kinds.i8, kinds.u8, kinds.boolean)
+
+
+def _ports(graph: Any) -> list[Any]:
+    return [*graph.inputs, *graph.outputs]
+
+
+def _by_dictionary(request: Any, model: Model, kept: list[tuple[int, int]]) -> Run:
+    """Calls in any shape and type, as OpenVINO's Python offers them."""
+    infer = request.infer
     dtypes = [getattr(torch, spec.dtype) for spec in model.signature.outputs]
 
     def call(leaves: Sequence[Tensor]) -> list[Tensor]:
         results = infer({key: as_numpy(leaves[i]) for key, i in kept}, share_inputs=True, share_outputs=True)
-        return [torch.from_numpy(results[n]).to(dtypes[n], copy=True) for n in range(count)]
+        return [torch.from_numpy(results[n]).to(dtype, copy=True) for n, dtype in enumerate(dtypes)]
 
     return call
 

@@ -1,0 +1,1 @@
+"""Calls through memory that stays with an engine."""
