@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from search.toys import MACHINE, WORK, Engine, Halve, Prune, Turbine
+from search.toys import MACHINE, WORK, Engine, Halve, Prune, Repair, Turbine
 from vivace.core.plan import Plan
 from vivace.devices.roofline import predicted_seconds
 from vivace.search.rank import Ranking
@@ -49,3 +49,15 @@ def test_what_a_precision_is_worth_is_expected_of_plans_that_add_to_it_too() -> 
     more = Plan.of([Prune(), Halve(), Engine()])
 
     assert known.predicted_seconds(more) == pytest.approx(known.predicted_seconds(faster) / 4, rel=0.01)
+
+
+@pytest.mark.parametrize("mended", [(), (Repair(),)])
+def test_what_a_technique_brought_beside_one_compiler_is_expected_beside_another(mended: tuple[Repair, ...]) -> None:
+    known = ranking()
+    alone, other = Plan.of([Engine()]), Plan.of([Turbine()])
+    known.learn(alone, 0.6)
+    known.learn(other, 0.9)
+
+    known.learn(Plan.of([Prune(), *mended, Engine()]), 0.5)
+
+    assert known.predicted_seconds(Plan.of([Prune(), Turbine()])) == pytest.approx(0.9 * 0.5 / 0.6)

@@ -8,6 +8,7 @@ from vivace.core.plan import Plan
 from vivace.core.result import Trial
 from vivace.measure.clock import FakeClock
 from vivace.search.schedule import Schedule
+from vivace.search.verdict.finalists import gambles_of
 
 
 def schedule(seconds: float = 120.0) -> tuple[Schedule, FakeClock]:
@@ -70,6 +71,21 @@ def test_a_leader_that_may_fail_keeps_time_for_another_after_it() -> None:
     assert planned.time_to_judge_first(risky, safe)
     clock.advance(2)
     assert not planned.time_to_judge_first(risky, safe)
+
+
+def test_time_is_kept_to_judge_each_plan_that_may_be_refused_before_one_that_may_not() -> None:
+    planned, clock = schedule(120)
+    plans = [Plan.of([Prune(), Halve(), Engine()]), Plan.of([Halve(), Engine()]), Plan.of([Halve(), Turbine()])]
+    risky = [trial(plan, speedup) for plan, speedup in zip(plans, (8.0, 6.0, 4.0), strict=True)]
+    fit = [*risky, trial(Plan.of([Engine()]), 3.0), trial(Plan.of([Prune(), Turbine()]), 2.0)]
+
+    gambles = gambles_of(fit)
+
+    assert gambles == risky
+    assert planned.ending_seconds(risky[0], gambles) > planned.ending_seconds(risky[0])
+    clock.advance(120 - planned.ending_seconds(risky[0]) - planned.expected_seconds(plans[0]) - 1)
+    assert planned.time_for_a_trial(plans[0], risky[0])
+    assert not planned.time_for_a_trial(plans[0], risky[0], gambles)
 
 
 def test_a_disturbed_machine_keeps_time_for_restarts_but_not_all_of_a_short_time_from_a_first_plan() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Callable, Iterable
 
 from vivace.core.cost import Cost
@@ -24,7 +25,8 @@ class Ranking:
     A plan's correction is the mean log ratio of measured to predicted seconds over the measured plans that share all
     that decides their answers; failing that their compiler and precisions whatever their settings; failing that their
     compiler; failing that all. The baseline's own measurement anchors it.
-    Where a technique was measured with and without beside one compiler, that effect replaces its own promise there.
+    Where a technique was measured with and without beside one compiler, that effect replaces its own promise there, and
+    beside compilers for which it is not known.
     """
 
     cost: Cost
@@ -42,10 +44,22 @@ class Ranking:
         """Remember a measurement, and what each technique of it was worth where the plan without it is known too."""
         self.measured[plan] = measured_seconds
         for technique in plan:
-            rest = without(plan, technique)
-            if technique.stage not in DEFINING and rest in self.measured:
+            rest = self._measured_without(plan, technique)
+            if technique.stage not in DEFINING and rest is not None:
                 key = (str(technique), compiler_of(plan))
-                self.effects[key] = math.log(measured_seconds / self.measured[rest])
+                self.effects[key] = math.log(measured_seconds / rest)
+
+    def _measured_without(self, plan: Plan, technique: Technique) -> float | None:
+        """Seconds of the plan less a technique, or less that and what mended its answers, which costs no time."""
+        rest = without(plan, technique)
+        unmended = Plan(tuple(t for t in rest if not t.mends))
+        return next((self.measured[known] for known in (rest, unmended) if known in self.measured), None)
+
+    def _effect(self, technique: Technique, compiler: str) -> float | None:
+        """What a technique was measured to be worth beside a compiler; failing that, beside the others on average."""
+        own = self.effects.get((str(technique), compiler))
+        others = [effect for (name, _), effect in self.effects.items() if name == str(technique)]
+        return statistics.fmean(others) if own is None and others else own
 
     def predicted_seconds(self, plan: Plan) -> float:
         """Seconds of one call."""
@@ -57,7 +71,7 @@ class Ranking:
 
     def _log(self, plan: Plan) -> float:
         """Log seconds by the roofline, measured effects in place of promises."""
-        known = {t: self.effects.get((str(t), compiler_of(plan))) for t in plan}
+        known = {t: self._effect(t, compiler_of(plan)) for t in plan}
         promised = Plan(tuple(t for t in plan if known[t] is None))
         effects = sum(effect for effect in known.values() if effect is not None)
         return math.log(self.seconds_of(promised.cost(self.cost))) + effects

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
+from collections.abc import Sequence
 
 from vivace.core.plan import Plan
 from vivace.core.result import Trial
@@ -29,6 +30,8 @@ MORE_WHEN_DISTURBED, CLEARLY_FASTER = 2, 2.0
 """Restarts that time is kept for on a machine that is disturbed: the interval over three is very wide. Not before there
 is something to confirm, nor for what is so many times faster that a wide interval decides it too: that time is better
 spent on other plans."""
+MOST_GAMBLES = 3
+"""Trials that may be refused, for which time to judge them is kept before the one that is confirmed."""
 RECENT = 5
 TRIAL_SHARE = 1 / 4
 """Of the user's time that one trial may take at the most."""
@@ -104,10 +107,14 @@ class Schedule:
         """Whether a finalist may be judged, and another still be confirmed if the first one fails."""
         return self.left() > self.judge_seconds(risky) + self.confirm_seconds(safe)
 
-    def ending_seconds(self, leader: Trial | None) -> float:
-        """What confirming the leader is likely to take; with judging it, where it may fail and another must follow."""
-        risk = 0.0 if leader is None or is_safe(leader) else self.judge_seconds(leader)
-        return self.confirm_seconds(leader) + risk
+    def ending_seconds(self, leader: Trial | None, gambles: Sequence[Trial] = ()) -> float:
+        """What confirming the leader is likely to take, after judging those before it that may fail.
+
+        `gambles` are the trials that may be refused, most promising first; of them so many are judged as there are
+        finalists. The leader alone where none are given and it may be refused.
+        """
+        alone = [] if leader is None or is_safe(leader) else [leader]
+        return self.confirm_seconds(leader) + sum(map(self.judge_seconds, (gambles or alone)[:MOST_GAMBLES]))
 
     def rung_seconds(self) -> float:
         """What is kept for measuring the best plain rung beside the winner; nothing when time is short."""
@@ -178,14 +185,14 @@ class Schedule:
     def _loading(self, trial: Trial | None) -> float:
         return min(trial.load_seconds if trial else 0.0, CACHED_LOAD_SECONDS)
 
-    def allowed(self, leader: Trial | None) -> float:
+    def allowed(self, leader: Trial | None, gambles: Sequence[Trial] = ()) -> float:
         """Seconds that the next trial may take: the leader can still be confirmed, and others can be tried."""
-        left = self.left() - self.ending_seconds(leader) - self.kept_seconds()
+        left = self.left() - self.ending_seconds(leader, gambles) - self.kept_seconds()
         return min(left, max(LEAST_TRIAL_SECONDS, TRIAL_SHARE * self.seconds))
 
-    def time_for_a_trial(self, plan: Plan, leader: Trial | None) -> bool:
-        """Whether trying this plan is likely to leave time to confirm the leader."""
-        left = self.left() - self.ending_seconds(leader) - self.kept_seconds()
+    def time_for_a_trial(self, plan: Plan, leader: Trial | None, gambles: Sequence[Trial] = ()) -> bool:
+        """Whether trying this plan is likely to leave time to confirm the leader, or another where it is refused."""
+        left = self.left() - self.ending_seconds(leader, gambles) - self.kept_seconds()
         return left > self.expected_seconds(plan)
 
     def expected_seconds(self, plan: Plan) -> float:

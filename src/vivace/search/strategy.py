@@ -15,6 +15,7 @@ from vivace.core.result import Trial, TrialStage
 from vivace.core.technique import Effect, Stage, Technique
 from vivace.search.rank import DEFINING, Ranking, compiler_of, numerics_of, without
 from vivace.search.space import LADDER, Space
+from vivace.search.verdict.finalists import gambles_of
 
 REFUSED = (Outcome.QUALITY_FAILED, Outcome.QUALITY_UNKNOWN, Outcome.WRONG_OUTPUT, Outcome.NONFINITE)
 SLOW_SECONDS = 15.0
@@ -77,6 +78,11 @@ class Memory:
     def leader(self) -> Trial | None:
         """The best trial that may be delivered."""
         return max(filter(may_win, self.tried.values()), key=self._merit, default=None)
+
+    @property
+    def gambles(self) -> list[Trial]:
+        """Trials fit to be delivered that may yet be refused, before the best one that is likely to be certified."""
+        return gambles_of(sorted(filter(may_win, self.tried.values()), key=self._merit, reverse=True))
 
     def untried(self, plans: Iterable[Plan]) -> list[Plan]:
         """Those not tried yet that there is time for, most promising first; last those with a technique that did not

@@ -20,6 +20,12 @@ def is_safe(trial: Trial) -> bool:
     return held or trial.plan.effect is not Effect.CHANGED
 
 
+def gambles_of(fit: Sequence[Trial]) -> list[Trial]:
+    """Of trials that come most promising first, those before the first one that is likely to be certified: each may be
+    refused, and is judged before that one's turn comes. One of those that compute the same."""
+    return distinct(itertools.takewhile(lambda trial: not is_safe(trial), fit))
+
+
 def choose(
     fit: Sequence[Trial],
     most: int,
@@ -35,9 +41,9 @@ def choose(
     that only rounds is always among the finalists.
     """
     rounding = [trial for trial in fit if trial.plan.effect is not Effect.CHANGED]
-    distinct = _distinct(t for t in fit if t.plan.effect is Effect.CHANGED)[:MOST_CONSIDERED]
+    different = distinct(t for t in fit if t.plan.effect is Effect.CHANGED)[:MOST_CONSIDERED]
     otherwise = max(map(promise, rounding), default=0.0)
-    sets = (some for count in range(most_verdicts + 1) for some in itertools.combinations(distinct, count))
+    sets = (some for count in range(most_verdicts + 1) for some in itertools.combinations(different, count))
     changing = max(sets, key=lambda some: _expected(some, otherwise, promise, chance))
     rounding = rounding[: max(1, most - len(changing))]
     return [trial for trial in fit if trial in changing or trial in rounding], len(changing)
@@ -73,7 +79,7 @@ def following(waiting: Sequence[Trial], has_time: Callable[[Trial, Trial], bool]
     return waiting[0]
 
 
-def _distinct(trials: Iterable[Trial]) -> list[Trial]:
+def distinct(trials: Iterable[Trial]) -> list[Trial]:
     """The first of those that compute the same: a verdict on one is a verdict on all."""
     found: dict[tuple[str, ...], Trial] = {}
     for trial in trials:
