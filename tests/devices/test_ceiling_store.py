@@ -26,6 +26,14 @@ def test_what_is_kept_comes_back_without_measuring() -> None:
     assert ceiling_store.kept(dataclasses.replace(MACHINE, ceilings=())) == CEILINGS
 
 
+def test_a_busy_measurement_takes_nothing_from_a_quiet_one() -> None:
+    ceiling_store.keep(MACHINE)
+
+    ceiling_store.keep(dataclasses.replace(MACHINE, ceilings=(Ceiling(1, {"f32": 60.0, "int8": 300.0}, 12.0),)))
+
+    assert ceiling_store.kept(MACHINE) == (Ceiling(1, {"f32": 100.0, "bf16": 200.0, "int8": 300.0}, 12.0),)
+
+
 def test_another_machine_has_none() -> None:
     ceiling_store.keep(MACHINE)
 

@@ -29,6 +29,7 @@ PROBE_SECONDS = 5.0
 LISTING_SECONDS = 5.0
 """What listing fusions takes beside loading the program once more."""
 MEASURED = "MEASURED"
+BY_DOCTOR = f"{MEASURED} by vivace doctor on this machine"
 NO_TIME = "not measured: no time was left"
 
 
@@ -44,11 +45,12 @@ def explain(result: Result, folder: Path, prepared: Prepared, machine: Machine, 
     reader = Reader(result, folder / PROGRAM, prepared, schedule)
     found = reader.winner(LISTING_SECONDS)
     costs = prepared.work.cost, result.plan.cost(prepared.work.cost)
-    ceilings, told = ceilings_for(costs, machine, logs / "probe", reader.left())
+    times = result.comparison.baseline.median_seconds, result.comparison.candidate.median_seconds
+    ceilings, told = ceilings_for(costs, times, machine, logs / "probe", reader.left())
     cache = last_level_bytes()
     on_device = any(Fact.ON_CUDA in technique.gives for technique in result.plan)
-    original = reach(costs[0], result.comparison.baseline.median_seconds, ceilings, cache)
-    winner = reach(costs[1], result.comparison.candidate.median_seconds, () if on_device else ceilings, cache)
+    original = reach(costs[0], times[0], ceilings, cache)
+    winner = reach(costs[1], times[1], () if on_device else ceilings, cache)
     compute = Compute(prepared.work.cost.flops, original, winner, _told(told, winner, on_device))
     if is_mostly_overhead(winner):
         overhead = overhead_of(result, winner, folder, prepared.confirm_calls, logs, schedule)
@@ -72,14 +74,22 @@ def _told(told: str, winner: Reach, on_device: bool) -> str:
     return told
 
 
-def ceilings_for(costs: Sequence[Cost], machine: Machine, log: Path, seconds: float) -> tuple[tuple[Ceiling, ...], str]:
-    """The ceilings for these costs and where they come from; from `vivace doctor` where it measured all of them."""
+def ceilings_for(
+    costs: Sequence[Cost], times: Sequence[float], machine: Machine, log: Path, seconds: float
+) -> tuple[tuple[Ceiling, ...], str]:
+    """The ceilings for these costs and where they come from; from `vivace doctor` where it measured all of them.
+
+    `times` are what calls of these costs took: where one is shorter than the kept ceilings allow, the machine was busy
+    when they were measured, and they are measured once more.
+    """
     kept = ceiling_store.kept(machine)
-    if all(_has(kept, cost) for cost in costs):
-        return kept, f"{MEASURED} by vivace doctor on this machine"
+    is_known = all(_has(kept, cost) for cost in costs)
+    is_exceeded = any(_exceeds(kept, cost, time) for cost, time in zip(costs, times, strict=True))
+    if is_known and not is_exceeded:
+        return kept, BY_DOCTOR
     threads = sorted({cost.threads for cost in costs})
     if seconds < PROBE_SECONDS * len(threads):
-        return kept, NO_TIME
+        return kept, f"{BY_DOCTOR}, while it was busy: a call was faster than they allow" if is_known else NO_TIME
     precisions = [name for name in PRECISIONS if name in {cost.precision for cost in costs}]
     arguments: dict[str, Any] = {"threads": threads, "precisions": precisions}
     try:
@@ -88,8 +98,13 @@ def ceilings_for(costs: Sequence[Cost], machine: Machine, log: Path, seconds: fl
             told = worker.call("ceilings", arguments, Phase.MEASURE)
     except FAILURES as failure:
         return kept, f"not measured: {failure}"
-    found = tuple(ceiling_store.read_ceilings(told["ceilings"]))
+    found = ceiling_store.best_of(kept, ceiling_store.read_ceilings(told["ceilings"]))
     return found, f"{MEASURED} after the verdict, in a process of its own"
+
+
+def _exceeds(ceilings: Sequence[Ceiling], cost: Cost, seconds: float) -> bool:
+    """Whether a call was faster than the ceilings allow."""
+    return (reach(cost, seconds, ceilings, last_level_bytes()).share or 0.0) > 1.0
 
 
 def _has(ceilings: Sequence[Ceiling], cost: Cost) -> bool:

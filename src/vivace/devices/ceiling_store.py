@@ -25,9 +25,11 @@ def cache_folder() -> Path:
 
 
 def keep(machine: Machine) -> bool:
-    """Write a machine's ceilings; whether it could be done (a folder that cannot be written is no error)."""
+    """Write the best of a machine's ceilings and those kept before, since a busy machine only ever shows less of what it
+    can do; whether it could be done (a folder that cannot be written is no error)."""
     path = _file(machine)
-    note = {"schema": SCHEMA, "ceilings": [dataclasses.asdict(ceiling) for ceiling in machine.ceilings]}
+    best = best_of(kept(machine), machine.ceilings)
+    note = {"schema": SCHEMA, "ceilings": [dataclasses.asdict(ceiling) for ceiling in best]}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as beside:
@@ -48,6 +50,22 @@ def kept(machine: Machine) -> tuple[Ceiling, ...]:
         return tuple(read_ceilings(note["ceilings"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return ()
+
+
+def best_of(some: Sequence[Ceiling], others: Sequence[Ceiling]) -> tuple[Ceiling, ...]:
+    """For each count of threads the highest rates of either.
+
+    >>> best_of([Ceiling(1, {"f32": 50.0}, 9.0)], [Ceiling(1, {"f32": 40.0, "int8": 90.0}, 11.0)])
+    (Ceiling(threads=1, gflops={'f32': 50.0, 'int8': 90.0}, copy_gigabytes_per_second=11.0),)
+    """
+    found: dict[int, Ceiling] = {}
+    for one in (*some, *others):
+        other = found.get(one.threads, one)
+        names = dict.fromkeys((*other.gflops, *one.gflops))
+        rates = {name: max(other.gflops.get(name, 0.0), one.gflops.get(name, 0.0)) for name in names}
+        copied = max(one.copy_gigabytes_per_second, other.copy_gigabytes_per_second)
+        found[one.threads] = Ceiling(one.threads, rates, copied)
+    return tuple(found.values())
 
 
 def read_ceilings(nodes: Sequence[dict[str, object]]) -> list[Ceiling]:
