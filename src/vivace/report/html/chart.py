@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from vivace.report.html import svg
 from vivace.report.html.scale import Scale
-from vivace.report.html.words import tick
+from vivace.report.html.words import number, tick
 
 WIDTH = 480.0
 LINE = 13.0
@@ -62,6 +62,24 @@ def _interval(scale: Scale, low: float, high: float, at: Callable[[float], tuple
     caps = [point for point, value in ((one, low), (other, high)) if scale.holds(value)]
     return svg.join(
         svg.line(*one, *other, class_), *(svg.line(x - dx, y - dy, x + dx, y + dy, class_) for x, y in caps)
+    )
+
+
+def rows_to(bottom: float) -> Scale:
+    """The scale of a panel whose rows are placed by hand: its values are places on the drawing."""
+    return Scale(0, bottom, 0, bottom)
+
+
+def rules(scale: Scale, bottom: float, title: str, most: int, top: float = 22.0) -> Markup:
+    """What stands behind rows: a line at each tick and at one, and the axis below with its title."""
+    ticks = scale.ticks(most)
+    one = [svg.line(scale.at(1.0), top, scale.at(1.0), bottom, "one")] if scale.holds(1.0) else []
+    return svg.join(
+        *(svg.line(scale.at(v), top, scale.at(v), bottom, "grid") for v in ticks),
+        *one,
+        svg.line(scale.start, bottom, scale.end, bottom, "axis"),
+        *(svg.text(scale.at(v), bottom + LINE, number(v), "tick", "middle") for v in ticks),
+        svg.text((scale.start + scale.end) / 2, bottom + 28, title, "title", "middle"),
     )
 
 
