@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,19 @@ from vivace.core.training.job import Training
 from vivace.core.training.run import TrainingRun
 from vivace.measure.clock import SystemClock
 from vivace.measure.process import Limits, Phase, Worker
+from vivace.report.pages import page_of
 from vivace.report.progress import Progress
-from vivace.report.training import training_document
+from vivace.report.reading import read_training
+from vivace.report.results import PAGE
+from vivace.report.training import RUN, training_document
+from vivace.training.course import CourseKeeper
 from vivace.training.rig import seeded
 
 ENTRY = "vivace.training.service:open_loop"
 PATIENCE_SECONDS, CHECKPOINT_SECONDS = 0.5, 30.0
 """How long the worker trains before it is asked how far it is, and between two checkpoints."""
 FIRST_STEPS, MOST_STEPS = 8, 10_000
-MODEL, PLAN, RUN, CHECKPOINTS = "model.safetensors", "plan.json", "run.json", "checkpoints"
+MODEL, PLAN, CHECKPOINTS = "model.safetensors", "plan.json", "checkpoints"
 SCHEMA = 1
 
 
@@ -49,13 +54,15 @@ def trained(
         with Worker(Path(name) / "worker", limits) as worker:
             asked = {"keep": str(keep), "identity": identity(job)}
             opened = worker.open(ENTRY, asked, (job, run.plan), Phase.LOAD)
-            final = _Drive(job, worker, progress, until, opened["steps"]).run(run)
+            final = _Drive(job, worker, progress, until, opened).run(run)
             worker.call("write_model", {"to": str(home / MODEL)}, Phase.CONVERT)
         with seeded(job.seed):
             model = job.model()
         load_model(model, home / MODEL)
         final = dataclasses.replace(final, model=model.eval())
-        (home / RUN).write_text(training_document(final).to_text(), encoding="utf-8")
+        text = training_document(final).to_text()
+        (home / RUN).write_text(text, encoding="utf-8")
+        (home / PAGE).write_text(page_of(read_training(text)), encoding="utf-8")  # what `vivace report` writes again
         return final
 
 
@@ -84,40 +91,66 @@ def read_plan_of(folder: Path, job: Training) -> Plan | None:
 
 @dataclasses.dataclass
 class _Drive:
-    """Trains until the epochs are over or the score is reached, and keeps account."""
+    """Trains until the epochs are over or the score is reached, and keeps account. `opened` is what the worker told
+    when it was opened: where the training is, and how many steps an epoch has, where that is known."""
 
     job: Training
     worker: Worker
     progress: Progress
     until: float | None
-    resumed: int
+    opened: Mapping[str, Any]
     losses: list[float] = dataclasses.field(default_factory=list)
     scores: list[float | None] = dataclasses.field(default_factory=list)
     epoch_losses: list[float] = dataclasses.field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.course = CourseKeeper(self.opened["steps"])
+
     def run(self, run: TrainingRun) -> TrainingRun:
-        clock, steps, position = SystemClock(), FIRST_STEPS, {"steps": self.resumed}
+        clock, steps, position = SystemClock(), FIRST_STEPS, self.opened
         began = saved = clock.now()
         while True:
             started = clock.now()
-            told = self.worker.call("advance", {"steps": steps}, Phase.CONVERT)
+            told = self.worker.call("advance", {"steps": self._within_epoch(steps, position)}, Phase.CONVERT)
             spent, position = clock.now() - started, told["position"]
             self.epoch_losses += told["losses"]
+            self._keep(told, spent, clock.now() - began)
             if told["losses"]:
                 each = spent / len(told["losses"])
                 steps = max(1, min(MOST_STEPS, int(PATIENCE_SECONDS / max(each, 1e-9))))
                 self.progress.stage("train", self._line(position, told["losses"][-1], each))
             reached = self._end_epoch(told["score"]) if position["batch"] == 0 and self.epoch_losses else False
             is_over = told["is_over"] or reached
-            if is_over or clock.now() - saved > CHECKPOINT_SECONDS:
+            is_late = clock.now() - saved > CHECKPOINT_SECONDS
+            if is_over or (is_late and self._left(position) != 0):  # resumed with nothing left, it would lose the epoch
                 self._save()
                 saved = clock.now()
             if is_over:
                 break
         return dataclasses.replace(
             run, losses=tuple(self.losses), scores=tuple(self.scores), steps=position["steps"],
-            seconds=clock.now() - began, resumed_steps=self.resumed, reached=None if self.until is None else reached,
+            seconds=clock.now() - began, resumed_steps=self.opened["steps"],
+            reached=None if self.until is None else reached, course=self.course.course(),
         )  # fmt: skip
+
+    def _left(self, position: Mapping[str, Any]) -> int | None:
+        """Steps that are left of the epoch, where that is known."""
+        steps: int | None = self.opened["steps_an_epoch"]
+        return None if steps is None else steps - int(position["batch"])
+
+    def _within_epoch(self, steps: int, position: Mapping[str, Any]) -> int:
+        """So many steps, or where a score follows those that are left of the epoch, so that it is timed by itself."""
+        left = None if self.job.evaluate is None else self._left(position)
+        return min(steps, left) if left else steps
+
+    def _keep(self, told: Mapping[str, Any], spent: float, elapsed: float) -> None:
+        """Take steps and the end of an epoch into the course."""
+        losses, is_ended = told["losses"], told["position"]["batch"] == 0
+        if losses:
+            is_scored = is_ended and told["score"] is not None
+            self.course.steps(losses, None if is_scored else spent / len(losses), elapsed)
+        if is_ended and self.epoch_losses:
+            self.course.epoch(elapsed, spent if told["score"] is not None and not losses else None)
 
     def _end_epoch(self, score: float | None) -> bool:
         """Take in an epoch; whether the score that was asked for is reached."""
@@ -135,7 +168,7 @@ class _Drive:
             told = f"{failure.reason}; the checkpoint before it is kept: make room, and go on with resume (--resume)"
             raise DiskFull(told) from None
 
-    def _line(self, position: dict[str, Any], loss: float, each: float) -> str:
+    def _line(self, position: Mapping[str, Any], loss: float, each: float) -> str:
         score = f", score {self.scores[-1]:.4g}" if self.scores and self.scores[-1] is not None else ""
         epoch = min(position["epoch"] + 1, self.job.epochs)
         where = f"epoch {epoch} of {self.job.epochs}, step {position['steps']}"

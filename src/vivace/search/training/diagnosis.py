@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,71 +12,108 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from vivace.core.plan import Plan
 from vivace.core.training.job import Training
-from vivace.core.training.rig import Rig
 from vivace.core.training.run import Diagnosis, StepBound
 from vivace.measure.clock import SystemClock
 from vivace.training.rig import assemble, unknown_parameters
-from vivace.training.step import around
+from vivace.training.service import equip
+from vivace.training.step import around, split, train_step
 
 WARM_STEPS, PROFILED_STEPS = 3, 5
+FILL_SECONDS = 10.0
+"""How long the feed of a plan may take for its first epoch, in which caches are filled, before it is timed."""
 MOSTLY = 0.4
 """The share of a step from which on waiting, or overhead, is what bounds it."""
+COMPILED = "## Call CompiledFxGraph"
+"""How the profiler calls what a compiler made of many operators (torch._inductor.output_code)."""
 NEAR_CEILING = 0.3
 """The share of the ceiling from which on arithmetic bounds the rest."""
 
 
-def open_diagnosis(arguments: Mapping[str, Any], payload: Training) -> Diagnoser:
+def open_diagnosis(arguments: Mapping[str, Any], payload: tuple[Training, Plan]) -> Diagnoser:
     """The entry of a worker that diagnoses."""
-    return Diagnoser(payload)
+    return Diagnoser(*payload)
 
 
 class Diagnoser:
-    """Takes steps of the original, as it was given."""
+    """Takes steps of a job with a plan; the empty plan is the original, as it was given."""
 
-    def __init__(self, job: Training) -> None:
+    def __init__(self, job: Training, plan: Plan) -> None:
         self._job = job
-        self._rig = assemble(job)
+        self._rig = equip(assemble(job), job, plan)
+        self._epoch = 0
         self._batches = self._endless()
         self._clock = SystemClock()
+        self._spent = {"forward": 0.0, "update": 0.0}
+        self._timed = self._rig.replace(
+            forward=self._marked("forward", self._rig.forward), update=self._marked("update", self._rig.update)
+        )
 
-    def read(self, steps: int) -> dict[str, Any]:
-        """Medians of each phase over `steps` steps, counts and bytes; see `Diagnosis`."""
+    def read(self, steps: int, flops: float | None = None) -> dict[str, Any]:
+        """Medians of each phase over `steps` steps, counts and bytes; see `Diagnosis`. With `flops`, which were counted
+        of the original, what a plan leaves as it is, is not looked at again: the operations and the evaluation."""
+        with around(self._rig.outside):
+            return self._read(steps, flops)
+
+    def _read(self, steps: int, flops: float | None) -> dict[str, Any]:
         rig = self._rig
         for _ in range(WARM_STEPS):
-            self._phases(rig)
-        rows = [self._phases(rig) for _ in range(steps)]
+            self._phases()
+        notes = self._fill() if flops is not None else []
+        rows = [self._phases() for _ in range(steps)]
         columns = [statistics.median(column) for column in zip(*rows, strict=True)]
-        names = ("input_seconds", "forward_seconds", "backward_seconds", "update_seconds")
+        names = ("input_seconds", "forward_seconds", "backward_seconds", "update_seconds", "whole_seconds")
         forgotten = unknown_parameters(rig.model, rig.optimizer)
         states = [value for state in rig.optimizer.state.values() for value in state.values()]
-        notes = [f"the optimizer does not have these parameters, which never learn: {', '.join(forgotten[:4])}"]
+        if forgotten:
+            notes.append(f"the optimizer does not have these parameters, which never learn: {', '.join(forgotten[:4])}")
         return {
             **dict(zip(names, columns, strict=True)), "steps": steps, "threads": torch.get_num_threads(),
-            "overhead_share": self._overhead_share(), "evaluate_seconds": self._evaluate(), "flops": self._flops(),
+            "overhead_share": self._overhead_share(),
+            "evaluate_seconds": self._evaluate() if flops is None else None,
+            "flops": self._flops() if flops is None else flops,
             "parameter_bytes": _bytes(rig.model.parameters()),
             "gradient_bytes": _bytes(p.grad for p in rig.model.parameters() if p.grad is not None),
             "optimizer_bytes": _bytes(value for value in states if torch.is_tensor(value)),
-            "activation_bytes": self._activations(), "notes": notes if forgotten else [],
+            "activation_bytes": self._activations(), "notes": notes,
         }  # fmt: skip
 
     def _endless(self) -> Iterator[Any]:
-        for epoch in itertools.count():
-            yield from self._rig.feed.epoch(epoch)
+        for self._epoch in itertools.count():
+            yield from self._rig.feed.epoch(self._epoch)
 
-    def _phases(self, rig: Rig) -> tuple[float, float, float, float]:
-        now = self._clock.now
-        started = now()
+    def _fill(self) -> list[str]:
+        """Walk the rest of the first epoch, so that what a plan keeps of it is there; a note where that takes long."""
+        ends = self._clock.now() + FILL_SECONDS
+        while self._epoch == 0 and self._clock.now() < ends:
+            next(self._batches)
+        told = f"the feed's first epoch takes more than {FILL_SECONDS:.0f} s: what it keeps was not all there yet"
+        return [told] if self._epoch == 0 else []
+
+    def _marked(self, phase: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """The same call, whose seconds are added to those of a phase."""
+
+        def timed(*arguments: Any) -> Any:
+            started = self._clock.now()
+            found = call(*arguments)
+            self._spent[phase] += self._clock.now() - started
+            return found
+
+        return timed
+
+    def _phases(self) -> tuple[float, float, float, float, float]:
+        """Seconds of waiting, forward, backward and update, and of a step that is one piece, in which they are 0."""
+        started = self._clock.now()
         batch = next(self._batches)
-        fed = now()
-        rig.optimizer.zero_grad(set_to_none=True)
-        with around(rig.around):
-            loss = rig.forward(batch)
-        forward = now()
-        loss.backward()  # type: ignore[no-untyped-call]
-        backward = now()
-        rig.update()
-        return fed - started, forward - fed, backward - forward, now() - backward
+        fed = self._clock.now()
+        self._spent = dict.fromkeys(self._spent, 0.0)
+        train_step(self._timed, batch)
+        step = self._clock.now() - fed
+        if self._rig.whole_step is not None:
+            return fed - started, 0.0, 0.0, 0.0, step
+        forward, update = self._spent["forward"], self._spent["update"]
+        return fed - started, forward, step - forward - update, update, 0.0
 
     def _overhead_share(self) -> float:
         """The share of computing in which no operator ran, by PyTorch's profiler, whose own cost is in both."""
@@ -84,15 +121,10 @@ class Diagnoser:
         with profile(activities=[ProfilerActivity.CPU]) as found:
             started = self._clock.now()
             for batch in batches:
-                self._compute(batch)
+                train_step(self._rig, batch)
             wall = self._clock.now() - started
-        in_operators = sum(float(event.self_cpu_time_total) for event in found.key_averages() if "::" in event.key)
-        return max(0.0, 1.0 - in_operators * 1e-6 / wall)
-
-    def _compute(self, batch: Any) -> None:
-        self._rig.optimizer.zero_grad(set_to_none=True)
-        self._rig.forward(batch).backward()  # type: ignore[no-untyped-call]
-        self._rig.update()
+        ran = (event for event in found.key_averages() if "::" in event.key or event.key.startswith(COMPILED))
+        return max(0.0, 1.0 - sum(float(event.self_cpu_time_total) for event in ran) * 1e-6 / wall)
 
     def _flops(self) -> float:
         with FlopCounterMode(display=False) as counter:
@@ -110,8 +142,9 @@ class Diagnoser:
                 kept[storage.data_ptr()] = storage.nbytes()
             return tensor
 
-        with saved_tensors_hooks(pack, lambda tensor: tensor):
-            self._rig.forward(next(self._batches))
+        batch = next(self._batches)
+        with saved_tensors_hooks(pack, lambda tensor: tensor), around(self._rig.around):
+            self._rig.forward(batch if self._rig.parts == 1 else split(batch, self._rig.parts)[0])
         return sum(kept.values())
 
     def _evaluate(self) -> float | None:
@@ -134,7 +167,7 @@ def diagnosis_of(read: Mapping[str, Any], ceiling_gflops: float | None) -> Diagn
     'input'
     """
     fields = {key: value for key, value in read.items() if key not in ("overhead_share", "notes")}
-    computing = sum(read[f"{phase}_seconds"] for phase in ("forward", "backward", "update"))
+    computing = sum(read.get(f"{phase}_seconds", 0.0) for phase in ("forward", "backward", "update", "whole"))
     step = computing + read["input_seconds"]
     overhead = read["overhead_share"] * computing
     floor = None if ceiling_gflops is None else read["flops"] / (ceiling_gflops * 1e9)
