@@ -74,7 +74,7 @@ def parity(
     verdict, reason = judged(chosen.training_effect, agreements, curve, scores)
     return Parity(
         str(chosen), chosen.training_effect.value, found["reference"], verdict, reason, agreements, curve, scores,
-        tuple(found["notes"]),
+        tuple(found["notes"]), found["whole_step"],
     )  # fmt: skip
 
 

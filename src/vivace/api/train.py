@@ -10,12 +10,12 @@ from typing import Any
 from vivace.api.parity import LIMITS
 from vivace.api.request import machine_of, plan_of
 from vivace.api.step_plans import Choice, Chosen
+from vivace.api.training_request import checked, told_of_job
 from vivace.api.training_worker import read_plan_of, trained
 from vivace.core.errors import UsageError
 from vivace.core.plan import Plan
 from vivace.core.training.job import Training
 from vivace.core.training.run import Diagnosis, TrainingRun
-from vivace.devices import ceiling_store
 from vivace.measure import environment
 from vivace.measure.clock import SystemClock
 from vivace.measure.process import Limits, Phase, Worker
@@ -29,12 +29,13 @@ DIAGNOSIS_ENTRY = "vivace.search.training.diagnosis:open_diagnosis"
 
 def diagnose(job: Training, limits: Limits = LIMITS) -> Diagnosis:
     """Where the time and the memory of a job's step go on this machine, in a process of its own."""
-    machine = machine_of("auto")
-    with tempfile.TemporaryDirectory(prefix="vivace-") as name, Worker(Path(name), limits) as worker:
-        worker.open(DIAGNOSIS_ENTRY, {}, _checked(job), Phase.LOAD)
+    folder = tempfile.TemporaryDirectory(prefix="vivace-")
+    with told_of_job(checked(job)), folder as name, Worker(Path(name), limits) as worker:
+        worker.open(DIAGNOSIS_ENTRY, {}, job, Phase.LOAD)
         read = worker.call("read", {"steps": DIAGNOSED_STEPS}, Phase.MEASURE)
-    ceilings = {one.threads: one.gflops.get("f32") for one in ceiling_store.kept(machine)}
-    return diagnosis_of(read, ceilings.get(read["threads"]))
+        kept = {one.threads: one.gflops.get("f32") for one in machine_of("auto").ceilings}
+        ceiling = kept.get(read["threads"]) or worker.call("ceiling_gflops", {}, Phase.MEASURE)
+    return diagnosis_of(read, ceiling)
 
 
 def train(
@@ -79,11 +80,11 @@ def train(
     began = clock.now()
     folder = None if out is None else Path(out)
     earlier = read_plan_of(folder, job) if resume and folder is not None else None
+    asked = plan if plan is None else plan_of(plan)
     progress.stage("diagnose", "the original's step")
     found = diagnose(job, limits)
     progress.note(f"a step takes {found.step_seconds * 1e3:.3g} ms; {found.bound.value}: {found.evidence}")
     choice = Choice(job, seconds, only, without, changed, limits, progress)
-    asked = plan if plan is None else plan_of(plan)
     chosen = Chosen(earlier) if earlier is not None else choice.proved(asked) if asked is not None else choice.make()
     started = TrainingRun(
         job.name, chosen.plan, found, chosen.trials, chosen.comparison, chosen.parity, clock.now() - began,
@@ -93,16 +94,10 @@ def train(
 
 
 def _check_request(job: Training, until: float | None, processes: int) -> None:
-    _checked(job)
+    checked(job)
     if processes != 1:
         raise UsageError(f"processes is {processes}; allowed is 1 in this version, which trains in one process")
     if until is not None and job.evaluate is None:
         raise UsageError(
             "until was given, and the job has no evaluate; give evaluate=(model) -> score, higher is better"
         )
-
-
-def _checked(job: object) -> Training:
-    if not isinstance(job, Training):
-        raise UsageError(f"job is a {type(job).__name__}; allowed is a vivace.Training(model, loss, optimizer, data)")
-    return job

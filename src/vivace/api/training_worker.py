@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import signal
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_model
 
+from vivace.artifact.save import disk_errors
 from vivace.core import registry
 from vivace.core.documents import strict_json
 from vivace.core.errors import DiskFull, UsageError, WorkerFailure
@@ -22,6 +25,7 @@ from vivace.measure.clock import SystemClock
 from vivace.measure.process import Limits, Phase, Worker
 from vivace.report.progress import Progress
 from vivace.report.training import training_document
+from vivace.training.checkpoint import newest
 from vivace.training.rig import seeded
 
 ENTRY = "vivace.training.service:open_loop"
@@ -36,7 +40,7 @@ def trained(
     job: Training, run: TrainingRun, until: float | None, resume: bool, progress: Progress, limits: Limits
 ) -> TrainingRun:
     """Train with the plan of `run`, and return it with what came of it and with the model."""
-    with tempfile.TemporaryDirectory(prefix="vivace-") as name:
+    with tempfile.TemporaryDirectory(prefix="vivace-") as name, disk_errors(run.out or Path(name)):
         home = Path(name) / "run" if run.out is None else run.out
         home.mkdir(parents=True, exist_ok=True)
         keep = home / CHECKPOINTS
@@ -48,8 +52,8 @@ def trained(
         _write(home / PLAN, {"schema_version": SCHEMA, "job": identity(job), "plan": run.plan.to_json()})
         with Worker(Path(name) / "worker", limits) as worker:
             asked = {"keep": str(keep), "identity": identity(job)}
-            opened = worker.open(ENTRY, asked, (job, run.plan), Phase.LOAD)
-            final = _Drive(job, worker, progress, until, opened["steps"]).run(run)
+            worker.open(ENTRY, asked, (job, run.plan), Phase.LOAD)
+            final = _Drive(job, worker, progress, until).run(run)
             worker.call("write_model", {"to": str(home / MODEL)}, Phase.CONVERT)
         with seeded(job.seed):
             model = job.model()
@@ -82,6 +86,11 @@ def read_plan_of(folder: Path, job: Training) -> Plan | None:
     return plan
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run's folder holds something to go on from."""
+    return newest(folder / CHECKPOINTS) is not None
+
+
 @dataclasses.dataclass
 class _Drive:
     """Trains until the epochs are over or the score is reached, and keeps account."""
@@ -90,40 +99,57 @@ class _Drive:
     worker: Worker
     progress: Progress
     until: float | None
-    resumed: int
     losses: list[float] = dataclasses.field(default_factory=list)
     scores: list[float | None] = dataclasses.field(default_factory=list)
     epoch_losses: list[float] = dataclasses.field(default_factory=list)
+    epoch_seconds: list[float] = dataclasses.field(default_factory=list)
+    spent: float = 0.0
 
     def run(self, run: TrainingRun) -> TrainingRun:
-        clock, steps, position = SystemClock(), FIRST_STEPS, {"steps": self.resumed}
+        """Raises KeyboardInterrupt after Ctrl-C, with a checkpoint of the step that had begun."""
+        with Stopping() as stopping:
+            return self._train(run, stopping)
+
+    def _train(self, run: TrainingRun, stopping: Stopping) -> TrainingRun:
+        clock, steps = SystemClock(), FIRST_STEPS
         began = saved = clock.now()
+        resumed = self.worker.call("prepare", {}, Phase.CONVERT)["steps"]
+        prepared = clock.now()
         while True:
             started = clock.now()
             told = self.worker.call("advance", {"steps": steps}, Phase.CONVERT)
             spent, position = clock.now() - started, told["position"]
-            self.epoch_losses += told["losses"]
+            self._take_in(told["losses"], spent)
             if told["losses"]:
                 each = spent / len(told["losses"])
                 steps = max(1, min(MOST_STEPS, int(PATIENCE_SECONDS / max(each, 1e-9))))
                 self.progress.stage("train", self._line(position, told["losses"][-1], each))
-            reached = self._end_epoch(told["score"]) if position["batch"] == 0 and self.epoch_losses else False
+            reached = self._end_epoch() if position["batch"] == 0 and self.epoch_losses else False
             is_over = told["is_over"] or reached
-            if is_over or clock.now() - saved > CHECKPOINT_SECONDS:
+            if is_over or stopping.is_asked or clock.now() - saved > CHECKPOINT_SECONDS:
                 self._save()
                 saved = clock.now()
+            if stopping.is_asked and not is_over:
+                raise KeyboardInterrupt
             if is_over:
                 break
         return dataclasses.replace(
             run, losses=tuple(self.losses), scores=tuple(self.scores), steps=position["steps"],
-            seconds=clock.now() - began, resumed_steps=self.resumed, reached=None if self.until is None else reached,
+            seconds=clock.now() - began, prepare_seconds=prepared - began, epoch_seconds=tuple(self.epoch_seconds),
+            peak_bytes=self.worker.peak_bytes, resumed_steps=resumed, reached=None if self.until is None else reached,
         )  # fmt: skip
 
-    def _end_epoch(self, score: float | None) -> bool:
-        """Take in an epoch; whether the score that was asked for is reached."""
+    def _take_in(self, losses: list[float], spent: float) -> None:
+        self.epoch_losses += losses
+        self.spent += spent
+
+    def _end_epoch(self) -> bool:
+        """Take in an epoch and its score; whether the score that was asked for is reached."""
+        score = self.worker.call("score", {}, Phase.CONVERT)
         self.losses.append(sum(self.epoch_losses) / len(self.epoch_losses))
         self.scores.append(score)
-        self.epoch_losses = []
+        self.epoch_seconds.append(self.spent)
+        self.epoch_losses, self.spent = [], 0.0
         return self.until is not None and score is not None and score >= self.until
 
     def _save(self) -> None:
@@ -140,6 +166,32 @@ class _Drive:
         epoch = min(position["epoch"] + 1, self.job.epochs)
         where = f"epoch {epoch} of {self.job.epochs}, step {position['steps']}"
         return f"{where}: loss {loss:.4g}{score}, {each * 1e3:.3g} ms a step"
+
+
+class Stopping:
+    """Ctrl-C once asks to stop at the next opportunity; a second one stops at once. So does a request to terminate,
+    where the program takes that for Ctrl-C. Only the main thread is sent signals, so elsewhere nothing is asked.
+    """
+
+    def __init__(self) -> None:
+        self.is_asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Stopping:
+        if threading.current_thread() is threading.main_thread():
+            handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+            self._before = {number: before for number, before in handlers.items() if callable(before)}
+            for number in self._before:
+                signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+    def _ask(self, *_: object) -> None:
+        self.is_asked = True
+        self.__exit__()
 
 
 def _write(file: Path, document: dict[str, Any]) -> None:

@@ -82,6 +82,16 @@ def send(value: object, write: wire.Write) -> None:
     writer.finish()
 
 
+def why_not_sent(value: object) -> str | None:
+    """Why a value cannot be pickled, such as "TypeError: cannot pickle '_thread.lock' object"; None where it can."""
+    try:
+        send(value, lambda _: None)
+    except UnsupportedModel as error:
+        cause = error.__cause__
+        return f"{type(cause).__name__}: {cause}"
+    return None
+
+
 def receive(descriptor: int) -> object:
     """Unpickle what our own parent sent."""
     reader = wire.ChunkReader(descriptor)

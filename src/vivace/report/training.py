@@ -71,6 +71,9 @@ class TrainingDocument(_Document):
     steps: int
     seconds: float
     search_seconds: float
+    prepare_seconds: float
+    epoch_seconds: list[float]
+    peak_bytes: int
     resumed_steps: int
     reached: bool | None
     conditions: dict[str, Any]
@@ -97,6 +100,7 @@ def training_document(run: TrainingRun) -> TrainingDocument:
         parity=None if run.parity is None else parity_document(run.parity),
         diagnosis=run.diagnosis, trials=[_trial(trial) for trial in run.trials], losses=list(run.losses),
         scores=list(run.scores), steps=run.steps, seconds=run.seconds, search_seconds=run.search_seconds,
+        prepare_seconds=run.prepare_seconds, epoch_seconds=list(run.epoch_seconds), peak_bytes=run.peak_bytes,
         resumed_steps=run.resumed_steps, reached=run.reached, conditions=run.conditions,
     )  # fmt: skip
 
@@ -150,13 +154,14 @@ def diagnosis_block(found: Diagnosis) -> RenderableType:
     phases = {
         "waiting for input": found.input_seconds, "forward and loss": found.forward_seconds,
         "backward": found.backward_seconds, "optimizer": found.update_seconds,
+        "communication (one process)": found.communication_seconds,
     }  # fmt: skip
     for name, seconds in phases.items():
         table.add_row(name, f"{seconds * 1e3:.3g}", f"{seconds / found.step_seconds:.0%}")
     table.add_row("(of which no operator ran)", f"{found.overhead_seconds * 1e3:.3g}",
                   f"{found.overhead_seconds / found.step_seconds:.0%}")  # fmt: skip
     share = found.share_of_ceiling
-    ceiling = f"{share:.1%} of the measured ceiling" if share is not None else "ceiling not measured (`vivace doctor`)"
+    ceiling = f"{share:.1%} of the measured ceiling" if share is not None else "ceiling not measured"
     evaluated = f"; one evaluation {found.evaluate_seconds * 1e3:.3g} ms" if found.evaluate_seconds is not None else ""
     memory = ", ".join(
         f"{name} {show_bytes(size)}"
@@ -172,6 +177,7 @@ def diagnosis_block(found: Diagnosis) -> RenderableType:
         table,
         line(f"{found.flops / 1e6:.3g} MFLOP a step, {ceiling}{evaluated}"),
         line(f"memory: {memory}"),
+        *(line(f"advice: {one.change}: {one.gain:.3g} times as fast, {one.basis.value}") for one in found.advice),
         *(line(f"note: {note}") for note in found.notes),
     )
 

@@ -24,6 +24,27 @@ class StepBound(Enum):
     COMPUTE = "compute"
 
 
+class Basis(Enum):
+    """Where a number comes from."""
+
+    MEASURED = "MEASURED"
+    PREDICTED = "PREDICTED"
+
+
+@dataclasses.dataclass(frozen=True)
+class Advice:
+    """One change to a step, and what it brings alone: `gain` is the original's seconds over those with it.
+
+    `technique` is what makes the change, as `only` names it. MEASURED: some steps were taken so, one after the other,
+    which is rough; `train` measures in pairs. PREDICTED: what would be left of the step at best.
+    """
+
+    change: str
+    technique: str
+    gain: float
+    basis: Basis
+
+
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
     """Where the time and the memory of the original's step go, MEASURED over `steps` steps.
@@ -33,7 +54,8 @@ class Diagnosis:
     ran: Python, and launching. `evaluate_seconds` is one evaluation, None without one. `flops` are counted operations
     of one step; `ceiling_gflops` the machine's measured rate in float32 with this many `threads`, None where it was not
     measured. Bytes are of parameters, their gradients, the optimizer's state and what the forward pass keeps for the
-    backward pass.
+    backward pass. `communication_seconds` is 0, since one process has nobody to talk to. `advice` is in the order of
+    gains.
     """
 
     steps: int
@@ -54,6 +76,8 @@ class Diagnosis:
     bound: StepBound
     evidence: str
     notes: tuple[str, ...] = ()
+    communication_seconds: float = 0.0
+    advice: tuple[Advice, ...] = ()
 
     @property
     def share_of_ceiling(self) -> float | None:
@@ -79,7 +103,10 @@ class TrainingRun:
 
     `speedup` compares steps of the plan with the original's, in fresh pairs of processes; None where the original was
     kept or nothing could be confirmed. `losses` has the mean loss of every epoch, `scores` the score after each.
-    `reached` says whether `until` was. `seconds` are of the training itself, without choosing the plan.
+    `reached` says whether `until` was. `seconds` are of the training itself, without choosing the plan: first
+    `prepare_seconds`, in which the plan's parts are made and its caches filled, then `epoch_seconds`, the steps of each
+    epoch without its evaluation; what a compiler takes is in the first of them. `peak_bytes` is the most memory that the
+    process that trained was seen to hold.
     """
 
     name: str
@@ -93,6 +120,9 @@ class TrainingRun:
     scores: tuple[float | None, ...] = ()
     steps: int = 0
     seconds: float = 0.0
+    prepare_seconds: float = 0.0
+    epoch_seconds: tuple[float, ...] = ()
+    peak_bytes: int = 0
     resumed_steps: int = 0
     reached: bool | None = None
     out: Path | None = None
