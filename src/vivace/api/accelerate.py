@@ -10,7 +10,7 @@ from typing import Any
 from vivace.api.parity import LIMITS
 from vivace.api.request import plan_of
 from vivace.api.step_plans import TAKES_STEP, Choice
-from vivace.api.training_request import checked, told_of_job
+from vivace.api.training_request import checked, sending
 from vivace.core.plan import Plan
 from vivace.core.training.job import Training
 from vivace.measure.process import Limits, Phase, Worker
@@ -58,7 +58,7 @@ def accelerate(
     """
     progress = progress or SilentProgress()
     seconds = parse_duration(time)
-    with told_of_job(checked(job)):
+    with sending(checked(job)):
         choice = Choice(job, seconds, only, without, changed, limits, progress, own_loop=True)
         if plan is None:
             chosen = choice.make()

@@ -10,7 +10,7 @@ from typing import Any
 from vivace.api.parity import LIMITS
 from vivace.api.request import machine_of, plan_of
 from vivace.api.step_plans import Choice, Chosen
-from vivace.api.training_request import checked, told_of_job
+from vivace.api.training_request import checked, sending
 from vivace.api.training_worker import read_plan_of, trained
 from vivace.core.errors import UsageError
 from vivace.core.plan import Plan
@@ -30,7 +30,7 @@ DIAGNOSIS_ENTRY = "vivace.search.training.diagnosis:open_diagnosis"
 def diagnose(job: Training, limits: Limits = LIMITS) -> Diagnosis:
     """Where the time and the memory of a job's step go on this machine, in a process of its own."""
     folder = tempfile.TemporaryDirectory(prefix="vivace-")
-    with told_of_job(checked(job)), folder as name, Worker(Path(name), limits) as worker:
+    with sending(checked(job)), folder as name, Worker(Path(name), limits) as worker:
         worker.open(DIAGNOSIS_ENTRY, {}, job, Phase.LOAD)
         read = worker.call("read", {"steps": DIAGNOSED_STEPS}, Phase.MEASURE)
         kept = {one.threads: one.gflops.get("f32") for one in machine_of("auto").ceilings}
@@ -76,15 +76,22 @@ def train(
     progress = progress or SilentProgress()
     _check_request(job, until, processes)
     seconds = parse_duration(time)
+    choice = Choice(job, seconds, only, without, changed, limits, progress)
+    asked = plan if plan is None else plan_of(plan)
+    with sending(job):
+        return _train(job, choice, asked, until, None if out is None else Path(out), resume)
+
+
+def _train(
+    job: Training, choice: Choice, asked: Plan | None, until: float | None, folder: Path | None, resume: bool
+) -> TrainingRun:
+    progress, limits = choice.progress, choice.limits
     clock = SystemClock()
     began = clock.now()
-    folder = None if out is None else Path(out)
     earlier = read_plan_of(folder, job) if resume and folder is not None else None
-    asked = plan if plan is None else plan_of(plan)
     progress.stage("diagnose", "the original's step")
     found = diagnose(job, limits)
     progress.note(f"a step takes {found.step_seconds * 1e3:.3g} ms; {found.bound.value}: {found.evidence}")
-    choice = Choice(job, seconds, only, without, changed, limits, progress)
     chosen = Chosen(earlier) if earlier is not None else choice.proved(asked) if asked is not None else choice.make()
     started = TrainingRun(
         job.name, chosen.plan, found, chosen.trials, chosen.comparison, chosen.parity, clock.now() - began,

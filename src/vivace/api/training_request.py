@@ -19,10 +19,13 @@ def checked(job: object) -> Training:
 
 
 @contextlib.contextmanager
-def told_of_job(job: Training) -> Iterator[None]:
-    """Where a job cannot be sent to a worker process, raise UsageError that names which part of it, and why."""
+def sending(job: Training) -> Iterator[None]:
+    """Inside, a job is sent to several worker processes: its big tensors are written once, and mapped by each. Where it
+    cannot be sent, raise UsageError that names which part of it, and why.
+    """
     try:
-        yield
+        with parcel.shelved():
+            yield
     except UnsupportedModel as error:
         for field in dataclasses.fields(job):
             reason = parcel.why_not_sent(getattr(job, field.name))

@@ -66,7 +66,7 @@ def keras_training(
     data = x if is_dataset else Samples(_tensors((x, y, sample_weight)))
     held_out = None if validation_data is None else _tensors(tuple(validation_data))
     evaluate: Any = None if held_out is None else KerasScore(held_out, score, batch_size)
-    factory = KerasFactory(model, _first(data[0]))
+    factory = KerasFactory(model, pytree.tree_map(lambda leaf: torch.as_tensor(leaf)[None], data[0]))
     return Training(
         model=factory, loss=keras_loss, optimizer=KerasUpdates.of, data=data, batch_size=batch_size, evaluate=evaluate,
         epochs=epochs, name=name, shuffle=shuffle, seed=seed,
@@ -173,7 +173,7 @@ class _Parameters:
 
 @dataclasses.dataclass(frozen=True)
 class KerasFactory:
-    """Makes modules of what a function builds; `example` is a batch of one sample, which gives a model its shapes."""
+    """Makes modules of what a function builds; `example` is a batch of one sample, which gives models their shapes."""
 
     build: Callable[[], Any]
     example: Any
@@ -185,8 +185,7 @@ class KerasFactory:
         if not isinstance(model, keras.Model):
             raise UsageError(f"model returned a {type(model).__name__}; allowed is a compiled keras.Model")
         _check(model, keras.Model)
-        if not model.built or not model.variables:
-            model(self.example)
+        _loss_of(model, self.example, training=False)  # what Keras makes when it is first needed is made now
         model.optimizer.build(model.trainable_variables)
         return KerasModule(model)
 
@@ -205,8 +204,12 @@ class KerasFactory:
 
 def keras_loss(model: KerasModule, batch: Any) -> Any:
     """The loss that the model was compiled with, and what its layers add to it."""
+    return _loss_of(model.keras_model, batch, model.training)
+
+
+def _loss_of(keras_model: Any, batch: Any, training: bool) -> Any:
     x, y, *weight = batch
-    return model.keras_model.compute_loss(x, y, model(x), weight[0] if weight else None)
+    return keras_model.compute_loss(x, y, keras_model(x, training=training), weight[0] if weight else None)
 
 
 class KerasUpdates(torch.optim.Optimizer):
@@ -316,11 +319,6 @@ def _tensor(array: Any) -> torch.Tensor:
 
 def _is_arrays(x: Any) -> bool:
     return all(hasattr(leaf, "shape") and hasattr(leaf, "__array__") for leaf in pytree.tree_leaves(x))
-
-
-def _first(sample: Any) -> Any:
-    """The inputs of a sample as a batch of one."""
-    return pytree.tree_map(lambda leaf: torch.as_tensor(leaf)[None], sample[0])
 
 
 def _keras() -> Any:

@@ -105,8 +105,8 @@ class TrainingRun:
     kept or nothing could be confirmed. `losses` has the mean loss of every epoch, `scores` the score after each.
     `reached` says whether `until` was. `seconds` are of the training itself, without choosing the plan: first
     `prepare_seconds`, in which the plan's parts are made and its caches filled, then `epoch_seconds`, the steps of each
-    epoch without its evaluation; what a compiler takes is in the first of them. `peak_bytes` is the most memory that the
-    process that trained was seen to hold.
+    epoch without its evaluation; what a compiler takes is in the first of them. `peak_bytes` is the most memory that
+    the process that trained was seen to hold.
     """
 
     name: str
