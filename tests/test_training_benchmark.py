@@ -1,4 +1,4 @@
-"""The arithmetic and the table of the training benchmark, on planted runs; one epoch of each loop that ours is beside."""
+"""The arithmetic and the table of the training benchmark on planted runs; an epoch of the loops beside ours."""
 
 from __future__ import annotations
 
