@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 import vivace as vv
 from vivace.core.errors import DiskFull, UsageError
+from vivace.core.plan import Plan
 from vivace.report.progress import SilentProgress
 from vivace.search.training.diagnosis import Diagnoser
 from vivace.testing.tiny_training import Points, job, loss
@@ -54,7 +55,7 @@ def per_sample(model: torch.nn.Module, batch: Any) -> torch.Tensor:
 )
 def test_a_job_that_cannot_be_trained_is_told_before_it_is(changes: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError, match=told):
-        Diagnoser(job(**changes)).read(1)
+        Diagnoser(job(**changes), Plan()).read(1)
 
 
 def test_a_part_that_no_process_can_be_sent_is_named() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ from vivace.core.training.run import StepTrial
 from vivace.core.work import Work
 from vivace.data import samples
 from vivace.measure.clock import SystemClock
-from vivace.measure.paired import ArmSpec, StopRule, compare
+from vivace.measure.paired import ArmSpec, StopRule, compare, measure_noise
 from vivace.measure.process import Limits
 from vivace.report.progress import Progress
 from vivace.search.training.choose import facts_of, greedy, settings_of
@@ -43,12 +44,14 @@ PROVED_STEPS, CONFIRMED_STEPS = 2, 3
 
 @dataclasses.dataclass(frozen=True)
 class Chosen:
-    """The plan, everything that was tried, and the confirmation and the proof of the plan, where it is not empty."""
+    """The plan, everything that was tried, and the confirmation and the proof of the plan, where it is not empty.
+    `noise_ratios` are those of the original against itself."""
 
     plan: Plan
     trials: tuple[StepTrial, ...] = ()
     comparison: Comparison | None = None
     parity: Parity | None = None
+    noise_ratios: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,13 +134,19 @@ class Choice:
         chosen = self.proved(plan)
         if not len(chosen.plan):
             return chosen
+        self.progress.stage("noise", "the original against itself")
+        original = self._arm(Plan())
+        same = measure_noise(original, calls, logs / "noise", rule=RACE, limits=self.limits)
         self.progress.stage("confirm", f"{plan}: three fresh pairs of processes")
-        arms, logs = (self._arm(Plan()), self._arm(plan)), logs / "confirm"
-        found = compare(*arms, calls, logs, rule=CONFIRM, restarts=3, limits=self.limits)
+        found = compare(
+            original, self._arm(plan), calls, logs / "confirm", rule=CONFIRM, restarts=3,
+            noise_floor=same.noise_floor, limits=self.limits,
+        )  # fmt: skip
         if found.verdict is SpeedVerdict.SLOWER:
             self.progress.note(f"confirmed as {found.speedup}, which is slower, so the original is kept")
             plan = Plan()
-        return dataclasses.replace(chosen, plan=plan, comparison=found)
+        ratios = tuple(itertools.chain.from_iterable(same.ratios))
+        return dataclasses.replace(chosen, plan=plan, comparison=found, noise_ratios=ratios)
 
     def _arm(self, plan: Plan) -> ArmSpec:
         return ArmSpec(STEP_ENTRY, {}, (self.job, plan), str(plan))

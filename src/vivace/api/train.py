@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,15 +13,17 @@ from vivace.api.request import machine_of, plan_of
 from vivace.api.step_plans import Choice, Chosen
 from vivace.api.training_request import checked, sending
 from vivace.api.training_worker import read_plan_of, trained
-from vivace.core.errors import UsageError
+from vivace.core.errors import UsageError, WorkerFailure
 from vivace.core.plan import Plan
 from vivace.core.training.job import Training
 from vivace.core.training.run import Diagnosis, TrainingRun
+from vivace.devices import ceiling_store
 from vivace.measure import environment
 from vivace.measure.clock import SystemClock
 from vivace.measure.process import Limits, Phase, Worker
 from vivace.report.duration import parse_duration
 from vivace.report.progress import Progress, SilentProgress
+from vivace.search.account.payback import break_even_steps
 from vivace.search.training.diagnosis import diagnosis_of
 
 DIAGNOSED_STEPS = 20
@@ -29,13 +32,32 @@ DIAGNOSIS_ENTRY = "vivace.search.training.diagnosis:open_diagnosis"
 
 def diagnose(job: Training, limits: Limits = LIMITS) -> Diagnosis:
     """Where the time and the memory of a job's step go on this machine, in a process of its own."""
+    return _diagnosed(checked(job), Plan(), None, limits)
+
+
+def _diagnosed(job: Training, plan: Plan, flops: float | None, limits: Limits) -> Diagnosis:
+    """The same of a plan's step; `flops` are those of the original, None for the original itself."""
+    machine = machine_of("auto")
     folder = tempfile.TemporaryDirectory(prefix="vivace-")
-    with sending(checked(job)), folder as name, Worker(Path(name), limits) as worker:
-        worker.open(DIAGNOSIS_ENTRY, {}, job, Phase.LOAD)
-        read = worker.call("read", {"steps": DIAGNOSED_STEPS}, Phase.MEASURE)
-        kept = {one.threads: one.gflops.get("f32") for one in machine_of("auto").ceilings}
-        ceiling = kept.get(read["threads"]) or worker.call("ceiling_gflops", {}, Phase.MEASURE)
-    return diagnosis_of(read, ceiling)
+    with sending(job), folder as name, Worker(Path(name), limits) as worker:
+        worker.open(DIAGNOSIS_ENTRY, {}, (job, plan), Phase.LOAD)
+        read = worker.call("read", {"steps": DIAGNOSED_STEPS, "flops": flops}, Phase.MEASURE)
+    ceilings = {one.threads: one.gflops.get("f32") for one in ceiling_store.kept(machine)}
+    return diagnosis_of(read, ceilings.get(read["threads"]) or _ceiling_gflops(read["threads"]))
+
+
+@functools.cache
+def _ceiling_gflops(threads: int) -> float | None:
+    """The machine's rate in float32, where `vivace doctor` kept none: measured in a process of its own, once in this
+    one. None where that fails."""
+    with tempfile.TemporaryDirectory(prefix="vivace-") as name, Worker(Path(name)) as worker:
+        try:
+            worker.open("vivace.measure.services.probe:open_probe", {}, phase=Phase.LOAD)
+            told = worker.call("ceilings", {"threads": [threads], "precisions": ["f32"]}, Phase.MEASURE)
+        except WorkerFailure:
+            return None
+    found = ceiling_store.read_ceilings(told["ceilings"])
+    return found[0].gflops.get("f32") if found else None
 
 
 def train(
@@ -63,8 +85,8 @@ def train(
     `until` ends the training at the first epoch after which `evaluate` gives that much. `time` is the most that
     choosing the plan may take, beside its confirmation. `only` and `without` name techniques; `plan` takes one plan,
     which is proved and not timed. `changed` allows techniques that change the computation by design. `out` receives
-    model.safetensors, run.json and, while it trains, checkpoints; with `resume` a run that was stopped goes on exactly
-    where it was, with the plan that it had.
+    model.safetensors, run.json, its page report.html and, while it trains, checkpoints; with `resume` a run that was
+    stopped goes on exactly where it was, with the plan that it had.
 
     Raises UsageError for a job that cannot be used, and where a loss stops being finite; WorkerFailure where the
     training's process dies, after which `resume` goes on; DiskFull with the last checkpoint kept.
@@ -78,14 +100,15 @@ def train(
     seconds = parse_duration(time)
     choice = Choice(job, seconds, only, without, changed, limits, progress)
     asked = plan if plan is None else plan_of(plan)
+    options = {"until": until, "time": time, "only": list(only), "without": list(without), "changed": changed}
     with sending(job):
-        return _train(job, choice, asked, until, None if out is None else Path(out), resume)
+        return _train(choice, asked, None if out is None else Path(out), resume, options)
 
 
 def _train(
-    job: Training, choice: Choice, asked: Plan | None, until: float | None, folder: Path | None, resume: bool
+    choice: Choice, asked: Plan | None, folder: Path | None, resume: bool, options: Mapping[str, Any]
 ) -> TrainingRun:
-    progress, limits = choice.progress, choice.limits
+    job, progress, limits = choice.job, choice.progress, choice.limits
     clock = SystemClock()
     began = clock.now()
     earlier = read_plan_of(folder, job) if resume and folder is not None else None
@@ -93,11 +116,33 @@ def _train(
     found = diagnose(job, limits)
     progress.note(f"a step takes {found.step_seconds * 1e3:.3g} ms; {found.bound.value}: {found.evidence}")
     chosen = Chosen(earlier) if earlier is not None else choice.proved(asked) if asked is not None else choice.make()
+    search_seconds = clock.now() - began
     started = TrainingRun(
-        job.name, chosen.plan, found, chosen.trials, chosen.comparison, chosen.parity, clock.now() - began,
-        conditions=environment.snapshot(), out=folder,
+        job.name, chosen.plan, found, chosen.trials, chosen.comparison, chosen.parity, search_seconds,
+        conditions=_conditions(job, options), out=folder, noise_ratios=chosen.noise_ratios,
+        diagnosis_after=_after(job, chosen.plan, found, limits, progress),
+        break_even_steps=break_even_steps(chosen.comparison, search_seconds) if len(chosen.plan) else None,
     )  # fmt: skip
-    return trained(job, started, until, resume, progress, limits)
+    return trained(job, started, options["until"], resume, progress, limits)
+
+
+def _after(job: Training, plan: Plan, before: Diagnosis, limits: Limits, progress: Progress) -> Diagnosis | None:
+    """The diagnosis of the plan that trains; None for the original, and where its worker fails."""
+    if not len(plan):
+        return None
+    progress.stage("diagnose", f"the step of {plan}")
+    try:
+        return _diagnosed(job, plan, before.flops, limits)
+    except WorkerFailure as failure:
+        progress.note(f"where the time of the plan's step goes is not known: {failure.reason}")
+        return None
+
+
+def _conditions(job: Training, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What the run's numbers depend on: the machine, what runs on it, the job's numbers, and what was asked for."""
+    numbers = {name: getattr(job, name) for name in ("batch_size", "epochs", "seed", "shuffle")}
+    machine = machine_of("auto").to_json()
+    return {**environment.snapshot(), "machine": machine, "job": numbers, "options": dict(options)}
 
 
 def _check_request(job: Training, until: float | None, processes: int) -> None:

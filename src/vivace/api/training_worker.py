@@ -8,6 +8,7 @@ import json
 import signal
 import tempfile
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,20 @@ from vivace.core.training.job import Training
 from vivace.core.training.run import TrainingRun
 from vivace.measure.clock import SystemClock
 from vivace.measure.process import Limits, Phase, Worker
+from vivace.report.pages import page_of
 from vivace.report.progress import Progress
-from vivace.report.training import training_document
+from vivace.report.reading import read_training
+from vivace.report.results import PAGE
+from vivace.report.training import RUN, training_document
 from vivace.training.checkpoint import newest
+from vivace.training.course import CourseKeeper
 from vivace.training.rig import seeded
 
 ENTRY = "vivace.training.service:open_loop"
 PATIENCE_SECONDS, CHECKPOINT_SECONDS = 0.5, 30.0
 """How long the worker trains before it is asked how far it is, and between two checkpoints."""
 FIRST_STEPS, MOST_STEPS = 8, 10_000
-MODEL, PLAN, RUN, CHECKPOINTS = "model.safetensors", "plan.json", "run.json", "checkpoints"
+MODEL, PLAN, CHECKPOINTS = "model.safetensors", "plan.json", "checkpoints"
 SCHEMA = 1
 
 
@@ -59,7 +64,9 @@ def trained(
             model = job.model()
         load_model(model, home / MODEL)
         final = dataclasses.replace(final, model=model.eval())
-        (home / RUN).write_text(training_document(final).to_text(), encoding="utf-8")
+        text = training_document(final).to_text()
+        (home / RUN).write_text(text, encoding="utf-8")
+        (home / PAGE).write_text(page_of(read_training(text)), encoding="utf-8")  # what `vivace report` writes again
         return final
 
 
@@ -93,7 +100,8 @@ def has_checkpoint(folder: Path) -> bool:
 
 @dataclasses.dataclass
 class _Drive:
-    """Trains until the epochs are over or the score is reached, and keeps account."""
+    """Trains until the epochs are over or the score is reached, and keeps account. `opened` is what the worker told
+    when it was ready: where the training is, and how many steps an epoch has, where that is known."""
 
     job: Training
     worker: Worker
@@ -105,47 +113,67 @@ class _Drive:
     epoch_seconds: list[float] = dataclasses.field(default_factory=list)
     spent: float = 0.0
 
+    def __post_init__(self) -> None:
+        self.clock = SystemClock()
+        self.course = CourseKeeper()
+        self.opened: Mapping[str, Any] = {}
+
     def run(self, run: TrainingRun) -> TrainingRun:
         """Raises KeyboardInterrupt after Ctrl-C, with a checkpoint of the step that had begun."""
         with Stopping() as stopping:
             return self._train(run, stopping)
 
     def _train(self, run: TrainingRun, stopping: Stopping) -> TrainingRun:
-        clock, steps = SystemClock(), FIRST_STEPS
+        clock, steps = self.clock, FIRST_STEPS
         began = saved = clock.now()
-        resumed = self.worker.call("prepare", {}, Phase.CONVERT)["steps"]
+        position = self.opened = self.worker.call("prepare", {}, Phase.CONVERT)
+        self.course = CourseKeeper(position["steps"])
         prepared = clock.now()
         while True:
             started = clock.now()
             told = self.worker.call("advance", {"steps": steps}, Phase.CONVERT)
             spent, position = clock.now() - started, told["position"]
-            self._take_in(told["losses"], spent)
+            self._take_in(told["losses"], spent, clock.now() - began)
             if told["losses"]:
                 each = spent / len(told["losses"])
                 steps = max(1, min(MOST_STEPS, int(PATIENCE_SECONDS / max(each, 1e-9))))
                 self.progress.stage("train", self._line(position, told["losses"][-1], each))
-            reached = self._end_epoch() if position["batch"] == 0 and self.epoch_losses else False
+            ended = clock.now() - began
+            reached = self._end_epoch(ended) if position["batch"] == 0 and self.epoch_losses else False
             is_over = told["is_over"] or reached
-            if is_over or stopping.is_asked or clock.now() - saved > CHECKPOINT_SECONDS:
+            is_late = stopping.is_asked or clock.now() - saved > CHECKPOINT_SECONDS
+            is_whole = self._left(position) != 0  # resumed with nothing left, it would lose the epoch
+            if is_over or (is_late and is_whole):
                 self._save()
                 saved = clock.now()
-            if stopping.is_asked and not is_over:
+            if stopping.is_asked and is_whole and not is_over:
                 raise KeyboardInterrupt
             if is_over:
                 break
         return dataclasses.replace(
             run, losses=tuple(self.losses), scores=tuple(self.scores), steps=position["steps"],
             seconds=clock.now() - began, prepare_seconds=prepared - began, epoch_seconds=tuple(self.epoch_seconds),
-            peak_bytes=self.worker.peak_bytes, resumed_steps=resumed, reached=None if self.until is None else reached,
+            peak_bytes=self.worker.peak_bytes, resumed_steps=self.opened["steps"],
+            reached=None if self.until is None else reached, course=self.course.course(),
         )  # fmt: skip
 
-    def _take_in(self, losses: list[float], spent: float) -> None:
+    def _left(self, position: Mapping[str, Any]) -> int | None:
+        """Steps that are left of the epoch, where that is known."""
+        steps: int | None = self.opened["steps_an_epoch"]
+        return None if steps is None else steps - int(position["batch"])
+
+    def _take_in(self, losses: list[float], spent: float, elapsed: float) -> None:
         self.epoch_losses += losses
         self.spent += spent
+        if losses:
+            self.course.steps(losses, spent / len(losses), elapsed)
 
-    def _end_epoch(self) -> bool:
+    def _end_epoch(self, elapsed: float) -> bool:
         """Take in an epoch and its score; whether the score that was asked for is reached."""
+        started = self.clock.now()
         score = self.worker.call("score", {}, Phase.CONVERT)
+        took = self.clock.now() - started
+        self.course.epoch(elapsed + took, None if score is None else took)
         self.losses.append(sum(self.epoch_losses) / len(self.epoch_losses))
         self.scores.append(score)
         self.epoch_seconds.append(self.spent)
@@ -161,7 +189,7 @@ class _Drive:
             told = f"{failure.reason}; the checkpoint before it is kept: make room, and go on with resume (--resume)"
             raise DiskFull(told) from None
 
-    def _line(self, position: dict[str, Any], loss: float, each: float) -> str:
+    def _line(self, position: Mapping[str, Any], loss: float, each: float) -> str:
         score = f", score {self.scores[-1]:.4g}" if self.scores and self.scores[-1] is not None else ""
         epoch = min(position["epoch"] + 1, self.job.epochs)
         where = f"epoch {epoch} of {self.job.epochs}, step {position['steps']}"

@@ -14,7 +14,11 @@ from vivace.core.errors import UsageError
 
 def report(
     run: Annotated[
-        Path, typer.Argument(help="The folder that `vivace optimize --out` wrote, or a results.json.", metavar="RUN")
+        Path,
+        typer.Argument(
+            help="What `vivace optimize --out` or `vivace train --out` wrote, or a results.json or run.json.",
+            metavar="RUN",
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -29,9 +33,9 @@ def report(
 ) -> None:
     """Write the HTML report of a run again: one file that opens from disk and asks for nothing from the network.
 
-    It is the page that lies in the artifact already, written with this version of Vivace. Nothing is measured and the
-    artifact stays as it is. The exit code is 0 whatever the result, 2 where RUN is none, and 5 where
-    PATH cannot be written.
+    It is the page that lies in the artifact already, or beside the trained model, written with this version of Vivace.
+    Nothing is measured and the artifact stays as it is. The exit code is 0 whatever the result, 2 where RUN is none,
+    and 5 where PATH cannot be written.
 
     Examples:
 
@@ -39,22 +43,21 @@ def report(
 
       vivace report fast/results.json --out pages/digits.html
 
+      vivace report run --out run
+
       vivace report fast --json
     """
-    from vivace.report.headline import headline
-    from vivace.report.html.page import render
+    from vivace.report.pages import headline_of, page_of
     from vivace.report.reading import read_run
 
     document = read_run(run)
     place = _destination(out)
-    page = render(document)
+    page = page_of(document)
     place.write_text(page, encoding="utf-8")
-    told = headline(document)
+    told = headline_of(document)
     if as_json:
-        emit_json(
-            {"schema_version": 1, "report": str(place), "headline": told, "status": document.status.value,
-             "speedup": document.model_dump(mode="json")["speedup"], "bytes": len(page.encode())}
-        )  # fmt: skip
+        kept = document.model_dump(mode="json", include={"status", "plan_name", "speedup"})
+        emit_json({"schema_version": 1, "report": str(place), "headline": told, **kept, "bytes": len(page.encode())})
     else:
         emit(f"{told}\nreport: {place}")
 

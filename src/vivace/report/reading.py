@@ -1,43 +1,59 @@
-"""Reading a run's results.json back, from an artifact's folder or by its own path, with errors that say what to do."""
+"""Reading back what a run wrote, from its folder or by the file's own path, with errors that say what to do."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from vivace.core.errors import UsageError
 from vivace.report.results import RESULTS, SCHEMA_VERSION, ResultDocument
+from vivace.report.training import RUN, TrainingDocument
 
 MAX_RESULT_BYTES = 256 << 20
+Document = ResultDocument | TrainingDocument
+D = TypeVar("D", ResultDocument, TrainingDocument)
+WRITERS = {ResultDocument: f"the {RESULTS} that `vivace optimize` wrote", TrainingDocument: f"the {RUN} of a training"}
 
 
-def read_run(run: Path) -> ResultDocument:
-    """The document of a run. `run` is an artifact's folder, or a results.json.
+def read_run(run: Path) -> Document:
+    """The document of a run. `run` is the folder of an artifact or of a training, or a results.json or run.json.
 
     Raises UsageError when there is none, when it cannot be read, and for a file of a newer schema.
     """
-    path = run / RESULTS if run.is_dir() else run
+    path = next((run / name for name in (RESULTS, RUN) if (run / name).is_file()), run) if run.is_dir() else run
     if not path.is_file():
         raise UsageError(
-            f"RUN is {run}, where there is no {RESULTS}; give the folder that `vivace optimize --out` wrote, or the "
-            f"path of its {RESULTS}"
+            f"RUN is {run}, where there is no {RESULTS} and no {RUN}; give the folder that `vivace optimize --out` or "
+            "`vivace train --out` wrote, or the path of one of these files"
         )
     if path.stat().st_size > MAX_RESULT_BYTES:
-        raise UsageError(f"{path} has {path.stat().st_size:,} bytes; a {RESULTS} has at most {MAX_RESULT_BYTES:,}")
-    return read_text(path.read_bytes(), str(path))
+        raise UsageError(f"{path} has {path.stat().st_size:,} bytes; a {path.name} has at most {MAX_RESULT_BYTES:,}")
+    text = path.read_bytes()
+    return read_training(text, str(path)) if path.name == RUN or _is_training(text) else read_text(text, str(path))
 
 
 def read_text(text: str | bytes, where: str = RESULTS) -> ResultDocument:
-    """The document that a text holds; `where` names it in errors. Raises UsageError as `read_run` does."""
+    """The result that a text holds; `where` names it in errors. Raises UsageError as `read_run` does."""
+    return _read(text, where, ResultDocument)
+
+
+def read_training(text: str | bytes, where: str = RUN) -> TrainingDocument:
+    """The training that a text holds; `where` names it in errors. Raises UsageError as `read_run` does."""
+    return _read(text, where, TrainingDocument)
+
+
+def _read(text: str | bytes, where: str, kind: type[D]) -> D:
+    writer = WRITERS[kind]
     try:
         node = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where} is no JSON ({error}); give the {RESULTS} that `vivace optimize` wrote") from None
-    _check_schema(node, where)
+        raise UsageError(f"{where} is no JSON ({error}); give {writer}") from None
+    _check_schema(node, where, writer)
     try:
-        return ResultDocument.model_validate_json(text)
+        return kind.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the document"
@@ -47,12 +63,19 @@ def read_text(text: str | bytes, where: str = RESULTS) -> ResultDocument:
         ) from None
 
 
-def _check_schema(node: object, where: str) -> None:
+def _is_training(text: bytes) -> bool:
+    """Whether a file of another name holds a training: only that has a diagnosis."""
+    try:
+        node: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(node, dict) and "diagnosis" in node
+
+
+def _check_schema(node: object, where: str, writer: str) -> None:
     version = node.get("schema_version") if isinstance(node, dict) else None
     if not isinstance(version, int):
-        raise UsageError(
-            f"{where} is not a result: it has no schema_version; give the {RESULTS} that `vivace optimize` wrote"
-        )
+        raise UsageError(f"{where} is not a result: it has no schema_version; give {writer}")
     if version > SCHEMA_VERSION:
         raise UsageError(
             f"{where} is of schema {version}, and this version of Vivace reads up to {SCHEMA_VERSION}; install a newer "

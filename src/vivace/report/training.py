@@ -9,18 +9,33 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from vivace.core.measurement import Comparison, Interval, Outcome
+from vivace.core.measurement import Comparison, Interval, Outcome, SpeedVerdict
 from vivace.core.quality import QualityVerdict
-from vivace.core.training.parity import Agreement, Parity
+from vivace.core.training.course import Course
+from vivace.core.training.parity import Agreement, Curve, Parity
 from vivace.core.training.run import Diagnosis, StepTrial, TrainingRun
 from vivace.report.duration import show_duration
 from vivace.report.layout import line, plain_table, short
-from vivace.report.results import TechniqueDocument, technique_documents
+from vivace.report.results import PAGE, TechniqueDocument, technique_documents
 from vivace.report.wording import show_bytes, show_speedup
 
 SCHEMA_VERSION = 1
-TOLD = 20
+RUN = "run.json"
+"""The file of a training's folder that holds its document."""
+TOLD = 300
 """Tensors of a proof that the document names, the worst first."""
+MOST_TRIED, MOST_NOTES = 8, 2
+"""Trials and notes that the terminal's block has room for; the document holds all."""
+
+PHASES = {
+    "input": "waiting for input", "forward": "forward and loss", "backward": "backward", "update": "optimizer",
+    "whole": "whole step, compiled as one",
+}  # fmt: skip
+"""The phases of a step in their order: what `Diagnosis` calls their seconds, and what people call them."""
+MEMORY = {
+    "parameter": "parameters", "gradient": "gradients", "optimizer": "optimizer", "activation": "activations",
+}  # fmt: skip
+"""The same of the kinds of memory."""
 
 
 class _Document(BaseModel):
@@ -44,7 +59,8 @@ class StepTrialDocument(_Document):
 
 
 class ParityDocument(_Document):
-    """The proof that a plan trains as the original does."""
+    """The proof that a plan trains as the original does. `tensors` counts all comparisons, of which `agreements` holds
+    the worst; `curve` and `scores` compare losses and scores over seeds, None where none were run."""
 
     verdict: QualityVerdict
     reason: str
@@ -52,10 +68,13 @@ class ParityDocument(_Document):
     tensors: int
     agreements: list[Agreement]
     notes: list[str]
+    curve: Curve | None = None
+    scores: Curve | None = None
 
 
 class TrainingDocument(_Document):
-    """A training run. `comparison` and `speedup` are of steps, MEASURED; losses and scores one an epoch."""
+    """A training run. `comparison` and `speedup` are of steps, MEASURED; losses and scores one an epoch; `course` holds
+    the steps. Keys that came later have defaults, so that a file which lacks them reads back."""
 
     schema_version: int
     name: str
@@ -71,12 +90,17 @@ class TrainingDocument(_Document):
     steps: int
     seconds: float
     search_seconds: float
-    prepare_seconds: float
-    epoch_seconds: list[float]
-    peak_bytes: int
     resumed_steps: int
     reached: bool | None
     conditions: dict[str, Any]
+    out: str | None = None
+    diagnosis_after: Diagnosis | None = None
+    noise_ratios: list[float] = []
+    break_even_steps: int | None = None
+    course: Course = Course()
+    prepare_seconds: float = 0.0
+    epoch_seconds: list[float] = []
+    peak_bytes: int = 0
 
 
 class DiagnosisDocument(_Document):
@@ -102,6 +126,8 @@ def training_document(run: TrainingRun) -> TrainingDocument:
         scores=list(run.scores), steps=run.steps, seconds=run.seconds, search_seconds=run.search_seconds,
         prepare_seconds=run.prepare_seconds, epoch_seconds=list(run.epoch_seconds), peak_bytes=run.peak_bytes,
         resumed_steps=run.resumed_steps, reached=run.reached, conditions=run.conditions,
+        out=None if run.out is None else str(run.out), diagnosis_after=run.diagnosis_after,
+        noise_ratios=list(run.noise_ratios), break_even_steps=run.break_even_steps, course=run.course,
     )  # fmt: skip
 
 
@@ -109,7 +135,7 @@ def parity_document(proof: Parity) -> ParityDocument:
     """The document of a proof."""
     return ParityDocument(
         verdict=proof.verdict, reason=proof.reason, reference=proof.reference, tensors=len(proof.agreements),
-        agreements=list(proof.agreements[:TOLD]), notes=list(proof.notes),
+        agreements=list(proof.agreements[:TOLD]), notes=list(proof.notes), curve=proof.curve, scores=proof.scores,
     )  # fmt: skip
 
 
@@ -121,55 +147,54 @@ def _trial(trial: StepTrial) -> StepTrialDocument:
 
 
 def training_block(run: TrainingRun) -> RenderableType:
-    """What was won, the proof, where the step's time went, what was tried, how the training went."""
+    """What was won, the proof, where the step's time went, what was tried, how the training went: under 40 lines."""
     table = plain_table("tried", "speed-up", "", "plan")
-    for number, trial in enumerate(run.trials, 1):
+    shown = sorted(enumerate(run.trials, 1), key=lambda entry: not entry[1].accepted)[:MOST_TRIED]
+    for number, trial in sorted(shown, key=lambda entry: entry[0]):
         kept = "kept" if trial.accepted else trial.outcome.value.replace("_", " ")
         told = show_speedup(trial.speedup) if trial.speedup else "-"
         table.add_row(str(number), told, kept, short(str(trial.plan)))
     return Group(
-        Text(headline(run), "bold"),
+        Text(headline(training_document(run)), "bold"),
         *([line(f"parity {run.parity.verdict.value}: {run.parity.reason}")] if run.parity else []),
         diagnosis_block(run.diagnosis),
+        *([line(_after(run.diagnosis_after))] if run.diagnosis_after else []),
         *([table] if run.trials else []),
+        *([line(f"and {len(run.trials) - len(shown)} more, in {RUN}")] if len(run.trials) > len(shown) else []),
         line(_course(run)),
-        *([line(f"kept in {run.out}: model.safetensors, run.json")] if run.out else []),
+        *([line(f"kept in {run.out}: model.safetensors, run.json, {PAGE}")] if run.out else []),
     )
 
 
-def headline(run: TrainingRun) -> str:
-    """One sentence: the speed-up of a step and how sure it is, or that nothing won."""
-    if run.comparison is None or not len(run.plan):
-        return f"{run.name}: no plan was faster and the same, so it was trained as given"
-    found = run.comparison
-    return (
-        f"{run.name}: a step is {show_speedup(found.speedup)} as fast with {run.plan} "
-        f"(95% interval, {found.restarts} pairs of processes, MEASURED: {found.verdict.value})"
-    )
+def headline(document: TrainingDocument) -> str:
+    """One sentence: the speed-up of a step and how sure that is, with the verdict on parity; or that nothing won."""
+    name, found, proof = document.name, document.comparison, document.parity
+    if not document.plan:
+        return f"{name}: no plan was faster and the same, so it was trained as given"
+    proved = f"; parity {proof.verdict.value}" if proof is not None else ""
+    if found is None:
+        return f"{name}: trained with {document.plan_name}, which was not timed{proved}"
+    sure = f"(95% interval, {found.restarts} pairs of processes, MEASURED: {found.verdict.value}{proved})"
+    if found.verdict is not SpeedVerdict.FASTER:
+        speed = show_speedup(found.speedup)
+        return f"{name}: trained with {document.plan_name}, whose step was not shown to be faster: {speed} {sure}"
+    return f"{name}: a step is {show_speedup(found.speedup)} as fast with {document.plan_name} {sure}"
 
 
 def diagnosis_block(found: Diagnosis) -> RenderableType:
     """Where a step's time and memory go."""
     table = plain_table("of a step", "ms", "share")
-    phases = {
-        "waiting for input": found.input_seconds, "forward and loss": found.forward_seconds,
-        "backward": found.backward_seconds, "optimizer": found.update_seconds,
-        "communication (one process)": found.communication_seconds,
-    }  # fmt: skip
-    for name, seconds in phases.items():
-        table.add_row(name, f"{seconds * 1e3:.3g}", f"{seconds / found.step_seconds:.0%}")
+    for key, name in PHASES.items():
+        seconds = getattr(found, f"{key}_seconds")
+        if seconds or key != "whole":
+            table.add_row(name, f"{seconds * 1e3:.3g}", f"{seconds / found.step_seconds:.0%}")
+    table.add_row("communication (one process)", f"{found.communication_seconds * 1e3:.3g}", "0%")
     table.add_row("(of which no operator ran)", f"{found.overhead_seconds * 1e3:.3g}",
                   f"{found.overhead_seconds / found.step_seconds:.0%}")  # fmt: skip
     share = found.share_of_ceiling
     ceiling = f"{share:.1%} of the measured ceiling" if share is not None else "ceiling not measured"
     evaluated = f"; one evaluation {found.evaluate_seconds * 1e3:.3g} ms" if found.evaluate_seconds is not None else ""
-    memory = ", ".join(
-        f"{name} {show_bytes(size)}"
-        for name, size in {
-            "parameters": found.parameter_bytes, "gradients": found.gradient_bytes,
-            "optimizer": found.optimizer_bytes, "activations": found.activation_bytes,
-        }.items()
-    )  # fmt: skip
+    memory = ", ".join(f"{name} {show_bytes(getattr(found, f'{key}_bytes'))}" for key, name in MEMORY.items())
     return Group(
         line(
             f"a step of the original: {found.step_seconds * 1e3:.3g} ms, bound by {found.bound.value}: {found.evidence}"
@@ -178,8 +203,13 @@ def diagnosis_block(found: Diagnosis) -> RenderableType:
         line(f"{found.flops / 1e6:.3g} MFLOP a step, {ceiling}{evaluated}"),
         line(f"memory: {memory}"),
         *(line(f"advice: {one.change}: {one.gain:.3g} times as fast, {one.basis.value}") for one in found.advice),
-        *(line(f"note: {note}") for note in found.notes),
+        *(line(f"note: {note}") for note in found.notes[:MOST_NOTES]),
     )
+
+
+def _after(found: Diagnosis) -> str:
+    told = f"{found.step_seconds * 1e3:.3g} ms, bound by {found.bound.value}: {found.evidence}"
+    return f"a step of the plan: {told}"
 
 
 def _course(run: TrainingRun) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -78,9 +79,19 @@ def samples_in(batch: Any) -> float:
     return float(first.shape[0]) if first is not None else 1.0
 
 
+LOOP_HOLDS = frozenset(
+    {
+        "model", "optimizer", "forward", "feed", "update", "weight", "schedule", "around", "outside", "lineage",
+        "notes", "recomputes",
+    }
+)  # fmt: skip
+"""The parts of a rig that a hand-written loop uses, or need not know of. The others are at their defaults then."""
+
+
 def takes_step(rig: Rig) -> bool:
     """Whether a rig takes the step, or its update, as a whole: what a hand-written loop would do itself."""
-    return rig.whole_step is not None or rig.parts != 1 or rig.update != rig.optimizer.step
+    others = [field for field in dataclasses.fields(rig) if field.name not in LOOP_HOLDS]
+    return rig.update != rig.optimizer.step or any(getattr(rig, field.name) != field.default for field in others)
 
 
 def check_fresh(job: Training) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vivace.core.measurement import Comparison, Interval, Outcome
 from vivace.core.plan import Plan
+from vivace.core.training.course import Course
 from vivace.core.training.parity import Parity
 
 if TYPE_CHECKING:
@@ -47,15 +48,17 @@ class Advice:
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
-    """Where the time and the memory of the original's step go, MEASURED over `steps` steps.
+    """Where the time and the memory of a step go, the original's or a plan's, MEASURED over `steps` steps.
 
-    Seconds are medians: waiting for a batch (`input_seconds`), the forward pass with the loss, the backward pass, the
-    optimizer's update. `overhead_seconds` is the part of forward, backward and update in which no operator of PyTorch
-    ran: Python, and launching. `evaluate_seconds` is one evaluation, None without one. `flops` are counted operations
-    of one step; `ceiling_gflops` the machine's measured rate in float32 with this many `threads`, None where it was not
-    measured. Bytes are of parameters, their gradients, the optimizer's state and what the forward pass keeps for the
-    backward pass. `communication_seconds` is 0, since one process has nobody to talk to. `advice` is in the order of
-    gains.
+    Seconds are medians: waiting for a batch (`input_seconds`), the forward pass with the loss, the backward pass with
+    the clearing of gradients before it, the optimizer's update. Where a compiler made one piece of the last three, they
+    are 0, and `whole_seconds` is what it takes. `overhead_seconds` is the part of all but waiting in which no operator
+    of PyTorch ran: Python, and launching; what a compiler made of operators counts as one, with the Python in it.
+    `evaluate_seconds` is one evaluation, None without one and of a plan. `flops` are the counted operations of a step
+    of the original; what a plan repeats or saves of them is not counted. `ceiling_gflops` is the machine's measured
+    rate in float32 with this many `threads`, None where it was not measured. Bytes are of parameters, their gradients,
+    the optimizer's state and what the forward pass keeps for the backward pass. `communication_seconds` is 0, since one
+    process has nobody to talk to. `advice` is in the order of gains, and none for a plan.
     """
 
     steps: int
@@ -76,13 +79,20 @@ class Diagnosis:
     bound: StepBound
     evidence: str
     notes: tuple[str, ...] = ()
+    whole_seconds: float = 0.0
     communication_seconds: float = 0.0
     advice: tuple[Advice, ...] = ()
 
     @property
+    def floor_seconds(self) -> float | None:
+        """The least time that the counted operations take at the ceiling; None where that was not measured."""
+        return self.flops / (self.ceiling_gflops * 1e9) if self.ceiling_gflops else None
+
+    @property
     def share_of_ceiling(self) -> float | None:
         """The least time that the counted operations take at the ceiling, over the step's."""
-        return self.flops / (self.ceiling_gflops * 1e9) / self.step_seconds if self.ceiling_gflops else None
+        floor = self.floor_seconds
+        return None if floor is None or not self.step_seconds else floor / self.step_seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +112,10 @@ class TrainingRun:
     """A finished training.
 
     `speedup` compares steps of the plan with the original's, in fresh pairs of processes; None where the original was
-    kept or nothing could be confirmed. `losses` has the mean loss of every epoch, `scores` the score after each.
+    kept or nothing could be confirmed. `noise_ratios` are those of the original against itself, block by block.
+    `diagnosis_after` is of the plan's step, None where the original was kept. `break_even_steps` is from how many steps
+    on the time saved has paid for `search_seconds`; None where none is saved or the plan was not timed.
+    `losses` has the mean loss of every epoch, `scores` the score after each, `course` the steps one by one, thinned.
     `reached` says whether `until` was. `seconds` are of the training itself, without choosing the plan: first
     `prepare_seconds`, in which the plan's parts are made and its caches filled, then `epoch_seconds`, the steps of each
     epoch without its evaluation; what a compiler takes is in the first of them. `peak_bytes` is the most memory that
@@ -127,6 +140,10 @@ class TrainingRun:
     reached: bool | None = None
     out: Path | None = None
     conditions: dict[str, Any] = dataclasses.field(default_factory=dict)
+    diagnosis_after: Diagnosis | None = None
+    noise_ratios: tuple[float, ...] = ()
+    break_even_steps: int | None = None
+    course: Course = dataclasses.field(default_factory=Course)
     model: torch.nn.Module | None = dataclasses.field(default=None, compare=False)
 
     @property

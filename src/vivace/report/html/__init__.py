@@ -1,1 +1,1 @@
-"""The HTML report of an optimization: one file that opens from disk, drawn from the result's document alone."""
+"""What pages are made of, and that of an optimization: one file that opens from disk, drawn from a document alone."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from vivace.core.measurement import SpeedVerdict
 from vivace.core.quality import QualityVerdict
@@ -12,12 +13,10 @@ from vivace.core.result import Status
 from vivace.report.candidates import winner_of
 from vivace.report.duration import show_duration
 from vivace.report.html.figure import Table, table
+from vivace.report.html.skeleton import Tile
 from vivace.report.html.words import LONG, cut, number, plural
 from vivace.report.results import ResultDocument
 from vivace.report.wording import P99_CALLS, quality_sentence, show_bytes, show_milliseconds, show_speedup
-
-Tile = tuple[str, str, str]
-"""What it is, its value, what it rests on."""
 
 
 def key_numbers(document: ResultDocument) -> Iterator[Tile]:
@@ -55,26 +54,39 @@ def machine(document: ResultDocument) -> Table:
     here = document.machine
     rows = [("processor", f"{here.get('processor', 'not recorded')}, {here.get('cores_allowed', '?')} cores allowed")]
     rows += [("instructions", " ".join(map(str, here["instructions"])))] if here.get("instructions") else []
-    rows += [("versions", ", ".join(f"{name} {version}" for name, version in document.versions.items()))]
-    rows += [
+    rows += [("versions", listed(document.versions))]
+    return conditions(rows, document.conditions)
+
+
+def conditions(rows: Sequence[tuple[str, str]], rest: Mapping[str, Any]) -> Table:
+    """A table of conditions: first these rows, then the rest of what a document holds of them."""
+    others = (
         (key.replace("_", " "), value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-        for key, value in document.conditions.items()
+        for key, value in rest.items()
         if value not in ("", None, [], {})
-    ]
-    return table(("condition", "value"), [(name, cut(value, LONG)) for name, value in rows])
-
-
-def left_out(document: ResultDocument) -> Table:
-    """Techniques that were not tried, each with its reason."""
-    return table(
-        ("technique", "why it was left out"), [(name, cut(why, LONG)) for name, why in document.left_out.items()]
     )
+    return table(("condition", "value"), [(name, cut(value, LONG)) for name, value in (*rows, *others)])
 
 
-def fused(document: ResultDocument) -> Table:
-    """What one operator of the delivered program does for several layers."""
-    rows = [(group.operator, cut(" + ".join(group.layers), LONG)) for group in document.fused]
-    return table(("operator", "layers that run as one"), rows)
+def listed(versions: Mapping[str, Any]) -> str:
+    """Packages with their versions, as one text."""
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def details(document: ResultDocument) -> Iterator[tuple[str, Table]]:
+    """What one operator of the delivered program does for several layers; techniques that were not tried, and why."""
+    if document.fused:
+        rows = [(group.operator, cut(" + ".join(group.layers), LONG)) for group in document.fused]
+        yield (
+            f"{plural(len(rows), 'group')} of layers run as one operator",
+            table(("operator", "layers that run as one"), rows),
+        )
+    if document.left_out:
+        rows = [(name, cut(why, LONG)) for name, why in document.left_out.items()]
+        yield (
+            f"{plural(len(rows), 'technique')} left out, each with its reason",
+            table(("technique", "why it was left out"), rows),
+        )
 
 
 def commands(document: ResultDocument) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from vivace.report.html import svg
 from vivace.report.html.scale import Scale
-from vivace.report.html.words import tick
+from vivace.report.html.words import number, tick
 
 WIDTH = 480.0
 LINE = 13.0
@@ -30,17 +30,19 @@ class Panel:
         x_text: Callable[[float], str] = tick,
         y_text: Callable[[float], str] = tick,
         most: int = 7,
+        has_x: bool = True,
     ) -> Markup:
-        """Grid, ticks with their values, and titles, which name the units."""
+        """Grid, ticks with their values, and titles, which name the units; without `has_x` none along x."""
         left, right, bottom, top = self.x.start, self.x.end, self.y.start, self.y.end
-        down = (svg.line(x, top, x, bottom, "grid") for x in map(self.x.at, self.x.ticks(most)))
+        places = self.x.ticks(most) if has_x else []
+        down = (svg.line(x, top, x, bottom, "grid") for x in map(self.x.at, places))
         across = (svg.line(left, y, right, y, "grid") for y in map(self.y.at, self.y.ticks(most)))
         return svg.join(
             *down,
             *across,
             svg.line(left, bottom, right, bottom, "axis"),
             svg.line(left, top, left, bottom, "axis"),
-            *(svg.text(self.x.at(v), bottom + LINE, x_text(v), "tick", "middle") for v in self.x.ticks(most)),
+            *(svg.text(self.x.at(v), bottom + LINE, x_text(v), "tick", "middle") for v in places),
             *(svg.text(left - 5, self.y.at(v) + 4, y_text(v), "tick", "end") for v in self.y.ticks(most)),
             svg.text((left + right) / 2, bottom + 2.2 * LINE, x_title, "title", "middle"),
             svg.text(4, top - 10, y_title, "title"),
@@ -62,6 +64,25 @@ def _interval(scale: Scale, low: float, high: float, at: Callable[[float], tuple
     caps = [point for point, value in ((one, low), (other, high)) if scale.holds(value)]
     return svg.join(
         svg.line(*one, *other, class_), *(svg.line(x - dx, y - dy, x + dx, y + dy, class_) for x, y in caps)
+    )
+
+
+def rows_to(bottom: float) -> Scale:
+    """The scale of a panel whose rows are placed by hand: its values are places on the drawing."""
+    return Scale(0, bottom, 0, bottom)
+
+
+def rules(scale: Scale, bottom: float, title: str, most: int, top: float = 22.0, is_ratio: bool = True) -> Markup:
+    """What stands behind rows: a line at each tick, and of ratios at one, and the axis below with its title."""
+    ticks = scale.ticks(most)
+    is_marked = is_ratio and scale.holds(1.0)
+    one = [svg.line(scale.at(1.0), top, scale.at(1.0), bottom, "one")] if is_marked else []
+    return svg.join(
+        *(svg.line(scale.at(v), top, scale.at(v), bottom, "grid") for v in ticks),
+        *one,
+        svg.line(scale.start, bottom, scale.end, bottom, "axis"),
+        *(svg.text(scale.at(v), bottom + LINE, number(v), "tick", "middle") for v in ticks),
+        svg.text((scale.start + scale.end) / 2, bottom + 28, title, "title", "middle"),
     )
 
 
@@ -89,14 +110,14 @@ class Bar:
     tip: str = ""
 
 
-def bars(rows: Sequence[Bar], scale: Scale, top: float, label_width: float) -> Markup:
+def bars(rows: Sequence[Bar], scale: Scale, top: float, label_width: float, width: float = WIDTH) -> Markup:
     """Rows of bars from the scale's start, each with its label at the left and its value at the end."""
-    return svg.join(*(_bar(row, scale, top + number * 16, label_width) for number, row in enumerate(rows)))
+    return svg.join(*(_bar(row, scale, top + place * 16, label_width, width) for place, row in enumerate(rows)))
 
 
-def _bar(row: Bar, scale: Scale, top: float, label_width: float) -> Markup:
+def _bar(row: Bar, scale: Scale, top: float, label_width: float, width: float) -> Markup:
     end = scale.start if row.value is None else scale.at(row.value)
-    is_far = end + 6 + svg.width_of(row.words) > WIDTH
+    is_far = end + 6 + svg.width_of(row.words) > width
     value = svg.text(end - 5 if is_far else end + 5, top + 10, row.words, "inside" if is_far else "value",
                      "end" if is_far else None)  # fmt: skip
     drawn = [] if row.value is None else [svg.rectangle(scale.start, top + 1, end - scale.start, 11, row.class_)]

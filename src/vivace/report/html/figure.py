@@ -43,7 +43,8 @@ def table(columns: tuple[str, ...], rows: Sequence[tuple[str | Cell, ...]], capt
 @dataclasses.dataclass(frozen=True)
 class Figure:
     """One figure. `said` is what it shows in words, or why there is nothing to draw; `counted` is n, `method` how the
-    numbers came to be, `units` what they are in, with MEASURED, SIMULATED or PREDICTED."""
+    numbers came to be, `units` what they are in, with MEASURED, SIMULATED or PREDICTED. Tables that are `is_sorted`
+    stand open and sort by a click, with a `hint` below."""
 
     number: int
     key: str
@@ -55,6 +56,8 @@ class Figure:
     units: str = ""
     tables: tuple[Table, ...] = ()
     is_wide: bool = False
+    is_sorted: bool = False
+    hint: str = ""
 
 
 def absent(number: int, key: str, title: str, why: str) -> Figure:

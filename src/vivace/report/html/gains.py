@@ -8,7 +8,7 @@ from vivace.core.measurement import Interval
 from vivace.report.html import chart, svg
 from vivace.report.html.chart import Panel
 from vivace.report.html.figure import Cell, Figure, Table, absent, table
-from vivace.report.html.scale import Scale, logarithmic
+from vivace.report.html.scale import logarithmic
 from vivace.report.html.words import cut, interval, number, plural
 from vivace.report.results import AttributionDocument, LeftOutDocument, ResultDocument, StepDocument
 
@@ -54,8 +54,8 @@ def _drawing(document: ResultDocument, found: AttributionDocument) -> Markup:
     steps, bottom = found.steps, 52 + ROW * len(found.steps)
     speeds = [v for part in steps if part.speedup for v in (part.speedup.value, part.speedup.low, part.speedup.high)]
     worths = [v for part in found.left_out if part.worth for v in (part.worth.value, part.worth.low, part.worth.high)]
-    left = Panel(logarithmic([1.0, *speeds], LEFT, MIDDLE), _rows(bottom))
-    right = Panel(logarithmic([1.0, *worths], BETWEEN, RIGHT), _rows(bottom))
+    left = Panel(logarithmic([1.0, *speeds], LEFT, MIDDLE), chart.rows_to(bottom))
+    right = Panel(logarithmic([1.0, *worths], BETWEEN, RIGHT), chart.rows_to(bottom))
     named = "; ".join(f"with {_name(step)} {interval(step.speedup)}" for step in steps)
     return svg.drawing(
         KEY,
@@ -65,28 +65,11 @@ def _drawing(document: ResultDocument, found: AttributionDocument) -> Markup:
         bottom + 34,
         svg.text(LEFT, 14, "built up: speed-up over the original", "title"),
         svg.text(BETWEEN, 14, "the winner with / without it", "title"),
-        _grid(left, bottom, "times, MEASURED", 6),
-        _grid(right, bottom, "times, MEASURED", 4),
+        chart.rules(left.x, bottom, "times, MEASURED", 6),
+        chart.rules(right.x, bottom, "times, MEASURED", 4),
         svg.text(LEFT, 36, "original: 1x", "name"),
         *_waterfall(left, steps),
         *_left_out(right, found.left_out),
-    )
-
-
-def _rows(bottom: float) -> Scale:
-    return Scale(0, bottom, 0, bottom)
-
-
-def _grid(panel: Panel, bottom: float, title: str, most: int) -> Markup:
-    scale = panel.x
-    ticks = scale.ticks(most)
-    one = [svg.line(scale.at(1.0), 22, scale.at(1.0), bottom, "one")] if scale.holds(1.0) else []
-    return svg.join(
-        *(svg.line(scale.at(v), 22, scale.at(v), bottom, "grid") for v in ticks),
-        *one,
-        svg.line(scale.start, bottom, scale.end, bottom, "axis"),
-        *(svg.text(scale.at(v), bottom + 13, number(v), "tick", "middle") for v in ticks),
-        svg.text((scale.start + scale.end) / 2, bottom + 28, title, "title", "middle"),
     )
 
 

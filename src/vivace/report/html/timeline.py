@@ -52,6 +52,8 @@ def figure(document: ResultDocument) -> Figure:
         "speed-up, times, MEASURED unless its column says PREDICTED; time since the search began, s",
         (_table(document),),
         is_wide=True,
+        is_sorted=True,
+        hint="A plan's name opens the command that tries it alone.",
     )
 
 

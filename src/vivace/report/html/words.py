@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from vivace.core.measurement import Interval, Outcome
-from vivace.report.results import ResultDocument
 
+D = TypeVar("D", bound=BaseModel)
 UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Unicode's categories of control, format (bidirectional ones too), surrogate, private and line-breaking signs."""
 SHORT, LONG = 34, 600
@@ -29,9 +31,9 @@ def visible(text: str) -> str:
     return "".join(f"⟨U+{ord(s):04X}⟩" if unicodedata.category(s) in UNSEEN else s for s in plain)
 
 
-def made_visible(document: ResultDocument) -> ResultDocument:
+def made_visible(document: D) -> D:
     """The document with every text in it made visible, so that no figure has to think of it."""
-    return ResultDocument.model_validate(_each(document.model_dump()))
+    return type(document).model_validate(_each(document.model_dump()))
 
 
 def _each(node: Any) -> Any:

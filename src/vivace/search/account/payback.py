@@ -24,6 +24,20 @@ def break_even_calls(trial: Trial) -> int | None:
     return max(1, math.ceil(extra / saved))
 
 
+def break_even_steps(comparison: Comparison | None, spent_seconds: float) -> int | None:
+    """From how many training steps on a plan has saved the time that was spent on choosing it; None if it never does,
+    or was not timed.
+
+    >>> times = [ArmTimes(median, None, None, 9, 0.0, 0.0, True, 0) for median in (0.004, 0.003)]
+    >>> from vivace.core.measurement import Interval, SpeedVerdict
+    >>> found = Comparison(Interval(1.3, 1.2, 1.4), SpeedVerdict.FASTER, *times, 9, 3, 0.0, ())
+    >>> break_even_steps(found, spent_seconds=10.0)
+    10000
+    """
+    saved = comparison.baseline.median_seconds - comparison.candidate.median_seconds if comparison else 0.0
+    return max(1, math.ceil(round(spent_seconds / saved, 6))) if saved > 0 else None
+
+
 def total_seconds(trial: Trial, calls: int) -> float:
     """Seconds of loading a confirmed trial, its first call, and `calls` calls. Building is left out."""
     return opening_seconds(trial) + calls * _confirmed(trial).candidate.median_seconds

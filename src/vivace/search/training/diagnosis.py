@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,81 +21,115 @@ from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
 from vivace.core.training.run import Advice, Basis, Diagnosis, StepBound
 from vivace.devices import machine
-from vivace.devices.ceilings import measure_ceilings
 from vivace.measure.clock import SystemClock
-from vivace.measure.services.probe import fastest_seconds
 from vivace.techniques.memory.channels_last import ChannelsLast
 from vivace.techniques.memory.fused_optimizer import FusedOptimizer
 from vivace.techniques.parallel.threads import Threads
 from vivace.training.loop import score_of
 from vivace.training.rig import assemble, check_fresh
 from vivace.training.service import equip
-from vivace.training.step import around, train_step
+from vivace.training.step import around, split, train_step
 
 WARM_STEPS, PROFILED_STEPS = 3, 5
 WHAT_IF_SECONDS = 0.5
 """How long each technique that is tried in passing may take, beside three steps."""
 WORTH = 1.05
 """The least gain that is advised: less is noise, measured like this."""
+FILL_SECONDS = 10.0
+"""How long the feed of a plan may take for its first epoch, in which caches are filled, before it is timed."""
 MOSTLY = 0.4
 """The share of a step from which on waiting, or overhead, is what bounds it."""
+COMPILED = "## Call CompiledFxGraph"
+"""How the profiler calls what a compiler made of many operators (torch._inductor.output_code)."""
 NEAR_CEILING = 0.3
 """The share of the ceiling from which on arithmetic bounds the rest."""
 
 
-def open_diagnosis(arguments: Mapping[str, Any], payload: Training) -> Diagnoser:
+def open_diagnosis(arguments: Mapping[str, Any], payload: tuple[Training, Plan]) -> Diagnoser:
     """The entry of a worker that diagnoses."""
-    return Diagnoser(payload)
+    return Diagnoser(*payload)
 
 
 class Diagnoser:
-    """Takes steps of the original, as it was given."""
+    """Takes steps of a job with a plan; the empty plan is the original, as it was given."""
 
-    def __init__(self, job: Training) -> None:
+    def __init__(self, job: Training, plan: Plan) -> None:
         self._job = job
-        self._rig = assemble(job)
+        self._rig = equip(assemble(job), job, plan)
+        self._epoch = 0
         self._batches = self._endless()
         self._clock = SystemClock()
+        self._spent = {"forward": 0.0, "update": 0.0}
+        self._timed = self._rig.replace(
+            forward=self._marked("forward", self._rig.forward), update=self._marked("update", self._rig.update)
+        )
 
-    def read(self, steps: int) -> dict[str, Any]:
-        """Medians of each phase over `steps` steps, counts and bytes; see `Diagnosis`."""
+    def read(self, steps: int, flops: float | None = None) -> dict[str, Any]:
+        """Medians of each phase over `steps` steps, counts and bytes; see `Diagnosis`. With `flops`, which were counted
+        of the original, what a plan leaves as it is, is not looked at again: the operations and the evaluation."""
+        with around(self._rig.outside):
+            return self._read(steps, flops)
+
+    def _read(self, steps: int, flops: float | None) -> dict[str, Any]:
         rig = self._rig
         check_fresh(self._job)
         for _ in range(WARM_STEPS):
-            self._phases(rig)
-        rows = [self._phases(rig) for _ in range(steps)]
+            self._phases()
+        notes = self._fill() if flops is not None else []
+        rows = [self._phases() for _ in range(steps)]
         columns = [statistics.median(column) for column in zip(*rows, strict=True)]
-        names = ("input_seconds", "forward_seconds", "backward_seconds", "update_seconds")
+        names = ("input_seconds", "forward_seconds", "backward_seconds", "update_seconds", "whole_seconds")
         states = [value for state in rig.optimizer.state.values() for value in state.values()]
+        tried = max(3, min(steps, int(WHAT_IF_SECONDS / max(sum(columns[1:]), 1e-9))))
         return {
             **dict(zip(names, columns, strict=True)), "steps": steps, "threads": torch.get_num_threads(),
-            "overhead_share": self._overhead_share(), "evaluate_seconds": self._evaluate(), "flops": self._flops(),
+            "overhead_share": self._overhead_share(),
+            "evaluate_seconds": self._evaluate() if flops is None else None,
+            "flops": self._flops() if flops is None else flops,
             "parameter_bytes": _bytes(rig.model.parameters()),
             "gradient_bytes": _bytes(p.grad for p in rig.model.parameters() if p.grad is not None),
             "optimizer_bytes": _bytes(value for value in states if torch.is_tensor(value)),
-            "activation_bytes": self._activations(), "notes": [],
-            "what_ifs": self._what_ifs(max(3, min(steps, int(WHAT_IF_SECONDS / max(sum(columns[1:]), 1e-9))))),
+            "activation_bytes": self._activations(), "notes": notes,
+            "what_ifs": self._what_ifs(tried) if flops is None else [],
         }  # fmt: skip
 
     def _endless(self) -> Iterator[Any]:
-        for epoch in itertools.count():
-            yield from self._rig.feed.epoch(epoch)
+        for self._epoch in itertools.count():
+            yield from self._rig.feed.epoch(self._epoch)
 
-    def _phases(self, rig: Rig) -> tuple[float, float, float, float]:
-        now = self._clock.now
-        started = now()
+    def _fill(self) -> list[str]:
+        """Walk the rest of the first epoch, so that what a plan keeps of it is there; a note where that takes long."""
+        ends = self._clock.now() + FILL_SECONDS
+        while self._epoch == 0 and self._clock.now() < ends:
+            next(self._batches)
+        told = f"the feed's first epoch takes more than {FILL_SECONDS:.0f} s: what it keeps was not all there yet"
+        return [told] if self._epoch == 0 else []
+
+    def _marked(self, phase: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """The same call, whose seconds are added to those of a phase."""
+
+        def timed(*arguments: Any) -> Any:
+            started = self._clock.now()
+            found = call(*arguments)
+            self._spent[phase] += self._clock.now() - started
+            return found
+
+        return timed
+
+    def _phases(self) -> tuple[float, float, float, float, float]:
+        """Seconds of waiting, forward, backward and update, and of a step that is one piece, in which they are 0."""
+        started = self._clock.now()
         batch = next(self._batches)
-        fed = now()
-        rig.optimizer.zero_grad(set_to_none=True)
-        with around(rig.around):
-            loss = rig.forward(batch)
-        if not math.isfinite(float(loss.detach())):
-            raise UsageError(_not_finite(float(loss.detach())))
-        forward = now()
-        loss.backward()  # type: ignore[no-untyped-call]
-        backward = now()
-        rig.update()
-        return fed - started, forward - fed, backward - forward, now() - backward
+        fed = self._clock.now()
+        self._spent = dict.fromkeys(self._spent, 0.0)
+        loss = float(train_step(self._timed, batch))
+        step = self._clock.now() - fed
+        if not math.isfinite(loss):
+            raise UsageError(_not_finite(loss))
+        if self._rig.whole_step is not None:
+            return fed - started, 0.0, 0.0, 0.0, step
+        forward, update = self._spent["forward"], self._spent["update"]
+        return fed - started, forward, step - forward - update, update, 0.0
 
     def _overhead_share(self) -> float:
         """The share of computing in which no operator ran, by PyTorch's profiler, whose own cost is in both."""
@@ -103,18 +137,10 @@ class Diagnoser:
         with profile(activities=[ProfilerActivity.CPU]) as found:
             started = self._clock.now()
             for batch in batches:
-                self._compute(batch)
+                train_step(self._rig, batch)
             wall = self._clock.now() - started
-        in_operators = sum(float(event.self_cpu_time_total) for event in found.key_averages() if "::" in event.key)
-        return max(0.0, 1.0 - in_operators * 1e-6 / wall)
-
-    def _compute(self, batch: Any) -> None:
-        train_step(self._rig, batch)
-
-    def ceiling_gflops(self) -> float:
-        """The machine's rate in float32 with the threads of this process, measured now in about a second."""
-        found = measure_ceilings([torch.get_num_threads()], fastest_seconds, ("f32",), copy_bytes=1 << 20)
-        return found[0].gflops["f32"]
+        ran = (event for event in found.key_averages() if "::" in event.key or event.key.startswith(COMPILED))
+        return max(0.0, 1.0 - sum(float(event.self_cpu_time_total) for event in ran) * 1e-6 / wall)
 
     def _what_ifs(self, steps: int) -> list[dict[str, Any]]:
         """The seconds of computing a step on a batch that is in memory: as given, and with techniques that cost
@@ -157,8 +183,9 @@ class Diagnoser:
                 kept[storage.data_ptr()] = storage.nbytes()
             return tensor
 
-        with saved_tensors_hooks(pack, lambda tensor: tensor):
-            self._rig.forward(next(self._batches))
+        batch = next(self._batches)
+        with saved_tensors_hooks(pack, lambda tensor: tensor), around(self._rig.around):
+            self._rig.forward(batch if self._rig.parts == 1 else split(batch, self._rig.parts)[0])
         return sum(kept.values())
 
     def _evaluate(self) -> float | None:
@@ -180,7 +207,7 @@ def diagnosis_of(read: Mapping[str, Any], ceiling_gflops: float | None) -> Diagn
     ('input', ['4', '1.1'])
     """
     fields = {key: value for key, value in read.items() if key not in ("overhead_share", "notes", "what_ifs")}
-    computing = sum(read[f"{phase}_seconds"] for phase in ("forward", "backward", "update"))
+    computing = sum(read.get(f"{phase}_seconds", 0.0) for phase in ("forward", "backward", "update", "whole"))
     step = computing + read["input_seconds"]
     overhead = read["overhead_share"] * computing
     floor = None if ceiling_gflops is None else read["flops"] / (ceiling_gflops * 1e9)
@@ -188,7 +215,7 @@ def diagnosis_of(read: Mapping[str, Any], ceiling_gflops: float | None) -> Diagn
     return Diagnosis(
         **fields, step_seconds=step, overhead_seconds=overhead, ceiling_gflops=ceiling_gflops, bound=bound,
         evidence=evidence, notes=tuple(read["notes"]),
-        advice=_advice(step, read["input_seconds"], overhead, read["what_ifs"]),
+        advice=_advice(step, read["input_seconds"], overhead, read["what_ifs"]) if read["what_ifs"] else (),
     )  # fmt: skip
 
 
