@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import vivace as vv
-from vivace.core.errors import UsageError
+from vivace.core.errors import MissingExtra, UsageError
 from vivace.core.plan import Plan
 from vivace.core.quality import QualityVerdict
 from vivace.core.training.job import Training
@@ -160,6 +160,18 @@ def test_a_metric_whose_sign_is_turned_is_lower_is_better() -> None:
 def test_arrays_of_different_lengths_are_refused() -> None:
     with pytest.raises(UsageError, match=r"the arrays hold \[50, 103\] samples"):
         vv.keras_training(build, X, Y[:50])
+
+
+def test_without_keras_the_line_that_installs_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vivace.training.keras_job.is_installed", lambda _: False)
+    with pytest.raises(MissingExtra, match=r"pip install 'vivace\[keras\]'"):
+        vv.keras_training(build, X, Y)
+
+
+def test_another_back_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(UsageError, match="Keras runs on its jax back end; allowed is torch: set KERAS_BACKEND=torch"):
+        vv.keras_training(build, X, Y)
 
 
 @pytest.mark.slow

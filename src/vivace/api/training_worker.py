@@ -24,6 +24,7 @@ from vivace.core.training.job import Training
 from vivace.core.training.run import TrainingRun
 from vivace.measure.clock import SystemClock
 from vivace.measure.process import Limits, Phase, Worker
+from vivace.report.duration import show_duration
 from vivace.report.pages import page_of
 from vivace.report.progress import Progress
 from vivace.report.reading import read_training
@@ -193,7 +194,10 @@ class _Drive:
         score = f", score {self.scores[-1]:.4g}" if self.scores and self.scores[-1] is not None else ""
         epoch = min(position["epoch"] + 1, self.job.epochs)
         where = f"epoch {epoch} of {self.job.epochs}, step {position['steps']}"
-        return f"{where}: loss {loss:.4g}{score}, {each * 1e3:.3g} ms a step"
+        an_epoch = self.opened["steps_an_epoch"]
+        seconds = None if an_epoch is None else (an_epoch * self.job.epochs - position["steps"]) * each
+        left = "" if seconds is None else f", at most {show_duration(seconds)} left"
+        return f"{where}: loss {loss:.4g}{score}, {each * 1e3:.3g} ms a step{left}"
 
 
 class Stopping:
