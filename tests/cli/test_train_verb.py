@@ -59,6 +59,11 @@ def test_a_training_is_told_and_kept(file: Path, tmp_path: Path, capsys: pytest.
     assert "no weight of four dimensions" in told.out + told.err or "unsupported" in told.out
     assert json.loads((tmp_path / "run" / "run.json").read_text())["steps"] == 14
     assert (tmp_path / "run" / "model.safetensors").is_file()
+    assert main(["report", str(tmp_path / "run"), "--out", str(tmp_path), "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert "no plan was faster and the same" in again["headline"]
+    assert (again["plan_name"], again["speedup"]) == ("original", None)
+    assert (tmp_path / "report.html").read_text() == (tmp_path / "run" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

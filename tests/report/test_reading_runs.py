@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,8 @@ def test_a_key_of_another_version_is_named(result: Result) -> None:
 
 @pytest.mark.parametrize("name", ["nowhere", "."])
 def test_a_path_without_a_result_says_what_is_allowed(name: str, tmp_path: Path) -> None:
-    with pytest.raises(
-        UsageError, match=r"there is no results\.json; give the folder that `vivace optimize --out` wrote"
-    ):
+    told = (
+        "there is no results.json and no run.json; give the folder that `vivace optimize --out` or `vivace train --out`"
+    )
+    with pytest.raises(UsageError, match=re.escape(told)):
         read_run(tmp_path / name)

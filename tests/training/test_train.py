@@ -20,7 +20,9 @@ from vivace.core.plan import Plan
 from vivace.core.quality import QualityVerdict
 from vivace.core.training.parity import Kind
 from vivace.core.training.run import Basis, StepBound
+from vivace.report.pages import page_of
 from vivace.report.progress import SilentProgress
+from vivace.report.reading import read_run
 from vivace.techniques.precision.bfloat16 import Bfloat16
 from vivace.testing import planted_training as planted
 from vivace.testing.tiny_training import Points, accuracy, image_job, job, loss
@@ -82,7 +84,29 @@ def test_a_run_tells_where_the_time_goes_and_keeps_a_document(tmp_path: Path) ->
     assert document["diagnosis"]["parameter_bytes"] == 4 * sum(p.numel() for p in job().model().parameters())
     assert document["losses"] == list(run.losses)
     phases = ("input", "forward", "backward", "update")
-    assert sum(document["diagnosis"][f"{name}_seconds"] for name in phases) == pytest.approx(run.diagnosis.step_seconds)
+    for found, node in ((run.diagnosis, document["diagnosis"]), (run.diagnosis_after, document["diagnosis_after"])):
+        assert found is not None
+        assert sum(node[f"{name}_seconds"] for name in phases) == pytest.approx(found.step_seconds)
+        assert all(node[f"{name}_seconds"] > 0 for name in phases)
+        assert 0 < found.share_of_ceiling < 1
+    assert document["diagnosis_after"]["flops"] == document["diagnosis"]["flops"]
+    assert document["diagnosis_after"]["evaluate_seconds"] is None
+    assert run.diagnosis.evaluate_seconds is not None and run.diagnosis.evaluate_seconds > 0
+
+
+def test_a_run_keeps_its_steps_and_the_times_of_its_epochs_and_draws_its_page(tmp_path: Path) -> None:
+    run = vv.train(job(epochs=2), plan=(), out=tmp_path / "run")
+    spans, epochs = run.course.spans, run.course.epochs
+
+    assert [span.step for span in spans] == list(range(1, 15))
+    assert sum(span.loss for span in spans[:7]) / 7 == pytest.approx(run.losses[0])
+    assert [end.step for end in epochs] == [7, 14]
+    assert all(span.step_seconds is not None and span.step_seconds > 0 for span in spans)
+    assert all(end.score_seconds is not None and end.score_seconds > 0 for end in epochs)
+    assert spans[-1].elapsed_seconds <= epochs[-1].elapsed_seconds <= run.seconds
+    assert run.diagnosis_after is None
+    assert (tmp_path / "run" / "report.html").read_text() == page_of(read_run(tmp_path / "run"))
+    assert run.conditions["job"] == {"batch_size": 16, "epochs": 2, "seed": 0, "shuffle": True}
 
 
 @pytest.mark.slow

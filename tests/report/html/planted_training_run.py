@@ -125,7 +125,8 @@ def rich() -> TrainingDocument:
     return TrainingDocument(
         schema_version=1, name="digits-mlp", plan=PLAN, plan_name=plan_name(PLAN), speedup=comparison().speedup,
         comparison=comparison(), parity=proof(), diagnosis=diagnosis(), trials=trials(),
-        losses=[0.15 + 1.6 * math.exp(-n) for n in range(EPOCHS)], scores=[0.97 - 0.5 * math.exp(-n) for n in range(EPOCHS)],
+        losses=[0.15 + 1.6 * math.exp(-n) for n in range(EPOCHS)],
+        scores=[0.97 - 0.5 * math.exp(-n) for n in range(EPOCHS)],
         steps=STEPS, seconds=1.4, search_seconds=71.0, resumed_steps=0, reached=True,
         conditions={
             "python": "3.12.1", "versions": {"torch": "2.13.0", "numpy": "2.3.0"}, "threads": 2, "affinity": [0, 1],

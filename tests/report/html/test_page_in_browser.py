@@ -7,14 +7,17 @@ import json
 import re
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import planted_results
+import planted_training_run as trained
 import pytest
 
 from vivace.report.html.page import render
+from vivace.report.pages import page_of
+from vivace.report.reading import Document
 from vivace.report.results import ResultDocument
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install 'vivace[dev]'")
@@ -87,9 +90,16 @@ def column(browser: Any, number: int) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("make", ["rich", "kept", "hostile", "extreme"])
-def test_a_page_has_no_error_and_asks_for_nothing_but_itself(browser: Any, tmp_path: Path, make: str) -> None:
-    page = opened(browser, tmp_path, render(getattr(planted_results, make)()))
+@pytest.mark.parametrize(
+    "make",
+    [planted_results.rich, planted_results.kept, planted_results.hostile, planted_results.extreme, trained.rich,
+     trained.as_given, trained.refused, trained.hostile, trained.extreme],
+    ids=lambda make: f"{make.__module__}-{make.__name__}",
+)  # fmt: skip
+def test_a_page_has_no_error_and_asks_for_nothing_but_itself(
+    browser: Any, tmp_path: Path, make: Callable[[], Document]
+) -> None:
+    page = opened(browser, tmp_path, page_of(make()))
     assert [entry["message"] for entry in page.get_log("browser")] == []
     assert requests(page) == [(tmp_path / "page.html").as_uri()]
     assert page.execute_script("return window.violations") == []
@@ -101,6 +111,15 @@ def test_every_figure_is_there_and_filled(browser: Any, tmp_path: Path, rich: Re
     for found in figures:
         assert found["shapes"] > 8, found["title"]
         assert min(found["heights"]) > 80, found["title"]
+        assert all(word in found["said"] for word in ("n:", "Method:", "Units:")), found["title"]
+
+
+def test_every_figure_of_a_training_is_there_and_filled(browser: Any, tmp_path: Path) -> None:
+    figures = opened(browser, tmp_path, page_of(trained.rich())).execute_script(FIGURES)
+    assert [int(found["title"].split(".")[0]) for found in figures] == list(range(1, 8))
+    for found in figures:
+        assert found["shapes"] > 8, found["title"]
+        assert min(found["heights"]) > 60, found["title"]
         assert all(word in found["said"] for word in ("n:", "Method:", "Units:")), found["title"]
 
 
@@ -118,8 +137,38 @@ def test_the_headline_is_what_results_json_says(browser: Any, tmp_path: Path, ri
     assert "HELD" in told
 
 
-def test_no_text_of_a_drawing_is_cut_off(browser: Any, tmp_path: Path, rich: ResultDocument) -> None:
-    assert opened(browser, tmp_path, render(rich)).execute_script(OUTSIDE) == []
+def test_the_headline_of_a_training_is_what_run_json_says(browser: Any, tmp_path: Path) -> None:
+    told = opened(browser, tmp_path, page_of(trained.rich())).find_element("id", "headline").text
+    node = json.loads(trained.rich().to_text())
+    numbers = [float(number) for number in re.findall(r"\d+\.\d+", told)[:3]]
+    assert numbers == pytest.approx([node["speedup"][end] for end in ("value", "low", "high")], abs=0.005)
+    assert f"{node['comparison']['restarts']} pairs of processes" in told
+    assert node["comparison"]["verdict"] in told
+    assert f"parity {node['parity']['verdict']}" in told
+
+
+def test_the_trials_of_a_training_sort_by_their_speed_up(browser: Any, tmp_path: Path) -> None:
+    page = opened(browser, tmp_path, page_of(trained.rich()))
+    heads = page.find_elements("css selector", "table.sortable th")
+    speed = next(number for number, head in enumerate(heads) if head.text.startswith("over the best"))
+    page.execute_script("arguments[0].querySelector('button').click()", heads[speed])
+    assert column(page, 0) == ["#4", "#6", "#5", "#7", "#1", "#2", "#3"]
+
+
+def test_a_step_of_a_training_shows_its_loss_where_it_is_pointed_at(browser: Any, tmp_path: Path) -> None:
+    page = opened(browser, tmp_path, page_of(trained.rich()))
+    mark = page.find_element("css selector", "#figure-course .mark circle.spot")
+    webdriver.ActionChains(page).move_to_element(mark).perform()
+    tip = page.find_element("id", "tip")
+    assert tip.is_displayed()
+    assert re.match(r"steps \d+ to \d+: loss [\d.]+ \[[\d.]+ to [\d.]+\], \d+ µs a step, after ", tip.text)
+
+
+@pytest.mark.parametrize(
+    "make", [planted_results.rich, trained.rich, trained.refused], ids=lambda make: make.__module__
+)
+def test_no_text_of_a_drawing_is_cut_off(browser: Any, tmp_path: Path, make: Callable[[], Document]) -> None:
+    assert opened(browser, tmp_path, page_of(make())).execute_script(OUTSIDE) == []
 
 
 def test_the_table_sorts_by_number_up_and_down_when_a_header_is_clicked(
@@ -188,10 +237,11 @@ def test_a_blank_page_would_be_found_blank(browser: Any, tmp_path: Path) -> None
     assert variety(page.get_screenshot_as_png()) < 20
 
 
+@pytest.mark.parametrize("make", [planted_results.rich, trained.rich], ids=lambda make: make.__module__)
 def test_on_a_narrow_screen_the_page_does_not_scroll_sideways(
-    browser: Any, tmp_path: Path, rich: ResultDocument
+    browser: Any, tmp_path: Path, make: Callable[[], Document]
 ) -> None:
-    page = opened(browser, tmp_path, render(rich))
+    page = opened(browser, tmp_path, page_of(make()))
     size = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": False}
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     width = page.execute_script("return document.documentElement.scrollWidth")

@@ -7,10 +7,12 @@ import hashlib
 import random
 import re
 import unicodedata
+from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
 
 import planted_results
+import planted_training_run
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
@@ -19,6 +21,8 @@ from vivace.report.html.page import render
 from vivace.report.html.words import UNSEEN, visible
 from vivace.report.reading import read_text
 from vivace.report.results import ResultDocument
+from vivace.report.training import TrainingDocument
+from vivace.report.training_page.page import render as render_training
 
 TEXT = "html head meta title style script body main header footer section h1 h2 p span small b code ul li dl div dt dd"
 PARTS = "figure figcaption details summary table caption thead tbody tr th td"
@@ -45,9 +49,24 @@ class Reader(HTMLParser):
         self.texts.append(data)
 
 
-@pytest.fixture(scope="module")
-def hostile() -> str:
-    return render(planted_results.hostile())
+PAGES: dict[str, Callable[[], str]] = {
+    "a result's": lambda: render(planted_results.rich()),
+    "a training's": lambda: render_training(planted_training_run.rich()),
+}
+HOSTILE: dict[str, Callable[[], str]] = {
+    "a result's": lambda: render(planted_results.hostile()),
+    "a training's": lambda: render_training(planted_training_run.hostile()),
+}
+
+
+@pytest.fixture(scope="module", params=HOSTILE)
+def hostile(request: pytest.FixtureRequest) -> str:
+    return HOSTILE[request.param]()
+
+
+@pytest.fixture(scope="module", params=PAGES)
+def page(request: pytest.FixtureRequest) -> str:
+    return PAGES[request.param]()
 
 
 def test_no_text_becomes_an_element(hostile: str) -> None:
@@ -78,8 +97,7 @@ def test_visible_text_holds_no_sign_that_reorders_or_hides(text: str) -> None:
     assert not [sign for sign in visible(text) if unicodedata.category(sign) in UNSEEN]
 
 
-def test_the_policy_allows_this_style_and_this_script_and_nothing_else(rich: ResultDocument) -> None:
-    page = render(rich)
+def test_the_policy_allows_this_style_and_this_script_and_nothing_else(page: str) -> None:
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
     assert policy is not None
     given_rules = dict(rule.split(" ", 1) for rule in policy[1].replace("&#39;", "'").split("; "))
@@ -92,8 +110,8 @@ def test_the_policy_allows_this_style_and_this_script_and_nothing_else(rich: Res
     assert "unsafe" not in policy[1]
 
 
-def test_the_page_names_no_address(rich: ResultDocument) -> None:
-    assert re.findall(r"(?:https?:)?//\w[^\s<\"']*", render(rich).partition("<script>")[0]) == []
+def test_the_page_names_no_address(page: str) -> None:
+    assert re.findall(r"(?:https?:)?//\w[^\s<\"']*", page.partition("<script>")[0]) == []
 
 
 def test_the_page_of_a_file_is_that_of_the_run(rich: ResultDocument) -> None:
@@ -133,6 +151,8 @@ def test_whatever_the_numbers_are_a_page_is_drawn(seed: int) -> None:
     stream = iter(lambda: chance.choice(pool), None)
     document = ResultDocument.model_validate(_with(planted_results.rich(4, 2).model_dump(), stream))
     assert render(document).count("<figure") == 9
+    training = TrainingDocument.model_validate(_with(planted_training_run.rich().model_dump(), stream))
+    assert render_training(training).count("<figure") == 7
 
 
 def _with(node: Any, stream: Any) -> Any:

@@ -144,7 +144,8 @@ def test_the_waterfall_has_every_trial_its_reason_and_the_confirmation(run: Trai
     found = gains.figure(run)
     assert found.said == (
         "Kept: sample-cache, fused-optimizer, compiled-training(scope=loss). Timed and not clearly faster: "
-        "threads(count=1), compiled-training(scope=step). Refused or failed before it was timed: channels-last, bfloat16."
+        "threads(count=1), compiled-training(scope=step). Refused or failed before it was timed: channels-last, "
+        "bfloat16."
     )
     shown = tips(found)
     assert "with sample-cache: 2.6x [2.52, 2.68] over the best before it; kept" in shown

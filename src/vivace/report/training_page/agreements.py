@@ -90,7 +90,7 @@ def _drawing(tensors: Sequence[Agreement], width: float) -> Markup:
     named = sorted((one for one in ordered), key=lambda one: (one.holds, tensors.index(one)))[:NAMED]
     named = [one for one in named if not one.holds] or named[:1]
     places: list[chart.Named] = [
-        (panel.x.at(ordered.index(one)), panel.y.at(one.error), (cut(f"{one.kind.value} of {one.name}", 44),))
+        (panel.x.at(ordered.index(one)), _height(panel, one), (cut(f"{one.kind.value} of {one.name}", 44),))
         for one in named
     ]
     boxes = [_box(panel, place, one) for place, one in enumerate(ordered)]
@@ -116,8 +116,13 @@ def _legend(tensors: Sequence[Agreement]) -> list[tuple[str, str, str]]:
     return [*held, *wrong, ("line", "allowed", "allowed"), ("circle", "original hollow", "the original's own error")]
 
 
+def _height(panel: Panel, one: Agreement) -> float:
+    """Where an error is drawn: one that no number can tell lies just below the upper edge."""
+    return panel.y.end + 8 if math.isinf(one.error) else panel.y.at(one.error)
+
+
 def _box(panel: Panel, place: int, one: Agreement) -> chart.Box:
-    x, y = panel.x.at(place), panel.y.at(one.error)
+    x, y = panel.x.at(place), _height(panel, one)
     return x - 4, y - 4, x + 4, y + 4
 
 
@@ -133,7 +138,7 @@ def _kinds(panel: Panel, ordered: Sequence[Agreement]) -> list[Markup]:
 
 
 def _tensor(panel: Panel, place: int, one: Agreement) -> Markup:
-    x, error = panel.x.at(place), panel.y.at(one.error)
+    x, error = panel.x.at(place), _height(panel, one)
     half = min(4.0, max(1.0, (panel.x.at(1) - panel.x.at(0)) / 2))
     own = [] if math.isinf(one.error) and one.reason else [
         svg.line(x - half, panel.y.at(one.allowed), x + half, panel.y.at(one.allowed), "allowed"),
