@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vivace.api import metrics
+    from vivace.api.accelerate import accelerate
     from vivace.api.measure import measure
     from vivace.api.optimize import optimize
     from vivace.api.parity import parity
@@ -18,19 +19,22 @@ if TYPE_CHECKING:
     from vivace.core.quality import Budget
     from vivace.core.training.job import Training
     from vivace.core.workload import Workload
+    from vivace.training.keras_job import keras_training
 
     __version__: str
 
 __all__ = [
-    "Budget", "Training", "Workload", "__version__", "errors", "load", "measure", "metrics", "optimize", "parity",
-    "train",
+    "Budget", "Training", "Workload", "__version__", "accelerate", "errors", "keras_training", "load", "measure",
+    "metrics", "optimize", "parity", "train",
 ]  # fmt: skip
 
 _HOMES = {
     "Budget": "vivace.core.quality",
     "Training": "vivace.core.training.job",
     "Workload": "vivace.core.workload",
+    "accelerate": "vivace.api",
     "errors": "vivace.core",
+    "keras_training": "vivace.training.keras_job",
     "load": "vivace.api",
     "metrics": "vivace.api",
     "optimize": "vivace.api",

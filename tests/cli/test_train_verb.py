@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from vivace.cli.app import main
+from vivace.report.progress import SilentProgress
 
 FILE = """
 import vivace as vv
@@ -82,3 +85,29 @@ def test_what_is_no_job_is_refused(
 def test_a_training_is_no_workload(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["optimize", f"{file}:job"]) == 2
     assert "which `vivace train` takes" in capsys.readouterr().err
+
+
+class Interrupting(SilentProgress):
+    """Presses Ctrl-C, once, when the training has taken its first steps."""
+
+    def __init__(self) -> None:
+        self.pressed = False
+
+    def stage(self, name: str, detail: str = "") -> None:
+        if name == "train" and not self.pressed:
+            self.pressed = True
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_how_to_go_on(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("vivace.report.progress.progress_on", lambda *_: Interrupting())
+    out = tmp_path / "run"
+
+    assert main(["train", f"{file}:job", "--only", "channels-last", "--out", str(out)]) == 130
+    told = " ".join(capsys.readouterr().err.split())
+
+    assert "the last checkpoint is kept in" in told and "--resume" in told
+    assert main(["train", f"{file}:job", "--out", str(out), "--resume"]) == 0

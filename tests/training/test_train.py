@@ -19,7 +19,7 @@ from vivace.core.errors import UsageError, WorkerFailure
 from vivace.core.plan import Plan
 from vivace.core.quality import QualityVerdict
 from vivace.core.training.parity import Kind
-from vivace.core.training.run import StepBound
+from vivace.core.training.run import Basis, StepBound
 from vivace.report.pages import page_of
 from vivace.report.progress import SilentProgress
 from vivace.report.reading import read_run
@@ -166,11 +166,15 @@ def test_a_job_of_another_kind_is_refused() -> None:
         vv.train("job")  # type: ignore[arg-type]
 
 
-def test_a_parameter_that_no_optimizer_has_is_told() -> None:
-    partial = job(optimizer=lambda parameters: torch.optim.SGD(list(parameters)[:2], 0.1))
-    found = diagnose(partial)
+def test_a_diagnosis_advises_in_the_order_of_gains_and_knows_the_ceiling() -> None:
+    found = diagnose(job())
 
-    assert "3.weight, 3.bias" in found.notes[0]
+    assert found.share_of_ceiling is not None and 0 < found.share_of_ceiling < 1
+    assert found.communication_seconds == 0
+    gains = [one.gain for one in found.advice]
+    assert gains == sorted(gains, reverse=True)
+    assert {one.basis for one in found.advice if one.technique == "sample-cache"} == {Basis.MEASURED}
+    assert {one.basis for one in found.advice if one.technique == "compiled-training"} == {Basis.PREDICTED}
 
 
 def test_waiting_for_slow_samples_is_called_input() -> None:

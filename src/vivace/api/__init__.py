@@ -1,6 +1,7 @@
 """The front door: optimize, measure, load, as plain functions."""
 
 from vivace.api import metrics
+from vivace.api.accelerate import accelerate
 from vivace.api.measure import measure
 from vivace.api.optimize import Optimized, optimize
 from vivace.api.parity import parity
@@ -8,4 +9,6 @@ from vivace.api.preview import preview
 from vivace.api.train import diagnose, train
 from vivace.artifact.load import load
 
-__all__ = ["Optimized", "diagnose", "load", "measure", "metrics", "optimize", "parity", "preview", "train"]
+__all__ = [
+    "Optimized", "accelerate", "diagnose", "load", "measure", "metrics", "optimize", "parity", "preview", "train",
+]  # fmt: skip

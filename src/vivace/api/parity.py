@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vivace.api.request import plan_of
+from vivace.api.training_request import checked, sending
 from vivace.core.errors import UsageError
 from vivace.core.plan import Plan
 from vivace.core.quality import QualityVerdict
@@ -57,7 +58,11 @@ def parity(
             f"steps is {steps}, seeds {seeds} and curve_steps {curve_steps}; allowed are 1, 0 and 4, or more of each"
         )
     chosen = plan_of(plan)
-    with tempfile.TemporaryDirectory(prefix="vivace-") as name, Worker(Path(name), limits) as worker:
+    with (
+        sending(checked(job)),
+        tempfile.TemporaryDirectory(prefix="vivace-") as name,
+        Worker(Path(name), limits) as worker,
+    ):
         worker.open(ENTRY, {}, (job, chosen), Phase.LOAD)
         progress.stage("gradients", f"{steps} steps against float64")
         found = worker.call("agreements", {"steps": steps}, Phase.VERIFY)
@@ -74,7 +79,7 @@ def parity(
     verdict, reason = judged(chosen.training_effect, agreements, curve, scores)
     return Parity(
         str(chosen), chosen.training_effect.value, found["reference"], verdict, reason, agreements, curve, scores,
-        tuple(found["notes"]),
+        tuple(found["notes"]), found["whole_step"],
     )  # fmt: skip
 
 

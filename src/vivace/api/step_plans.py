@@ -37,6 +37,7 @@ RACE = StopRule(half_width=0.02, min_blocks=8, max_blocks=40, max_seconds=3.0, w
 CONFIRM = StopRule(half_width=0.01, min_blocks=12, max_blocks=60, max_seconds=9.0, warm_seconds=2.0)
 LEAST_GAIN = 1.02
 """A technique is kept if even the lower end of its speed-up is above this."""
+TAKES_STEP = "it takes the step as a whole, which a hand-written loop does itself; vv.train can use it"
 PROVED_STEPS, CONFIRMED_STEPS = 2, 3
 """Steps whose tensors are compared: of each plan that is tried, and of the one that is delivered."""
 
@@ -55,7 +56,9 @@ class Chosen:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """What may be chosen for a job, and how long that may take. `changed` allows what changes the computation."""
+    """What may be chosen for a job, and how long that may take. `changed` allows what changes the computation;
+    `own_loop` leaves out what takes the step as a whole, which the user's own loop cannot hold.
+    """
 
     job: Training
     seconds: float
@@ -64,6 +67,7 @@ class Choice:
     changed: bool
     limits: Limits
     progress: Progress
+    own_loop: bool = False
 
     def make(self) -> Chosen:
         """Search, confirm, prove. Raises UsageError for a technique that is not known."""
@@ -114,6 +118,8 @@ class Choice:
             proof = parity(self.job, plan, steps=PROVED_STEPS, limits=self.limits)
             if proof.verdict is QualityVerdict.NOT_HELD:
                 return StepTrial(plan, Outcome.QUALITY_FAILED, None, 0.0, False, proof.reason)
+            if self.own_loop and proof.whole_step:
+                return StepTrial(plan, Outcome.UNSUPPORTED, None, 0.0, False, TAKES_STEP)
             found = compare(self._arm(best), self._arm(plan), calls, logs, rule=RACE, limits=self.limits)
         except WorkerFailure as failure:
             return StepTrial(plan, failure.outcome, None, 0.0, False, failure.reason)

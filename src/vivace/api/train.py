@@ -11,6 +11,7 @@ from typing import Any
 from vivace.api.parity import LIMITS
 from vivace.api.request import machine_of, plan_of
 from vivace.api.step_plans import Choice, Chosen
+from vivace.api.training_request import checked, sending
 from vivace.api.training_worker import read_plan_of, trained
 from vivace.core.errors import UsageError, WorkerFailure
 from vivace.core.plan import Plan
@@ -31,13 +32,14 @@ DIAGNOSIS_ENTRY = "vivace.search.training.diagnosis:open_diagnosis"
 
 def diagnose(job: Training, limits: Limits = LIMITS) -> Diagnosis:
     """Where the time and the memory of a job's step go on this machine, in a process of its own."""
-    return _diagnosed(_checked(job), Plan(), None, limits)
+    return _diagnosed(checked(job), Plan(), None, limits)
 
 
 def _diagnosed(job: Training, plan: Plan, flops: float | None, limits: Limits) -> Diagnosis:
     """The same of a plan's step; `flops` are those of the original, None for the original itself."""
     machine = machine_of("auto")
-    with tempfile.TemporaryDirectory(prefix="vivace-") as name, Worker(Path(name), limits) as worker:
+    folder = tempfile.TemporaryDirectory(prefix="vivace-")
+    with sending(job), folder as name, Worker(Path(name), limits) as worker:
         worker.open(DIAGNOSIS_ENTRY, {}, (job, plan), Phase.LOAD)
         read = worker.call("read", {"steps": DIAGNOSED_STEPS, "flops": flops}, Phase.MEASURE)
     ceilings = {one.threads: one.gflops.get("f32") for one in ceiling_store.kept(machine)}
@@ -96,25 +98,32 @@ def train(
     progress = progress or SilentProgress()
     _check_request(job, until, processes)
     seconds = parse_duration(time)
+    choice = Choice(job, seconds, only, without, changed, limits, progress)
+    asked = plan if plan is None else plan_of(plan)
+    options = {"until": until, "time": time, "only": list(only), "without": list(without), "changed": changed}
+    with sending(job):
+        return _train(choice, asked, None if out is None else Path(out), resume, options)
+
+
+def _train(
+    choice: Choice, asked: Plan | None, folder: Path | None, resume: bool, options: Mapping[str, Any]
+) -> TrainingRun:
+    job, progress, limits = choice.job, choice.progress, choice.limits
     clock = SystemClock()
     began = clock.now()
-    folder = None if out is None else Path(out)
     earlier = read_plan_of(folder, job) if resume and folder is not None else None
     progress.stage("diagnose", "the original's step")
     found = diagnose(job, limits)
     progress.note(f"a step takes {found.step_seconds * 1e3:.3g} ms; {found.bound.value}: {found.evidence}")
-    choice = Choice(job, seconds, only, without, changed, limits, progress)
-    asked = plan if plan is None else plan_of(plan)
     chosen = Chosen(earlier) if earlier is not None else choice.proved(asked) if asked is not None else choice.make()
     search_seconds = clock.now() - began
-    options = {"until": until, "time": time, "only": list(only), "without": list(without), "changed": changed}
     started = TrainingRun(
         job.name, chosen.plan, found, chosen.trials, chosen.comparison, chosen.parity, search_seconds,
         conditions=_conditions(job, options), out=folder, noise_ratios=chosen.noise_ratios,
         diagnosis_after=_after(job, chosen.plan, found, limits, progress),
         break_even_steps=break_even_steps(chosen.comparison, search_seconds),
     )  # fmt: skip
-    return trained(job, started, until, resume, progress, limits)
+    return trained(job, started, options["until"], resume, progress, limits)
 
 
 def _after(job: Training, plan: Plan, before: Diagnosis, limits: Limits, progress: Progress) -> Diagnosis | None:
@@ -137,16 +146,10 @@ def _conditions(job: Training, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_request(job: Training, until: float | None, processes: int) -> None:
-    _checked(job)
+    checked(job)
     if processes != 1:
         raise UsageError(f"processes is {processes}; allowed is 1 in this version, which trains in one process")
     if until is not None and job.evaluate is None:
         raise UsageError(
             "until was given, and the job has no evaluate; give evaluate=(model) -> score, higher is better"
         )
-
-
-def _checked(job: object) -> Training:
-    if not isinstance(job, Training):
-        raise UsageError(f"job is a {type(job).__name__}; allowed is a vivace.Training(model, loss, optimizer, data)")
-    return job

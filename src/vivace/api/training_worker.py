@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import signal
 import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_model
 
+from vivace.artifact.save import disk_errors
 from vivace.core import registry
 from vivace.core.documents import strict_json
 from vivace.core.errors import DiskFull, UsageError, WorkerFailure
@@ -21,11 +24,13 @@ from vivace.core.training.job import Training
 from vivace.core.training.run import TrainingRun
 from vivace.measure.clock import SystemClock
 from vivace.measure.process import Limits, Phase, Worker
+from vivace.report.duration import show_duration
 from vivace.report.pages import page_of
 from vivace.report.progress import Progress
 from vivace.report.reading import read_training
 from vivace.report.results import PAGE
 from vivace.report.training import RUN, training_document
+from vivace.training.checkpoint import newest
 from vivace.training.course import CourseKeeper
 from vivace.training.rig import seeded
 
@@ -41,7 +46,7 @@ def trained(
     job: Training, run: TrainingRun, until: float | None, resume: bool, progress: Progress, limits: Limits
 ) -> TrainingRun:
     """Train with the plan of `run`, and return it with what came of it and with the model."""
-    with tempfile.TemporaryDirectory(prefix="vivace-") as name:
+    with tempfile.TemporaryDirectory(prefix="vivace-") as name, disk_errors(run.out or Path(name)):
         home = Path(name) / "run" if run.out is None else run.out
         home.mkdir(parents=True, exist_ok=True)
         keep = home / CHECKPOINTS
@@ -53,8 +58,8 @@ def trained(
         _write(home / PLAN, {"schema_version": SCHEMA, "job": identity(job), "plan": run.plan.to_json()})
         with Worker(Path(name) / "worker", limits) as worker:
             asked = {"keep": str(keep), "identity": identity(job)}
-            opened = worker.open(ENTRY, asked, (job, run.plan), Phase.LOAD)
-            final = _Drive(job, worker, progress, until, opened).run(run)
+            worker.open(ENTRY, asked, (job, run.plan), Phase.LOAD)
+            final = _Drive(job, worker, progress, until).run(run)
             worker.call("write_model", {"to": str(home / MODEL)}, Phase.CONVERT)
         with seeded(job.seed):
             model = job.model()
@@ -89,47 +94,67 @@ def read_plan_of(folder: Path, job: Training) -> Plan | None:
     return plan
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run's folder holds something to go on from."""
+    return newest(folder / CHECKPOINTS) is not None
+
+
 @dataclasses.dataclass
 class _Drive:
     """Trains until the epochs are over or the score is reached, and keeps account. `opened` is what the worker told
-    when it was opened: where the training is, and how many steps an epoch has, where that is known."""
+    when it was ready: where the training is, and how many steps an epoch has, where that is known."""
 
     job: Training
     worker: Worker
     progress: Progress
     until: float | None
-    opened: Mapping[str, Any]
     losses: list[float] = dataclasses.field(default_factory=list)
     scores: list[float | None] = dataclasses.field(default_factory=list)
     epoch_losses: list[float] = dataclasses.field(default_factory=list)
+    epoch_seconds: list[float] = dataclasses.field(default_factory=list)
+    spent: float = 0.0
 
     def __post_init__(self) -> None:
-        self.course = CourseKeeper(self.opened["steps"])
+        self.clock = SystemClock()
+        self.course = CourseKeeper()
+        self.opened: Mapping[str, Any] = {}
 
     def run(self, run: TrainingRun) -> TrainingRun:
-        clock, steps, position = SystemClock(), FIRST_STEPS, self.opened
+        """Raises KeyboardInterrupt after Ctrl-C, with a checkpoint of the step that had begun."""
+        with Stopping() as stopping:
+            return self._train(run, stopping)
+
+    def _train(self, run: TrainingRun, stopping: Stopping) -> TrainingRun:
+        clock, steps = self.clock, FIRST_STEPS
         began = saved = clock.now()
+        position = self.opened = self.worker.call("prepare", {}, Phase.CONVERT)
+        self.course = CourseKeeper(position["steps"])
+        prepared = clock.now()
         while True:
             started = clock.now()
-            told = self.worker.call("advance", {"steps": self._within_epoch(steps, position)}, Phase.CONVERT)
+            told = self.worker.call("advance", {"steps": steps}, Phase.CONVERT)
             spent, position = clock.now() - started, told["position"]
-            self.epoch_losses += told["losses"]
-            self._keep(told, spent, clock.now() - began)
+            self._take_in(told["losses"], spent, clock.now() - began)
             if told["losses"]:
                 each = spent / len(told["losses"])
                 steps = max(1, min(MOST_STEPS, int(PATIENCE_SECONDS / max(each, 1e-9))))
                 self.progress.stage("train", self._line(position, told["losses"][-1], each))
-            reached = self._end_epoch(told["score"]) if position["batch"] == 0 and self.epoch_losses else False
+            ended = clock.now() - began
+            reached = self._end_epoch(ended) if position["batch"] == 0 and self.epoch_losses else False
             is_over = told["is_over"] or reached
-            is_late = clock.now() - saved > CHECKPOINT_SECONDS
-            if is_over or (is_late and self._left(position) != 0):  # resumed with nothing left, it would lose the epoch
+            is_late = stopping.is_asked or clock.now() - saved > CHECKPOINT_SECONDS
+            is_whole = self._left(position) != 0  # resumed with nothing left, it would lose the epoch
+            if is_over or (is_late and is_whole):
                 self._save()
                 saved = clock.now()
+            if stopping.is_asked and is_whole and not is_over:
+                raise KeyboardInterrupt
             if is_over:
                 break
         return dataclasses.replace(
             run, losses=tuple(self.losses), scores=tuple(self.scores), steps=position["steps"],
-            seconds=clock.now() - began, resumed_steps=self.opened["steps"],
+            seconds=clock.now() - began, prepare_seconds=prepared - began, epoch_seconds=tuple(self.epoch_seconds),
+            peak_bytes=self.worker.peak_bytes, resumed_steps=self.opened["steps"],
             reached=None if self.until is None else reached, course=self.course.course(),
         )  # fmt: skip
 
@@ -138,25 +163,22 @@ class _Drive:
         steps: int | None = self.opened["steps_an_epoch"]
         return None if steps is None else steps - int(position["batch"])
 
-    def _within_epoch(self, steps: int, position: Mapping[str, Any]) -> int:
-        """So many steps, or where a score follows those that are left of the epoch, so that it is timed by itself."""
-        left = None if self.job.evaluate is None else self._left(position)
-        return min(steps, left) if left else steps
-
-    def _keep(self, told: Mapping[str, Any], spent: float, elapsed: float) -> None:
-        """Take steps and the end of an epoch into the course."""
-        losses, is_ended = told["losses"], told["position"]["batch"] == 0
+    def _take_in(self, losses: list[float], spent: float, elapsed: float) -> None:
+        self.epoch_losses += losses
+        self.spent += spent
         if losses:
-            is_scored = is_ended and told["score"] is not None
-            self.course.steps(losses, None if is_scored else spent / len(losses), elapsed)
-        if is_ended and self.epoch_losses:
-            self.course.epoch(elapsed, spent if told["score"] is not None and not losses else None)
+            self.course.steps(losses, spent / len(losses), elapsed)
 
-    def _end_epoch(self, score: float | None) -> bool:
-        """Take in an epoch; whether the score that was asked for is reached."""
+    def _end_epoch(self, elapsed: float) -> bool:
+        """Take in an epoch and its score; whether the score that was asked for is reached."""
+        started = self.clock.now()
+        score = self.worker.call("score", {}, Phase.CONVERT)
+        took = self.clock.now() - started
+        self.course.epoch(elapsed + took, None if score is None else took)
         self.losses.append(sum(self.epoch_losses) / len(self.epoch_losses))
         self.scores.append(score)
-        self.epoch_losses = []
+        self.epoch_seconds.append(self.spent)
+        self.epoch_losses, self.spent = [], 0.0
         return self.until is not None and score is not None and score >= self.until
 
     def _save(self) -> None:
@@ -172,7 +194,36 @@ class _Drive:
         score = f", score {self.scores[-1]:.4g}" if self.scores and self.scores[-1] is not None else ""
         epoch = min(position["epoch"] + 1, self.job.epochs)
         where = f"epoch {epoch} of {self.job.epochs}, step {position['steps']}"
-        return f"{where}: loss {loss:.4g}{score}, {each * 1e3:.3g} ms a step"
+        an_epoch = self.opened["steps_an_epoch"]
+        seconds = None if an_epoch is None else (an_epoch * self.job.epochs - position["steps"]) * each
+        left = "" if seconds is None else f", at most {show_duration(seconds)} left"
+        return f"{where}: loss {loss:.4g}{score}, {each * 1e3:.3g} ms a step{left}"
+
+
+class Stopping:
+    """Ctrl-C once asks to stop at the next opportunity; a second one stops at once. So does a request to terminate,
+    where the program takes that for Ctrl-C. Only the main thread is sent signals, so elsewhere nothing is asked.
+    """
+
+    def __init__(self) -> None:
+        self.is_asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Stopping:
+        if threading.current_thread() is threading.main_thread():
+            handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+            self._before = {number: before for number, before in handlers.items() if callable(before)}
+            for number in self._before:
+                signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+    def _ask(self, *_: object) -> None:
+        self.is_asked = True
+        self.__exit__()
 
 
 def _write(file: Path, document: dict[str, Any]) -> None:

@@ -83,10 +83,18 @@ def train(
             else:
                 shown = learn(job, progress=progress, **asked)
         except KeyboardInterrupt:
-            raise Cancelled(f"cancelled; what {out} holds is whole, and --resume goes on from its checkpoint") from None
+            raise Cancelled(f"cancelled; {_how_to_go_on(target, out)}") from None
         finally:
             progress.done()
     _show(shown, as_json, diagnose_only)
+
+
+def _how_to_go_on(target: str, out: Path) -> str:
+    from vivace.api.training_worker import has_checkpoint
+
+    if has_checkpoint(out):
+        return f"the last checkpoint is kept in {out}; go on with: vivace train {target} --out {out} --resume"
+    return "no step was trained yet, so there is nothing to go on from"
 
 
 def _show(shown: Any, as_json: bool, diagnose_only: bool) -> None:

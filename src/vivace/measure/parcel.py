@@ -1,5 +1,8 @@
 """The user's own object on its way to our own child: pickled by value over a private pipe, never stored.
 
+Tensors and arrays that go to several children, such as those of a dataset, may be laid on a shelf: plain numbers in
+files that every child maps instead of receiving a copy of its own (`shelved`).
+
 Classes of `__main__`, of a notebook and of files that were loaded from a path travel by value. Tensors on the CPU are
 written straight from their storage, and tied ones stay tied.
 """
@@ -10,11 +13,15 @@ import contextlib
 import io
 import pickle
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextvars import ContextVar
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import cloudpickle
+import numpy as np
 import torch
 
 from vivace.core.errors import UnsupportedModel
@@ -32,8 +39,71 @@ class _Bytes:
         self.storage = storage
 
     def __reduce__(self) -> tuple[Any, ...]:
+        file = _laid(self.storage, self.storage.nbytes(), self.storage.data_ptr())
+        if file is not None:
+            return _mapped, (file, self.storage.nbytes())
         data: Any = torch.empty(0, dtype=torch.uint8).set_(self.storage).numpy()
         return _untyped, (pickle.PickleBuffer(data),)
+
+
+class Shelf:
+    """A folder of the numbers of big tensors and arrays, each written once. They must not change meanwhile."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._files: dict[tuple[int, int], tuple[str, Any]] = {}
+
+    def file_of(self, holder: Any, size: int, address: int) -> str | None:
+        """The file that holds these bytes; None where the disk has no room for it. Keeps the holder alive, so that
+        its address stays its own."""
+        if (address, size) not in self._files:
+            file = self.folder / f"{len(self._files)}.bin"
+            try:
+                file.write_bytes(_bytes_of(holder))
+            except OSError:
+                file.unlink(missing_ok=True)
+                return None
+            self._files[address, size] = str(file), holder
+        return self._files[address, size][0]
+
+
+_SHELF: ContextVar[Shelf | None] = ContextVar("shelf", default=None)
+SHELVED_BYTES = 1 << 20
+"""Smaller ones are sent: a file of its own costs about as much."""
+
+
+@contextlib.contextmanager
+def shelved() -> Iterator[None]:
+    """Big tensors and arrays are written once for all children that are sent something inside, which map them: what a
+    child writes into them stays its own. Inside another one, that one's shelf goes on."""
+    if _SHELF.get() is not None:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="vivace-") as folder:
+        token = _SHELF.set(Shelf(Path(folder)))
+        try:
+            yield
+        finally:
+            _SHELF.reset(token)
+
+
+def _laid(holder: Any, size: int, address: int) -> str | None:
+    shelf = _SHELF.get()
+    return shelf.file_of(holder, size, address) if shelf is not None and size >= SHELVED_BYTES else None
+
+
+def _bytes_of(holder: Any) -> Any:
+    if isinstance(holder, np.ndarray):
+        return holder.reshape(-1).view(np.uint8)
+    return torch.empty(0, dtype=torch.uint8).set_(holder).numpy()
+
+
+def _mapped(file: str, size: int) -> Any:
+    return torch.UntypedStorage.from_file(file, shared=False, nbytes=size)
+
+
+def _mapped_array(file: str, dtype: str, shape: tuple[int, ...]) -> Any:
+    return np.memmap(file, dtype, "c", shape=shape).view(np.ndarray)
 
 
 def _untyped(data: bytes | bytearray) -> torch.UntypedStorage:
@@ -60,7 +130,11 @@ class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
         self._storages: dict[int, _Bytes] = {}
 
     def reducer_override(self, value: Any) -> Any:
-        """Take over the storages of plain CPU tensors; leave everything else to cloudpickle."""
+        """Take over the storages of plain CPU tensors and big plain arrays; leave everything else to cloudpickle."""
+        if type(value) is np.ndarray and value.flags.c_contiguous and value.dtype.kind in "biufc":
+            file = _laid(value, value.nbytes, value.ctypes.data)
+            if file is not None:
+                return _mapped_array, (file, value.dtype.str, value.shape)
         if type(value) is TypedStorage and value._untyped_storage.device.type == "cpu":
             untyped = value._untyped_storage
             holder = self._storages.setdefault(untyped._cdata, _Bytes(untyped))
@@ -80,6 +154,16 @@ def send(value: object, write: wire.Write) -> None:
                 "locks and the like from it, or export it to a .pt2 or .onnx file and give its path"
             ) from error
     writer.finish()
+
+
+def why_not_sent(value: object) -> str | None:
+    """Why a value cannot be pickled, such as "TypeError: cannot pickle '_thread.lock' object"; None where it can."""
+    try:
+        send(value, lambda _: None)
+    except UnsupportedModel as error:
+        cause = error.__cause__
+        return f"{type(cause).__name__}: {cause}"
+    return None
 
 
 def receive(descriptor: int) -> object:

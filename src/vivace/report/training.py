@@ -98,6 +98,9 @@ class TrainingDocument(_Document):
     noise_ratios: list[float] = []
     break_even_steps: int | None = None
     course: Course = Course()
+    prepare_seconds: float = 0.0
+    epoch_seconds: list[float] = []
+    peak_bytes: int = 0
 
 
 class DiagnosisDocument(_Document):
@@ -121,6 +124,7 @@ def training_document(run: TrainingRun) -> TrainingDocument:
         parity=None if run.parity is None else parity_document(run.parity),
         diagnosis=run.diagnosis, trials=[_trial(trial) for trial in run.trials], losses=list(run.losses),
         scores=list(run.scores), steps=run.steps, seconds=run.seconds, search_seconds=run.search_seconds,
+        prepare_seconds=run.prepare_seconds, epoch_seconds=list(run.epoch_seconds), peak_bytes=run.peak_bytes,
         resumed_steps=run.resumed_steps, reached=run.reached, conditions=run.conditions,
         out=None if run.out is None else str(run.out), diagnosis_after=run.diagnosis_after,
         noise_ratios=list(run.noise_ratios), break_even_steps=run.break_even_steps, course=run.course,
@@ -185,10 +189,11 @@ def diagnosis_block(found: Diagnosis) -> RenderableType:
         seconds = getattr(found, f"{key}_seconds")
         if seconds or key != "whole":
             table.add_row(name, f"{seconds * 1e3:.3g}", f"{seconds / found.step_seconds:.0%}")
+    table.add_row("communication (one process)", f"{found.communication_seconds * 1e3:.3g}", "0%")
     table.add_row("(of which no operator ran)", f"{found.overhead_seconds * 1e3:.3g}",
                   f"{found.overhead_seconds / found.step_seconds:.0%}")  # fmt: skip
     share = found.share_of_ceiling
-    ceiling = f"{share:.1%} of the measured ceiling" if share is not None else "ceiling not measured (`vivace doctor`)"
+    ceiling = f"{share:.1%} of the measured ceiling" if share is not None else "ceiling not measured"
     evaluated = f"; one evaluation {found.evaluate_seconds * 1e3:.3g} ms" if found.evaluate_seconds is not None else ""
     memory = ", ".join(f"{name} {show_bytes(getattr(found, f'{key}_bytes'))}" for key, name in MEMORY.items())
     return Group(
@@ -198,6 +203,7 @@ def diagnosis_block(found: Diagnosis) -> RenderableType:
         table,
         line(f"{found.flops / 1e6:.3g} MFLOP a step, {ceiling}{evaluated}"),
         line(f"memory: {memory}"),
+        *(line(f"advice: {one.change}: {one.gain:.3g} times as fast, {one.basis.value}") for one in found.advice),
         *(line(f"note: {note}") for note in found.notes[:MOST_NOTES]),
     )
 

@@ -88,7 +88,8 @@ def save(folder: Path, job: str, rig: Rig, position: Position, at_epoch: Generat
     """
     final = folder / f"{PREFIX}{position.steps:09d}"
     part = folder / f".{final.name}.part"
-    shutil.rmtree(part, ignore_errors=True)
+    for left in folder.glob(f".{PREFIX}*.part"):  # of a process that was killed while it wrote
+        shutil.rmtree(left, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         tensors, scalars, groups = _optimizer_state(rig)

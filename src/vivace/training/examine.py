@@ -61,8 +61,10 @@ def examine(
 
 
 def _in_float64(job: Training) -> Rig:
-    rig = assemble(job)
-    model = rig.model.double()
+    """The original in float64, by its factory where that knows how (`in_float64`), else by converting its tensors."""
+    wide = getattr(job.model, "in_float64", None)
+    rig = assemble(job if wide is None else dataclasses.replace(job, model=wide))
+    model = rig.model if wide is not None else rig.model.double()
     return rig.replace(forward=lambda batch: job.loss(model, widened(batch)))
 
 

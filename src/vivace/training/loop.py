@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Iterator
@@ -117,24 +118,55 @@ class Loop:
         self._batches = None
         if self.job.advance is Advance.EPOCH and self.rig.schedule is not None:
             self.rig.schedule.step()
-        return self.score()
+        with self.kept_if_it_fails():
+            return self.score()
+
+    @contextlib.contextmanager
+    def kept_if_it_fails(self) -> Iterator[None]:
+        """Where a score cannot be computed inside, keep a checkpoint, and say so in the UsageError."""
+        try:
+            yield
+        except UsageError as error:
+            self.save()
+            raise UsageError(f"{error}; {self._kept(f'what was trained in {self.position.epoch} epochs')}") from error
 
     def score(self) -> float | None:
         """The user's score of the model as it is; None without one. The model is in evaluation mode meanwhile."""
         if self.job.evaluate is None:
             return None
-        self.rig.model.eval()
-        try:
-            found = float(self.job.evaluate(self.rig.model))
-        finally:
-            self.rig.model.train()
-        if not math.isfinite(found):
-            raise UsageError(f"evaluate returned {found}; allowed is a number, higher is better")
-        return found
+        return score_of(self.job, self.rig.model)
 
     def _check(self, loss: float) -> None:
         if not math.isfinite(loss):
             raise UsageError(
-                f"the loss is {loss} after step {self.position.steps} (epoch {self.position.epoch}); the last "
-                "checkpoint is kept: lower the learning rate, clip gradients, or look for a division by zero"
+                f"the loss is {loss} after step {self.position.steps} (epoch {self.position.epoch}); allowed is a "
+                "finite number: lower the learning rate, clip gradients, or look for a division by zero or a logarithm "
+                f"of zero in the loss; {self._kept('the last checkpoint')}"
             )
+
+    def _kept(self, what: str) -> str:
+        if self.keep is None or checkpoint.newest(self.keep) is None:
+            return "there is no checkpoint yet"
+        return f"{what} is kept in {self.keep}, and resume (--resume) goes on from there"
+
+
+def score_of(job: Training, model: torch.nn.Module) -> float:
+    """What a job's `evaluate` gives a model, which is in evaluation mode meanwhile.
+
+    Raises UsageError where it fails, or gives something else than a finite number.
+    """
+    assert job.evaluate is not None
+    model.eval()
+    try:
+        found = float(job.evaluate(model))
+    except Exception as error:  # the user's own code may raise anything
+        told = " ".join(str(error).split())
+        raise UsageError(f"evaluate failed: {type(error).__name__}: {told}; {_SCORE}") from error
+    finally:
+        model.train()
+    if not math.isfinite(found):
+        raise UsageError(f"evaluate returned {found}; {_SCORE}")
+    return found
+
+
+_SCORE = "allowed is a function (model) -> finite number, higher is better, or no evaluate at all"

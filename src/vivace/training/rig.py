@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -51,6 +52,8 @@ def assemble(job: Training, seed: int | None = None) -> Rig:
 
     def forward(batch: Any) -> torch.Tensor:
         loss: torch.Tensor = job.loss(model, batch)
+        if not torch.is_tensor(loss) or loss.numel() != 1:
+            raise UsageError(_wrong_loss(loss))
         return loss
 
     model.train()
@@ -76,6 +79,31 @@ def samples_in(batch: Any) -> float:
     return float(first.shape[0]) if first is not None else 1.0
 
 
+LOOP_HOLDS = frozenset(
+    {
+        "model", "optimizer", "forward", "feed", "update", "weight", "schedule", "around", "outside", "lineage",
+        "notes", "recomputes",
+    }
+)  # fmt: skip
+"""The parts of a rig that a hand-written loop uses, or need not know of. The others are at their defaults then."""
+
+
+def takes_step(rig: Rig) -> bool:
+    """Whether a rig takes the step, or its update, as a whole: what a hand-written loop would do itself."""
+    others = [field for field in dataclasses.fields(rig) if field.name not in LOOP_HOLDS]
+    return rig.update != rig.optimizer.step or any(getattr(rig, field.name) != field.default for field in others)
+
+
+def check_fresh(job: Training) -> None:
+    """Raise UsageError where the model's factory gives the same module, or the same parameters, twice."""
+    with seeded(job.seed):
+        first, second = job.model(), job.model()
+    shared = {id(parameter) for parameter in first.parameters()} & {id(parameter) for parameter in second.parameters()}
+    if first is second or shared:
+        what = "the same module" if first is second else f"{len(shared)} of the same parameters"
+        raise UsageError(f"model returned {what} in two calls; {FRESH}")
+
+
 def unknown_parameters(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
     """Names of parameters that learn and that the optimizer does not have."""
     known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
@@ -87,15 +115,22 @@ def _fresh(job: Training) -> torch.nn.Module:
     if not isinstance(model, torch.nn.Module):
         raise UsageError(f"model returned a {type(model).__name__}; allowed is a torch.nn.Module")
     if getattr(model, _USED, False):
-        raise UsageError(
-            "model returned a module that it had returned before, which another trial has trained; build a new one in "
-            "each call"
-        )
+        raise UsageError(f"model returned a module that it had returned before; {FRESH}")
     object.__setattr__(model, _USED, True)
     return model
 
 
 _USED = "_vivace_was_given"
+FRESH = (
+    "allowed is a new one in each call, since every trial trains its own: build it inside the function, as in "
+    "`def model(): return nn.Linear(8, 2)`"
+)
+
+
+def _wrong_loss(loss: Any) -> str:
+    if not torch.is_tensor(loss):
+        return f"loss returned a {type(loss).__name__}; allowed is a scalar tensor, computed from the model's outputs"
+    return f"loss returned a tensor of shape {list(loss.shape)}; allowed is a scalar: take its mean()"
 
 
 def _check_known(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -105,4 +140,12 @@ def _check_known(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> No
         raise UsageError(
             f"the optimizer holds {len(strangers)} parameters that are not the model's; make it from the parameters "
             "that the function receives"
+        )
+    forgotten = unknown_parameters(model, optimizer)
+    if forgotten:
+        named = ", ".join(forgotten[:4]) + (f" and {len(forgotten) - 4} more" if len(forgotten) > 4 else "")
+        raise UsageError(
+            f"the optimizer does not have these parameters, which would never learn: {named}; allowed is an optimizer "
+            "of all parameters that the function receives, or of all but those with requires_grad=False: set that for "
+            "them in the model's factory if they are to stay as they are"
         )

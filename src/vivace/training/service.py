@@ -12,8 +12,8 @@ from vivace.core.plan import Plan
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
 from vivace.training.examine import examine
-from vivace.training.loop import Loop
-from vivace.training.rig import assemble
+from vivace.training.loop import Loop, score_of
+from vivace.training.rig import assemble, takes_step
 
 Payload = tuple[Training, Plan]
 
@@ -44,8 +44,15 @@ class Examiner:
     def agreements(self, steps: int) -> dict[str, Any]:
         """What `examine` found, as JSON; infinite errors as null."""
         roundoff = max((technique.unit_roundoff for technique in self._plan), default=2.0**-24)
-        found = examine(self._job, lambda rig: equip(rig, self._job, self._plan), roundoff, steps)
+        equipped: list[Rig] = []
+
+        def with_plan(rig: Rig) -> Rig:
+            equipped.append(equip(rig, self._job, self._plan))
+            return equipped[-1]
+
+        found = examine(self._job, with_plan, roundoff, steps)
         return {
+            "whole_step": takes_step(equipped[0]),
             "reference": found.reference,
             "notes": list(found.notes),
             "agreements": [
@@ -65,6 +72,17 @@ class Examiner:
         return {"losses": losses, "score": loop.score()}
 
 
+def open_fitting(arguments: Mapping[str, Any], payload: Payload) -> list[int]:
+    """The numbers of the techniques of a plan that a hand-written loop can hold, in a rig without the others."""
+    job, plan = payload
+    kept: list[int] = []
+    for number, technique in enumerate(plan):
+        alone = Plan.of([*(plan.techniques[other] for other in kept), technique])
+        if not takes_step(equip(assemble(job), job, alone)):
+            kept.append(number)
+    return kept
+
+
 def open_step(arguments: Mapping[str, Any], payload: Payload) -> Any:
     """A program for an arm: each call takes one training step on the next batch, with whatever feeding it costs."""
     job, plan = payload
@@ -80,18 +98,25 @@ def open_step(arguments: Mapping[str, Any], payload: Payload) -> Any:
 
 def open_loop(arguments: Mapping[str, Any], payload: Payload) -> Trainer:
     """The entry of the worker that trains: {"keep": folder of checkpoints, "identity"}."""
-    job, plan = payload
-    return Trainer(Loop(job, equip(assemble(job), job, plan), Path(arguments["keep"]), arguments["identity"]))
+    return Trainer(*payload, Path(arguments["keep"]), arguments["identity"])
 
 
 class Trainer:
     """Trains a little whenever it is asked, and keeps what it has."""
 
-    def __init__(self, loop: Loop) -> None:
-        self._loop = loop
-        position = loop.resume()
-        self.opened: dict[str, Any] = {
-            **dataclasses.asdict(position), "steps_an_epoch": loop.rig.feed.steps(), "lineage": list(loop.rig.lineage),
+    def __init__(self, job: Training, plan: Plan, keep: Path, identity: str) -> None:
+        self._job = job
+        self._plan = plan
+        self._keep = keep
+        self._identity = identity
+
+    def prepare(self) -> dict[str, Any]:
+        """Make the parts and go to the newest checkpoint; where that is."""
+        untold = dataclasses.replace(self._job, evaluate=None)  # whoever asks for steps asks for scores too
+        rig = equip(assemble(self._job), self._job, self._plan)
+        self._loop = loop = Loop(untold, rig, self._keep, self._identity)
+        return {
+            **dataclasses.asdict(loop.resume()), "steps_an_epoch": rig.feed.steps(), "lineage": list(rig.lineage),
         }  # fmt: skip
 
     def advance(self, steps: int) -> dict[str, Any]:
@@ -99,8 +124,11 @@ class Trainer:
         return dataclasses.asdict(self._loop.advance(steps))
 
     def score(self) -> float | None:
-        """The score of the model as it is."""
-        return self._loop.score()
+        """The score of the model as it is; None without one. Raises UsageError with a checkpoint kept."""
+        if self._job.evaluate is None:
+            return None
+        with self._loop.kept_if_it_fails():
+            return score_of(self._job, self._loop.rig.model)
 
     def save(self) -> None:
         """A checkpoint."""

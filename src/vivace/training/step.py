@@ -44,6 +44,11 @@ def _one_part(rig: Rig, batch: Any, share: float) -> torch.Tensor:
         loss = rig.forward(batch)
         if share != 1.0:
             loss = loss * share
+    if not loss.requires_grad:
+        raise UsageError(
+            "loss returned a tensor without a gradient; allowed is one that is computed from the model's parameters: "
+            "look for detach(), item(), torch.no_grad() or a new tensor made from numbers"
+        )
     loss.backward()  # type: ignore[no-untyped-call]
     return loss.detach()
 

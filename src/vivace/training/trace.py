@@ -63,9 +63,9 @@ def stilled(model: torch.nn.Module) -> bool:
     """
     found = False
     for module in model.modules():
-        for name in ("p", "dropout"):
+        for name in ("p", "dropout", "rate"):  # the last is Keras'
             value = getattr(module, name, None)
-            is_dropout = name == "dropout" or isinstance(module, torch.nn.modules.dropout._DropoutNd)
+            is_dropout = name == "dropout" or "Dropout" in type(module).__name__
             if is_dropout and isinstance(value, float) and value > 0:
                 setattr(module, name, 0.0)
                 found = True

@@ -94,6 +94,11 @@ class Training:
             )
         if is_dataset and len(self.data) == 0:
             raise UsageError("data holds no sample; give at least one batch")
+        if is_dataset and self.batch_size is not None and self.batch_size > len(self.data):
+            raise UsageError(
+                f"batch_size is {self.batch_size}, and data holds {len(self.data)} samples; allowed is a whole number "
+                f"from 1 to {len(self.data)}"
+            )
 
 
 FORMS = {

@@ -69,7 +69,8 @@ class Parity:
     """Whether a plan trains as the original does: every tensor of some steps, then losses over seeds, then scores.
 
     `reference` says what the gradients were compared with. `agreements` are all tensors, the worst first. `curve` and
-    `scores` are None where they were not asked for.
+    `scores` are None where they were not asked for. `whole_step` says whether the plan takes the step as a whole, so
+    that no loop of the user's own can hold it.
     """
 
     plan: str
@@ -81,6 +82,7 @@ class Parity:
     curve: Curve | None = None
     scores: Curve | None = None
     notes: tuple[str, ...] = ()
+    whole_step: bool = False
 
     @property
     def culprits(self) -> tuple[Agreement, ...]:

@@ -25,6 +25,27 @@ class StepBound(Enum):
     COMPUTE = "compute"
 
 
+class Basis(Enum):
+    """Where a number comes from."""
+
+    MEASURED = "MEASURED"
+    PREDICTED = "PREDICTED"
+
+
+@dataclasses.dataclass(frozen=True)
+class Advice:
+    """One change to a step, and what it brings alone: `gain` is the original's seconds over those with it.
+
+    `technique` is what makes the change, as `only` names it. MEASURED: some steps were taken so, one after the other,
+    which is rough; `train` measures in pairs. PREDICTED: what would be left of the step at best.
+    """
+
+    change: str
+    technique: str
+    gain: float
+    basis: Basis
+
+
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
     """Where the time and the memory of a step go, the original's or a plan's, MEASURED over `steps` steps.
@@ -36,7 +57,8 @@ class Diagnosis:
     `evaluate_seconds` is one evaluation, None without one and of a plan. `flops` are the counted operations of a step
     of the original; what a plan repeats or saves of them is not counted. `ceiling_gflops` is the machine's measured
     rate in float32 with this many `threads`, None where it was not measured. Bytes are of parameters, their gradients,
-    the optimizer's state and what the forward pass keeps for the backward pass.
+    the optimizer's state and what the forward pass keeps for the backward pass. `communication_seconds` is 0, since one
+    process has nobody to talk to. `advice` is in the order of gains, and none for a plan.
     """
 
     steps: int
@@ -58,6 +80,8 @@ class Diagnosis:
     evidence: str
     notes: tuple[str, ...] = ()
     whole_seconds: float = 0.0
+    communication_seconds: float = 0.0
+    advice: tuple[Advice, ...] = ()
 
     @property
     def floor_seconds(self) -> float | None:
@@ -92,7 +116,10 @@ class TrainingRun:
     `diagnosis_after` is of the plan's step, None where the original was kept. `break_even_steps` is from how many steps
     on the time saved has paid for `search_seconds`; None where the plan was not shown to be faster.
     `losses` has the mean loss of every epoch, `scores` the score after each, `course` the steps one by one, thinned.
-    `reached` says whether `until` was. `seconds` are of the training itself, without choosing the plan.
+    `reached` says whether `until` was. `seconds` are of the training itself, without choosing the plan: first
+    `prepare_seconds`, in which the plan's parts are made and its caches filled, then `epoch_seconds`, the steps of each
+    epoch without its evaluation; what a compiler takes is in the first of them. `peak_bytes` is the most memory that
+    the process that trained was seen to hold.
     """
 
     name: str
@@ -106,6 +133,9 @@ class TrainingRun:
     scores: tuple[float | None, ...] = ()
     steps: int = 0
     seconds: float = 0.0
+    prepare_seconds: float = 0.0
+    epoch_seconds: tuple[float, ...] = ()
+    peak_bytes: int = 0
     resumed_steps: int = 0
     reached: bool | None = None
     out: Path | None = None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,15 +14,27 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from vivace.core.errors import NotApplicable, UsageError
 from vivace.core.plan import Plan
+from vivace.core.technique import Technique
 from vivace.core.training.job import Training
-from vivace.core.training.run import Diagnosis, StepBound
+from vivace.core.training.rig import Rig
+from vivace.core.training.run import Advice, Basis, Diagnosis, StepBound
+from vivace.devices import machine
 from vivace.measure.clock import SystemClock
-from vivace.training.rig import assemble, unknown_parameters
+from vivace.techniques.memory.channels_last import ChannelsLast
+from vivace.techniques.memory.fused_optimizer import FusedOptimizer
+from vivace.techniques.parallel.threads import Threads
+from vivace.training.loop import score_of
+from vivace.training.rig import assemble, check_fresh
 from vivace.training.service import equip
 from vivace.training.step import around, split, train_step
 
 WARM_STEPS, PROFILED_STEPS = 3, 5
+WHAT_IF_SECONDS = 0.5
+"""How long each technique that is tried in passing may take, beside three steps."""
+WORTH = 1.05
+"""The least gain that is advised: less is noise, measured like this."""
 FILL_SECONDS = 10.0
 """How long the feed of a plan may take for its first epoch, in which caches are filled, before it is timed."""
 MOSTLY = 0.4
@@ -58,16 +72,15 @@ class Diagnoser:
 
     def _read(self, steps: int, flops: float | None) -> dict[str, Any]:
         rig = self._rig
+        check_fresh(self._job)
         for _ in range(WARM_STEPS):
             self._phases()
         notes = self._fill() if flops is not None else []
         rows = [self._phases() for _ in range(steps)]
         columns = [statistics.median(column) for column in zip(*rows, strict=True)]
         names = ("input_seconds", "forward_seconds", "backward_seconds", "update_seconds", "whole_seconds")
-        forgotten = unknown_parameters(rig.model, rig.optimizer)
         states = [value for state in rig.optimizer.state.values() for value in state.values()]
-        if forgotten:
-            notes.append(f"the optimizer does not have these parameters, which never learn: {', '.join(forgotten[:4])}")
+        tried = max(3, min(steps, int(WHAT_IF_SECONDS / max(sum(columns[1:]), 1e-9))))
         return {
             **dict(zip(names, columns, strict=True)), "steps": steps, "threads": torch.get_num_threads(),
             "overhead_share": self._overhead_share(),
@@ -77,6 +90,7 @@ class Diagnoser:
             "gradient_bytes": _bytes(p.grad for p in rig.model.parameters() if p.grad is not None),
             "optimizer_bytes": _bytes(value for value in states if torch.is_tensor(value)),
             "activation_bytes": self._activations(), "notes": notes,
+            "what_ifs": self._what_ifs(tried) if flops is None else [],
         }  # fmt: skip
 
     def _endless(self) -> Iterator[Any]:
@@ -108,8 +122,10 @@ class Diagnoser:
         batch = next(self._batches)
         fed = self._clock.now()
         self._spent = dict.fromkeys(self._spent, 0.0)
-        train_step(self._timed, batch)
+        loss = float(train_step(self._timed, batch))
         step = self._clock.now() - fed
+        if not math.isfinite(loss):
+            raise UsageError(_not_finite(loss))
         if self._rig.whole_step is not None:
             return fed - started, 0.0, 0.0, 0.0, step
         forward, update = self._spent["forward"], self._spent["update"]
@@ -125,6 +141,31 @@ class Diagnoser:
             wall = self._clock.now() - started
         ran = (event for event in found.key_averages() if "::" in event.key or event.key.startswith(COMPILED))
         return max(0.0, 1.0 - sum(float(event.self_cpu_time_total) for event in ran) * 1e-6 / wall)
+
+    def _what_ifs(self, steps: int) -> list[dict[str, Any]]:
+        """The seconds of computing a step on a batch that is in memory: as given, and with techniques that cost
+        nothing to try, each alone."""
+        batch = next(self._batches)
+        cache = "sample-cache" if self._job.has_samples else ""
+        found = [{"technique": cache, "seconds": self._computing(self._rig, batch, steps)}]
+        for technique in self._cheap():
+            with contextlib.suppress(NotApplicable):
+                rig = equip(assemble(self._job), self._job, Plan((technique,)))
+                found.append({"technique": str(technique), "seconds": self._computing(rig, batch, steps)})
+        return found
+
+    def _cheap(self) -> list[Technique]:
+        cores = {1, machine.detect().cores_allowed} - {torch.get_num_threads()}
+        return [*(Threads(count) for count in sorted(cores)), FusedOptimizer(), ChannelsLast()]
+
+    def _computing(self, rig: Rig, batch: Any, steps: int) -> float:
+        taken = []
+        with around(rig.outside):
+            for _ in range(WARM_STEPS + steps):
+                started = self._clock.now()
+                train_step(rig, batch)
+                taken.append(self._clock.now() - started)
+        return statistics.median(taken[WARM_STEPS:])
 
     def _flops(self) -> float:
         with FlopCounterMode(display=False) as counter:
@@ -150,10 +191,8 @@ class Diagnoser:
     def _evaluate(self) -> float | None:
         if self._job.evaluate is None:
             return None
-        self._rig.model.eval()
         started = self._clock.now()
-        self._job.evaluate(self._rig.model)
-        self._rig.model.train()
+        score_of(self._job, self._rig.model)
         return self._clock.now() - started
 
 
@@ -162,11 +201,12 @@ def diagnosis_of(read: Mapping[str, Any], ceiling_gflops: float | None) -> Diagn
 
     >>> read = {"input_seconds": 9e-3, "forward_seconds": 1e-3, "backward_seconds": 1e-3, "update_seconds": 1e-3,
     ...         "overhead_share": 0.5, "flops": 1e6, "steps": 20, "threads": 1, "evaluate_seconds": None, "notes": [],
-    ...         "parameter_bytes": 0, "gradient_bytes": 0, "optimizer_bytes": 0, "activation_bytes": 0}
-    >>> diagnosis_of(read, None).bound.value
-    'input'
+    ...         "parameter_bytes": 0, "gradient_bytes": 0, "optimizer_bytes": 0, "activation_bytes": 0,
+    ...         "what_ifs": [{"technique": "", "seconds": 3e-3}]}
+    >>> diagnosis_of(read, None).bound.value, [f"{one.gain:.2g}" for one in diagnosis_of(read, None).advice]
+    ('input', ['4', '1.1'])
     """
-    fields = {key: value for key, value in read.items() if key not in ("overhead_share", "notes")}
+    fields = {key: value for key, value in read.items() if key not in ("overhead_share", "notes", "what_ifs")}
     computing = sum(read.get(f"{phase}_seconds", 0.0) for phase in ("forward", "backward", "update", "whole"))
     step = computing + read["input_seconds"]
     overhead = read["overhead_share"] * computing
@@ -175,7 +215,29 @@ def diagnosis_of(read: Mapping[str, Any], ceiling_gflops: float | None) -> Diagn
     return Diagnosis(
         **fields, step_seconds=step, overhead_seconds=overhead, ceiling_gflops=ceiling_gflops, bound=bound,
         evidence=evidence, notes=tuple(read["notes"]),
+        advice=_advice(step, read["input_seconds"], overhead, read["what_ifs"]) if read["what_ifs"] else (),
     )  # fmt: skip
+
+
+def _advice(step: float, waiting: float, overhead: float, what_ifs: Sequence[Mapping[str, Any]]) -> tuple[Advice, ...]:
+    """What is worth doing, the largest gain first."""
+    as_given, *others = what_ifs
+    found = [
+        Advice("the batch is in memory already", as_given["technique"], step / as_given["seconds"], Basis.MEASURED),
+        Advice("no time between operators", "compiled-training", step / max(step - overhead, 1e-9), Basis.PREDICTED),
+    ]
+    for one in others:  # what waiting costs stays
+        gain = (waiting + as_given["seconds"]) / (waiting + one["seconds"])
+        found.append(Advice(f"the same step with {one['technique']}", one["technique"], gain, Basis.MEASURED))
+    worth = [one for one in found if one.gain >= WORTH]
+    return tuple(sorted(worth, key=lambda one: one.gain, reverse=True))
+
+
+def _not_finite(loss: float) -> str:
+    return (
+        f"the loss is {loss} in the first steps of the original; allowed is a finite number: look for a division by "
+        "zero or a logarithm of zero in the loss, for NaN in the data, or lower the learning rate"
+    )
 
 
 def _bound(step: float, waiting: float, overhead: float, floor: float | None) -> tuple[StepBound, str]:
@@ -184,7 +246,7 @@ def _bound(step: float, waiting: float, overhead: float, floor: float | None) ->
     if overhead >= MOSTLY * step:
         return StepBound.OVERHEAD, f"in {overhead / step:.0%} of a step no operator runs: it is Python and launching"
     if floor is None:
-        return StepBound.MEMORY, "neither input nor overhead; the machine's ceiling was not measured (`vivace doctor`)"
+        return StepBound.MEMORY, "neither input nor overhead; the machine's ceiling was not measured"
     if floor >= NEAR_CEILING * step:
         return StepBound.COMPUTE, f"the counted operations alone take {floor / step:.0%} of a step at the ceiling"
     return StepBound.MEMORY, (

@@ -1,0 +1,181 @@
+"""What cannot be trained, or no longer: one message with what is allowed, and nothing that was kept is lost."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import vivace as vv
+from vivace.core.errors import DiskFull, UsageError
+from vivace.core.plan import Plan
+from vivace.report.progress import SilentProgress
+from vivace.search.training.diagnosis import Diagnoser
+from vivace.testing.tiny_training import Points, job, loss
+from vivace.training import checkpoint
+from vivace.training.loop import Loop
+from vivace.training.rig import assemble
+
+SHARED = torch.nn.Linear(12, 4)
+
+
+class Locked(Points):
+    """A dataset that no process can be sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+def per_sample(model: torch.nn.Module, batch: Any) -> torch.Tensor:
+    points, labels = batch
+    return torch.nn.functional.cross_entropy(model(points), labels, reduction="none")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"loss": lambda model, batch: loss(model, batch) * float("nan")}, "the loss is nan in the first steps"),
+        ({"loss": per_sample}, r"shape \[16\]; allowed is a scalar: take its mean"),
+        ({"loss": lambda model, batch: loss(model, batch).item()}, "loss returned a float; allowed is a scalar tensor"),
+        ({"model": lambda: SHARED}, "model returned the same module in two calls; allowed is a new one"),
+        ({"model": lambda: torch.nn.Sequential(SHARED)}, "2 of the same parameters"),
+        ({"optimizer": lambda p: torch.optim.SGD(list(p)[:2], 0.1)}, r"never learn: 3\.weight, 3\.bias; allowed"),
+        ({"evaluate": lambda model: model.scores}, "evaluate failed: AttributeError: .*allowed is a function"),
+        ({"evaluate": lambda model: float("nan")}, "evaluate returned nan; allowed is"),
+    ],
+    ids=["nan", "vector", "number", "same", "shared", "forgotten", "raising", "nan-score"],
+)
+def test_a_job_that_cannot_be_trained_is_told_before_it_is(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        Diagnoser(job(**changes), Plan()).read(1)
+
+
+def test_a_part_that_no_process_can_be_sent_is_named() -> None:
+    with pytest.raises(UsageError, match=r"the job's data cannot be sent .* cannot pickle '_thread.lock'.*__getitem__"):
+        vv.train(job(data=Locked()))
+
+
+def test_a_batch_larger_than_the_data_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"batch_size is 104, and data holds 103 samples; allowed is .* to 103"):
+        job(batch_size=104)
+
+
+def test_a_loss_without_a_gradient_is_told() -> None:
+    rig = assemble(job(loss=lambda model, batch: loss(model, batch).detach()))
+    with pytest.raises(UsageError, match="without a gradient; allowed"):
+        Loop(job(), rig, None, "").advance(1)
+
+
+def test_parameters_that_need_no_gradient_may_stay_out_of_the_optimizer() -> None:
+    def frozen() -> torch.nn.Module:
+        model = torch.nn.Sequential(torch.nn.Linear(12, 32), torch.nn.ReLU(), torch.nn.Linear(32, 4))
+        model[0].requires_grad_(False)
+        return model
+
+    partial = job(model=frozen, optimizer=lambda p: torch.optim.SGD([one for one in p if one.requires_grad], 0.1))
+
+    assert Loop(partial, assemble(partial), None, "").advance(3).position.steps == 3
+
+
+@pytest.mark.parametrize(
+    "broken", [lambda model: float("inf"), lambda model: model.no_such_layer], ids=["inf", "raise"]
+)
+def test_a_score_that_fails_at_the_end_of_an_epoch_loses_no_step(broken: Any, tmp_path: Path) -> None:
+    work = job(evaluate=broken)
+    with pytest.raises(UsageError, match=r"evaluate .* what was trained in 1 epochs is kept .* resume"):
+        Loop(work, assemble(work), tmp_path, "x").advance(100)
+
+    assert Loop(job(), assemble(job()), tmp_path, "x").resume() == checkpoint.Position(1, 0, 7)
+
+
+def test_a_loss_that_explodes_before_a_checkpoint_does_not_promise_one(tmp_path: Path) -> None:
+    wild = job(optimizer=lambda p: torch.optim.SGD(p, 1e30))
+    with pytest.raises(UsageError, match="there is no checkpoint yet"):
+        Loop(wild, assemble(wild), tmp_path, "x").advance(100)
+
+
+def test_a_kill_in_the_middle_of_a_checkpoint_leaves_the_one_before(tmp_path: Path) -> None:
+    loop = Loop(job(), assemble(job()), tmp_path, "x")
+    loop.advance(3)
+    loop.save()
+    loop.advance(1)
+    child = os.fork()
+    if child == 0:
+        checkpoint._flush = lambda _: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        loop.save()
+    _, status = os.waitpid(child, 0)
+
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    assert (tmp_path / ".step-000000004.part" / checkpoint.TENSORS).exists()
+    resumed = Loop(job(), assemble(job()), tmp_path, "x")
+    assert resumed.resume().steps == 3
+    resumed.advance(2)
+    resumed.save()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000003", "step-000000005"]
+
+
+def filling(after: int) -> Any:
+    """A score whose worker finds the disk full from its checkpoint number `after` on."""
+
+    def evaluate(model: torch.nn.Module) -> float:
+        from vivace.training import checkpoint as module
+
+        kept, saved = module.save_file, []
+
+        def save_file(*arguments: Any) -> None:
+            saved.append(1)
+            if len(saved) > after:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            kept(*arguments)
+
+        module.save_file = save_file
+        return 0.5
+
+    return evaluate
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_at_a_checkpoint_keeps_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vivace.api.training_worker.CHECKPOINT_SECONDS", 0.0)
+    work = job(evaluate=filling(after=1))
+
+    with pytest.raises(DiskFull, match="checkpoint before it is kept: make room, and go on with resume"):
+        vv.train(work, plan=(), out=tmp_path / "run")
+
+    assert checkpoint.newest(tmp_path / "run" / "checkpoints") is not None
+    assert vv.train(job(), plan=(), out=tmp_path / "run", resume=True).steps == 21
+
+
+class Interrupting(SilentProgress):
+    """Presses Ctrl-C, once, when the training has taken its first steps."""
+
+    def __init__(self) -> None:
+        self.pressed = False
+
+    def stage(self, name: str, detail: str = "") -> None:
+        if name == "train" and not self.pressed:
+            self.pressed = True
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_a_checkpoint_that_the_run_goes_on_from(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        vv.train(job(), plan=(), out=tmp_path / "run", progress=Interrupting())
+    went_on = vv.train(job(), plan=(), out=tmp_path / "run", resume=True)
+    whole = vv.train(job(), plan=(), out=tmp_path / "whole")
+
+    assert 0 < went_on.resumed_steps < went_on.steps == whole.steps
+    kept, wanted = (load_file(tmp_path / name / "model.safetensors") for name in ("run", "whole"))
+    assert all(torch.equal(value, kept[name]) for name, value in wanted.items())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
