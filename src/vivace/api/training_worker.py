@@ -49,6 +49,8 @@ def trained(
         with Worker(Path(name) / "worker", limits) as worker:
             asked = {"keep": str(keep), "identity": identity(job)}
             opened = worker.open(ENTRY, asked, (job, run.plan), Phase.LOAD)
+            for note in opened["notes"]:
+                progress.note(note)
             final = _Drive(job, worker, progress, until, opened["steps"]).run(run)
             worker.call("write_model", {"to": str(home / MODEL)}, Phase.CONVERT)
         with seeded(job.seed):

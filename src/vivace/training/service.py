@@ -9,6 +9,7 @@ from typing import Any
 
 from vivace.core.errors import NotApplicable
 from vivace.core.plan import Plan
+from vivace.core.technique import Stage
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
 from vivace.training.examine import examine
@@ -18,12 +19,16 @@ from vivace.training.rig import assemble
 Payload = tuple[Training, Plan]
 
 
-def equip(rig: Rig, job: Training, plan: Plan) -> Rig:
-    """A rig with every technique of a plan. Raises NotApplicable with the technique's name and reason."""
+def equip(rig: Rig, job: Training, plan: Plan, may_lack: tuple[Stage, ...] = ()) -> Rig:
+    """A rig with every technique of a plan. Raises NotApplicable with the technique's name and reason; techniques of
+    the stages `may_lack` are left out instead, and noted."""
     for technique in plan:
         try:
             rig = technique.equip(rig, job)
         except NotApplicable as error:
+            if technique.stage in may_lack:
+                rig = rig.replace(notes=(*rig.notes, f"goes on without {technique}: {error.reason}"))
+                continue
             raise NotApplicable(f"{technique.name()}: {error.reason}") from error
         rig = rig.replace(lineage=(*rig.lineage, str(technique)))
     return rig
@@ -79,9 +84,11 @@ def open_step(arguments: Mapping[str, Any], payload: Payload) -> Any:
 
 
 def open_loop(arguments: Mapping[str, Any], payload: Payload) -> Trainer:
-    """The entry of the worker that trains: {"keep": folder of checkpoints, "identity"}."""
+    """The entry of the worker that trains: {"keep": folder of checkpoints, "identity"}. What makes the same batches
+    faster may fail by now (a full disk), and is then left out."""
     job, plan = payload
-    return Trainer(Loop(job, equip(assemble(job), job, plan), Path(arguments["keep"]), arguments["identity"]))
+    rig = equip(assemble(job), job, plan, may_lack=(Stage.FEED,))
+    return Trainer(Loop(job, rig, Path(arguments["keep"]), arguments["identity"]))
 
 
 class Trainer:
@@ -92,6 +99,7 @@ class Trainer:
         position = loop.resume()
         self.opened: dict[str, Any] = {
             **dataclasses.asdict(position), "steps_an_epoch": loop.rig.feed.steps(), "lineage": list(loop.rig.lineage),
+            "notes": list(loop.rig.notes),
         }  # fmt: skip
 
     def advance(self, steps: int) -> dict[str, Any]:
