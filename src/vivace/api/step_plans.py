@@ -117,7 +117,7 @@ class Choice:
         try:
             proof = parity(self.job, plan, steps=PROVED_STEPS, limits=self.limits)
             if proof.verdict is QualityVerdict.NOT_HELD:
-                return StepTrial(plan, Outcome.QUALITY_FAILED, None, 0.0, False, proof.reason)
+                return StepTrial(plan, Outcome.QUALITY_FAILED, None, 0.0, False, proof.reason, proof.notes)
             if self.own_loop and proof.whole_step:
                 return StepTrial(plan, Outcome.UNSUPPORTED, None, 0.0, False, TAKES_STEP)
             found = compare(self._arm(best), self._arm(plan), calls, logs, rule=RACE, limits=self.limits)
@@ -127,7 +127,7 @@ class Choice:
         outcome = Outcome.NOT_FASTER if found.verdict is SpeedVerdict.SLOWER else Outcome.OK
         reason = "" if accepted else f"{found.speedup} over {best}, which is not clearly faster"
         prepare_seconds = found.candidate.load_seconds + found.candidate.first_call_seconds
-        return StepTrial(plan, outcome, found.speedup, prepare_seconds, accepted, reason)
+        return StepTrial(plan, outcome, found.speedup, prepare_seconds, accepted, reason, proof.notes)
 
     def _confirmed(self, plan: Plan, calls: Path, logs: Path) -> Chosen:
         """The plan against the original, from scratch and as a whole; the original where that does not hold."""

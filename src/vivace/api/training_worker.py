@@ -129,6 +129,8 @@ class _Drive:
         began = saved = clock.now()
         position = self.opened = self.worker.call("prepare", {}, Phase.CONVERT)
         self.course = CourseKeeper(position["steps"])
+        for note in position["notes"]:
+            self.progress.note(note)
         prepared = clock.now()
         while True:
             started = clock.now()

@@ -32,6 +32,7 @@ class Fact(Enum):
 
     # of the job
     TRAINING = "a training (`vivace train`)"
+    FED_ON_DEMAND = "batches that are made when they are asked for, not ahead"
     CALIBRATION = "calibration data (give the workload `data`, or several inputs)"
     NATIVE_ALLOWED = "permission to produce native code (--native, native=True)"
 

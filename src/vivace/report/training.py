@@ -56,6 +56,7 @@ class StepTrialDocument(_Document):
     prepare_seconds: float
     accepted: bool
     reason: str
+    notes: list[str]
 
 
 class ParityDocument(_Document):
@@ -143,6 +144,7 @@ def _trial(trial: StepTrial) -> StepTrialDocument:
     return StepTrialDocument(
         plan=technique_documents(trial.plan), plan_name=str(trial.plan), outcome=trial.outcome, speedup=trial.speedup,
         prepare_seconds=trial.prepare_seconds, accepted=trial.accepted, reason=trial.reason,
+        notes=list(trial.notes),
     )  # fmt: skip
 
 

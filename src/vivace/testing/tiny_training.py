@@ -84,3 +84,9 @@ def image_job(**changes: Any) -> Training:
 def momentum(parameters: Any) -> torch.optim.Optimizer:
     """Stochastic gradient descent with momentum and weight decay."""
     return torch.optim.SGD(parameters, 0.05, momentum=0.9, weight_decay=1e-3)
+
+
+def shifted(batch: Any) -> Any:
+    """An augmentation that draws from the global generator: every image is moved by some pixels."""
+    points, labels = batch
+    return torch.roll(points, int(torch.randint(1, 5, ())), -1), labels

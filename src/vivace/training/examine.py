@@ -38,11 +38,13 @@ def examine(
     Every step starts from the original's weights. The reference is the same step in float64; where the model cannot
     compute in it, the original's own step in float32. Raises UsageError where the original's loss is not finite.
     """
-    original, plan, exact = assemble(job), equip(assemble(job)), _in_float64(job)
+    original, given, exact = assemble(job), assemble(job), _in_float64(job)
+    plan = equip(given)
     had_dropout = [stilled(rig.model) for rig in (original, plan, exact)]
-    notes = ["dropout is off while gradients are compared"] if any(had_dropout) else []
+    notes = [*(["dropout is off while gradients are compared"] if any(had_dropout) else []), *plan.notes]
     batches = list(itertools.islice(original.feed.epoch(0), steps))
-    found = list(_of_batches(job, original.feed, plan.feed, len(batches)))
+    is_fed_anew = plan.feed is not given.feed
+    found = list(_of_batches(job, original.feed, plan.feed, len(batches))) if is_fed_anew else []
     reference, judge = FLOAT64, Judge(unit_roundoff)
     for number, batch in enumerate(batches):
         state = {name: value.detach().clone() for name, value in original.model.state_dict().items()}
@@ -85,8 +87,6 @@ def _check_finite(own: Trace, step: int) -> None:
 
 def _of_batches(job: Training, original: Feed, plan: Feed, count: int) -> Iterator[Agreement]:
     """Whether a plan's feed gives the same batches, and leaves alone those that it gave before."""
-    if original is plan or type(original) is type(plan):
-        return
     own = _drawn(job, original, count)
     other = _drawn(job, plan, count)
     for number in range(count):
@@ -119,5 +119,6 @@ def _same_leaf(one: Any, other: Any) -> bool:
     if torch.is_tensor(one) and torch.is_tensor(other):
         if one.shape != other.shape or one.dtype != other.dtype:
             return False
+        other = other.to(one.device)  # a feed may have sent it ahead
         return bool(torch.equal(one, other) or torch.equal(one.nan_to_num(), other.nan_to_num()))
     return type(one) is type(other) and bool(one == other)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.utils.data import default_collate
@@ -48,13 +48,59 @@ class Order:
             numbers = torch.randperm(self.samples, generator=generator)
         return torch.split(numbers, self.batch_size)
 
+    def numbers(self, epoch: int) -> list[int]:
+        """The samples of an epoch, one after the other."""
+        return [number for batch in self.batches(epoch) for number in batch.tolist()]
+
     def steps(self) -> int:
         """Batches in an epoch; the last one may be smaller."""
         return -(-self.samples // self.batch_size)
 
 
+Place = tuple[int, int]
+"""Of a batch: the epoch's number, and the batch's in it."""
+Collect = Callable[[Sequence[int]], Any]
+"""(numbers of samples) -> their batch, without the job's `augment`."""
+
+
+class StagedFeed(Protocol):
+    """A feed whose batches are made in three stages, so that the middle one may run beside the training.
+
+    `begin` and `finish` are called in the order of the batches and by one thread (but see `finishes_in_order`); `work`
+    may run in any thread, for several batches at once, and gives the same whenever it runs. What is begun need not be
+    finished.
+    """
+
+    order: Order
+    augment: Callable[[Any], Any] | None
+    finishes_in_order: bool
+    """Whether `finish` must be; where it need not, any thread may call it."""
+
+    def begin(self, place: Place, indices: torch.Tensor) -> Any:
+        """What making the batch of this place, of these samples, needs to know."""
+        ...
+
+    def work(self, begun: Any, collect: Collect) -> Any:
+        """The part that takes long; samples that are not at hand come from `collect`."""
+        ...
+
+    def finish(self, worked: Any) -> Any:
+        """The batch."""
+        ...
+
+    def collect(self, indices: Sequence[int]) -> Any:
+        """These samples from the dataset, collated."""
+        ...
+
+    def reads(self) -> bool:
+        """Whether any batch still needs the dataset."""
+        ...
+
+
 class SampleFeed:
     """Batches collated from single samples, as a DataLoader without workers does."""
+
+    finishes_in_order = False
 
     def __init__(
         self,
@@ -70,14 +116,28 @@ class SampleFeed:
 
     def epoch(self, number: int, skip: int = 0) -> Iterator[Any]:
         """The batches of one epoch, without the first `skip`."""
-        for indices in self.order.batches(number)[skip:]:
-            batch = self.batch(indices.tolist())
-            yield batch if self.augment is None else self.augment(batch)
+        return staged_epoch(self, number, skip)
 
-    def batch(self, indices: Sequence[int]) -> Any:
+    def begin(self, place: Place, indices: torch.Tensor) -> torch.Tensor:
+        """Nothing to prepare."""
+        return indices
+
+    def work(self, begun: torch.Tensor, collect: Collect) -> Any:
+        """All samples are read."""
+        return collect(begun.tolist())
+
+    def finish(self, worked: Any) -> Any:
+        """It is the batch."""
+        return worked
+
+    def reads(self) -> bool:
+        """Every batch does."""
+        return True
+
+    def collect(self, indices: Sequence[int]) -> Any:
         """These samples, collated. Raises UsageError where the data end before their length."""
         try:
-            return self.collate([self.data[index] for index in indices])
+            return self.collate(read(self.data, indices))
         except IndexError as error:
             raise UsageError(
                 f"the data say that they hold {self.order.samples} samples, and one of {min(indices)} to "
@@ -87,6 +147,19 @@ class SampleFeed:
     def steps(self) -> int:
         """Batches in an epoch."""
         return self.order.steps()
+
+
+def read(data: Any, indices: Sequence[int]) -> list[Any]:
+    """Samples of a dataset: all at once where it has `__getitems__`, as PyTorch's DataLoader reads it."""
+    many = getattr(data, "__getitems__", None)
+    return list(many(list(indices))) if many else [data[index] for index in indices]
+
+
+def staged_epoch(feed: StagedFeed, number: int, skip: int) -> Iterator[Any]:
+    """The batches of an epoch, each made when it is asked for."""
+    for position, indices in enumerate(feed.order.batches(number)[skip:], skip):
+        batch = feed.finish(feed.work(feed.begin((number, position), indices), feed.collect))
+        yield batch if feed.augment is None else feed.augment(batch)
 
 
 class BatchFeed:

@@ -9,6 +9,7 @@ from typing import Any
 
 from vivace.core.errors import NotApplicable
 from vivace.core.plan import Plan
+from vivace.core.technique import Stage
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
 from vivace.training.examine import examine
@@ -18,12 +19,16 @@ from vivace.training.rig import assemble, takes_step
 Payload = tuple[Training, Plan]
 
 
-def equip(rig: Rig, job: Training, plan: Plan) -> Rig:
-    """A rig with every technique of a plan. Raises NotApplicable with the technique's name and reason."""
+def equip(rig: Rig, job: Training, plan: Plan, may_lack: tuple[Stage, ...] = ()) -> Rig:
+    """A rig with every technique of a plan. Raises NotApplicable with the technique's name and reason; techniques of
+    the stages `may_lack` are left out instead, and noted."""
     for technique in plan:
         try:
             rig = technique.equip(rig, job)
         except NotApplicable as error:
+            if technique.stage in may_lack:
+                rig = rig.replace(notes=(*rig.notes, f"goes on without {technique}: {error.reason}"))
+                continue
             raise NotApplicable(f"{technique.name()}: {error.reason}") from error
         rig = rig.replace(lineage=(*rig.lineage, str(technique)))
     return rig
@@ -111,12 +116,14 @@ class Trainer:
         self._identity = identity
 
     def prepare(self) -> dict[str, Any]:
-        """Make the parts and go to the newest checkpoint; where that is."""
+        """Make the parts and go to the newest checkpoint; where that is. What makes the same batches faster may fail by
+        now (a full disk), and is then left out."""
         untold = dataclasses.replace(self._job, evaluate=None)  # whoever asks for steps asks for scores too
-        rig = equip(assemble(self._job), self._job, self._plan)
+        rig = equip(assemble(self._job), self._job, self._plan, may_lack=(Stage.FEED,))
         self._loop = loop = Loop(untold, rig, self._keep, self._identity)
         return {
             **dataclasses.asdict(loop.resume()), "steps_an_epoch": rig.feed.steps(), "lineage": list(rig.lineage),
+            "notes": list(rig.notes),
         }  # fmt: skip
 
     def advance(self, steps: int) -> dict[str, Any]:

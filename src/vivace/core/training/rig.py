@@ -35,7 +35,7 @@ class Rig:
     `model` is the module that the user's factory made, whose parameters keep their names. `forward` computes the loss
     of a batch with it. `around` are contexts that a forward pass runs in, `outside` those that a whole run does.
     `update` takes the optimizer's step. `parts` is in how many parts a batch is computed, `weight` what each part holds
-    of the batch's mean.
+    of the batch's mean. `notes` is what techniques found out that the reader of a proof should know.
     """
 
     model: torch.nn.Module
@@ -50,6 +50,7 @@ class Rig:
     parts: int = 1
     whole_step: Callable[[Any], torch.Tensor] | None = None
     lineage: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def replace(self, **changes: Any) -> Rig:
         """A copy with other values."""

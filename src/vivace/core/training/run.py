@@ -97,7 +97,7 @@ class Diagnosis:
 
 @dataclasses.dataclass(frozen=True)
 class StepTrial:
-    """A plan whose steps were tried: its speed-up over the best plan before it, and what its parity said."""
+    """A plan whose steps were tried: its speed-up over the best plan before it, what its parity said and noted."""
 
     plan: Plan
     outcome: Outcome
@@ -105,6 +105,7 @@ class StepTrial:
     prepare_seconds: float
     accepted: bool
     reason: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

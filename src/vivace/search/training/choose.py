@@ -15,7 +15,7 @@ from vivace.core.work import Work
 START = frozenset(
     {
         Fact.TRAINING, Fact.TORCH_GRAPH, Fact.FLOAT32, Fact.UNQUANTIZED, Fact.UNCOMPILED, Fact.ON_CPU, Fact.RUNNABLE,
-        Fact.HAS_CONV2D, Fact.HAS_LINEAR,
+        Fact.HAS_CONV2D, Fact.HAS_LINEAR, Fact.FED_ON_DEMAND,
     }
 )  # fmt: skip
 """What is true of a job's step as it was given. Whether there is a convolution a technique finds out itself."""
@@ -47,15 +47,17 @@ def settings_of(
 
 
 def greedy(settings: Iterable[Technique], facts: frozenset[Fact]) -> Strategy:
-    """Add one technique at a time, in the order of stages; of the settings of one technique the first that is kept.
+    """Add one technique at a time, in the order of stages; of the settings of one technique the first that is
+    kept; of a technique that is to be tuned, each that is faster takes the place of the one before.
 
     Yields the plan to try, is sent its trial, and returns the best plan.
     """
     best = Plan()
     for technique in settings:
-        if any(other.name() == technique.name() for other in best):
+        others = [other for other in best if other.name() != technique.name()]
+        if len(others) < len(best) and not technique.tuned:
             continue
-        plan = Plan.of([*best.techniques, technique])
+        plan = Plan.of([*others, technique])
         if plan.illegal(facts) is not None:
             continue
         trial = yield plan

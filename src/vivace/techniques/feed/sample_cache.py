@@ -1,129 +1,205 @@
-"""Keeps every sample as it comes out of the dataset, decoded and preprocessed, in tensors that batches are cut from."""
+"""Keeps samples as they come out of the dataset, decoded and preprocessed, in memory or on disk."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
-from torch.utils import _pytree as pytree
-from torch.utils.data import default_collate
 
-from vivace.core.errors import NotApplicable, UsageError
+from vivace.core.errors import DiskFull, NotApplicable, UsageError, unknown_name
 from vivace.core.facts import Fact
+from vivace.core.machine import Machine
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
+from vivace.core.work import Work
+from vivace.data.fingerprint import fingerprint
+from vivace.data.replacement import PINNED, POLICIES, policy_of, spread
+from vivace.data.replay import replayed
+from vivace.data.sample_files import SampleFiles, samples_folder
+from vivace.data.sample_table import ReplacedSamples, SampleTable, Shape, fill
+from vivace.measure.clock import SystemClock
+from vivace.measure.memory import available_bytes
+from vivace.techniques.feed.cached import CachedFeed, ReplacedFeed
 from vivace.training.examine import same
 from vivace.training.feed import Order, SampleFeed
+from vivace.training.purity import probes, why_random
 
-CHUNK = 256
-"""Samples that are collated at once while the cache is filled."""
-PROBED = 8
-"""Samples that are asked for twice, to find out whether the dataset changes them at random."""
+MEMORY, DISK = "memory", "disk"
+SHARE_OF_MEMORY = 0.5
+"""Of the memory that is free, so much may be taken."""
+LEAST_SHARE = 0.05
+"""A cache that holds less of the samples than this is not worth having."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SampleCache(Technique):
-    """All samples read once, before the first epoch; then a batch is one indexed copy and no Python per sample.
+    """Samples are read once; then a batch is an indexed copy, with no Python, decoding or preprocessing for a sample.
 
-    Batches hold the same values in the same order as before. `gigabytes` is the most that the cache may take. Random
-    changes to samples would be frozen by it: they belong in the job's `augment`, which runs on every batch that leaves
-    the cache. Raises NotApplicable where samples differ when they are asked for twice, where they cannot be stacked,
-    and where they do not fit.
+    Batches hold the same values in the same order as before. Random changes to samples would be frozen by it: they
+    belong in the job's `augment`, which runs on every batch that leaves the cache.
+
+    `on` is "memory" or "disk". What is kept on disk (`folder`, unless it is empty; the user's cache folder otherwise)
+    is found again by later runs of a job with the same data and preprocessing (`data.fingerprint`), and is used from
+    mapped files; data that are read whole in less than `least_seconds` are not kept there. `gigabytes` is the most
+    that this cache takes, `total_gigabytes` what all caches in the folder may: the ones that were not used for longest
+    are removed. Where not all samples fit, `policy` says which are held: pinned, belady, arc, lfu, lru or fifo. In
+    epochs no policy can hit more often than pinned does (decision 0016), and it alone can be kept on disk.
+
+    Raises NotApplicable where samples differ when they are asked for twice, where they cannot be stacked, where too few
+    fit, and where the disk is full.
 
     Source: Mohan et al., Analyzing and Mitigating Data Stalls in DNN Training, VLDB 2021 (arXiv:2007.06775).
 
-    >>> str(SampleCache(gigabytes=2.0))
-    'sample-cache(gigabytes=2.0)'
+    >>> str(SampleCache(gigabytes=2.0, on="disk"))
+    'sample-cache(gigabytes=2.0, on=disk)'
     """
 
     gigabytes: float = 4.0
+    on: str = MEMORY
+    policy: str = PINNED
+    folder: str = ""
+    total_gigabytes: float = 16.0
+    least_seconds: float = 3.0
 
     stage = Stage.FEED
     family = Family.SYSTEM
     effect = Effect.EXACT
-    needs = frozenset({Fact.TRAINING})
+    needs = frozenset({Fact.TRAINING, Fact.FED_ON_DEMAND})
     source = "Mohan et al., VLDB 2021, arXiv:2007.06775"
 
     def __post_init__(self) -> None:
-        if isinstance(self.gigabytes, bool) or not isinstance(self.gigabytes, int | float) or not self.gigabytes > 0:
-            raise UsageError(f"sample-cache received gigabytes={self.gigabytes!r}; allowed is a number above 0")
+        for name in ("gigabytes", "total_gigabytes"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+                raise UsageError(f"sample-cache received {name}={value!r}; allowed is a number above 0")
+        if self.on not in (MEMORY, DISK):
+            raise UsageError(f"sample-cache received on={self.on!r}; allowed are {MEMORY!r} and {DISK!r}")
+        if self.policy not in POLICIES:
+            raise unknown_name("policy of sample-cache", self.policy, POLICIES)
+        if self.on == DISK and self.policy != PINNED:
+            raise UsageError(
+                f"sample-cache received policy={self.policy!r} on disk; allowed there is {PINNED!r}, which is never "
+                "written again; other policies work in memory"
+            )
+
+    @classmethod
+    def variants(cls, work: Work, machine: Machine) -> Iterator[Technique]:
+        """On disk, which declines what is read quickly; then in memory."""
+        yield cls(on=DISK)
+        yield cls()
 
     def equip(self, rig: Rig, job: Training) -> Rig:
-        """The rig with its feed read into memory."""
+        """The rig with its feed cut from samples that were read before."""
         feed = rig.feed
         if not isinstance(feed, SampleFeed):
             raise NotApplicable(
-                "the data give whole batches, not samples by their number (give a Dataset and batch_size)"
+                "the data give whole batches, not samples by their number (give a Dataset and batch_size), or are "
+                "cached or prefetched already"
             )
         if job.collate is not None:
             raise NotApplicable("the job collates samples itself, and what it makes of them cannot be cut from tensors")
-        _refuse_random(feed)
-        store = self._read(feed)
-        return rig.replace(feed=CachedFeed(feed.order, store, feed.augment))
+        if job.epochs == 1 and self.on == MEMORY:
+            raise NotApplicable("in one epoch every sample is read once, so reading it before saves nothing")
+        key = fingerprint(feed.data) if self.on == DISK else ""  # as given: reading may change the dataset's own state
+        numbers = probes(feed.order.samples)
+        reason = why_random(feed, numbers)
+        if reason is not None:
+            raise NotApplicable(reason)
+        clock = SystemClock()
+        began = clock.now()
+        seen = [feed.collect([number]) for number in numbers]
+        sample_seconds = (clock.now() - began) / len(numbers)
+        shape = Shape(seen[0])
+        capacity = self._capacity(shape, feed.order.samples)
+        rig = rig.replace(notes=(*rig.notes, *self._notes(feed, capacity, sample_seconds)))
+        if self.policy != PINNED and capacity < feed.order.samples:
+            return rig.replace(feed=ReplacedFeed(feed, self._replaced(shape, capacity, feed.order)))
+        chosen = spread(capacity, feed.order.samples)
+        if self.on == MEMORY:
+            table = _read(feed, shape, chosen)
+        else:
+            table = self._from_disk(feed, shape, chosen, fingerprint(key, seen, numbers, capacity), sample_seconds)
+        return rig.replace(feed=CachedFeed(feed, table))
 
-    def _read(self, feed: SampleFeed) -> Any:
-        """One tensor for each leaf of a sample, with all samples along its first axis."""
-        count, most = feed.order.samples, self.gigabytes * 1e9
-        columns: list[torch.Tensor] = []
-        layout = None
-        for start in range(0, count, CHUNK):
-            numbers = range(start, min(start + CHUNK, count))
-            leaves, spec = pytree.tree_flatten(_collated(feed, numbers))
-            if not columns:
-                layout, columns = spec, self._room(leaves, count, len(numbers), most)
-            if spec != layout or len(leaves) != len(columns):
-                raise NotApplicable(f"sample {start} and those before it have different structures")
-            for column, leaf in zip(columns, leaves, strict=True):
-                if leaf.shape[1:] != column.shape[1:] or leaf.dtype != column.dtype:
+    def _capacity(self, shape: Shape, samples: int) -> int:
+        """How many samples fit. Raises NotApplicable where that is next to nothing."""
+        most = self.gigabytes * 1e9
+        if self.on == MEMORY:
+            most = min(most, SHARE_OF_MEMORY * available_bytes())
+        else:
+            most = min(most, self.total_gigabytes * 1e9)
+        fitting = min(samples, int(most / shape.sample_bytes))
+        if fitting < max(1, LEAST_SHARE * samples):
+            raise NotApplicable(
+                f"the samples take {samples * shape.sample_bytes / 1e9:.2g} GB, and {most / 1e9:.2g} GB may be used "
+                "(gigabytes), which is too little to be worth it"
+            )
+        return fitting
+
+    def _replaced(self, shape: Shape, capacity: int, order: Order) -> Callable[[int], ReplacedSamples]:
+        """What makes an empty cache for a run that begins with some epoch."""
+
+        def make(first: int) -> ReplacedSamples:
+            policy = policy_of(self.policy, capacity, order.samples, lambda later: order.numbers(first + later))
+            return ReplacedSamples(shape, policy)
+
+        return make
+
+    def _notes(self, feed: SampleFeed, capacity: int, sample_seconds: float) -> list[str]:
+        """Where the cache is smaller than the data: what each policy would hold of the run's own order."""
+        samples = feed.order.samples
+        if capacity == samples:
+            return []
+        clock, told = SystemClock(), list[str]()
+        for name in POLICIES:
+            began = clock.now()
+            found = replayed(name, feed.order.numbers, samples, capacity)
+            each = (clock.now() - began) / found.accesses
+            saved = found.share * samples * sample_seconds
+            told.append(f"{name} {found.share:.1%} ({saved:.2g} s an epoch saved, {each * 1e6:.1f} us an access)")
+        return [
+            f"the cache holds {capacity} of {samples} samples, policy {self.policy}; share of accesses held, replayed "
+            f"on this run's order: {', '.join(told)}"
+        ]
+
+    def _from_disk(
+        self, feed: SampleFeed, shape: Shape, numbers: list[int], key: str, sample_seconds: float
+    ) -> SampleTable:
+        """The table of a run before, or one that is read and kept now."""
+        files = SampleFiles(Path(self.folder) if self.folder else samples_folder(), int(self.total_gigabytes * 1e9))
+        samples = feed.order.samples
+        try:
+            found = files.kept(key, shape, numbers, samples)
+            if found is not None and not _agrees(found, feed):
+                files.remove(key)  # damaged
+                found = None
+            if found is None:
+                expected = sample_seconds * len(numbers)
+                if expected < self.least_seconds:
                     raise NotApplicable(
-                        f"samples have different shapes: {list(column.shape[1:])}, {list(leaf.shape[1:])}"
+                        f"reading all samples takes {expected:.2g} s, which is not worth keeping them on the disk "
+                        f"(least_seconds={self.least_seconds:g})"
                     )
-                column[numbers.start : numbers.stop] = leaf
-        assert layout is not None
-        return pytree.tree_unflatten(columns, layout)
-
-    def _room(self, leaves: list[Any], count: int, chunk: int, most: float) -> list[torch.Tensor]:
-        if not all(torch.is_tensor(leaf) and leaf.ndim and leaf.shape[0] == chunk for leaf in leaves):
-            raise NotApplicable("samples hold something else than tensors and numbers")
-        needed = sum(leaf.numel() * leaf.element_size() for leaf in leaves) / chunk * count
-        if needed > most:
-            raise NotApplicable(f"the samples take {needed / 1e9:.2g} GB; allowed are {self.gigabytes:g} (gigabytes)")
-        return [torch.empty((count, *leaf.shape[1:]), dtype=leaf.dtype) for leaf in leaves]
+                found = files.keep(
+                    key, shape, numbers, samples, lambda columns: fill(shape, columns, numbers, feed.collect)
+                )
+        except DiskFull as error:
+            raise NotApplicable(str(error)) from error
+        except OSError as error:
+            raise NotApplicable(f"samples cannot be kept in {files.folder}: {error}") from error
+        return found
 
 
-class CachedFeed:
-    """Batches cut from tensors that hold all samples."""
-
-    def __init__(self, order: Order, store: Any, augment: Any = None) -> None:
-        self.order = order
-        self.store = store
-        self.augment = augment
-
-    def epoch(self, number: int, skip: int = 0) -> Iterator[Any]:
-        """The batches of one epoch, without the first `skip`."""
-        for indices in self.order.batches(number)[skip:]:
-            batch = pytree.tree_map(lambda column, chosen=indices: column.index_select(0, chosen), self.store)
-            yield batch if self.augment is None else self.augment(batch)
-
-    def steps(self) -> int:
-        """Batches in an epoch."""
-        return self.order.steps()
+def _read(feed: SampleFeed, shape: Shape, numbers: list[int]) -> SampleTable:
+    columns = shape.empty(len(numbers))
+    fill(shape, columns, numbers, feed.collect)
+    return SampleTable(shape, columns, numbers, feed.order.samples)
 
 
-def _refuse_random(feed: SampleFeed) -> None:
-    numbers = range(min(PROBED, feed.order.samples))
-    if not all(same(feed.data[number], feed.data[number]) for number in numbers):
-        raise NotApplicable(
-            "a sample differs when it is asked for twice: the dataset changes samples at random; do that in the job's "
-            "`augment`, (batch) -> batch, which stays outside of the cache"
-        )
-
-
-def _collated(feed: SampleFeed, numbers: range) -> Any:
-    try:
-        return default_collate([feed.data[number] for number in numbers])
-    except (RuntimeError, TypeError) as error:
-        raise NotApplicable(f"samples {numbers.start} to {numbers.stop - 1} cannot be stacked: {error}") from error
+def _agrees(table: SampleTable, feed: SampleFeed) -> bool:
+    """Whether some rows are what the dataset gives now."""
+    numbers = torch.tensor([table.numbers[place] for place in probes(len(table.numbers))])
+    return same(table.batch(table.rows_of(numbers)), feed.collect(numbers.tolist()))

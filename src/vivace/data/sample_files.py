@@ -1,0 +1,185 @@
+"""Tables of samples that are kept on disk for later runs: raw tensors in mapped files, whole or not there at all.
+
+A folder holds one folder for each table, named by its key, with `index.json` and one file for each column. A table is
+written beside, flushed and renamed, so that what was interrupted is never read; who writes holds a lock, which the
+kernel takes back when a process is killed. Nothing is pickled: the structure of a sample is read from the dataset anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from vivace.core.documents import strict_json
+from vivace.core.errors import DiskFull
+from vivace.data.sample_table import SampleTable, Shape
+from vivace.devices import ceiling_store
+
+SCHEMA = 1
+INDEX, LOCK, PART = "index.json", "lock", "part"
+SPARE_BYTES = 1 << 28
+"""Room on the disk that a cache leaves."""
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def samples_folder() -> Path:
+    """Where tables are kept unless another folder is given: below $XDG_CACHE_HOME, or ~/.cache."""
+    return ceiling_store.cache_folder().parent / "samples"
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleFiles:
+    """A folder of tables that take `most_bytes` together; the one that was not used for longest goes first."""
+
+    folder: Path
+    most_bytes: int
+
+    def kept(self, key: str, shape: Shape, numbers: Sequence[int], samples: int) -> SampleTable | None:
+        """A table that was kept, mapped; None where there is none that is whole and of this shape. Writing into its
+        tensors changes nothing on the disk."""
+        home = self.folder / key
+        try:
+            note = strict_json.loads((home / INDEX).read_text(encoding="utf-8"))
+            if note != _note(shape, len(numbers), samples):
+                return None
+            columns = [_mapped(home / str(place), shape, place, len(numbers), False) for place in _places(shape)]
+            os.utime(home / INDEX)
+        except (OSError, ValueError, RuntimeError):
+            return None
+        return SampleTable(shape, columns, numbers, samples)
+
+    def keep(
+        self, key: str, shape: Shape, numbers: Sequence[int], samples: int, fill: Callable[[list[torch.Tensor]], None]
+    ) -> SampleTable:
+        """The table of this key: the one that is there, or the one that `fill` writes the columns of.
+
+        Others that want the same wait meanwhile. Raises DiskFull where there is no room, OSError where the folder
+        cannot be written; nothing is left behind then.
+        """
+        with self._locked(key):
+            found = self.kept(key, shape, numbers, samples)
+            if found is not None:
+                return found
+            self._write(key, shape, len(numbers), samples, fill)
+        found = self.kept(key, shape, numbers, samples)
+        if found is None:
+            raise OSError(errno.EIO, f"what was written to {self.folder / key} cannot be read")
+        return found
+
+    def shrink(self, room: int = 0) -> list[str]:
+        """Remove what was left half-written, and the tables that were not used for longest until there are `room` bytes
+        for another. Returns the keys that went. Mapped tables live on until they are let go."""
+        for part in self.folder.glob(f"*.{PART}"):
+            with contextlib.suppress(OSError), self._locked(part.name.removesuffix(f".{PART}"), wait=False):
+                shutil.rmtree(part, ignore_errors=True)
+        tables = sorted(self._tables())
+        total, gone = sum(size for _, size, _ in tables), list[str]()
+        for _, size, home in tables:
+            if total + room <= self.most_bytes:
+                break
+            self._remove(home)
+            total -= size
+            gone.append(home.name)
+        return gone
+
+    def _tables(self) -> Iterator[tuple[int, int, Path]]:
+        """When each table was used last, its bytes, its folder."""
+        for index in self.folder.glob(f"*/{INDEX}"):
+            with contextlib.suppress(OSError):  # somebody else may be removing it
+                size = sum(file.stat().st_size for file in index.parent.iterdir())
+                yield index.stat().st_mtime_ns, size, index.parent
+
+    def remove(self, key: str) -> None:
+        """Remove one table."""
+        self._remove(self.folder / key)
+
+    def _remove(self, home: Path) -> None:
+        """By another name first, so that nobody reads what is half removed."""
+        dying = home.with_suffix(f".{PART}")
+        with contextlib.suppress(OSError):
+            home.rename(dying)
+            shutil.rmtree(dying, ignore_errors=True)
+
+    def _write(
+        self, key: str, shape: Shape, rows: int, samples: int, fill: Callable[[list[torch.Tensor]], None]
+    ) -> None:
+        part, needed = self.folder / f"{key}.{PART}", rows * shape.sample_bytes
+        shutil.rmtree(part, ignore_errors=True)
+        self.remove(key)  # what is there is not what is wanted
+        self.shrink(needed)
+        try:
+            free = shutil.disk_usage(self.folder).free
+            if free < needed + SPARE_BYTES:
+                raise DiskFull(f"{needed / 1e9:.2g} GB of samples need room in {self.folder}, where {free / 1e9:.2g} "
+                               "GB are free; make room, or give another folder")  # fmt: skip
+            part.mkdir()
+            for place in _places(shape):
+                _reserve(part / str(place), rows * _row_bytes(shape, place))
+            fill([_mapped(part / str(place), shape, place, rows, True) for place in _places(shape)])
+            (part / INDEX).write_text(json.dumps(_note(shape, rows, samples)), encoding="utf-8")
+            for file in (*part.iterdir(), part):
+                _flush(file)
+            part.rename(self.folder / key)
+            _flush(self.folder)
+        except OSError as error:
+            if error.errno in DISK_ERRORS and not isinstance(error, DiskFull):
+                raise DiskFull(f"the disk of {self.folder} is full ({error.strerror}); make room") from error
+            raise
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _locked(self, key: str, wait: bool = True) -> Iterator[None]:
+        """Nobody else writes this table meanwhile. Raises BlockingIOError where somebody does and `wait` is False."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / f"{key}.{LOCK}").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+
+
+def _places(shape: Shape) -> range:
+    return range(len(shape.shapes))
+
+
+def _row_bytes(shape: Shape, place: int) -> int:
+    return math.prod(shape.shapes[place]) * int(shape.dtypes[place].itemsize)
+
+
+def _note(shape: Shape, rows: int, samples: int) -> dict[str, object]:
+    """What index.json holds; it is compared as a whole."""
+    columns = [{"shape": list(s), "dtype": str(d)} for s, d in zip(shape.shapes, shape.dtypes, strict=True)]
+    return {"schema": SCHEMA, "rows": rows, "samples": samples, "structure": str(shape.spec), "columns": columns}
+
+
+def _mapped(file: Path, shape: Shape, place: int, rows: int, is_shared: bool) -> torch.Tensor:
+    """A file's bytes as a column. Raises ValueError where it has another size: reading beyond its end would kill."""
+    size = rows * _row_bytes(shape, place)
+    if file.stat().st_size != size:
+        raise ValueError(f"{file} has {file.stat().st_size} bytes, and {size} were expected")
+    whole = torch.from_file(str(file), shared=is_shared, size=size, dtype=torch.uint8) if size else torch.empty(0)
+    return whole.view(shape.dtypes[place]).reshape(rows, *shape.shapes[place])
+
+
+def _reserve(file: Path, size: int) -> None:
+    """A file with its blocks taken: what is mapped and finds the disk full later would be a signal that kills."""
+    with file.open("wb") as opened:
+        if size:
+            os.posix_fallocate(opened.fileno(), 0, size)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
