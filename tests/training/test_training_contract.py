@@ -7,10 +7,19 @@ import pytest
 from vivace.core.technique import Technique
 from vivace.core.training.job import Training
 from vivace.techniques import CATALOGUE
+from vivace.techniques.memory.activation_checkpointing import ActivationCheckpointing
+from vivace.techniques.memory.fitting_micro_batch import FittingMicroBatch
+from vivace.techniques.memory.gradient_accumulation import GradientAccumulation
+from vivace.techniques.memory.narrow_optimizer_state import NarrowOptimizerState
 from vivace.testing import contract, training_contract
 
 TRAINING = [kind for kind in CATALOGUE if kind.trains()]
 COMPILERS = {"compiled-training"}
+ASKED_FOR = (
+    GradientAccumulation(3), NarrowOptimizerState(), ActivationCheckpointing(), ActivationCheckpointing("products"),
+    FittingMicroBatch(5e-6),
+)  # fmt: skip
+"""What a search does not try by itself."""
 
 
 def _settings() -> list[object]:
@@ -19,7 +28,7 @@ def _settings() -> list[object]:
         offered = contract.variants_of(kind)
         marks = [pytest.mark.slow] if kind.name() in COMPILERS else []
         found += [pytest.param(one, id=str(one), marks=marks) for one in offered]
-    return found
+    return [*found, *(pytest.param(one, id=str(one)) for one in ASKED_FOR)]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of compilers, about themselves

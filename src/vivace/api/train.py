@@ -82,7 +82,7 @@ def train(
     progress.stage("diagnose", "the original's step")
     found = diagnose(job, limits)
     progress.note(f"a step takes {found.step_seconds * 1e3:.3g} ms; {found.bound.value}: {found.evidence}")
-    choice = Choice(job, seconds, only, without, changed, limits, progress)
+    choice = Choice(job, seconds, only, without, changed, limits, progress, found)
     asked = plan if plan is None else plan_of(plan)
     chosen = Chosen(earlier) if earlier is not None else choice.proved(asked) if asked is not None else choice.make()
     started = TrainingRun(

@@ -94,6 +94,7 @@ class _Drive:
     losses: list[float] = dataclasses.field(default_factory=list)
     scores: list[float | None] = dataclasses.field(default_factory=list)
     epoch_losses: list[float] = dataclasses.field(default_factory=list)
+    skipped: int = 0
 
     def run(self, run: TrainingRun) -> TrainingRun:
         clock, steps, position = SystemClock(), FIRST_STEPS, {"steps": self.resumed}
@@ -103,6 +104,7 @@ class _Drive:
             told = self.worker.call("advance", {"steps": steps}, Phase.CONVERT)
             spent, position = clock.now() - started, told["position"]
             self.epoch_losses += told["losses"]
+            self.skipped = told["skipped"]
             if told["losses"]:
                 each = spent / len(told["losses"])
                 steps = max(1, min(MOST_STEPS, int(PATIENCE_SECONDS / max(each, 1e-9))))
@@ -116,7 +118,8 @@ class _Drive:
                 break
         return dataclasses.replace(
             run, losses=tuple(self.losses), scores=tuple(self.scores), steps=position["steps"],
-            seconds=clock.now() - began, resumed_steps=self.resumed, reached=None if self.until is None else reached,
+            seconds=clock.now() - began, resumed_steps=self.resumed, skipped_steps=self.skipped,
+            reached=None if self.until is None else reached,
         )  # fmt: skip
 
     def _end_epoch(self, score: float | None) -> bool:

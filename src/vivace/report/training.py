@@ -41,6 +41,17 @@ class StepTrialDocument(_Document):
     prepare_seconds: float
     accepted: bool
     reason: str
+    over_name: str
+    pays_after: int | None
+
+
+class LedgerEntryDocument(_Document):
+    """What one technique of the plan brought when it was added: a step's speed-up over the plan before it."""
+
+    brought: str
+    over_name: str
+    speedup: Interval | None
+    pays_after: int | None
 
 
 class ParityDocument(_Document):
@@ -66,12 +77,14 @@ class TrainingDocument(_Document):
     parity: ParityDocument | None
     diagnosis: Diagnosis
     trials: list[StepTrialDocument]
+    ledger: list[LedgerEntryDocument]
     losses: list[float]
     scores: list[float | None]
     steps: int
     seconds: float
     search_seconds: float
     resumed_steps: int
+    skipped_steps: int
     reached: bool | None
     conditions: dict[str, Any]
 
@@ -95,9 +108,11 @@ def training_document(run: TrainingRun) -> TrainingDocument:
         schema_version=SCHEMA_VERSION, name=run.name, plan=technique_documents(run.plan), plan_name=str(run.plan),
         speedup=run.speedup, comparison=run.comparison,
         parity=None if run.parity is None else parity_document(run.parity),
-        diagnosis=run.diagnosis, trials=[_trial(trial) for trial in run.trials], losses=list(run.losses),
+        diagnosis=run.diagnosis, trials=[_trial(trial) for trial in run.trials],
+        ledger=[_entry(trial) for trial in run.ledger], losses=list(run.losses),
         scores=list(run.scores), steps=run.steps, seconds=run.seconds, search_seconds=run.search_seconds,
-        resumed_steps=run.resumed_steps, reached=run.reached, conditions=run.conditions,
+        resumed_steps=run.resumed_steps, skipped_steps=run.skipped_steps, reached=run.reached,
+        conditions=run.conditions,
     )  # fmt: skip
 
 
@@ -113,7 +128,14 @@ def _trial(trial: StepTrial) -> StepTrialDocument:
     return StepTrialDocument(
         plan=technique_documents(trial.plan), plan_name=str(trial.plan), outcome=trial.outcome, speedup=trial.speedup,
         prepare_seconds=trial.prepare_seconds, accepted=trial.accepted, reason=trial.reason,
+        over_name=str(trial.over), pays_after=trial.pays_after,
     )  # fmt: skip
+
+
+def _entry(trial: StepTrial) -> LedgerEntryDocument:
+    return LedgerEntryDocument(
+        brought=trial.brought, over_name=str(trial.over), speedup=trial.speedup, pays_after=trial.pays_after
+    )
 
 
 def training_block(run: TrainingRun) -> RenderableType:
@@ -184,5 +206,6 @@ def _course(run: TrainingRun) -> str:
         run.reached
     ]
     resumed = f", of which {run.resumed_steps} before it was resumed" if run.resumed_steps else ""
+    left_out = f", {run.skipped_steps} left out (gradients were not finite)" if run.skipped_steps else ""
     took = f"{show_duration(run.seconds)} of training after {show_duration(run.search_seconds)} of choosing"
-    return f"{run.steps} steps{resumed}, {len(run.losses)} epochs: {loss}{score}{reached}; {took}"
+    return f"{run.steps} steps{resumed}{left_out}, {len(run.losses)} epochs: {loss}{score}{reached}; {took}"

@@ -63,7 +63,11 @@ class Diagnosis:
 
 @dataclasses.dataclass(frozen=True)
 class StepTrial:
-    """A plan whose steps were tried: its speed-up over the best plan before it, and what its parity said."""
+    """A plan whose steps were tried: its speed-up over the best plan before it (`over`), and what its parity said.
+
+    `pays_after` is after how many steps a first step that takes longer, for compiling, has paid for itself; None where
+    no time is saved or none was measured.
+    """
 
     plan: Plan
     outcome: Outcome
@@ -71,6 +75,13 @@ class StepTrial:
     prepare_seconds: float
     accepted: bool
     reason: str = ""
+    over: Plan = dataclasses.field(default_factory=Plan)
+    pays_after: int | None = None
+
+    @property
+    def brought(self) -> str:
+        """The techniques that the plan has and the one before it has not."""
+        return " + ".join(str(technique) for technique in self.plan if technique not in self.over.techniques)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +90,8 @@ class TrainingRun:
 
     `speedup` compares steps of the plan with the original's, in fresh pairs of processes; None where the original was
     kept or nothing could be confirmed. `losses` has the mean loss of every epoch, `scores` the score after each.
-    `reached` says whether `until` was. `seconds` are of the training itself, without choosing the plan.
+    `reached` says whether `until` was. `seconds` are of the training itself, without choosing the plan. `skipped_steps`
+    were left out because scaled gradients were not finite.
     """
 
     name: str
@@ -94,10 +106,16 @@ class TrainingRun:
     steps: int = 0
     seconds: float = 0.0
     resumed_steps: int = 0
+    skipped_steps: int = 0
     reached: bool | None = None
     out: Path | None = None
     conditions: dict[str, Any] = dataclasses.field(default_factory=dict)
     model: torch.nn.Module | None = dataclasses.field(default=None, compare=False)
+
+    @property
+    def ledger(self) -> tuple[StepTrial, ...]:
+        """What each technique of the plan brought when it was added, in that order."""
+        return tuple(trial for trial in self.trials if trial.accepted)
 
     @property
     def speedup(self) -> Interval | None:
