@@ -152,9 +152,10 @@ def test_a_killed_training_goes_on_exactly(tmp_path: Path, monkeypatch: pytest.M
         ({"evaluate": None}, {"until": 0.9}, "has no evaluate"),
         ({}, {"processes": 2}, "processes is 2"),
         ({}, {"plan": ["no-such-technique"]}, "no-such-technique"),
+        ({}, {"plan": ["float16", "recorded-step"]}, "needs a loss that is not scaled"),
         ({"loss": lambda model, batch: loss(model, batch) * float("nan")}, {"plan": ()}, "the loss is nan"),
     ],
-    ids=["until", "processes", "technique", "nan"],
+    ids=["until", "processes", "technique", "conflict", "nan"],
 )
 def test_what_cannot_be_trained_is_told(changes: dict[str, Any], asked: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError, match=told):
@@ -202,7 +203,10 @@ def test_the_search_finds_the_cache_where_input_is_the_bound(tmp_path: Path) -> 
 
     run = vv.train(job(data=Slow()), out=tmp_path / "run", only=["sample-cache", "fused-optimizer"], time="60s")
 
+    ledger = json.loads((tmp_path / "run" / "run.json").read_text())["ledger"]
     assert "sample-cache" in str(run.plan)
+    assert (ledger[0]["brought"], ledger[0]["over_name"]) == ("sample-cache", "original")
+    assert ledger[0]["speedup"]["low"] > 1.5
     assert run.speedup is not None and run.speedup.low > 1.5
     assert run.parity is not None and run.parity.verdict is QualityVerdict.HELD
 

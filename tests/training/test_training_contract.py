@@ -10,6 +10,10 @@ from vivace.core.training.job import Training
 from vivace.techniques import CATALOGUE
 from vivace.techniques.feed.sample_cache import SampleCache
 from vivace.techniques.feed.sample_prefetch import SamplePrefetch
+from vivace.techniques.memory.activation_checkpointing import ActivationCheckpointing
+from vivace.techniques.memory.fitting_micro_batch import FittingMicroBatch
+from vivace.techniques.memory.gradient_accumulation import GradientAccumulation
+from vivace.techniques.memory.narrow_optimizer_state import NarrowOptimizerState
 from vivace.testing import contract, training_contract
 
 TRAINING = [kind for kind in CATALOGUE if kind.trains()]
@@ -27,6 +31,11 @@ FEEDS = [
     (SampleCache(gigabytes=HALF, policy="belady"), SamplePrefetch(workers=2, depth=4)),
     (SampleCache(gigabytes=HALF, policy="arc"), SamplePrefetch(workers=2, depth=9)),
 ]  # fmt: skip
+ASKED_FOR = (
+    GradientAccumulation(3), NarrowOptimizerState(), ActivationCheckpointing(), ActivationCheckpointing("products"),
+    FittingMicroBatch(5e-6),
+)  # fmt: skip
+"""What a search does not try by itself."""
 
 
 def _settings() -> list[object]:
@@ -36,7 +45,7 @@ def _settings() -> list[object]:
         for one in offered:
             is_slow = kind.name() in COMPILERS or "processes" in str(one)
             found.append(pytest.param(one, id=str(one), marks=[pytest.mark.slow] if is_slow else []))
-    return found
+    return [*found, *(pytest.param(one, id=str(one)) for one in ASKED_FOR)]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of compilers, about themselves

@@ -15,7 +15,8 @@ from vivace.api.parity import parity
 from vivace.api.request import machine_of
 from vivace.core import registry
 from vivace.core.cost import Cost
-from vivace.core.errors import WorkerFailure, unknown_name
+from vivace.core.errors import UsageError, WorkerFailure, unknown_name
+from vivace.core.facts import OF_THE_MACHINE
 from vivace.core.measurement import Comparison, Outcome, SpeedVerdict
 from vivace.core.plan import Plan
 from vivace.core.quality import QualityVerdict
@@ -23,18 +24,21 @@ from vivace.core.signature import Signature
 from vivace.core.structure import Structure
 from vivace.core.training.job import Training
 from vivace.core.training.parity import Parity
-from vivace.core.training.run import StepTrial
+from vivace.core.training.run import Diagnosis, StepTrial
 from vivace.core.work import Work
 from vivace.data import samples
 from vivace.measure.clock import SystemClock
 from vivace.measure.paired import ArmSpec, StopRule, compare, measure_noise
 from vivace.measure.process import Limits
 from vivace.report.progress import Progress
-from vivace.search.training.choose import facts_of, greedy, settings_of
+from vivace.search.training.choose import START, facts_of, greedy, pays_after, settings_of
+from vivace.training.feed import feed_of
 
 STEP_ENTRY = "vivace.training.service:open_step"
 RACE = StopRule(half_width=0.02, min_blocks=8, max_blocks=40, max_seconds=3.0, warm_seconds=2.0)
 CONFIRM = StopRule(half_width=0.01, min_blocks=12, max_blocks=60, max_seconds=9.0, warm_seconds=2.0)
+NOTICED_SECONDS = 1.0
+"""A first step that takes this much longer must pay for itself within the training; less is within the noise."""
 LEAST_GAIN = 1.02
 """A technique is kept if even the lower end of its speed-up is above this."""
 TAKES_STEP = "it takes the step as a whole, which a hand-written loop does itself; vv.train can use it"
@@ -68,6 +72,7 @@ class Choice:
     limits: Limits
     progress: Progress
     own_loop: bool = False
+    diagnosis: Diagnosis | None = None
 
     def make(self) -> Chosen:
         """Search, confirm, prove. Raises UsageError for a technique that is not known."""
@@ -79,6 +84,9 @@ class Choice:
         """A plan that was asked for, without timing it; the original where its steps are not the same."""
         if not len(plan):
             return Chosen(plan)
+        reason = plan.illegal(START | OF_THE_MACHINE)  # what the machine lacks, the techniques say themselves
+        if reason is not None:
+            raise UsageError(f"the plan {plan} is not possible: {reason}")
         self.progress.stage("prove", f"{plan}: {CONFIRMED_STEPS} steps against float64")
         proof = parity(self.job, plan, steps=CONFIRMED_STEPS, limits=self.limits)
         if proof.verdict is not QualityVerdict.NOT_HELD:
@@ -91,7 +99,7 @@ class Choice:
         for name in (*self.only, *self.without):
             if name not in known:
                 raise unknown_name("technique", name, known)
-        settings = settings_of(no_work(), machine, known, self.only, self.without, self.changed)
+        settings = settings_of(self._work(), machine, known, self.only, self.without, self.changed)
         strategy = greedy(settings, facts_of(machine))
         trials: list[StepTrial] = []
         started, best = clock.now(), Plan()
@@ -123,11 +131,33 @@ class Choice:
             found = compare(self._arm(best), self._arm(plan), calls, logs, rule=RACE, limits=self.limits)
         except WorkerFailure as failure:
             return StepTrial(plan, failure.outcome, None, 0.0, False, failure.reason)
-        accepted = found.speedup.low > LEAST_GAIN
         outcome = Outcome.NOT_FASTER if found.verdict is SpeedVerdict.SLOWER else Outcome.OK
-        reason = "" if accepted else f"{found.speedup} over {best}, which is not clearly faster"
-        prepare_seconds = found.candidate.load_seconds + found.candidate.first_call_seconds
-        return StepTrial(plan, outcome, found.speedup, prepare_seconds, accepted, reason, proof.notes)
+        first, before = found.candidate.first_call_seconds, found.baseline.first_call_seconds
+        after = pays_after(first, before, found.baseline.median_seconds - found.candidate.median_seconds)
+        reason = ""
+        if found.speedup.low <= LEAST_GAIN:
+            reason = f"{found.speedup} over {best}, which is not clearly faster"
+        elif first - before > NOTICED_SECONDS and after is not None and after > (self._steps() or after):
+            reason = (
+                f"{found.speedup} over {best}; its first step takes {first - before:.2g} s longer, which {after} steps "
+                f"pay back, and this training has {self._steps()}"
+            )
+        prepare_seconds = found.candidate.load_seconds + first
+        return StepTrial(plan, outcome, found.speedup, prepare_seconds, not reason, reason, proof.notes, best, after)
+
+    def _steps(self) -> int | None:
+        """Steps of the whole training; None where only walking the data tells."""
+        steps = feed_of(self.job).steps()
+        return None if steps is None else steps * self.job.epochs
+
+    def _work(self) -> Work:
+        """What techniques are asked for their settings with: a training has no program, but its work is counted."""
+        work = no_work()
+        if self.diagnosis is None:
+            return work
+        found = self.diagnosis
+        cost = work.cost.replace(flops=max(found.flops, 1.0), activation_bytes=float(found.activation_bytes))
+        return dataclasses.replace(work, cost=cost)
 
     def _confirmed(self, plan: Plan, calls: Path, logs: Path) -> Chosen:
         """The plan against the original, from scratch and as a whole; the original where that does not hold."""

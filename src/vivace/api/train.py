@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -114,6 +115,7 @@ def _train(
     earlier = read_plan_of(folder, job) if resume and folder is not None else None
     progress.stage("diagnose", "the original's step")
     found = diagnose(job, limits)
+    choice = dataclasses.replace(choice, diagnosis=found)
     progress.note(f"a step takes {found.step_seconds * 1e3:.3g} ms; {found.bound.value}: {found.evidence}")
     chosen = Chosen(earlier) if earlier is not None else choice.proved(asked) if asked is not None else choice.make()
     search_seconds = clock.now() - began

@@ -113,6 +113,7 @@ class _Drive:
     epoch_losses: list[float] = dataclasses.field(default_factory=list)
     epoch_seconds: list[float] = dataclasses.field(default_factory=list)
     spent: float = 0.0
+    skipped: int = 0
 
     def __post_init__(self) -> None:
         self.clock = SystemClock()
@@ -137,6 +138,7 @@ class _Drive:
             told = self.worker.call("advance", {"steps": steps}, Phase.CONVERT)
             spent, position = clock.now() - started, told["position"]
             self._take_in(told["losses"], spent, clock.now() - began)
+            self.skipped = told["skipped"]
             if told["losses"]:
                 each = spent / len(told["losses"])
                 steps = max(1, min(MOST_STEPS, int(PATIENCE_SECONDS / max(each, 1e-9))))
@@ -156,7 +158,7 @@ class _Drive:
         return dataclasses.replace(
             run, losses=tuple(self.losses), scores=tuple(self.scores), steps=position["steps"],
             seconds=clock.now() - began, prepare_seconds=prepared - began, epoch_seconds=tuple(self.epoch_seconds),
-            peak_bytes=self.worker.peak_bytes, resumed_steps=self.opened["steps"],
+            peak_bytes=self.worker.peak_bytes, resumed_steps=self.opened["steps"], skipped_steps=self.skipped,
             reached=None if self.until is None else reached, course=self.course.course(),
         )  # fmt: skip
 

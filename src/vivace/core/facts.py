@@ -22,6 +22,11 @@ class Fact(Enum):
     PRUNED = "weights that were pruned (add channel-pruning, low-rank or magnitude-pruning)"
     SPARSE_LINEAR = "linear weights that are mostly zeros (prune the model, or add magnitude-pruning)"
 
+    # of a training step, changing along a plan
+    WHOLE_BATCH = "batches that are computed as a whole"
+    UNSCALED_LOSS = "a loss that is not scaled"
+    PLAIN_OPTIMIZER = "an optimizer whose kernels were not chosen yet"
+
     # of the model, as given
     HAS_CONV2D = "a two-dimensional convolution"
     HAS_LINEAR = "a linear layer"

@@ -50,7 +50,7 @@ class Plan:
         """Why the plan cannot work, as a sentence for the report; None when it can.
 
         Walks the facts from those given: each technique needs some, makes some true and some false. In the end
-        something must be able to run the program.
+        something must be able to run the program, if there is one.
         """
         for technique in self.techniques:
             reason = technique.idle_beside([other for other in self.techniques if other is not technique])
@@ -67,7 +67,7 @@ class Plan:
                 return f"{technique} needs {fact.value}{lost}"
             broken_by.update(dict.fromkeys(technique.breaks, technique))
             facts = facts - technique.breaks | technique.gives
-        if Fact.RUNNABLE not in facts:
+        if Fact.RUNNABLE not in facts and Fact.TRAINING not in facts:  # a training has no program
             by = broken_by.get(Fact.RUNNABLE)
             return f"{by} needs a later technique that can run its program" if by else f"nothing in {self} runs it"
         return None

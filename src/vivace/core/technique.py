@@ -69,8 +69,9 @@ class Technique(ABC):
     """A guess at what it adds to building and loading a plan, for a search that has not seen it yet."""
     mends: ClassVar[bool] = False
     """Whether all that it gains is quality: a search adds it to plans that were refused for their answers."""
-    tuned: ClassVar[bool] = False
-    """Whether a training tries all of its settings, each in place of the best so far; else up to the first it keeps."""
+    tries_all: ClassVar[bool] = False
+    """Whether a training's search tries every setting, not only until one is kept: for those that cost little to try
+    and of which one is often faster than another that is fast."""
     unit_roundoff: ClassVar[float] = 2.0**-24
     """Of the coarsest numbers that it has a training step compute in; float32's unless it says otherwise."""
     program_entry: ClassVar[str] = ""

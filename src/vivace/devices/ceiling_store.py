@@ -25,7 +25,7 @@ def cache_folder() -> Path:
 
 
 def keep(machine: Machine) -> bool:
-    """Write the best of a machine's ceilings and those kept before, since a busy machine only ever shows less of what it
+    """Write the best of a machine's ceilings and those kept before, since a busy machine shows less of what it
     can do; whether it could be done (a folder that cannot be written is no error)."""
     path = _file(machine)
     best = best_of(kept(machine), machine.ceilings)

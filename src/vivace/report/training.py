@@ -29,7 +29,7 @@ MOST_TRIED, MOST_NOTES = 8, 2
 
 PHASES = {
     "input": "waiting for input", "forward": "forward and loss", "backward": "backward", "update": "optimizer",
-    "whole": "whole step, compiled as one",
+    "whole": "forward and backward, as one",
 }  # fmt: skip
 """The phases of a step in their order: what `Diagnosis` calls their seconds, and what people call them."""
 MEMORY = {
@@ -56,7 +56,18 @@ class StepTrialDocument(_Document):
     prepare_seconds: float
     accepted: bool
     reason: str
-    notes: list[str]
+    notes: list[str] = []
+    over_name: str = ""
+    pays_after: int | None = None
+
+
+class LedgerEntryDocument(_Document):
+    """What one technique of the plan brought when it was added: a step's speed-up over the plan before it."""
+
+    brought: str
+    over_name: str
+    speedup: Interval | None
+    pays_after: int | None
 
 
 class ParityDocument(_Document):
@@ -86,12 +97,14 @@ class TrainingDocument(_Document):
     parity: ParityDocument | None
     diagnosis: Diagnosis
     trials: list[StepTrialDocument]
+    ledger: list[LedgerEntryDocument] = []
     losses: list[float]
     scores: list[float | None]
     steps: int
     seconds: float
     search_seconds: float
     resumed_steps: int
+    skipped_steps: int = 0
     reached: bool | None
     conditions: dict[str, Any]
     out: str | None = None
@@ -123,10 +136,12 @@ def training_document(run: TrainingRun) -> TrainingDocument:
         schema_version=SCHEMA_VERSION, name=run.name, plan=technique_documents(run.plan), plan_name=str(run.plan),
         speedup=run.speedup, comparison=run.comparison,
         parity=None if run.parity is None else parity_document(run.parity),
-        diagnosis=run.diagnosis, trials=[_trial(trial) for trial in run.trials], losses=list(run.losses),
+        diagnosis=run.diagnosis, trials=[_trial(trial) for trial in run.trials],
+        ledger=[_entry(trial) for trial in run.ledger], losses=list(run.losses),
         scores=list(run.scores), steps=run.steps, seconds=run.seconds, search_seconds=run.search_seconds,
         prepare_seconds=run.prepare_seconds, epoch_seconds=list(run.epoch_seconds), peak_bytes=run.peak_bytes,
-        resumed_steps=run.resumed_steps, reached=run.reached, conditions=run.conditions,
+        resumed_steps=run.resumed_steps, skipped_steps=run.skipped_steps, reached=run.reached,
+        conditions=run.conditions,
         out=None if run.out is None else str(run.out), diagnosis_after=run.diagnosis_after,
         noise_ratios=list(run.noise_ratios), break_even_steps=run.break_even_steps, course=run.course,
     )  # fmt: skip
@@ -145,7 +160,14 @@ def _trial(trial: StepTrial) -> StepTrialDocument:
         plan=technique_documents(trial.plan), plan_name=str(trial.plan), outcome=trial.outcome, speedup=trial.speedup,
         prepare_seconds=trial.prepare_seconds, accepted=trial.accepted, reason=trial.reason,
         notes=list(trial.notes),
+        over_name=str(trial.over), pays_after=trial.pays_after,
     )  # fmt: skip
+
+
+def _entry(trial: StepTrial) -> LedgerEntryDocument:
+    return LedgerEntryDocument(
+        brought=trial.brought, over_name=str(trial.over), speedup=trial.speedup, pays_after=trial.pays_after
+    )
 
 
 def training_block(run: TrainingRun) -> RenderableType:
@@ -223,5 +245,6 @@ def _course(run: TrainingRun) -> str:
         run.reached
     ]
     resumed = f", of which {run.resumed_steps} before it was resumed" if run.resumed_steps else ""
+    left_out = f", {run.skipped_steps} left out (gradients were not finite)" if run.skipped_steps else ""
     took = f"{show_duration(run.seconds)} of training after {show_duration(run.search_seconds)} of choosing"
-    return f"{run.steps} steps{resumed}, {len(run.losses)} epochs: {loss}{score}{reached}; {took}"
+    return f"{run.steps} steps{resumed}{left_out}, {len(run.losses)} epochs: {loss}{score}{reached}; {took}"

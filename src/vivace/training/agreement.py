@@ -40,8 +40,7 @@ class Judge:
         """Every tensor of a step. Updates are compared in the first step and in full precision: later ones depend on
         the steps before, and those of adaptive optimizers on the sign of gradients that are almost zero.
         """
-        if plan.gradients:
-            yield from self._of_kind(Kind.GRADIENT, step, exact.gradients, original.gradients, plan.gradients)
+        yield from self._of_kind(Kind.GRADIENT, step, exact.gradients, original.gradients, plan.gradients)
         if first and self.unit_roundoff <= FLOAT32_ROUNDOFF:
             told = {name for name, value in exact.gradients.items() if not _vanishes(value, original.gradients[name])}
             updates = {name: value for name, value in exact.updates.items() if name in told}

@@ -55,6 +55,7 @@ class _Note:
     python_at_epoch: list[Any]
     numpy: list[Any]
     numpy_at_epoch: list[Any]
+    scaling: dict[str, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +103,7 @@ def save(folder: Path, job: str, rig: Rig, position: Position, at_epoch: Generat
         note = {
             "schema_version": SCHEMA, "job": job, **dataclasses.asdict(position), "groups": groups, "scalars": scalars,
             "schedule": None if rig.schedule is None else _plain(rig.schedule.state_dict()),
+            "scaling": None if rig.scaling is None else rig.scaling.state(),
             "python": _listed(now.python), "python_at_epoch": _listed(at_epoch.python),
             "numpy": _numpy(now.numpy), "numpy_at_epoch": _numpy(at_epoch.numpy),
         }  # fmt: skip
@@ -154,6 +156,8 @@ def restore(checkpoint: Path, job: str, rig: Rig) -> tuple[Position, Generators]
         if rig.schedule is not None and note.schedule is not None:
             rig.schedule.load_state_dict(note.schedule)
             rig.optimizer._opt_called = note.steps > 0  # type: ignore[attr-defined]  # a schedule warns by it
+        if rig.scaling is not None and note.scaling is not None:
+            rig.scaling.load(note.scaling)
         now = _generators("now", tensors, note.python, note.numpy)
         at_epoch = _generators("epoch", tensors, note.python_at_epoch, note.numpy_at_epoch)
         now.restore()

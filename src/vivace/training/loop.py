@@ -18,18 +18,23 @@ from vivace.training import checkpoint
 from vivace.training.checkpoint import Generators, Position
 from vivace.training.step import around, train_step
 
+_END = object()
 LOOK_EVERY = 16
 """Steps between two looks at the loss: looking waits for a device."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """What happened since the last time: where the training is, the steps' losses, a score where an epoch ended."""
+    """What happened since the last time: where the training is, the steps' losses, a score where an epoch ended.
+
+    `skipped` counts the steps, of all so far, that were left out because scaled gradients were not finite.
+    """
 
     position: Position
     losses: tuple[float, ...]
     score: float | None
     is_over: bool
+    skipped: int = 0
 
 
 class Loop:
@@ -64,38 +69,42 @@ class Loop:
         ended = False
         with around(self.rig.outside):
             while len(losses) < steps:
-                batch = self._next()
-                if batch is None:
+                loss = self.step()
+                if loss is None:
                     ended = True
                     break
-                losses.append(train_step(self.rig, batch[0]))
-                self.position = dataclasses.replace(
-                    self.position, batch=self.position.batch + 1, steps=self.position.steps + 1
-                )
-                if self.job.advance is Advance.STEP and self.rig.schedule is not None:
-                    self.rig.schedule.step()
+                losses.append(loss)
                 if self.position.steps == 1 or len(losses) % LOOK_EVERY == 0:
-                    self._check(float(losses[-1]))
-            values = tuple(map(float, losses))
+                    self._check(float(loss))
+            values = tuple(torch.stack(losses).tolist()) if losses else ()
             if values:
                 self._check(values[-1])
             score = self._end_epoch() if ended else None
-        return Progress(self.position, values, score, self.position.epoch >= self.job.epochs)
+        return Progress(self.position, values, score, self.position.epoch >= self.job.epochs, self._skipped())
+
+    def step(self) -> torch.Tensor | None:
+        """Take one step, in whatever contexts the caller is in; its loss. None at the end of the epoch, which stays
+        open until `advance` closes it."""
+        if self._batches is None:
+            self._batches = self._begin_epoch()
+        batch = next(self._batches, _END)
+        if batch is _END:
+            return None
+        loss = train_step(self.rig, batch)
+        where = self.position
+        self.position = Position(where.epoch, where.batch + 1, where.steps + 1)
+        if self.rig.schedule is not None and self.job.advance is Advance.STEP:
+            self.rig.schedule.step()
+        return loss
+
+    def _skipped(self) -> int:
+        return 0 if self.rig.scaling is None else self.rig.scaling.skipped
 
     def save(self) -> Path | None:
         """Keep a checkpoint of where the training is."""
         if self.keep is None:
             return None
         return checkpoint.save(self.keep, self.identity, self.rig, self.position, self._at_epoch)
-
-    def _next(self) -> tuple[Any] | None:
-        """The next batch, in a tuple; None at the end of the epoch."""
-        if self._batches is None:
-            self._batches = self._begin_epoch()
-        try:
-            return (next(self._batches),)
-        except StopIteration:
-            return None
 
     def _begin_epoch(self) -> Iterator[Any]:
         """The epoch's batches from where the training is. The order of an iterable may be drawn from the global

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -88,17 +89,27 @@ def open_fitting(arguments: Mapping[str, Any], payload: Payload) -> list[int]:
     return kept
 
 
-def open_step(arguments: Mapping[str, Any], payload: Payload) -> Any:
+def open_step(arguments: Mapping[str, Any], payload: Payload) -> Stepper:
     """A program for an arm: each call takes one training step on the next batch, with whatever feeding it costs."""
     job, plan = payload
     job = dataclasses.replace(job, epochs=10**9, evaluate=None)
-    loop = Loop(job, equip(assemble(job), job, plan), None, "")
+    return Stepper(Loop(job, equip(assemble(job), job, plan), None, ""))
 
-    def step(*_: Any) -> None:
-        if not loop.advance(1).losses:  # the end of an epoch
-            loop.advance(1)
 
-    return step
+class Stepper:
+    """Takes a step whenever it is called. What holds for a whole run, such as the number of threads, holds from when it
+    is made: the process is its own."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._held = contextlib.ExitStack()
+        for context in loop.rig.outside:
+            self._held.enter_context(context())
+
+    def __call__(self, *_: Any) -> None:
+        """One step, of the next epoch where one has ended."""
+        if self._loop.step() is None:
+            self._loop.advance(1)
 
 
 def open_loop(arguments: Mapping[str, Any], payload: Payload) -> Trainer:

@@ -16,13 +16,17 @@ from vivace.core.training.rig import Rig
 def train_step(rig: Rig, batch: Any) -> torch.Tensor:
     """One step on a batch. Returns its loss, detached: the weighted mean over the parts it was computed in.
 
-    Gradients stay in the parameters until the next step, unless a compiler took over the whole step.
+    Gradients stay in the parameters until the next step.
     """
-    if rig.whole_step is not None:
-        return rig.whole_step(batch)
-    rig.optimizer.zero_grad(set_to_none=True)
-    loss = accumulate(rig, batch)
-    rig.update()
+    if rig.gradients is not None:
+        loss = rig.gradients(batch)
+    else:
+        rig.optimizer.zero_grad(set_to_none=True)
+        loss = accumulate(rig, batch)
+    if rig.scaling is None:
+        rig.update()
+    else:
+        rig.scaling.step(rig.optimizer)
     return loss
 
 
@@ -49,7 +53,8 @@ def _one_part(rig: Rig, batch: Any, share: float) -> torch.Tensor:
             "loss returned a tensor without a gradient; allowed is one that is computed from the model's parameters: "
             "look for detach(), item(), torch.no_grad() or a new tensor made from numbers"
         )
-    loss.backward()  # type: ignore[no-untyped-call]
+    scaled = loss if rig.scaling is None else rig.scaling.scale(loss)
+    scaled.backward()  # type: ignore[no-untyped-call]
     return loss.detach()
 
 

@@ -17,10 +17,7 @@ from vivace.training.step import around, train_step
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """One step by the names of the model's tensors. A gradient is None where the loss gave that parameter none.
-
-    `gradients` is empty where a compiler took over the whole step, and leaves none.
-    """
+    """One step by the names of the model's tensors. A gradient is None where the loss gave that parameter none."""
 
     loss: float
     gradients: Mapping[str, Tensor | None]
@@ -38,7 +35,7 @@ def trace(rig: Rig, batch: Any, seed: int) -> Trace:
     gradients = {name: None if value.grad is None else wide(value.grad) for name, value in learning.items()}
     return Trace(
         loss=float(loss),
-        gradients={} if rig.whole_step is not None else gradients,
+        gradients=gradients,
         updates={name: wide(value) - before[name] for name, value in learning.items()},
         buffers={name: wide(value) for name, value in rig.model.named_buffers() if value.is_floating_point()},
     )

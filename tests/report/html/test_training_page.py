@@ -130,7 +130,7 @@ def test_phases_are_told_before_and_after_with_what_bounds_them(run: TrainingDoc
 def test_a_step_that_is_one_piece_has_one_phase_beside_waiting(run: TrainingDocument) -> None:
     whole = planted_training_run.diagnosis(forward_seconds=0.0, backward_seconds=0.0, update_seconds=0.0,
                                            whole_seconds=1.5e-3)  # fmt: skip
-    assert "original: whole step, compiled as one 1.5 ms" in tips(phases.figure(changed(run, diagnosis=whole)))
+    assert "original: forward and backward, as one 1.5 ms" in tips(phases.figure(changed(run, diagnosis=whole)))
     assert "whole step" not in phases.figure(run).drawings[0]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,6 +25,30 @@ class Feed(Protocol):
         ...
 
 
+class Scaling(Protocol):
+    """Scales the loss, so that small gradients do not vanish in narrow numbers, and takes the optimizer's step with
+    gradients scaled back, or leaves it out where they are not finite."""
+
+    skipped: int
+    """Steps that were left out."""
+
+    def scale(self, loss: torch.Tensor) -> torch.Tensor:
+        """The loss to go backward from."""
+        ...
+
+    def step(self, optimizer: Optimizer) -> None:
+        """Take the step, or leave it out and scale less from now on."""
+        ...
+
+    def state(self) -> dict[str, float]:
+        """What a checkpoint keeps of it."""
+        ...
+
+    def load(self, state: Mapping[str, float]) -> None:
+        """Go on from what a checkpoint kept."""
+        ...
+
+
 Context = Callable[[], AbstractContextManager[Any]]
 
 
@@ -35,7 +59,10 @@ class Rig:
     `model` is the module that the user's factory made, whose parameters keep their names. `forward` computes the loss
     of a batch with it. `around` are contexts that a forward pass runs in, `outside` those that a whole run does.
     `update` takes the optimizer's step. `parts` is in how many parts a batch is computed, `weight` what each part holds
-    of the batch's mean. `notes` is what techniques found out that the reader of a proof should know.
+    of the batch's mean. `recomputes` says that the backward pass computes parts of the forward pass again. `gradients`,
+    where there is one, sets the gradients of a whole batch and returns its loss, in place of both passes. `scaling`
+    scales the loss and takes the optimizer's step in place of `update`. `notes` is what techniques found out that the
+    reader of a proof should know.
     """
 
     model: torch.nn.Module
@@ -48,7 +75,9 @@ class Rig:
     around: tuple[Context, ...] = ()
     outside: tuple[Context, ...] = ()
     parts: int = 1
-    whole_step: Callable[[Any], torch.Tensor] | None = None
+    recomputes: bool = False
+    gradients: Callable[[Any], torch.Tensor] | None = None
+    scaling: Scaling | None = None
     lineage: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 

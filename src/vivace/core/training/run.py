@@ -97,7 +97,11 @@ class Diagnosis:
 
 @dataclasses.dataclass(frozen=True)
 class StepTrial:
-    """A plan whose steps were tried: its speed-up over the best plan before it, what its parity said and noted."""
+    """A plan whose steps were tried: its speed-up over the best one before it (`over`), what its parity said and noted.
+
+    `pays_after` is after how many steps a first step that takes longer, for compiling, has paid for itself; None where
+    no time is saved or none was measured.
+    """
 
     plan: Plan
     outcome: Outcome
@@ -106,6 +110,13 @@ class StepTrial:
     accepted: bool
     reason: str = ""
     notes: tuple[str, ...] = ()
+    over: Plan = dataclasses.field(default_factory=Plan)
+    pays_after: int | None = None
+
+    @property
+    def brought(self) -> str:
+        """The techniques that the plan has and the one before it has not."""
+        return " + ".join(str(technique) for technique in self.plan if technique not in self.over.techniques)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +131,8 @@ class TrainingRun:
     `reached` says whether `until` was. `seconds` are of the training itself, without choosing the plan: first
     `prepare_seconds`, in which the plan's parts are made and its caches filled, then `epoch_seconds`, the steps of each
     epoch without its evaluation; what a compiler takes is in the first of them. `peak_bytes` is the most memory that
-    the process that trained was seen to hold.
+    the process that trained was seen to hold. `skipped_steps`
+    were left out because scaled gradients were not finite.
     """
 
     name: str
@@ -138,6 +150,7 @@ class TrainingRun:
     epoch_seconds: tuple[float, ...] = ()
     peak_bytes: int = 0
     resumed_steps: int = 0
+    skipped_steps: int = 0
     reached: bool | None = None
     out: Path | None = None
     conditions: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -146,6 +159,11 @@ class TrainingRun:
     break_even_steps: int | None = None
     course: Course = dataclasses.field(default_factory=Course)
     model: torch.nn.Module | None = dataclasses.field(default=None, compare=False)
+
+    @property
+    def ledger(self) -> tuple[StepTrial, ...]:
+        """What each technique of the plan brought when it was added, in that order."""
+        return tuple(trial for trial in self.trials if trial.accepted)
 
     @property
     def speedup(self) -> Interval | None:

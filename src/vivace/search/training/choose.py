@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+import itertools
+import math
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
 from vivace.core.facts import Fact
 from vivace.core.machine import Machine
+from vivace.core.measurement import Outcome
 from vivace.core.plan import Plan
 from vivace.core.registry import missing_package
-from vivace.core.technique import Effect, Technique
+from vivace.core.technique import Effect, Stage, Technique
 from vivace.core.training.run import StepTrial
 from vivace.core.work import Work
 
 START = frozenset(
     {
         Fact.TRAINING, Fact.TORCH_GRAPH, Fact.FLOAT32, Fact.UNQUANTIZED, Fact.UNCOMPILED, Fact.ON_CPU, Fact.RUNNABLE,
-        Fact.HAS_CONV2D, Fact.HAS_LINEAR, Fact.FED_ON_DEMAND,
+        Fact.HAS_CONV2D, Fact.HAS_LINEAR, Fact.FED_ON_DEMAND, Fact.WHOLE_BATCH, Fact.UNSCALED_LOSS,
+        Fact.PLAIN_OPTIMIZER,
     }
 )  # fmt: skip
 """What is true of a job's step as it was given. Whether there is a convolution a technique finds out itself."""
@@ -48,19 +52,65 @@ def settings_of(
 
 def greedy(settings: Iterable[Technique], facts: frozenset[Fact]) -> Strategy:
     """Add one technique at a time, in the order of stages; of the settings of one technique the first that is
-    kept; of a technique that is to be tuned, each that is faster takes the place of the one before.
+    kept; of a technique that tries all, each that is faster takes the place of the one before.
+
+    One that cannot stand beside another of its stage is tried in its place. What was refused for its speed alone is
+    tried once more if the plan has changed since; then, in pairs, what often wins only together (`TOGETHER`).
 
     Yields the plan to try, is sent its trial, and returns the best plan.
     """
-    best = Plan()
+    best, slow = Plan(), list[tuple[Technique, Plan]]()
     for technique in settings:
-        others = [other for other in best if other.name() != technique.name()]
-        if len(others) < len(best) and not technique.tuned:
-            continue
-        plan = Plan.of([*others, technique])
-        if plan.illegal(facts) is not None:
+        plan = added(best, (technique,), facts)
+        if plan is None or (_has(best, technique) and not technique.tries_all):
             continue
         trial = yield plan
         if trial.accepted:
             best = plan
+        elif trial.outcome in (Outcome.OK, Outcome.NOT_FASTER):
+            slow.append((technique, best))
+    for technique, then in slow:
+        plan = added(best, (technique,), facts)
+        if plan is not None and best != then and not _has(best, technique):
+            best = plan if (yield plan).accepted else best
+    for pair in _pairs([technique for technique, _ in slow]):
+        plan = added(best, pair, facts)
+        if plan is not None and not any(_has(best, technique) for technique in pair):
+            best = plan if (yield plan).accepted else best
     return best
+
+
+TOGETHER = (Stage.PRECISION, Stage.COMPILE)
+"""Casting to narrower numbers costs about what it saves until a compiler makes casts part of other kernels."""
+
+
+def added(best: Plan, techniques: Sequence[Technique], facts: frozenset[Fact]) -> Plan | None:
+    """A plan with these techniques too, in place of other settings of theirs and, if it is not legal otherwise, of
+    what else is in their stages; None where there is none."""
+    names = {technique.name() for technique in techniques}
+    stages = {technique.stage for technique in techniques}
+    others = [other for other in best if other.name() not in names]
+    apart = [other for other in others if other.stage not in stages]
+    plans = (Plan.of([*kept, *techniques]) for kept in (others, apart))
+    return next((plan for plan in plans if plan != best and plan.illegal(facts) is None), None)
+
+
+def _has(plan: Plan, technique: Technique) -> bool:
+    return any(other.name() == technique.name() for other in plan)
+
+
+def _pairs(slow: Sequence[Technique]) -> Iterator[tuple[Technique, Technique]]:
+    """The first setting of each technique of the one stage with that of each of the other."""
+    firsts = {technique.name(): technique for technique in reversed(slow)}.values()
+    sides = [[technique for technique in firsts if technique.stage is stage] for stage in TOGETHER]
+    yield from itertools.product(*sides)
+
+
+def pays_after(trial_first: float, best_first: float, saved: float) -> int | None:
+    """Steps after which a slower first step (seconds) has paid for itself by the seconds that each later one saves;
+    None where nothing is saved.
+
+    >>> pays_after(trial_first=3.0, best_first=1.0, saved=1e-3)
+    2000
+    """
+    return max(0, math.ceil((trial_first - best_first) / saved)) if saved > 0 else None

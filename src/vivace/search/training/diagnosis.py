@@ -117,7 +117,7 @@ class Diagnoser:
         return timed
 
     def _phases(self) -> tuple[float, float, float, float, float]:
-        """Seconds of waiting, forward, backward and update, and of a step that is one piece, in which they are 0."""
+        """Seconds of waiting, forward, backward and update, and of forward and backward where they are one piece."""
         started = self._clock.now()
         batch = next(self._batches)
         fed = self._clock.now()
@@ -126,9 +126,9 @@ class Diagnoser:
         step = self._clock.now() - fed
         if not math.isfinite(loss):
             raise UsageError(_not_finite(loss))
-        if self._rig.whole_step is not None:
-            return fed - started, 0.0, 0.0, 0.0, step
         forward, update = self._spent["forward"], self._spent["update"]
+        if self._rig.gradients is not None:
+            return fed - started, 0.0, 0.0, update, step - update
         return fed - started, forward, step - forward - update, update, 0.0
 
     def _overhead_share(self) -> float:

@@ -51,7 +51,7 @@ class SamplePrefetch(Technique):
     effect = Effect.EXACT
     needs = frozenset({Fact.TRAINING, Fact.FED_ON_DEMAND})
     breaks = frozenset({Fact.FED_ON_DEMAND})
-    tuned = True
+    tries_all = True
     source = "Murray et al., VLDB 2021, arXiv:2101.12127, section 3.2"
 
     def __post_init__(self) -> None:

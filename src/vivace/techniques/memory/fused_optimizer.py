@@ -1,4 +1,4 @@
-"""Lets the optimizer update all parameters in one kernel each, not in a dozen operators."""
+"""Lets the optimizer update all parameters in one kernel, not in a dozen operators for each."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from vivace.core.facts import Fact
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
+from vivace.training.fused_update import FusedUpdate, has_kernel
 
 KINDS = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad)
 
@@ -19,7 +20,8 @@ KINDS = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagr
 class FusedOptimizer(Technique):
     """The optimizer's own fused kernel: weights, gradients and both moments are read and written once a step.
 
-    Raises NotApplicable for optimizers that have none, and where the job has switched it on already.
+    Adam, AdamW and SGD have their kernel called directly, with lists that are kept from step to step; the optimizer's
+    state stays its own. Raises NotApplicable for optimizers that have none, and where the job has switched it on.
 
     Source: https://docs.pytorch.org/docs/stable/optim.html (foreach and fused), read in November 2026.
 
@@ -30,7 +32,8 @@ class FusedOptimizer(Technique):
     stage = Stage.MEMORY
     family = Family.ALGORITHM
     effect = Effect.ROUNDED
-    needs = frozenset({Fact.TRAINING})
+    needs = frozenset({Fact.TRAINING, Fact.PLAIN_OPTIMIZER})
+    breaks = frozenset({Fact.PLAIN_OPTIMIZER})
     source = "https://docs.pytorch.org/docs/stable/optim.html"
 
     def equip(self, rig: Rig, job: Training) -> Rig:
@@ -47,4 +50,4 @@ class FusedOptimizer(Technique):
             raise NotApplicable("the optimizer is differentiable or capturable, which no fused kernel is")
         for group in groups:
             group["fused"], group["foreach"] = True, False
-        return rig
+        return rig.replace(update=FusedUpdate(optimizer, rig.update)) if has_kernel(optimizer) else rig

@@ -33,7 +33,8 @@ class GradientAccumulation(Technique):
     stage = Stage.MEMORY
     family = Family.SYSTEM
     effect = Effect.ROUNDED
-    needs = frozenset({Fact.TRAINING})
+    needs = frozenset({Fact.TRAINING, Fact.WHOLE_BATCH})
+    breaks = frozenset({Fact.WHOLE_BATCH})
     source = "Huang et al., NeurIPS 2019, arXiv:1811.06965"
 
     def __post_init__(self) -> None:

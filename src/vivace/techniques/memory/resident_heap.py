@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 
@@ -11,11 +12,15 @@ from vivace.core.facts import Fact
 from vivace.core.machine import Machine
 from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
+from vivace.core.training.job import Training
+from vivace.core.training.rig import Rig
 from vivace.core.work import Work
 from vivace.runtimes.settings import heap
 
 LEAST_BYTES = 4e6
 """Of activations in a call: the C library keeps smaller pieces by itself."""
+TRAINING_BYTES = 1 << 28
+"""Of the heap of a training, in huge pages."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,9 +56,24 @@ class ResidentHeap(Technique):
         """Pages that are there already: about a third less time for each byte of activations."""
         return cost.replace(activation_bytes=cost.activation_bytes * 0.7)
 
+    def equip(self, rig: Rig, job: Training) -> Rig:
+        """A training whose process keeps what its steps free."""
+        if not heap.is_available():
+            raise NotApplicable("the C library here is not glibc, whose allocator has the switches")
+        return rig.replace(outside=(*rig.outside, _held))
+
     def apply(self, model: Model, work: Work) -> Model:
         """The model with the heap that it needs in its settings."""
         if not heap.is_available():
             raise NotApplicable("the C library here is not glibc, whose allocator has the switches")
         size = int(min(work.cost.activation_bytes, heap.MOST_BYTES))
         return model.replace(settings=model.settings.replace(heap_bytes=size))
+
+
+@contextlib.contextmanager
+def _held() -> Iterator[None]:
+    heap.hold(TRAINING_BYTES)
+    try:
+        yield
+    finally:
+        heap.release()

@@ -45,6 +45,7 @@ class Threads(Technique):
     effect = Effect.ROUNDED
     needs = frozenset({Fact.ON_CPU})
     source = "Wang et al., ACM TACO 2020, arXiv:1908.04705"
+    tries_all = True
 
     def __post_init__(self) -> None:
         if isinstance(self.count, bool) or not isinstance(self.count, int) or self.count < 1:

@@ -14,7 +14,7 @@ from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
 from vivace.core.work import Work
-from vivace.techniques.precision.narrow import narrowed, narrowed_cost
+from vivace.techniques.precision.narrow import device_of, narrowed, narrowed_cost
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,5 +53,5 @@ class Bfloat16(Technique):
 
         Gradients keep float32's range in bfloat16, so no loss is scaled.
         """
-        kind = next((parameter.device.type for parameter in rig.model.parameters()), "cpu")
-        return rig.replace(around=(*rig.around, functools.partial(torch.autocast, kind, torch.bfloat16)))
+        cast = functools.partial(torch.autocast, device_of(rig.model), torch.bfloat16)
+        return rig.replace(around=(*rig.around, cast))

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 
 import torch
 
 from vivace.core.cost import Cost
+from vivace.core.errors import NotApplicable
 from vivace.core.facts import Fact
 from vivace.core.machine import Machine
 from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
+from vivace.core.training.job import Training
+from vivace.core.training.rig import Rig
 from vivace.core.work import Work
-from vivace.techniques.precision.narrow import narrowed, narrowed_cost
+from vivace.techniques.precision.narrow import device_of, narrowed, narrowed_cost
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +39,7 @@ class CudaBfloat16(Technique):
     family = Family.HARDWARE
     effect = Effect.CHANGED
     needs = frozenset({Fact.TORCH_GRAPH, Fact.FLOAT32, Fact.UNQUANTIZED, Fact.CUDA_BF16})
+    unit_roundoff = 2.0**-8
     breaks = frozenset({Fact.FLOAT32, Fact.ONNX_READY, Fact.OPENVINO_READY, Fact.RUNNABLE, Fact.ON_CPU})
     source = "NVIDIA A100 Tensor Core GPU Architecture whitepaper, 2020; Kalamkar et al., 2019, arXiv:1905.12322"
 
@@ -51,3 +56,9 @@ class CudaBfloat16(Technique):
     def apply(self, model: Model, work: Work) -> Model:
         """The model with its products in bfloat16."""
         return narrowed(model, torch.bfloat16, str(self))
+
+    def equip(self, rig: Rig, job: Training) -> Rig:
+        """A training on a CUDA device whose forward passes are cast by autocast; weights stay in float32."""
+        if device_of(rig.model) != "cuda":
+            raise NotApplicable("the job's model is not on a CUDA device; put it there in the job's `model`")
+        return rig.replace(around=(*rig.around, functools.partial(torch.autocast, "cuda", torch.bfloat16)))

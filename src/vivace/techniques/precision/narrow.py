@@ -184,3 +184,8 @@ def narrowed_cost(cost: Cost, precision: str) -> Cost:
         activation_bytes=cost.activation_bytes / 2,
         operators=cost.operators + 2,
     )
+
+
+def device_of(model: torch.nn.Module) -> str:
+    """The kind of device that a model's parameters are on."""
+    return next((parameter.device.type for parameter in model.parameters()), "cpu")

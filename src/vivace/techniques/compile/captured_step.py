@@ -1,0 +1,41 @@
+"""Starts all kernels of a training step's forward and backward pass at once, as a CUDA graph."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from vivace.core.errors import NotApplicable
+from vivace.core.facts import Fact
+from vivace.core.technique import Effect, Family, Stage, Technique
+from vivace.core.training.job import Training
+from vivace.core.training.rig import Rig
+from vivace.training.captured import CapturedGradients, by_cuda
+
+
+@dataclasses.dataclass(frozen=True)
+class CapturedStep(Technique):
+    """Forward and backward passes captured once, after three steps, and replayed with every batch copied into place.
+
+    The optimizer's update follows as before; with fused-optimizer it is one launch. Batches of another shape, such as
+    the last one of an epoch, are computed as before. Raises NotApplicable where the model is not on a CUDA device, and
+    where batches are computed in parts.
+
+    Source: Nguyen et al., Accelerating PyTorch with CUDA Graphs, 2021,
+    https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs/.
+
+    >>> CapturedStep.name()
+    'captured-step'
+    """
+
+    stage = Stage.COMPILE
+    family = Family.SYSTEM
+    effect = Effect.ROUNDED
+    needs = frozenset({Fact.TRAINING, Fact.UNCOMPILED, Fact.WHOLE_BATCH, Fact.UNSCALED_LOSS, Fact.CUDA_DEVICE})
+    breaks = frozenset({Fact.UNCOMPILED})
+    source = "https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs/"
+
+    def equip(self, rig: Rig, job: Training) -> Rig:
+        """The rig whose gradients come from a graph."""
+        if not all(parameter.is_cuda for parameter in rig.model.parameters()):
+            raise NotApplicable("the job's model is not on a CUDA device; put it there in the job's `model`")
+        return rig.replace(gradients=CapturedGradients(rig, by_cuda))

@@ -1,0 +1,76 @@
+"""Gradients of batches of one shape by a captured graph: batches are copied in, and every kernel starts at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from vivace.core.training.rig import Rig
+from vivace.training.step import accumulate
+
+WARM_STEPS = 3
+"""Computed on a side stream before capturing, as PyTorch asks for: libraries set themselves up in them."""
+
+Capture = Callable[[Callable[[], Tensor]], tuple[Tensor, Callable[[], None]]]
+"""Runs a function once while capturing it; gives what it returned, whose memory every replay writes, and the replay."""
+
+
+class CapturedGradients:
+    """Sets gradients as forward and backward passes do. The first shape of batch is captured, others are computed as
+    before, as is every batch until the graph is there."""
+
+    def __init__(self, rig: Rig, capture: Capture) -> None:
+        self._rig = rig
+        self._capture = capture
+        self._shapes: Any = None
+        self._seen = 0
+        self._inputs: list[Tensor] = []
+        self._loss: Tensor | None = None
+        self._replay: Callable[[], None] | None = None
+        self._gradients: list[tuple[Tensor, Tensor | None]] = []
+
+    def __call__(self, batch: Any) -> Tensor:
+        """The loss of a batch; its gradients are in the parameters afterwards."""
+        leaves, spec = pytree.tree_flatten(batch)
+        shapes = (spec, *((leaf.shape, leaf.dtype) if torch.is_tensor(leaf) else leaf for leaf in leaves))
+        self._shapes = shapes if self._shapes is None else self._shapes
+        if shapes != self._shapes:
+            return self._eagerly(batch)
+        self._seen += 1
+        if self._seen <= WARM_STEPS:
+            return self._eagerly(batch)
+        given = [leaf for leaf in leaves if torch.is_tensor(leaf)]
+        if self._replay is None:
+            self._begin(leaves, spec)
+        for kept, leaf in zip(self._inputs, given, strict=True):
+            kept.copy_(leaf, non_blocking=True)
+        assert self._replay is not None and self._loss is not None
+        self._replay()
+        for parameter, gradient in self._gradients:
+            parameter.grad = gradient
+        return self._loss.clone()
+
+    def _eagerly(self, batch: Any) -> Tensor:
+        self._rig.optimizer.zero_grad(set_to_none=True)
+        return accumulate(self._rig, batch)
+
+    def _begin(self, leaves: list[Any], spec: Any) -> None:
+        kept = [leaf.clone() if torch.is_tensor(leaf) else leaf for leaf in leaves]
+        self._inputs = [leaf for leaf in kept if torch.is_tensor(leaf)]
+        batch = pytree.tree_unflatten(kept, spec)
+        self._rig.optimizer.zero_grad(set_to_none=True)  # so that capturing makes gradients, and a replay writes them
+        self._loss, self._replay = self._capture(lambda: accumulate(self._rig, batch))
+        self._gradients = [(parameter, parameter.grad) for parameter in self._rig.model.parameters()]
+
+
+def by_cuda(step: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
+    """Capture a function as a CUDA graph; nothing is computed until the first replay."""
+    graph = torch.cuda.CUDAGraph()
+    torch.cuda.synchronize()
+    with torch.cuda.graph(graph):
+        found = step()
+    return found, graph.replay

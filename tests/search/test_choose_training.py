@@ -1,0 +1,84 @@
+"""How a training's techniques are chosen: a pure strategy, driven with made-up speeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from vivace.core.facts import OF_THE_MACHINE
+from vivace.core.measurement import Interval, Outcome
+from vivace.core.plan import Plan
+from vivace.core.technique import Technique
+from vivace.core.training.run import StepTrial
+from vivace.search.training.choose import START, greedy
+from vivace.techniques.compile.compiled_training import CompiledTraining
+from vivace.techniques.compile.recorded_step import RecordedStep
+from vivace.techniques.memory.foreach_optimizer import ForeachOptimizer
+from vivace.techniques.memory.fused_optimizer import FusedOptimizer
+from vivace.techniques.parallel.threads import Threads
+from vivace.techniques.precision.bfloat16 import Bfloat16
+
+
+def chosen(settings: Sequence[Technique], seconds: Callable[[Plan], float]) -> tuple[str, list[str]]:
+    """The plan that is found where a step of a plan takes so long, and the plans that were tried."""
+    strategy, tried, best = greedy(settings, START | OF_THE_MACHINE), list[str](), Plan()
+    plan = next(strategy)
+    while True:
+        tried.append(str(plan))
+        ratio = seconds(best) / seconds(plan)
+        accepted = ratio > 1.02
+        trial = StepTrial(plan, Outcome.OK, Interval(ratio, ratio, ratio), 0.0, accepted, over=best)
+        best = plan if accepted else best
+        try:
+            plan = strategy.send(trial)
+        except StopIteration as end:
+            return str(end.value), tried
+
+
+def test_what_wins_only_together_is_found() -> None:
+    def seconds(plan: Plan) -> float:
+        return {"bfloat16": 1.1, "compiled-training": 1.0, "bfloat16 + compiled-training": 0.5}.get(str(plan), 1.0)
+
+    assert chosen([Bfloat16(), CompiledTraining()], seconds)[0] == "bfloat16 + compiled-training"
+
+
+def test_what_was_too_slow_before_another_was_there_is_tried_again() -> None:
+    def seconds(plan: Plan) -> float:
+        return {"bfloat16": 1.1, "compiled-training": 0.9, "bfloat16 + compiled-training": 0.5}.get(str(plan), 1.0)
+
+    found, tried = chosen([Bfloat16(), CompiledTraining()], seconds)
+
+    assert found == "bfloat16 + compiled-training"
+    assert tried == ["bfloat16", "compiled-training", "bfloat16 + compiled-training"]
+
+
+def test_what_cannot_stand_beside_another_is_tried_in_its_place() -> None:
+    speeds = {"compiled-training": 0.9, "recorded-step": 0.8, "foreach-optimizer": 0.9, "fused-optimizer": 0.7}
+
+    def seconds(plan: Plan) -> float:
+        product = 1.0
+        for technique in plan:
+            product *= speeds[technique.name()]
+        return product
+
+    settings = [ForeachOptimizer(), FusedOptimizer(), CompiledTraining(), RecordedStep()]
+
+    assert chosen(settings, seconds)[0] == "fused-optimizer + recorded-step"
+
+
+def test_every_number_of_threads_is_tried_and_the_fastest_kept() -> None:
+    speeds = {"original": 1.0, "threads(count=1)": 0.9, "threads(count=2)": 0.5, "threads(count=4)": 0.6}
+
+    found, tried = chosen([Threads(1), Threads(2), Threads(4)], lambda plan: speeds[str(plan)])
+
+    assert found == "threads(count=2)"
+    assert len(tried) == 3
+
+
+def test_of_a_compilers_scopes_the_first_that_is_kept_ends_the_trying() -> None:
+    found, tried = chosen(
+        [CompiledTraining("step"), CompiledTraining("loss"), CompiledTraining("model")],
+        lambda plan: 0.5 if len(plan) else 1.0,
+    )
+
+    assert found == "compiled-training"
+    assert tried == ["compiled-training"]

@@ -1,0 +1,169 @@
+"""Recorded and captured steps: the same numbers as autograd's, and a refusal where a recording would be wrong."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from vivace.core.errors import NotApplicable, UsageError
+from vivace.core.plan import Plan
+from vivace.core.training.job import Training
+from vivace.techniques.compile.recorded_step import RecordedStep
+from vivace.techniques.memory.fused_optimizer import FusedOptimizer
+from vivace.testing.tiny_training import image_job, job, momentum
+from vivace.training.captured import WARM_STEPS, CapturedGradients
+from vivace.training.loop import Loop
+from vivace.training.recording import RecordedGradients
+from vivace.training.rig import assemble
+from vivace.training.service import equip
+
+
+def trained(work: Training, *techniques: Any, steps: int = 12) -> dict[str, torch.Tensor]:
+    rig = equip(assemble(work), work, Plan(techniques))
+    loop = Loop(work, rig, None, "")
+    while loop.position.steps < steps:
+        loop.advance(steps)
+    return {name: value.clone() for name, value in rig.model.state_dict().items()}
+
+
+@pytest.mark.parametrize("work", [job(), image_job()], ids=["dropout", "batch-normalization"])
+def test_a_recorded_training_is_the_original_to_the_bit(work: Training) -> None:
+    plain, recorded = trained(work), trained(work, RecordedStep())
+
+    assert all(torch.equal(value, recorded[name]) for name, value in plain.items())
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [momentum, lambda p: torch.optim.Adam(p, 1e-2, amsgrad=True), lambda p: torch.optim.AdamW(p, 1e-2)],
+    ids=["sgd", "amsgrad", "adamw"],
+)
+def test_a_kernel_called_directly_takes_the_steps_of_the_optimizers_own(optimizer: Callable[..., Any]) -> None:
+    work = job(optimizer=optimizer, schedule=lambda o: torch.optim.lr_scheduler.StepLR(o, 1, 0.5), advance="step")
+
+    def fused(parameters: Any) -> Any:
+        found = optimizer(parameters)
+        for group in found.param_groups:
+            group["fused"], group["foreach"] = True, False
+        return found
+
+    own = trained(job(optimizer=fused, schedule=work.schedule, advance="step"))
+    direct = trained(work, FusedOptimizer())
+
+    assert all(torch.equal(value, direct[name]) for name, value in own.items())
+
+
+def test_parameters_that_share_a_gradient_each_get_their_own() -> None:
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other, self.idle = (nn.Parameter(torch.zeros(3)) for _ in range(3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return ((self.one + self.other) * x).sum()
+
+    rig = assemble(job(model=Sum, loss=lambda model, batch: model(batch)))
+    RecordedGradients(rig)(torch.ones(3))
+    one, other, idle = rig.model.parameters()
+
+    assert one.grad is not None and other.grad is not None
+    assert torch.equal(one.grad, torch.ones(3)) and torch.equal(other.grad, torch.ones(3))
+    assert one.grad.data_ptr() != other.grad.data_ptr()
+    assert idle.grad is None
+
+
+def by_value(model: nn.Module, batch: Any) -> torch.Tensor:
+    found = model(batch[0]).square().mean()
+    return found * 2 if found.item() > 0 else found
+
+
+def by_chance(model: nn.Module, batch: Any) -> torch.Tensor:
+    return model(batch[0]).square().mean() * random.random()
+
+
+@pytest.mark.parametrize(("loss", "told"), [(by_value, "cannot be recorded"), (by_chance, "random numbers")])
+def test_a_step_that_depends_on_values_or_chance_is_refused(loss: Any, told: str) -> None:
+    work = job(loss=loss)
+
+    with pytest.raises(NotApplicable, match=told):
+        trained(work, RecordedStep())
+
+
+def test_a_hook_on_a_gradient_is_refused() -> None:
+    rig = assemble(job())
+    next(rig.model.parameters()).register_hook(lambda gradient: gradient * 2)
+
+    with pytest.raises(NotApplicable, match=r"0\.weight has a hook"):
+        RecordedGradients(rig)(next(rig.feed.epoch(0)))
+
+
+def test_a_model_that_changes_later_is_told_and_not_trained_wrongly_on() -> None:
+    class Annealed(nn.Linear):
+        factor = 1.0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) * self.factor
+
+    rig = assemble(job(model=lambda: Annealed(12, 4)))
+    gradients = RecordedGradients(rig)
+    batch = next(rig.feed.epoch(0))
+    for _ in range(9):
+        gradients(batch)
+    rig.model.factor = 0.5  # type: ignore[assignment]
+
+    with pytest.raises(UsageError, match="after 10 steps the model computes something else"):
+        gradients(batch)
+
+
+def fake_capture(step: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, Callable[[], None]]:
+    """A graph on the CPU: what was captured is computed again, into the memory of the first time."""
+    loss = step()
+    kept = [parameter.grad for parameter in fake_capture.parameters]  # type: ignore[attr-defined]
+
+    def replay() -> None:
+        for parameter in fake_capture.parameters:  # type: ignore[attr-defined]
+            parameter.grad = None
+        loss.copy_(step())
+        for parameter, gradient in zip(fake_capture.parameters, kept, strict=True):  # type: ignore[attr-defined]
+            gradient.copy_(parameter.grad)
+
+    return loss, replay
+
+
+def test_a_captured_step_copies_batches_in_and_leaves_other_shapes_to_autograd() -> None:
+    work = job(model=lambda: nn.Linear(12, 4))
+    plain, captured = assemble(work), assemble(work)
+    fake_capture.parameters = list(captured.model.parameters())  # type: ignore[attr-defined]
+    gradients = CapturedGradients(captured, fake_capture)
+    batches = list(plain.feed.epoch(0))
+
+    for batch in [*batches, *batches]:
+        plain.optimizer.zero_grad()
+        wanted = plain.forward(batch)
+        wanted.backward()
+        assert torch.equal(gradients(batch), wanted)
+        for own, other in zip(plain.model.parameters(), captured.model.parameters(), strict=True):
+            assert torch.equal(own.grad, other.grad)  # type: ignore[arg-type]
+    assert len(batches) > WARM_STEPS + 1
+
+
+@pytest.mark.gpu
+def test_a_captured_step_on_a_card_trains_as_autograd_does() -> None:
+    from vivace.techniques.compile.captured_step import CapturedStep
+
+    def on_card() -> nn.Module:
+        return nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Linear(32, 4)).cuda()
+
+    def loss(model: nn.Module, batch: Any) -> torch.Tensor:
+        return nn.functional.cross_entropy(model(batch[0].cuda()), batch[1].cuda())
+
+    work = job(model=on_card, loss=loss, evaluate=None)
+    plain, captured = trained(work), trained(work, CapturedStep())
+
+    for name, value in plain.items():
+        torch.testing.assert_close(captured[name], value)
