@@ -30,10 +30,10 @@ from vivace.techniques.feed.sample_prefetch import SamplePrefetch
 from vivace.testing.tiny_training import Points, job
 from vivace.training.examine import examine
 from vivace.training.feed import SampleFeed
-from vivace.training.lookahead import PrefetchedFeed
+from vivace.training.feeding.lookahead import PrefetchedFeed
+from vivace.training.feeding.transfer import Transfer
 from vivace.training.rig import assemble
 from vivace.training.service import equip
-from vivace.training.transfer import Transfer
 
 EITHER = pytest.mark.parametrize("technique", [SampleCache(), SamplePrefetch()], ids=str)
 LONG_SECONDS = 20.0

@@ -28,6 +28,9 @@ class FusedUpdate:
     own. So is every step of an optimizer with hooks.
     """
 
+    repeats_step = True
+    """The optimizer's own `step`, which uses the same kernel, does the same."""
+
     def __init__(self, optimizer: torch.optim.Optimizer, step: Callable[[], Any]) -> None:
         self._optimizer = optimizer
         self._own_step = step

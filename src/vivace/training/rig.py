@@ -89,9 +89,13 @@ LOOP_HOLDS = frozenset(
 
 
 def takes_step(rig: Rig) -> bool:
-    """Whether a rig takes the step, or its update, as a whole: what a hand-written loop would do itself."""
+    """Whether a rig takes the step, or its update, as a whole: what a hand-written loop would do itself.
+
+    An update whose `repeats_step` is true does what the optimizer's own step does, with less bookkeeping.
+    """
     others = [field for field in dataclasses.fields(rig) if field.name not in LOOP_HOLDS]
-    return rig.update != rig.optimizer.step or any(getattr(rig, field.name) != field.default for field in others)
+    repeats_step = rig.update == rig.optimizer.step or getattr(rig.update, "repeats_step", False)
+    return not repeats_step or any(getattr(rig, field.name) != field.default for field in others)
 
 
 def check_fresh(job: Training) -> None:

@@ -25,7 +25,7 @@ from vivace.measure.memory import available_bytes
 from vivace.techniques.feed.cached import CachedFeed, ReplacedFeed
 from vivace.training.examine import same
 from vivace.training.feed import Order, SampleFeed
-from vivace.training.purity import probes, why_random
+from vivace.training.feeding.purity import probes, why_random
 
 MEMORY, DISK = "memory", "disk"
 SHARE_OF_MEMORY = 0.5

@@ -15,9 +15,9 @@ from vivace.core.work import Work
 from vivace.techniques.feed.cached import CachedFeed, ReplacedFeed
 from vivace.techniques.feed.crew import Crew
 from vivace.training.feed import SampleFeed
-from vivace.training.lookahead import PrefetchedFeed
-from vivace.training.purity import probes, why_random
-from vivace.training.transfer import device_of
+from vivace.training.feeding.lookahead import PrefetchedFeed
+from vivace.training.feeding.purity import probes, why_random
+from vivace.training.feeding.transfer import device_of
 
 THREADS, PROCESSES = "threads", "processes"
 MOST_WORKERS = 16

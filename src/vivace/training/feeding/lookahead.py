@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from vivace.training.feed import Collect, Order, Place, StagedFeed
-from vivace.training.transfer import Sent, Transfer
+from vivace.training.feeding.transfer import Sent, Transfer
 
 
 class PrefetchedFeed:

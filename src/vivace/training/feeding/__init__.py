@@ -1,0 +1,1 @@
+"""Batches made and sent ahead of the step that takes them."""
