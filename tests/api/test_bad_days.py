@@ -123,10 +123,26 @@ def test_a_cuda_device_that_is_not_there_is_an_environment_error(tmp_path: Path)
         (lambda: vv.Workload(network(), inputs=(X,), data=[X]), "batch 0 of data is a"),
         (lambda: vv.Workload(network(), inputs=(X,), data=[(X, None)], metric=vv.metrics.accuracy), "has no target"),
         (lambda: vv.Workload(network(), inputs=(X,), data=[(X, Y[:5])], metric=vv.metrics.accuracy), "5 targets"),
+        (
+            lambda: vv.Workload(network(), (X,), [(X.double(), Y)], vv.metrics.accuracy),
+            "dtype torch.float64 in input 0",
+        ),
+        (lambda: vv.Workload(network(), (X,), [(X[:, :, None], Y)], vv.metrics.accuracy), "same number of dimensions"),
         (lambda: vv.Workload(network(), inputs=(X * math.nan,)), "answers with NaN"),
         (lambda: vv.Workload(NOISY.model(), inputs=NOISY.inputs()), "answers differently to the same input"),
     ],
-    ids=["shape", "arguments", "empty", "no pairs", "no target", "few targets", "nan", "random"],
+    ids=[
+        "shape",
+        "arguments",
+        "empty",
+        "no pairs",
+        "no target",
+        "few targets",
+        "data dtype",
+        "data dimensions",
+        "nan",
+        "random",
+    ],
 )
 def test_a_job_that_cannot_be_judged_is_refused_with_what_to_do(tmp_path: Path, work: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
@@ -148,6 +164,38 @@ def test_a_metric_that_misbehaves_is_told_as_such(tmp_path: Path, metric: Any, m
 
     with pytest.raises(UsageError, match=message):
         optimize(tmp_path / "fast", work)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_of_a_shape_that_the_model_does_not_take_are_the_users_to_mend(tmp_path: Path) -> None:
+    narrow = [(torch.randn(8, 9), Y) for _ in range(10)]
+    work = vv.Workload(network(), inputs=(X,), data=narrow, metric=vv.metrics.accuracy)
+
+    with pytest.raises(
+        UsageError, match=r"the model fails on the data: .*8x9 and 16x.*; it answers the example inputs"
+    ):
+        optimize(tmp_path / "fast", work)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("label", [-1, 99])
+def test_labels_out_of_range_are_told_with_the_range(tmp_path: Path, label: int) -> None:
+    labelled = [(x, torch.full((8,), label)) for x, _ in pairs()]
+    work = vv.Workload(network(), inputs=(X,), data=labelled, metric=vv.metrics.accuracy)
+
+    with pytest.raises(UsageError, match=rf"received the target {label}; allowed are class numbers from 0 to \d"):
+        optimize(tmp_path / "fast", work)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_layer_to_keep_that_does_not_exist_is_told_with_those_that_do(tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match=r"keep \(--keep\) received 'heda', which no layer answers to; the layers are "
+    ):
+        optimize(tmp_path / "fast", keep=["heda"])
 
     assert list(tmp_path.iterdir()) == []
 
