@@ -93,10 +93,12 @@ class LeftOutDocument(StepDocument):
 
 
 class AttributionDocument(_Document):
-    """The waterfall and the leave-one-outs, both in the order of the plan. `restarts` are pairs of fresh processes."""
+    """The waterfall and the leave-one-outs, both in the order of the plan. `restarts` are pairs of fresh processes.
+    `unfused` is the winner with its compiler told to fuse nothing."""
 
     steps: list[StepDocument]
     left_out: list[LeftOutDocument]
+    unfused: LeftOutDocument | None = None
 
 
 class ResultDocument(_Document):
@@ -253,8 +255,13 @@ def _previewed(plans: Sequence[Expected]) -> list[PreviewedPlan]:
 def _attribution(found: Attribution) -> AttributionDocument:
     return AttributionDocument(
         steps=[StepDocument(**_configuration(step)) for step in found.steps],
-        left_out=[LeftOutDocument(**_configuration(part), worth=part.worth) for part in found.left_out],
+        left_out=[_left_out(part) for part in found.left_out],
+        unfused=None if found.unfused is None else _left_out(found.unfused),
     )
+
+
+def _left_out(part: LeftOut) -> LeftOutDocument:
+    return LeftOutDocument(**_configuration(part), worth=part.worth)
 
 
 def _configuration(part: Step | LeftOut) -> dict[str, Any]:

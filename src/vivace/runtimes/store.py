@@ -37,9 +37,10 @@ _RUNTIMES = {
     Form.OPENVINO: openvino_session.load,
     Form.NULL: null.load,
 }
+_INDUCTOR = {"freezing": bool, "max_autotune": bool} | {name: type(value) for name, value in inductor.UNFUSED.items()}
 _OPTIONS: dict[Form, dict[str, type]] = {
-    Form.INDUCTOR: {"freezing": bool, "max_autotune": bool, "triton.cudagraphs": bool},
-    Form.AOT_INDUCTOR: {"freezing": bool, "max_autotune": bool},
+    Form.INDUCTOR: {**_INDUCTOR, "triton.cudagraphs": bool},
+    Form.AOT_INDUCTOR: _INDUCTOR,
     Form.ONNX: {"allow_spinning": bool, "graph_optimization": str},
     Form.OPENVINO: {"exact_shapes": str},
 }
