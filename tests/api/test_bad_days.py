@@ -15,6 +15,7 @@ from torch import nn
 
 import vivace as vv
 from vivace.core.errors import DiskFull, EnvironmentFault, UnsupportedModel, UsageError, VivaceError
+from vivace.core.measurement import Outcome
 from vivace.data import samples
 from vivace.testing.tiny import BRANCHING, NOISY, tiny
 
@@ -198,6 +199,20 @@ def test_a_layer_to_keep_that_does_not_exist_is_told_with_those_that_do(tmp_path
         optimize(tmp_path / "fast", keep=["heda"])
 
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_a_budget_that_nothing_can_hold_keeps_the_original_and_says_that_quality_is_uncertified(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+
+    result = optimize(tmp_path / "fast", budget=vv.Budget(drop=0.0), only=["onnx-dynamic-int8"])
+
+    refused = (Outcome.QUALITY_UNKNOWN, Outcome.QUALITY_FAILED)
+    assert result.candidates and all(t.outcome in refused for t in result.candidates), result.candidates
+    assert result.status.exit_code == (4 if any(t.outcome is refused[0] for t in result.candidates) else 3)
+    assert len(result.plan) == 0
+    torch.testing.assert_close(vv.load(tmp_path / "fast")(X), network()(X))
 
 
 def broken_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -33,11 +33,10 @@ _MOVES = VIEWS | {"getitem"}
 @dataclasses.dataclass(frozen=True)
 class Kernel:
     """One kernel in the order of running. `nodes` are those of the given graph whose work it does, each told at one
-    kernel, though several may compute it anew; `touched` are all that it computes something of."""
+    kernel, though several may compute it anew."""
 
     name: str
     nodes: frozenset[str]
-    touched: frozenset[str]
 
 
 @contextlib.contextmanager
@@ -77,7 +76,7 @@ def layers_of(names: frozenset[str], graph: fx.Graph) -> tuple[str, ...]:
 def kernels_of(operators: Iterable[str], kernels: Iterable[Kernel]) -> list[Kernel | None]:
     """The kernel that each operator of a profile is, by name and order; None for one that is none of them.
 
-    >>> addmm = Kernel("extern_kernels.addmm", frozenset({"linear"}), frozenset({"linear"}))
+    >>> addmm = Kernel("extern_kernels.addmm", frozenset({"linear"}))
     >>> kernels_of(["aten::addmm", "aten::addmm"], [addmm]) == [addmm, None]
     True
     """
@@ -104,6 +103,8 @@ def _marked(graph: fx.Graph) -> Iterator[None]:
     finally:
         for node in nodes:
             del node.meta[_CUSTOM][_MARK]
+            if not node.meta[_CUSTOM]:
+                del node.meta[_CUSTOM]
 
 
 def _mark(node: fx.Node, names: frozenset[str]) -> None:
@@ -140,7 +141,7 @@ def _noting(trace: Callable[..., Any], calls: dict[str, list[str]]) -> Callable[
 
     def traced(schedule: Any, kernel: str, is_extern: bool = False) -> Any:
         handle = trace(schedule, kernel, is_extern)
-        if is_extern:
+        if is_extern and hasattr(schedule, "origins"):
             calls[f"{kernel}:{handle}"] = [origin.name for origin in schedule.origins]
         return handle
 
@@ -156,9 +157,10 @@ def _telling(
         from torch._inductor import debug
         from torch._inductor.virtualized import V
 
-        marks = {node.name: _marks(node) for node in V.graph.graph.nodes}
-        named = {**debug._inductor_triton_kernel_to_post_grad_node_info, **calls}
-        compilations.append(_shared_out(named, list(calls), marks))
+        with contextlib.suppress(AttributeError):  # an Inductor that keeps this elsewhere compiles all the same
+            marks = {node.name: _marks(node) for node in V.graph.graph.nodes}
+            named = {**debug._inductor_triton_kernel_to_post_grad_node_info, **calls}
+            compilations.append(_shared_out(named, list(calls), marks))
         calls.clear()
         return dump()
 
@@ -187,7 +189,6 @@ def _shared_out(
         Kernel(
             kernel.rpartition(":")[0],
             _all(marks.get(name, frozenset()) for name in names if owners[name] == kernel),
-            _all(marks.get(name, frozenset()) for name in names),
         )
         for kernel, names in named.items()
     ]
