@@ -15,6 +15,7 @@ from torch import nn
 
 import vivace as vv
 from vivace.core.errors import DiskFull, EnvironmentFault, UnsupportedModel, UsageError, VivaceError
+from vivace.core.measurement import Outcome
 from vivace.data import samples
 from vivace.testing.tiny import BRANCHING, NOISY, tiny
 
@@ -123,10 +124,26 @@ def test_a_cuda_device_that_is_not_there_is_an_environment_error(tmp_path: Path)
         (lambda: vv.Workload(network(), inputs=(X,), data=[X]), "batch 0 of data is a"),
         (lambda: vv.Workload(network(), inputs=(X,), data=[(X, None)], metric=vv.metrics.accuracy), "has no target"),
         (lambda: vv.Workload(network(), inputs=(X,), data=[(X, Y[:5])], metric=vv.metrics.accuracy), "5 targets"),
+        (
+            lambda: vv.Workload(network(), (X,), [(X.double(), Y)], vv.metrics.accuracy),
+            "dtype torch.float64 in input 0",
+        ),
+        (lambda: vv.Workload(network(), (X,), [(X[:, :, None], Y)], vv.metrics.accuracy), "same number of dimensions"),
         (lambda: vv.Workload(network(), inputs=(X * math.nan,)), "answers with NaN"),
         (lambda: vv.Workload(NOISY.model(), inputs=NOISY.inputs()), "answers differently to the same input"),
     ],
-    ids=["shape", "arguments", "empty", "no pairs", "no target", "few targets", "nan", "random"],
+    ids=[
+        "shape",
+        "arguments",
+        "empty",
+        "no pairs",
+        "no target",
+        "few targets",
+        "data dtype",
+        "data dimensions",
+        "nan",
+        "random",
+    ],
 )
 def test_a_job_that_cannot_be_judged_is_refused_with_what_to_do(tmp_path: Path, work: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
@@ -150,6 +167,52 @@ def test_a_metric_that_misbehaves_is_told_as_such(tmp_path: Path, metric: Any, m
         optimize(tmp_path / "fast", work)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_data_of_a_shape_that_the_model_does_not_take_are_the_users_to_mend(tmp_path: Path) -> None:
+    narrow = [(torch.randn(8, 9), Y) for _ in range(10)]
+    work = vv.Workload(network(), inputs=(X,), data=narrow, metric=vv.metrics.accuracy)
+
+    with pytest.raises(
+        UsageError, match=r"the model fails on the data: .*8x9 and 16x.*; it answers the example inputs"
+    ):
+        optimize(tmp_path / "fast", work)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("label", [-1, 99])
+def test_labels_out_of_range_are_told_with_the_range(tmp_path: Path, label: int) -> None:
+    labelled = [(x, torch.full((8,), label)) for x, _ in pairs()]
+    work = vv.Workload(network(), inputs=(X,), data=labelled, metric=vv.metrics.accuracy)
+
+    with pytest.raises(UsageError, match=rf"received the target {label}; allowed are class numbers from 0 to \d"):
+        optimize(tmp_path / "fast", work)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_layer_to_keep_that_does_not_exist_is_told_with_those_that_do(tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match=r"keep \(--keep\) received 'heda', which no layer answers to; the layers are "
+    ):
+        optimize(tmp_path / "fast", keep=["heda"])
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_a_budget_that_nothing_can_hold_keeps_the_original_and_says_that_quality_is_uncertified(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+
+    result = optimize(tmp_path / "fast", budget=vv.Budget(drop=0.0), only=["onnx-dynamic-int8"])
+
+    refused = (Outcome.QUALITY_UNKNOWN, Outcome.QUALITY_FAILED)
+    assert result.candidates and all(t.outcome in refused for t in result.candidates), result.candidates
+    assert result.status.exit_code == (4 if any(t.outcome is refused[0] for t in result.candidates) else 3)
+    assert len(result.plan) == 0
+    torch.testing.assert_close(vv.load(tmp_path / "fast")(X), network()(X))
 
 
 def broken_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -24,7 +24,7 @@ def made_result(status: Status = Status.FASTER) -> Result:
 
 
 def made_forecast() -> Forecast:
-    return Forecast("job", (Expected(Plan(), 1.5, 12.0),), {}, (), 300.0, 100.0, 1000)
+    return Forecast("job", (Expected(Plan(), 1.5, 12.0),), {}, (), 300.0, 100.0, 1000, (Expected(Plan(), 1.5, 20.0),))
 
 
 class FalseApi:

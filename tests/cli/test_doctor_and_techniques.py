@@ -53,6 +53,11 @@ class Absent(MadeUp):
     extra = "onnx"
 
 
+class Broken(MadeUp):
+    packages = ("broken_fake",)
+    extra = "onnx"
+
+
 class Native(MadeUp):
     needs = frozenset({Fact.NATIVE_ALLOWED, Fact.CALIBRATION})
 
@@ -128,6 +133,39 @@ def test_a_folder_that_an_uninstallation_left_behind_is_no_package(
     assert not is_installed("left_behind")
     assert not is_installed("never_there")
     assert is_installed("torch")
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("raise ImportError('libgone.so: cannot open shared object file')", "libgone.so: cannot open shared object"),
+        ("import os; os.abort()", "its import ends the process (-6)"),
+    ],
+)
+def test_a_package_that_is_there_and_cannot_be_imported_makes_its_techniques_unavailable(
+    code: str,
+    reason: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "broken_fake").mkdir()
+    (tmp_path / "broken_fake" / "__init__.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("vivace.core.registry.techniques", lambda: {"broken": Broken, "made-up": MadeUp})
+
+    assert main(["techniques", "--json"]) == 0
+
+    broken, whole = json.loads(capsys.readouterr().out)["techniques"]
+    assert (broken["available"], whole["available"]) == (False, True)
+    assert reason in broken["reason"]
+    assert broken["reason"].startswith("the package broken_fake is there but cannot be imported (")
+    assert broken["reason"].endswith("install it with: pip install 'vivace[onnx]'")
+
+
+def test_a_runtime_that_is_broken_comes_with_its_install_line() -> None:
+    broken = Runtime("onnxruntime", "runs", "1.0", "onnx", "libgone.so: cannot open shared object file")
+    assert broken.install == "install it with: pip install 'vivace[onnx]'"
 
 
 def test_what_the_user_must_give_is_named() -> None:

@@ -133,7 +133,9 @@ def test_with_json_nothing_else_reaches_standard_output(api: FalseApi, capfd: py
 def test_a_dry_run_exits_with_0_and_predicts(api: FalseApi, capsys: pytest.CaptureFixture[str]) -> None:
     api.answer = made_forecast
     assert main(["optimize", "w.py:job", "--dry-run", "--only", "threads"]) == 0
-    assert "PREDICTED" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "PREDICTED" in printed
+    assert "where a plan loses too much quality, also with that won back:" in printed
     ((name, (work,), given),) = api.calls
     assert (name, work) == ("preview", "w.py:job")
     assert given == {
@@ -152,7 +154,9 @@ def test_a_dry_run_exits_with_0_and_predicts(api: FalseApi, capsys: pytest.Captu
 def test_a_dry_run_prints_one_document(api: FalseApi, capsys: pytest.CaptureFixture[str]) -> None:
     api.answer = made_forecast
     assert main(["optimize", "w.py:job", "--dry-run", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["plans"][0]["plan_name"] == "original"
+    document = json.loads(capsys.readouterr().out)
+    assert document["plans"][0]["plan_name"] == "original"
+    assert document["if_refused"][0]["predicted_seconds"] == 20.0
 
 
 def test_standard_output_is_given_back_after_an_error(api: FalseApi, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,9 +12,11 @@ from torch import nn
 from runtimes.models import work
 from vivace.core.layer import Fused
 from vivace.core.registry import techniques
+from vivace.core.technique import Technique
 from vivace.data import samples
 from vivace.runtimes import store
 from vivace.runtimes.capture import capture
+from vivace.runtimes.fusions import inductor_kernels
 from vivace.runtimes.fusions.lister import fused
 from vivace.testing import contract, tiny
 
@@ -97,13 +99,77 @@ def test_onnx_runtime_tells_which_layers_became_one_convolution(tmp_path: Path) 
     assert found.note == ""
 
 
+def _without_fusing(model: str, folder: Path, technique: Technique):  # type: ignore[no-untyped-def]
+    plain = technique.unfused()
+    assert plain is not None and plain.unfused() is None
+    original = contract.prepare(tiny.tiny(model), folder / "original")
+    job = contract.describe(original, tiny.tiny(model), folder)
+    store.save(plain.apply(original, job), folder / "program")
+    return fused(folder / "program", folder / "original")
+
+
+def test_onnx_runtime_without_fusing_adds_nothing_to_what_the_exporter_folded(tmp_path: Path) -> None:
+    found = _without_fusing("residual", tmp_path, KINDS["onnx-runtime"]())
+
+    assert [group.layers for group in found.groups] == [
+        ("stem.0", "stem.1"),
+        ("block.0", "block.1"),
+        ("block.3", "block.4"),
+    ]
+
+
 def test_onnx_runtime_tells_a_gelu_or_an_activation_of_a_linear_layer(tmp_path: Path) -> None:
     assert _listed("mlp", tmp_path, "onnx-runtime").note == ""
 
 
+def _frozen(model: str, folder: Path, name: str):  # type: ignore[no-untyped-def]
+    original = contract.prepare(tiny.tiny(model), folder / "original")
+    job = contract.describe(original, tiny.tiny(model), folder)
+    store.save(KINDS[name](freeze=True).apply(original, job), folder / "program")
+    return fused(folder / "program", folder / "original")
+
+
 @pytest.mark.slow
-def test_what_inductor_fused_is_said_not_to_be_listed(tmp_path: Path) -> None:
-    assert _listed("mlp", tmp_path, "inductor").note == "what Inductor fused is not listed"
+@pytest.mark.parametrize("name", ["inductor", "aot-inductor"])
+def test_inductor_tells_a_convolution_with_what_its_patterns_put_into_it(name: str, tmp_path: Path) -> None:
+    found = _frozen("residual", tmp_path, name)
+
+    layers = [group.layers for group in found.groups]
+    assert ("stem.0", "stem.1", "stem.2") in layers and ("block.0", "block.1", "block.2") in layers
+    assert ("block.3", "block.4", "add", "relu_1") in layers
+    told = [layer for group in layers for layer in group]
+    assert len(told) == len(set(told))
+    assert found.note == ""
+
+
+@pytest.mark.slow
+def test_inductor_tells_attention_that_it_recognized_and_a_sum_with_its_normalization(tmp_path: Path) -> None:
+    found = _listed("attention", tmp_path, "inductor")
+
+    assert [group.layers for group in found.groups] == [("matmul", "div", "softmax", "matmul_1"), ("add", "norm")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["inductor", "aot-inductor"])
+def test_inductor_without_fusing_leaves_convolutions_alone(name: str, tmp_path: Path) -> None:
+    found = _without_fusing("residual", tmp_path, KINDS[name](freeze=True))
+
+    assert [group for group in found.groups if "conv" in group.operator] == []
+
+
+@pytest.mark.slow
+def test_recording_leaves_the_graph_and_inductor_as_they_were() -> None:
+    from torch._inductor import config, debug, pattern_matcher
+
+    graph = capture(nn.Sequential(nn.Linear(4, 4), nn.ReLU()).eval(), (torch.randn(2, 4),)).model.program.graph
+    before = (debug.dump_inductor_provenance_info, pattern_matcher.LoweringPatternEntry.apply)
+
+    with inductor_kernels.recorded(graph) as compilations:
+        during = (debug.dump_inductor_provenance_info, pattern_matcher.LoweringPatternEntry.apply)
+
+    assert before == (debug.dump_inductor_provenance_info, pattern_matcher.LoweringPatternEntry.apply) != during
+    assert config.trace.provenance_tracking_level == 0 and compilations == []
+    assert not any("vivace_nodes" in node.meta.get("custom", {}) for node in graph.nodes)
 
 
 def test_tiny_residual_is_what_these_tests_take_it_for() -> None:

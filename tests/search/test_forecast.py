@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from search.toys import KNOWN, MACHINE, WORK, Engine, Halve, Threads, Turbine, trial
+from search.toys import KNOWN, MACHINE, WORK, Engine, Halve, Prune, Repair, Threads, Turbine, trial
 from vivace.core.forecast import Expected
 from vivace.core.plan import Plan
 from vivace.core.quality import Budget, Gate
 from vivace.core.workload import Objective
 from vivace.devices.roofline import predicted_seconds
 from vivace.measure.clock import FakeClock
-from vivace.search.account.forecast import closing, rehearse, stored_programs
+from vivace.search.account.forecast import closing, mended, rehearse, stored_programs
 from vivace.search.options import Options
 from vivace.search.rank import Ranking
 from vivace.search.schedule import Schedule
@@ -68,6 +68,20 @@ def test_confirming_and_attributing_take_time_too() -> None:
 
     assert closing(memory, OPTIONS, schedule) > 3 * one
     assert closing(fresh(), OPTIONS, schedule) == schedule.confirm_seconds(None)
+
+
+def test_what_would_be_tried_where_quality_is_refused_is_listed_with_its_training() -> None:
+    plans, memory, schedule, _ = rehearsed(3000.0)
+    pruned = Plan.of([Prune(), Engine()])
+
+    space = space_of(WORK, MACHINE, KNOWN | {"prune": Prune, "repair": Repair})
+
+    found = list(mended(space, [Plan.of([Engine()]), pruned], memory, schedule))
+
+    assert [expected.plan for expected in found] == [Plan.of([Prune(), Repair(), Engine()])]
+    assert found[0].speedup == memory.baseline_seconds / memory.ranking.predicted_seconds(pruned)
+    assert found[0].seconds > 0
+    assert not any(technique.mends for expected in plans for technique in expected.plan)
 
 
 def test_a_beginning_that_two_plans_share_is_stored_once() -> None:

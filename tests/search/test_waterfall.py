@@ -11,6 +11,7 @@ from vivace.core.attribution import Finding
 from vivace.core.facts import Fact
 from vivace.core.measurement import Interval
 from vivace.core.plan import Plan
+from vivace.core.technique import Technique
 from vivace.search.account.waterfall import attribution_of, configurations
 
 HALVE, MODE, ENGINE = Halve(), InferenceMode(), Engine()
@@ -29,6 +30,16 @@ class Unpack(Engine):
     """Runs what Packed writes."""
 
     gives = frozenset({Fact.RUNNABLE})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fusing(Engine):
+    """A compiler that can be told not to fuse."""
+
+    fuse: bool = True
+
+    def unfused(self) -> Technique | None:
+        return Fusing(fuse=False) if self.fuse else None
 
 
 class Asked:
@@ -92,6 +103,19 @@ def test_without_its_only_technique_a_plan_is_the_original_which_is_not_measured
     assert asked.plans == [plan]
     assert found.left_out[0].worth == found.steps[0].speedup
     assert found.left_out[0].reason == "it is the original"
+
+
+def test_the_winner_with_its_compiler_told_not_to_fuse_is_asked_for_last() -> None:
+    fusing, plain = Fusing(), Fusing(fuse=False)
+    plan = Plan((MODE, fusing))
+    asked = Asked({plan: 4.0, Plan((fusing,)): 3.5, Plan((MODE,)): 1.1, Plan((MODE, plain)): 2.0})
+
+    found = attribution_of(plan, FACTS, asked)
+
+    assert asked.plans[-1] == Plan((MODE, plain)) and Plan((MODE, plain)) in configurations(plan)
+    assert found.unfused is not None and found.unfused.worth is not None
+    assert (found.unfused.technique, found.unfused.worth.value) == (fusing, 2.0)
+    assert attribution_of(WINNER, FACTS, Asked(SPEEDS)).unfused is None
 
 
 def test_a_configuration_that_failed_has_its_reason_wherever_it_appears() -> None:

@@ -52,9 +52,9 @@ class Reader:
         return self._schedule.left() - self._schedule.publish_seconds(None)
 
     def winner(self, listing_seconds: float) -> Findings:
-        """What is fused in the winner, which takes so long to list beside loading it; and its profile, if what remains
-        to be measured after it is likely to end in time."""
-        if self.left() < listing_seconds + self._schedule.opening_seconds:
+        """What is fused in the winner, which takes so long to list beside loading or compiling it; and its profile, if
+        what remains to be measured after it is likely to end in time."""
+        if self.left() < listing_seconds + self._loading_seconds() + self._schedule.opening_seconds:
             return Findings(FusedList(note=f"not listed: {NO_TIME}"), reason=NO_TIME)
         try:
             with self._worker("fused") as worker:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vivace.cli.importing import broken_packages
 from vivace.cli.options import Json
 from vivace.cli.output import document_only, emit_json, out_console
 from vivace.core.errors import install_line
@@ -17,17 +18,21 @@ from vivace.core.machine import Machine
 
 @dataclasses.dataclass(frozen=True)
 class Runtime:
-    """One package that runs or prepares programs, its version here (None when missing) and the extra that brings it."""
+    """One package that runs or prepares programs, its version here (None when missing) and the extra that brings it.
+
+    `broken` says why one that is there cannot be imported, and is empty where it can.
+    """
 
     package: str
     does: str
     version: str | None
     extra: str
+    broken: str = ""
 
     @property
     def install(self) -> str:
-        """How to get it; empty when it is there."""
-        return "" if self.version or not self.extra else install_line(self.extra)
+        """How to get it; empty when it is there and can be imported."""
+        return install_line(self.extra) if self.extra and (self.broken or not self.version) else ""
 
 
 RUNTIMES = (
@@ -90,8 +95,10 @@ def examine(measured: bool) -> Machine:
 
 
 def installed_runtimes() -> tuple[Runtime, ...]:
-    """Every runtime that techniques may use, there or missing."""
-    return tuple(Runtime(package, does, _version(package), extra) for package, does, extra in RUNTIMES)
+    """Every runtime that techniques may use: there, missing, or there and broken."""
+    found = [Runtime(package, does, _version(package), extra) for package, does, extra in RUNTIMES]
+    broken = broken_packages(_module(runtime.package) for runtime in found if runtime.version)
+    return tuple(dataclasses.replace(runtime, broken=broken.get(_module(runtime.package), "")) for runtime in found)
 
 
 def doctor_document(machine: Machine, runtimes: tuple[Runtime, ...]) -> dict[str, Any]:
@@ -104,6 +111,11 @@ def doctor_document(machine: Machine, runtimes: tuple[Runtime, ...]) -> dict[str
         "python": platform.python_version(),
         "vivace": _version("vivace"),
     }
+
+
+def _module(package: str) -> str:
+    """What is imported of a package."""
+    return {"scikit-learn": "sklearn"}.get(package, package)
 
 
 def _version(package: str) -> str | None:
@@ -119,5 +131,11 @@ def _print(machine: Machine, runtimes: tuple[Runtime, ...]) -> None:
 
     console = out_console()
     print_block(console, machine_block(machine))
-    rows = [(r.package, r.version or "missing", r.install or r.does) for r in runtimes]
+    rows = [(r.package, _state(r), "; ".join(filter(None, (r.broken, r.install))) or r.does) for r in runtimes]
     print_block(console, runtime_table(rows))
+
+
+def _state(runtime: Runtime) -> str:
+    if runtime.version is None:
+        return "missing"
+    return "broken" if runtime.broken else runtime.version

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Mapping
+from types import MappingProxyType
 
+from vivace.cli.importing import broken_packages
 from vivace.cli.options import Json
 from vivace.cli.output import document_only, emit_json, out_console
+from vivace.core.errors import install_line
 from vivace.core.facts import OF_THE_JOB, OF_THE_MACHINE, Fact
 from vivace.core.machine import Machine
-from vivace.core.registry import missing_package
+from vivace.core.registry import is_installed, missing_package
 from vivace.core.technique import Family, Technique
 
 MADE_BY_TECHNIQUES = frozenset({Fact.ON_CUDA, Fact.CHANNELS_LAST, Fact.PRUNED})
@@ -34,6 +37,8 @@ class Entry:
 def techniques(as_json: Json = False) -> None:
     """List every technique by family, with its status on this machine and the reason.
 
+    Optional packages that are there are imported to see whether they work, which takes some seconds.
+
     Examples:
 
       vivace techniques
@@ -44,18 +49,41 @@ def techniques(as_json: Json = False) -> None:
         from vivace.core.registry import techniques as known
         from vivace.devices.machine import detect
 
-        entries = catalogue(known(), detect())
+        kinds = known()
+        entries = catalogue(kinds, detect(), broken_packages(packages_here(kinds)))
     if as_json:
         emit_json({"schema_version": 1, "techniques": [dataclasses.asdict(entry) for entry in entries]})
     else:
         _print(entries)
 
 
-def catalogue(known: Mapping[str, type[Technique]], machine: Machine) -> tuple[Entry, ...]:
-    """Every technique with its status: what the machine, the packages and the other techniques make possible."""
-    installed = {name: kind for name, kind in known.items() if missing_package(kind) is None}
-    reachable = _reachable(installed, machine)
-    return tuple(_entry(kind, reachable) for kind in known.values())
+def packages_here(known: Mapping[str, type[Technique]]) -> list[str]:
+    """The optional packages of these techniques that are there."""
+    return [package for kind in known.values() for package in kind.packages if is_installed(package)]
+
+
+def catalogue(
+    known: Mapping[str, type[Technique]], machine: Machine, broken: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Entry, ...]:
+    """Every technique with its status: what the machine, the packages and the other techniques make possible.
+
+    `broken` has the packages that are there and cannot be imported, with the reason.
+    """
+    lacks = {name: missing_package(kind) or _broken_package(kind, broken) for name, kind in known.items()}
+    reachable = _reachable({name: kind for name, kind in known.items() if not lacks[name]}, machine)
+    return tuple(_entry(kind, reachable, lacks[name]) for name, kind in known.items())
+
+
+def _broken_package(kind: type[Technique], broken: Mapping[str, str]) -> str:
+    """What cannot be imported of the packages that a technique needs; empty when all can."""
+    return next(
+        (
+            f"the package {name} is there but cannot be imported ({broken[name]}); {install_line(kind.extra)}"
+            for name in kind.packages
+            if name in broken
+        ),
+        "",
+    )
 
 
 def _reachable(installed: Mapping[str, type[Technique]], machine: Machine) -> frozenset[Fact]:
@@ -66,9 +94,9 @@ def _reachable(installed: Mapping[str, type[Technique]], machine: Machine) -> fr
     return facts
 
 
-def _entry(kind: type[Technique], reachable: frozenset[Fact]) -> Entry:
+def _entry(kind: type[Technique], reachable: frozenset[Fact], lacks: str) -> Entry:
     lacking = sorted(kind.needs - reachable, key=lambda fact: fact.name)
-    reason = f"needs {lacking[0].value}" if lacking else missing_package(kind) or ""
+    reason = f"needs {lacking[0].value}" if lacking else lacks
     return Entry(
         name=kind.name(),
         family=kind.family.value,

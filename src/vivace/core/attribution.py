@@ -53,8 +53,10 @@ class LeftOut:
 class Attribution:
     """The waterfall in the order of the plan, and each technique left out, in the same order.
 
+    `unfused` is the winner with its compiler told to fuse nothing; None where no compiler of it can be told so.
     Techniques act together: neither the steps' gains nor the worths need multiply to the winner's speed-up.
     """
 
     steps: tuple[Step, ...]
     left_out: tuple[LeftOut, ...]
+    unfused: LeftOut | None = None

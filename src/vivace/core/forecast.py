@@ -22,7 +22,9 @@ class Forecast:
     """The plans in the order in which they would be tried if each went as predicted, as many as the time allows.
 
     `seconds` is the time allowed and `total_seconds` what the whole search is likely to take of it. `disk_bytes` is
-    what its programs would hold if each were as large as the original; an int8 one is smaller.
+    what its programs would hold if each were as large as the original; an int8 one is smaller. `if_refused` has for
+    the plans that may lose quality those with a training that wins it back: each is tried, while there is time, where
+    the answers of the plan without it were refused, which nobody predicts.
     """
 
     name: str
@@ -32,3 +34,4 @@ class Forecast:
     seconds: float
     total_seconds: float
     disk_bytes: int
+    if_refused: tuple[Expected, ...] = ()

@@ -32,7 +32,40 @@ class Form(Enum):
 PRECISIONS = ("f32", "bf16", "f16")
 MOST_THREADS = 1024
 """Of all instances together. A library that cannot start as many as it is told to ends the process."""
+MOST_BUCKETS = 32
+_LONGEST = 1 << 40
 _DEVICE = re.compile(r"cpu|cuda(:\d{1,3})?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Padding:
+    """Calls are padded with zeros to the smallest of these shapes that holds them, and their answers cut back.
+
+    Each of `buckets` has a shape for every flat input; a call that fits in none runs as it is. `axes` are the
+    dimensions that are padded, (input, its dimension): others stay as the call has them. Each of `cuts` says that an
+    output's dimension is as long as an input's: (output, its dimension, input, its dimension).
+    """
+
+    buckets: tuple[tuple[tuple[int, ...], ...], ...]
+    axes: tuple[tuple[int, int], ...]
+    cuts: tuple[tuple[int, int, int, int], ...]
+
+    @staticmethod
+    def from_json(node: Mapping[str, Any]) -> Padding:
+        """Read what `Settings.to_json` wrote of it. Raises KeyError, TypeError, ValueError for anything else."""
+        buckets = tuple(tuple(tuple(shape) for shape in call) for call in node["buckets"])
+        axes = tuple(tuple(axis) for axis in node["axes"])
+        cuts = tuple(tuple(cut) for cut in node["cuts"])
+        numbers = (n for part in (axes, cuts, *buckets) for numbers in part for n in numbers)
+        if not all(type(number) is int and 0 <= number <= _LONGEST for number in numbers):
+            raise ValueError("shapes to pad to, and dimensions to pad and cut, are whole numbers of 0 or more")
+        if not 0 < len(buckets) <= MOST_BUCKETS or any(len(axis) != 2 for axis in axes):
+            raise ValueError(
+                f"it pads to {len(buckets)} shapes; allowed are 1 to {MOST_BUCKETS}, and axes of 2 numbers"
+            )
+        if any(len(cut) != 4 for cut in cuts):
+            raise ValueError("what is cut of answers is told by 4 numbers")
+        return Padding(buckets, axes, cuts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +75,8 @@ class Settings:
     `threads` None leaves the runtime's own default. `instances` is how many copies of the program share each batch,
     each with that many threads. `heap_bytes`, where not 0, keeps freed memory in the process, so much of it in huge
     pages: the one setting that is the process's. `precision` is what a runtime that may choose is told to use.
-    `options` are further switches of the program's own runtime, as sorted pairs.
+    `options` are further switches of the program's own runtime, as sorted pairs. `padding`, where not None, has few
+    shapes reach the runtime.
     """
 
     threads: int | None = None
@@ -53,6 +87,7 @@ class Settings:
     instances: int = 1
     heap_bytes: int = 0
     options: tuple[tuple[str, str | int | bool], ...] = ()
+    padding: Padding | None = None
 
     def replace(self, **changes: Any) -> Settings:
         """A copy with some fields changed."""
@@ -73,7 +108,12 @@ class Settings:
     @staticmethod
     def from_json(node: Mapping[str, Any]) -> Settings:
         """Read what `to_json` wrote. Raises KeyError, TypeError, ValueError and the like for anything else."""
-        found = Settings(**{**node, "options": tuple(sorted(node["options"].items()))})
+        padding = node.get("padding")
+        read = {
+            "padding": None if padding is None else Padding.from_json(padding),
+            "options": tuple(sorted(node["options"].items())),
+        }
+        found = Settings(**{**node, **read})
         found._check()
         return found
 

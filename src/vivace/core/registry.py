@@ -52,7 +52,8 @@ def missing_package(kind: type[Technique]) -> str | None:
 def is_installed(package: str) -> bool:
     """Whether a package is there, without importing it: a folder that an uninstallation left behind is none.
 
-    A package whose libraries are broken counts as installed; only importing it would tell, which takes seconds.
+    A package whose libraries are broken counts as installed: only importing it would tell, which takes seconds. `vivace
+    techniques` and `vivace doctor` do so; in a search, the plans that need it fail with its error.
     """
     found = importlib.util.find_spec(package)
     return found is not None and found.origin is not None

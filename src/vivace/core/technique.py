@@ -91,6 +91,10 @@ class Technique(ABC):
         """Settings that change the answers less and less, and gain less; none where there are no such."""
         return iter(())
 
+    def unfused(self) -> Technique | None:
+        """The same without fusing operators, to measure what fusing them gains; None where that cannot be asked for."""
+        return None
+
     def idle_beside(self, others: Sequence[Technique]) -> str | None:
         """Why it would have nothing to do in a plan with these techniques; None when it has something."""
         return None

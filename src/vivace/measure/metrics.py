@@ -118,3 +118,9 @@ def _check_classes(scores: torch.Tensor, classes: torch.Tensor, name: str) -> No
             f"{name} received scores of shape {list(scores.shape)} and targets of shape {list(classes.shape)}; allowed "
             "are scores [samples, classes] with targets [samples] of class numbers"
         )
+    wrong = classes[(classes < 0) | (classes >= scores.shape[-1])]
+    if wrong.numel():
+        raise UsageError(
+            f"{name} received the target {wrong[0].item()}; allowed are class numbers from 0 to "
+            f"{scores.shape[-1] - 1}, one for each score of the model's answer"
+        )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
-from vivace.core.attribution import LeftOut, Step
+from vivace.core.attribution import Attribution, LeftOut, Step
 from vivace.core.result import Result, Status
 from vivace.report.duration import show_duration
 from vivace.report.layout import line, short
@@ -15,10 +15,17 @@ from vivace.report.wording import show_speedup
 
 def attribution(result: Result, room: int) -> Iterator[Text]:
     """The waterfall beside the leave-one-out, in the order of the plan, at most `room` techniques; a plan of one
-    technique has neither."""
+    technique has neither. Then what its compiler's fusion is worth, where that was measured."""
     found = result.attribution
-    if found is None or len(found.steps) < 2 or not room:
+    if found is None:
         return
+    if len(found.steps) > 1 and room:
+        yield from _techniques(found, room)
+    if found.unfused is not None and found.unfused.worth is not None:
+        yield line(f"fusion: {show_speedup(found.unfused.worth)} by what {found.unfused.technique} fuses, MEASURED")
+
+
+def _techniques(found: Attribution, room: int) -> Iterator[Text]:
     yield line("each technique, MEASURED in one pair of processes (the whole plan: confirmed):")
     yield line(f"  {'so far':19}  {'with / without it':19}  technique")
     for step, left_out in list(zip(found.steps, found.left_out, strict=True))[:room]:

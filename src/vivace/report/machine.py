@@ -23,10 +23,10 @@ def machine_block(machine: Machine) -> RenderableType:
 
 
 def runtime_table(rows: Sequence[tuple[str, str, str]]) -> RenderableType:
-    """Package, version or "missing", and what it does or how to install it."""
+    """Package, version or "missing" or "broken", and what it does or how to install it."""
     table = Table("runtime", "version", "", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for package, version, note in rows:
-        table.add_row(package, Text(version, "yellow" if version == "missing" else ""), Text(note))
+        table.add_row(package, Text(version, "yellow" if version in ("missing", "broken") else ""), Text(note))
     return Group(Text(""), table)
 
 

@@ -5,14 +5,14 @@ Its keys are the field names of the Python objects (`core.result`, `core.measure
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from vivace.core.attribution import Attribution, LeftOut, Step
 from vivace.core.compute import Compute, Profiles
-from vivace.core.forecast import Forecast
+from vivace.core.forecast import Expected, Forecast
 from vivace.core.layer import Fused, LayerSensitivity
 from vivace.core.measurement import Comparison, Interval, Outcome, SpeedVerdict
 from vivace.core.plan import Plan
@@ -93,10 +93,12 @@ class LeftOutDocument(StepDocument):
 
 
 class AttributionDocument(_Document):
-    """The waterfall and the leave-one-outs, both in the order of the plan. `restarts` are pairs of fresh processes."""
+    """The waterfall and the leave-one-outs, both in the order of the plan. `restarts` are pairs of fresh processes.
+    `unfused` is the winner with its compiler told to fuse nothing."""
 
     steps: list[StepDocument]
     left_out: list[LeftOutDocument]
+    unfused: LeftOutDocument | None = None
 
 
 class ResultDocument(_Document):
@@ -159,7 +161,8 @@ class PreviewedPlan(_Document):
 
 
 class PreviewDocument(_Document):
-    """What `vivace optimize --dry-run --json` prints: nothing in it was measured. Plans in order of trying."""
+    """What `vivace optimize --dry-run --json` prints: nothing in it was measured. Plans in order of trying; those of
+    `if_refused` where the answers of a plan without their training are refused."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     kind: Literal["PREDICTED"] = "PREDICTED"
@@ -170,6 +173,7 @@ class PreviewDocument(_Document):
     disk_bytes: int
     left_out: dict[str, str]
     notes: list[str]
+    if_refused: list[PreviewedPlan] = []
 
 
 def to_document(result: Result) -> ResultDocument:
@@ -224,31 +228,40 @@ def comparison_document(comparison: Comparison, a: str, b: str) -> ComparisonDoc
 
 def preview_document(forecast: Forecast) -> PreviewDocument:
     """The document of a dry run: plans with their predicted speed-ups, what the search takes, what was left out."""
-    listed = [
+    return PreviewDocument(
+        name=forecast.name,
+        plans=_previewed(forecast.plans),
+        seconds=forecast.seconds,
+        total_seconds=forecast.total_seconds,
+        disk_bytes=forecast.disk_bytes,
+        left_out=dict(forecast.left_out),
+        notes=list(forecast.notes),
+        if_refused=_previewed(forecast.if_refused),
+    )
+
+
+def _previewed(plans: Sequence[Expected]) -> list[PreviewedPlan]:
+    return [
         PreviewedPlan(
             plan=technique_documents(expected.plan),
             plan_name=str(expected.plan),
             predicted_speedup=expected.speedup,
             predicted_seconds=expected.seconds,
         )
-        for expected in forecast.plans
+        for expected in plans
     ]
-    return PreviewDocument(
-        name=forecast.name,
-        plans=listed,
-        seconds=forecast.seconds,
-        total_seconds=forecast.total_seconds,
-        disk_bytes=forecast.disk_bytes,
-        left_out=dict(forecast.left_out),
-        notes=list(forecast.notes),
-    )
 
 
 def _attribution(found: Attribution) -> AttributionDocument:
     return AttributionDocument(
         steps=[StepDocument(**_configuration(step)) for step in found.steps],
-        left_out=[LeftOutDocument(**_configuration(part), worth=part.worth) for part in found.left_out],
+        left_out=[_left_out(part) for part in found.left_out],
+        unfused=None if found.unfused is None else _left_out(found.unfused),
     )
+
+
+def _left_out(part: LeftOut) -> LeftOutDocument:
+    return LeftOutDocument(**_configuration(part), worth=part.worth)
 
 
 def _configuration(part: Step | LeftOut) -> dict[str, Any]:

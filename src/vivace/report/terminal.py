@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vivace.core.facts import Fact
-from vivace.core.forecast import Forecast
+from vivace.core.forecast import Expected, Forecast
 from vivace.core.measurement import ArmTimes, Comparison, SpeedVerdict
 from vivace.core.quality import Quality, QualityVerdict
 from vivace.core.result import Result, Status, Trial, TrialStage
@@ -106,15 +106,11 @@ def comparison_block(comparison: Comparison, a: str, b: str) -> RenderableType:
 
 def preview_block(forecast: Forecast) -> RenderableType:
     """What a search would try, in this order, what it would take, and what is left out and why; nothing was run."""
-    table = plain_table("#", "speed-up", "takes", "plan")
-    for number, expected in enumerate(forecast.plans[:MAX_PREVIEWED], 1):
-        takes = show_duration(round(expected.seconds))
-        table.add_row(str(number), show_speedup(expected.speedup), takes, short(str(expected.plan)))
-    more = len(forecast.plans) - MAX_PREVIEWED
     return Group(
         Text(f"{len(forecast.plans)} plans would be tried, in this order if each goes as PREDICTED", "bold"),
-        table,
-        *([line(f"and {more} more (--json lists all)")] if more > 0 else []),
+        *_previewed(forecast.plans),
+        *([line("where a plan loses too much quality, also with that won back:")] if forecast.if_refused else []),
+        *(_previewed(forecast.if_refused) if forecast.if_refused else []),
         line(
             f"PREDICTED in all: {show_duration(round(forecast.total_seconds))} of the "
             f"{show_duration(forecast.seconds)} allowed, and up to {show_bytes(forecast.disk_bytes)} of disk for "
@@ -124,6 +120,15 @@ def preview_block(forecast: Forecast) -> RenderableType:
         *(short(f"  {name}: {reason}") for name, reason in forecast.left_out.items()),
         *(line(f"note: {note}") for note in forecast.notes),
     )
+
+
+def _previewed(plans: Sequence[Expected]) -> list[RenderableType]:
+    table = plain_table("#", "speed-up", "takes", "plan")
+    for number, expected in enumerate(plans[:MAX_PREVIEWED], 1):
+        takes = show_duration(round(expected.seconds))
+        table.add_row(str(number), show_speedup(expected.speedup), takes, short(str(expected.plan)))
+    more = len(plans) - MAX_PREVIEWED
+    return [table, *([line(f"and {more} more (--json lists all)")] if more > 0 else [])]
 
 
 def print_block(console: Console, block: RenderableType) -> None:

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from vivace.core.errors import ArtifactError, NotApplicable
+from vivace.core.layer import joined
 from vivace.core.program import Form, Model
 from vivace.runtimes import batches, eager
+from vivace.runtimes.fusions import inductor_kernels
 from vivace.runtimes.inductor import example_of, require_compiler
 from vivace.runtimes.program import Program
 from vivace.runtimes.settings.around import threads, under_settings
@@ -20,6 +22,8 @@ from vivace.runtimes.settings.around import threads, under_settings
 def to_aot(model: Model, folder: Path) -> Model:
     """Compile a model of form TORCH into `folder`/native.pt2 with the settings' options as Inductor's.
 
+    What it fused is noted in the model.
+
     Raises NotApplicable without a C++ compiler, when compiling fails, or when the code is wrong for other batch sizes.
     """
     require_compiler()
@@ -27,14 +31,20 @@ def to_aot(model: Model, folder: Path) -> Model:
     path = folder / "native.pt2"
     program = eager.placed(model.program, model.settings.device)
     try:
-        with warnings.catch_warnings(), torch.no_grad(), threads(model.settings.threads):
+        with (
+            warnings.catch_warnings(),
+            torch.no_grad(),
+            threads(model.settings.threads),
+            inductor_kernels.recorded(program.graph) as compilations,
+        ):
             warnings.simplefilter("ignore")
             torch._inductor.aoti_compile_and_package(
                 program, package_path=str(path), inductor_configs=dict(model.settings.options)
             )
     except Exception as error:  # the compiler may raise anything
         raise NotApplicable(f"AOTInductor failed: {type(error).__name__}: {str(error)[:400]}") from error
-    compiled = model.replace(form=Form.AOT_INDUCTOR, program=path)
+    groups = inductor_kernels.groups(compilations[-1], program.graph) if compilations else []
+    compiled = model.replace(form=Form.AOT_INDUCTOR, program=path, fused=joined(model.fused, groups))
     _verify(model, compiled)
     return compiled
 

@@ -19,6 +19,8 @@ from vivace.runtimes.program import Program
 from vivace.runtimes.settings.around import Run, threads, under_settings
 
 _COMPILERS = ("g++", "clang++", "c++")
+UNFUSED: dict[str, str | int | bool] = {"epilogue_fusion": False, "max_fusion_size": 1, "pattern_matcher": False}
+"""Inductor's switches for as little fusion as it can be asked for."""
 _Compiled = Callable[..., Sequence[Tensor]]
 
 
@@ -47,6 +49,20 @@ def load(model: Model) -> Program:
         if others is not None:
             _verify_one_sample(model, run, example)
     return Program(model.signature, model.settings, under_settings(run, model.settings), Form.INDUCTOR)
+
+
+def compile_exactly(model: Model) -> None:
+    """Compile the model for the example's exact shapes and keep nothing, for what is recorded meanwhile.
+
+    Raises as `load` does.
+    """
+    require_compiler()
+    from vivace.runtimes.inductor_compile import compile_graph, fixed
+
+    program = eager.placed(model.program, model.settings.device)
+    example = [leaf.to(model.settings.device) for leaf in example_of(model)]
+    with torch.no_grad(), _quiet(), threads(model.settings.threads):
+        compile_graph(program, fixed(example), dict(model.settings.options))
 
 
 def example_of(model: Model) -> list[Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import shutil
 import tempfile
@@ -24,7 +25,7 @@ from vivace.runtimes import aot, eager, inductor, instances, null, onnx_session,
 from vivace.runtimes.calls import torch_dtype
 from vivace.runtimes.onnx_graph import external_files
 from vivace.runtimes.program import Program
-from vivace.runtimes.settings import heap
+from vivace.runtimes.settings import heap, padding
 
 SCHEMA = 1
 PROGRAM_JSON = "program.json"
@@ -37,9 +38,10 @@ _RUNTIMES = {
     Form.OPENVINO: openvino_session.load,
     Form.NULL: null.load,
 }
+_INDUCTOR = {"freezing": bool, "max_autotune": bool} | {name: type(value) for name, value in inductor.UNFUSED.items()}
 _OPTIONS: dict[Form, dict[str, type]] = {
-    Form.INDUCTOR: {"freezing": bool, "max_autotune": bool, "triton.cudagraphs": bool},
-    Form.AOT_INDUCTOR: {"freezing": bool, "max_autotune": bool},
+    Form.INDUCTOR: {**_INDUCTOR, "triton.cudagraphs": bool},
+    Form.AOT_INDUCTOR: _INDUCTOR,
     Form.ONNX: {"allow_spinning": bool, "graph_optimization": str},
     Form.OPENVINO: {"exact_shapes": str},
 }
@@ -91,7 +93,9 @@ def open_model(folder: Path, model: Model, trust: bool = False) -> Program:
     if in_torch and model.settings.device != "cpu" and not _has_device(model.settings.device):
         raise NotApplicable(f"the program runs on {model.settings.device}, which PyTorch does not see here")
     open_one = _RUNTIMES[model.form]
-    program = open_one(model) if model.settings.instances == 1 else instances.load(open_one, model)
+    if model.settings.instances > 1:
+        open_one = functools.partial(instances.load, open_one)
+    program = open_one(model) if model.settings.padding is None else padding.load(open_one, model)
     if model.settings.heap_bytes:
         heap.hold(model.settings.heap_bytes)
         program.on_close(heap.release)

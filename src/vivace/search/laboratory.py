@@ -78,8 +78,9 @@ class Laboratory:
     def learn_original(self) -> float:
         """Let the original answer everything that candidates are judged by, and judge the graph captured of it.
 
-        Returns the original's median seconds of a call. Raises UsageError when its answers cannot be scored, and
-        UnsupportedModel when the graph, of which every plan is built, does not repeat it on the user's data.
+        Returns the original's median seconds of a call. Raises UsageError when it fails on the data or its answers
+        cannot be scored, and UnsupportedModel when the graph, of which every plan is built, does not repeat it on the
+        user's data.
         """
         baseline = self.baseline()
         # three interpreters start while the original answers: the builder's, the graph's and the original's second one
@@ -87,8 +88,7 @@ class Laboratory:
         self._again = self._arm("again")
         with self._candidate(Plan(), self.options.limits) as captured:
             referee = self.prepared.referee
-            parts = (self.prepared.select, self.prepared.confirm)
-            finite = [self._joined_answers(baseline, part, part.reference) for part in parts]
+            finite = self._answers_to_data(baseline)
             finite.append(self.answers(baseline, referee.calls, referee.original))
             self._must_be_finite = all(finite)
             self.invariance.learn(baseline)
@@ -98,6 +98,19 @@ class Laboratory:
         with suppress(WorkerFailure):  # one that has died by then is started anew for the first plan
             builder.ready()
         return baseline.seconds_per_call
+
+    def _answers_to_data(self, baseline: LiveArm) -> list[bool]:
+        """Have the original answer both parts; whether its answers are finite. What it raises itself is the user's."""
+        parts = (self.prepared.select, self.prepared.confirm)
+        try:
+            return [self._joined_answers(baseline, part, part.reference) for part in parts]
+        except WorkerFailure as failure:
+            if not baseline.worker.alive:
+                raise
+            raise UsageError(
+                f"the model fails on the data: {failure.__cause__ or failure}; it answers the example inputs, so give "
+                "data like them: only the number of samples, and what the model leaves free, may differ"
+            ) from failure
 
     def _joined_answers(self, arm: LiveArm, part: Evaluation, to: Path) -> bool:
         """Have the original, or the graph captured of it, answer a part as `answers` does, but several calls at once

@@ -46,5 +46,7 @@ def _refuse(model: Model) -> None:
         raise NotApplicable(f"programs on {model.settings.device} are not profiled yet")
     if model.settings.instances > 1:
         raise NotApplicable(f"it runs as {model.settings.instances} copies at the same time, which are not profiled")
+    if model.settings.padding is not None:
+        raise NotApplicable("its calls are padded, which is not profiled yet")
     if model.form not in _ENGINES:
         raise NotApplicable(f"a program of form {model.form.value} does not tell where its time goes")

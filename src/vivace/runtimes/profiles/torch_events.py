@@ -16,6 +16,7 @@ from torch import fx
 from vivace.core.compute import OperatorTime
 from vivace.core.program import Model
 from vivace.runtimes import eager, inductor
+from vivace.runtimes.fusions.inductor_kernels import Kernel, kernels_of, layers_of, recorded
 from vivace.runtimes.graphs.counts import NodeWork, work_of
 from vivace.runtimes.graphs.layers import each_name
 from vivace.runtimes.profiles.profiled import Profiled, Shapes, medians
@@ -47,7 +48,9 @@ def open_inductor(model: Model, shapes: Shapes, captured: Model) -> Profiled:
         specs = zip(model.signature.inputs, shapes, strict=True)
         fixed = tuple(dataclasses.replace(spec, shape=shape) for spec, shape in specs)
         model = model.replace(signature=dataclasses.replace(model.signature, inputs=fixed))
-    return _Compiled(inductor.load(model), model)
+    with recorded(model.program.graph) as compilations:
+        program = inductor.load(model)
+    return _Compiled(program, model, compilations[-1] if compilations else [])
 
 
 class _Events(Profiled):
@@ -121,10 +124,19 @@ class _Graph(_Events):
 
 
 class _Compiled(_Events):
-    """What Inductor made of a graph: kernels of its own between operators of libraries."""
+    """What Inductor made of a graph: kernels of its own between operators of libraries, in the order of running."""
+
+    def __init__(self, program: Program, model: Model, kernels: Sequence[Kernel]) -> None:
+        super().__init__(program, model)
+        self._kernels = kernels
 
     def _told(self, ran: Sequence[_Timed]) -> tuple[tuple[OperatorTime, ...], str]:
-        return super()._told(ran)[0], UNNAMED
+        """A kernel that only copies, and an operator that is none of the kernels, are of no layer."""
+        graph = self._model.program.graph
+        found = kernels_of([name for name, _ in ran], self._kernels)
+        layers = [() if kernel is None else layers_of(kernel.nodes, graph) for kernel in found]
+        told = tuple(OperatorTime(name, own, seconds) for (name, seconds), own in zip(ran, layers, strict=True))
+        return told, "" if any(layers) else UNNAMED
 
 
 def alike(ran: Sequence[_Timed], calls: int) -> list[Sequence[_Timed]] | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from vivace.core.forecast import Expected, Forecast
 from vivace.core.measurement import Interval, Outcome
 from vivace.core.plan import Plan
 from vivace.core.result import Trial, TrialStage
-from vivace.core.technique import Stage
+from vivace.core.technique import Effect, Stage
 from vivace.measure.clock import FakeClock
 from vivace.search.account.waterfall import configurations
 from vivace.search.laboratory import RACE, size_of
@@ -53,6 +53,7 @@ def forecast_of(
         options.seconds,
         min(clock.now(), options.seconds),
         stored_programs([expected.plan for expected in plans]) * size_of(prepared.program),
+        tuple(mended(space, [expected.plan for expected in plans], memory, schedule)),
     )
 
 
@@ -71,6 +72,14 @@ def rehearse(space: Space, memory: Memory, schedule: Schedule, clock: FakeClock)
             request = strategy.send(_as_predicted(expected, stage))
         except StopIteration:
             return
+
+
+def mended(space: Space, plans: Iterable[Plan], memory: Memory, schedule: Schedule) -> Iterator[Expected]:
+    """What is tried in the place of these plans where their answers are refused: the same with quality won back."""
+    found = dict.fromkeys(better for plan in plans if plan.effect is Effect.CHANGED for better in space.recovered(plan))
+    for plan in found:
+        gain = memory.baseline_seconds / memory.ranking.predicted_seconds(plan)
+        yield Expected(plan, gain, schedule.expected_seconds(plan))
 
 
 def _menders(space: Space) -> Iterator[str]:

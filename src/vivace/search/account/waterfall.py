@@ -15,7 +15,8 @@ Find = Callable[[Plan], Finding]
 
 
 def attribution_of(plan: Plan, facts: frozenset[Fact], find: Find) -> Attribution:
-    """Ask for the plan, for it less each technique, then for its beginnings; each configuration once, if it is legal.
+    """Ask for the plan, for it less each technique, for its beginnings, then for it without its compiler's fusion; each
+    configuration once, if it is legal.
 
     `facts` are those that plans start from. The plan less each technique comes first, for it answers the question most
     directly when time is short.
@@ -23,7 +24,9 @@ def attribution_of(plan: Plan, facts: frozenset[Fact], find: Find) -> Attributio
     look = _once(facts, find)
     winner = look(plan)
     left_out = tuple(_left_out(technique, without(plan, technique), winner, look) for technique in plan)
-    return Attribution(tuple(_step(part, look) for part in beginnings(plan)), left_out)
+    steps = tuple(_step(part, look) for part in beginnings(plan))
+    fusing = next((technique for technique in plan if technique.unfused() is not None), None)
+    return Attribution(steps, left_out, None if fusing is None else _left_out(fusing, unfused(plan), winner, look))
 
 
 def beginnings(plan: Plan) -> tuple[Plan, ...]:
@@ -31,9 +34,14 @@ def beginnings(plan: Plan) -> tuple[Plan, ...]:
     return tuple(Plan(plan.techniques[: count + 1]) for count in range(len(plan)))
 
 
+def unfused(plan: Plan) -> Plan:
+    """The plan with what fuses in it told not to; itself where nothing can be told so."""
+    return Plan(tuple(technique.unfused() or technique for technique in plan))
+
+
 def configurations(plan: Plan) -> set[Plan]:
     """Every configuration that is measured anew for a plan: the plan itself was confirmed, the original is known."""
-    parts = {*beginnings(plan), *(without(plan, technique) for technique in plan)}
+    parts = {*beginnings(plan), *(without(plan, technique) for technique in plan), unfused(plan)}
     return parts - {plan, Plan()}
 
 

@@ -12,7 +12,7 @@ from vivace.core.machine import Machine
 from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
-from vivace.runtimes import aot
+from vivace.runtimes import aot, inductor
 from vivace.techniques.graph import torch_program
 
 
@@ -20,6 +20,7 @@ from vivace.techniques.graph import torch_program
 class AotInductor(Technique):
     """The graph compiled to a shared library while the plan is built; loading it runs native code, so it needs trust.
 
+    `fuse=False` asks for kernels that are not fused, to show what fusing gains; no search tries it.
     With `freeze`, weights become constants that are folded and packed for the kernels. The code fits processors with
     the instructions of this one. Raises NotApplicable when the program is no PyTorch graph any more, or its settings
     hold inference mode, which native code has no use for; compiler errors come as NotApplicable too.
@@ -31,6 +32,7 @@ class AotInductor(Technique):
     """
 
     freeze: bool = False
+    fuse: bool = True
 
     stage = Stage.COMPILE
     family = Family.ALGORITHM
@@ -44,6 +46,10 @@ class AotInductor(Technique):
         """With frozen weights first."""
         yield cls(freeze=True)
         yield cls(freeze=False)
+
+    def unfused(self) -> Technique | None:
+        """Each operator a kernel of its own, but for chains of elementwise ones that lowering writes into one."""
+        return dataclasses.replace(self, fuse=False) if self.fuse else None
 
     def rewrite(self, cost: Cost) -> Cost:
         """As Inductor, without Python between call and kernels."""
@@ -61,6 +67,7 @@ class AotInductor(Technique):
         if model.settings.inference_mode:
             raise NotApplicable("native code keeps no autograd record, so inference mode would change nothing")
         settings = model.settings.with_options(freezing=True) if self.freeze else model.settings
+        settings = settings if self.fuse else settings.with_options(**inductor.UNFUSED)
         lineage = (*model.lineage, str(self))
         folder = work.folder / "native" / "-".join(part.replace("/", "_") for part in lineage)
         return aot.to_aot(model.replace(settings=settings), folder).replace(lineage=lineage)

@@ -12,6 +12,7 @@ from vivace.core.machine import Machine
 from vivace.core.program import Form, Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
+from vivace.runtimes import inductor
 from vivace.techniques.graph import torch_program
 
 
@@ -19,6 +20,7 @@ from vivace.techniques.graph import torch_program
 class Inductor(Technique):
     """The graph compiled by Inductor each time that the program is loaded (seconds to half a minute).
 
+    `fuse=False` asks for kernels that are not fused, to show what fusing gains; no search tries it.
     With `freeze`, weights become constants: they are folded and packed for the kernels, and calls run in inference
     mode; memory may double while loading. Raises NotApplicable when the program is no PyTorch graph any more, and at
     loading when there is no C++ compiler.
@@ -31,6 +33,7 @@ class Inductor(Technique):
     """
 
     freeze: bool = False
+    fuse: bool = True
 
     stage = Stage.COMPILE
     family = Family.ALGORITHM
@@ -45,6 +48,10 @@ class Inductor(Technique):
         """With frozen weights first: it is faster nearly everywhere."""
         yield cls(freeze=True)
         yield cls(freeze=False)
+
+    def unfused(self) -> Technique | None:
+        """Each operator a kernel of its own, but for chains of elementwise ones that lowering writes into one."""
+        return dataclasses.replace(self, fuse=False) if self.fuse else None
 
     def rewrite(self, cost: Cost) -> Cost:
         """About half the operators are left, with little between them; frozen weights are packed for the kernels."""
@@ -64,4 +71,6 @@ class Inductor(Technique):
         settings = model.settings
         if self.freeze:
             settings = settings.with_options(freezing=True).replace(inference_mode=True)
+        if not self.fuse:
+            settings = settings.with_options(**inductor.UNFUSED)
         return model.replace(form=Form.INDUCTOR, settings=settings, lineage=(*model.lineage, str(self)))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 from vivace.core.cost import Cost
 from vivace.core.facts import Fact
+from vivace.core.machine import Machine
 from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
@@ -16,6 +18,9 @@ from vivace.runtimes import onnx_graph
 class OnnxRuntime(Technique):
     """The program as an ONNX file in ONNX Runtime, with all of its graph optimizations.
 
+    `fuse=False` turns them off: the fusion of operators, and with it the folding of constants and blocked layouts,
+    which it has no switch for apart. No search tries that; it shows what they gain.
+
     Raises NotApplicable when an operator cannot be written as ONNX, MissingExtra without the packages.
 
     Source: https://onnxruntime.ai/docs/performance/model-optimizations/graph-optimizations.html, read in November 2026.
@@ -23,6 +28,8 @@ class OnnxRuntime(Technique):
     >>> OnnxRuntime.name()
     'onnx-runtime'
     """
+
+    fuse: bool = True
 
     stage = Stage.COMPILE
     family = Family.ALGORITHM
@@ -33,6 +40,15 @@ class OnnxRuntime(Technique):
     source = "https://onnxruntime.ai/docs/performance/model-optimizations/graph-optimizations.html"
     packages = ("onnx", "onnxruntime", "onnxscript")
     extra = "onnx"
+
+    @classmethod
+    def variants(cls, work: Work, machine: Machine) -> Iterator[Technique]:
+        """With all optimizations."""
+        yield cls()
+
+    def unfused(self) -> Technique | None:
+        """Without its graph optimizations."""
+        return dataclasses.replace(self, fuse=False) if self.fuse else None
 
     def rewrite(self, cost: Cost) -> Cost:
         """Fused operators, launched by native code, with packed weights."""
@@ -46,4 +62,7 @@ class OnnxRuntime(Technique):
 
     def apply(self, model: Model, work: Work) -> Model:
         """The model as an ONNX file."""
-        return onnx_graph.to_onnx(model, work).replace(lineage=(*model.lineage, str(self)))
+        converted = onnx_graph.to_onnx(model, work)
+        if not self.fuse:
+            converted = converted.replace(settings=converted.settings.with_options(graph_optimization="disabled"))
+        return converted.replace(lineage=(*model.lineage, str(self)))

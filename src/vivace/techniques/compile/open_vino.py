@@ -12,6 +12,7 @@ from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
 from vivace.data import samples
 from vivace.runtimes import instances, openvino_graph
+from vivace.runtimes.settings import padding
 
 MOST_COMPILATIONS = 4
 """For exact shapes: each one holds packed weights of its own."""
@@ -59,6 +60,9 @@ class OpenVino(Technique):
         graph = openvino_graph.to_openvino(model, work).replace(lineage=(*model.lineage, str(self)))
         if work.example is None or model.signature.is_fixed:
             return graph
-        calls = list(samples.read(work.example))[:MOST_COMPILATIONS]
+        calls = list(samples.read(work.example))
+        if graph.settings.padding is not None:
+            calls = [padding.padded(calls[0], bucket) for bucket in graph.settings.padding.buckets]
+        calls = calls[:MOST_COMPILATIONS]
         shapes = [[list(leaf.shape) for leaf in instances.first_part(graph, leaves)] for leaves in calls]
         return graph.replace(settings=graph.settings.with_options(exact_shapes=json.dumps(shapes)))
