@@ -14,7 +14,7 @@ from vivace.core.quality import Budget, Gate
 from vivace.core.result import Trial
 from vivace.core.technique import Technique
 from vivace.core.workload import Objective
-from vivace.search.account.payback import break_even_calls, total_seconds, total_speedup
+from vivace.search.account.payback import break_even_calls, break_even_steps, total_seconds, total_speedup
 from vivace.search.options import Options
 from vivace.search.verdict.confirm import best_of
 
@@ -93,3 +93,16 @@ def test_the_original_wins_when_there_are_too_few_calls_to_make_up_for_loading()
 
     assert total_speedup(heavy, 100) < 1
     assert best_of([heavy], options(calls=100)) is None
+
+
+@pytest.mark.parametrize(
+    ("verdict", "candidate", "steps"),
+    [(SpeedVerdict.FASTER, 0.008, 5000), (SpeedVerdict.UNDECIDED, 0.008, None), (SpeedVerdict.FASTER, 0.010, None)],
+)
+def test_choosing_a_training_s_plan_pays_only_where_it_was_shown_to_be_faster(
+    verdict: SpeedVerdict, candidate: float, steps: int | None
+) -> None:
+    sides = times(0.010, 0.2, 0.1), times(candidate, 0.2, 0.1)
+    found = Comparison(Interval(1.2, 1.1, 1.3), verdict, *sides, 20, 3, 0.0, ())
+    assert break_even_steps(found, spent_seconds=10.0) == steps
+    assert break_even_steps(None, spent_seconds=10.0) is None

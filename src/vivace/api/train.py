@@ -121,7 +121,7 @@ def _train(
         job.name, chosen.plan, found, chosen.trials, chosen.comparison, chosen.parity, search_seconds,
         conditions=_conditions(job, options), out=folder, noise_ratios=chosen.noise_ratios,
         diagnosis_after=_after(job, chosen.plan, found, limits, progress),
-        break_even_steps=break_even_steps(chosen.comparison, search_seconds) if len(chosen.plan) else None,
+        break_even_steps=break_even_steps(chosen.comparison, search_seconds),
     )  # fmt: skip
     return trained(job, started, options["until"], resume, progress, limits)
 
@@ -133,8 +133,8 @@ def _after(job: Training, plan: Plan, before: Diagnosis, limits: Limits, progres
     progress.stage("diagnose", f"the step of {plan}")
     try:
         return _diagnosed(job, plan, before.flops, limits)
-    except WorkerFailure as failure:
-        progress.note(f"where the time of the plan's step goes is not known: {failure.reason}")
+    except (WorkerFailure, UsageError) as failure:  # such as an iterator that ends before caches are full
+        progress.note(f"where the time of the plan's step goes is not known: {failure}")
         return None
 
 

@@ -19,9 +19,9 @@ def train(
             help="path/to/file.py:name, where name is a Training or a function that returns one.", metavar="TARGET"
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Receives model.safetensors, run.json, checkpoints.")] = Path(
-        "run"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", help="Receives model.safetensors, run.json, report.html, checkpoints.")
+    ] = Path("run"),
     until: Annotated[
         float | None, typer.Option("--until", help="Stop after the first epoch that scores this much.")
     ] = None,

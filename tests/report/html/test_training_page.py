@@ -110,7 +110,7 @@ def test_nothing_won_is_said_first_with_the_reason(as_given: TrainingDocument) -
 
 
 def test_a_plan_that_trains_differently_is_the_reason_by_its_tensor() -> None:
-    assert "the plan that was asked for trains differently: gradient of layer0.weight in step 0" in (
+    assert "the plan trains differently: gradient of layer0.weight in step 0" in (
         around.why_as_given(planted_training_run.refused())
     )
 

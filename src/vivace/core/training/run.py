@@ -114,7 +114,7 @@ class TrainingRun:
     `speedup` compares steps of the plan with the original's, in fresh pairs of processes; None where the original was
     kept or nothing could be confirmed. `noise_ratios` are those of the original against itself, block by block.
     `diagnosis_after` is of the plan's step, None where the original was kept. `break_even_steps` is from how many steps
-    on the time saved has paid for `search_seconds`; None where none is saved or the plan was not timed.
+    on the time saved has paid for `search_seconds`; None where the plan was not shown to be faster.
     `losses` has the mean loss of every epoch, `scores` the score after each, `course` the steps one by one, thinned.
     `reached` says whether `until` was. `seconds` are of the training itself, without choosing the plan: first
     `prepare_seconds`, in which the plan's parts are made and its caches filled, then `epoch_seconds`, the steps of each

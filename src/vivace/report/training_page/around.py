@@ -30,7 +30,7 @@ def why_as_given(document: TrainingDocument) -> str:
         found = document.comparison
         return f"the plan was confirmed as {show_speedup(found.speedup)}, {found.verdict.value}"
     if document.parity is not None:
-        return f"the plan that was asked for trains differently: {document.parity.reason}"
+        return f"the plan trains differently: {document.parity.reason}"
     if not document.trials:
         return "no technique was tried"
     counts = Counter(trial.outcome for trial in document.trials)

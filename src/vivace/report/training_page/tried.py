@@ -48,7 +48,7 @@ def figure(document: TrainingDocument) -> Figure:
 
 def _paid(document: TrainingDocument) -> str:
     if document.break_even_steps is None:
-        return "Choosing does not pay for itself by steps: none is saved." if document.comparison else ""
+        return "No time was shown to be saved, so nothing pays for choosing." if document.comparison else ""
     had = "as many" if document.steps >= document.break_even_steps else "fewer"
     enough = plural(document.break_even_steps, "step")
     return f"The time saved pays for choosing from {enough} on; this training had {had}: {document.steps:,}."

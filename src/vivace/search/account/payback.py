@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from vivace.core.measurement import ArmTimes, Comparison
+from vivace.core.measurement import ArmTimes, Comparison, SpeedVerdict
 from vivace.core.result import Trial
 
 
@@ -25,16 +25,18 @@ def break_even_calls(trial: Trial) -> int | None:
 
 
 def break_even_steps(comparison: Comparison | None, spent_seconds: float) -> int | None:
-    """From how many training steps on a plan has saved the time that was spent on choosing it; None if it never does,
-    or was not timed.
+    """From how many training steps on a plan has saved the time that was spent on choosing it; None where it was not
+    shown to be faster.
 
     >>> times = [ArmTimes(median, None, None, 9, 0.0, 0.0, True, 0) for median in (0.004, 0.003)]
-    >>> from vivace.core.measurement import Interval, SpeedVerdict
+    >>> from vivace.core.measurement import Interval
     >>> found = Comparison(Interval(1.3, 1.2, 1.4), SpeedVerdict.FASTER, *times, 9, 3, 0.0, ())
     >>> break_even_steps(found, spent_seconds=10.0)
     10000
     """
-    saved = comparison.baseline.median_seconds - comparison.candidate.median_seconds if comparison else 0.0
+    if comparison is None or comparison.verdict is not SpeedVerdict.FASTER:
+        return None
+    saved = comparison.baseline.median_seconds - comparison.candidate.median_seconds
     return max(1, math.ceil(round(spent_seconds / saved, 6))) if saved > 0 else None
 
 

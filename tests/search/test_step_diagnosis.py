@@ -1,0 +1,95 @@
+"""Where a step's time goes, of the original and of plans that feed it otherwise, split it, or make one piece of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from vivace.core.facts import Fact
+from vivace.core.plan import Plan
+from vivace.core.technique import Effect, Family, Stage, Technique
+from vivace.core.training.job import Training
+from vivace.core.training.rig import Rig
+from vivace.search.training.diagnosis import Diagnoser, diagnosis_of
+from vivace.techniques.memory.gradient_accumulation import GradientAccumulation
+from vivace.testing.tiny_training import job
+from vivace.training.step import train_step
+
+PHASES = ("forward_seconds", "backward_seconds", "update_seconds")
+WALKED: list[int] = []
+
+
+class Rigged(Technique):
+    """What the made-up techniques share."""
+
+    stage = Stage.FEED
+    family = Family.SYSTEM
+    effect = Effect.EXACT
+    needs = frozenset({Fact.TRAINING})
+    source = "none"
+
+
+class WatchedFeed:
+    """Tells which epochs were begun."""
+
+    def __init__(self, feed: Any) -> None:
+        self.feed = feed
+
+    def epoch(self, number: int, skip: int = 0) -> Iterator[Any]:
+        WALKED.append(number)
+        return self.feed.epoch(number, skip)  # type: ignore[no-any-return]
+
+
+@dataclasses.dataclass(frozen=True)
+class Watched(Rigged):
+    """A feed whose epochs are counted."""
+
+    def equip(self, rig: Rig, job: Training) -> Rig:
+        return rig.replace(feed=WatchedFeed(rig.feed))
+
+
+@dataclasses.dataclass(frozen=True)
+class OnePiece(Rigged):
+    """A step that is one piece, as a compiler makes it."""
+
+    def equip(self, rig: Rig, job: Training) -> Rig:
+        return rig.replace(whole_step=lambda batch: train_step(rig, batch))
+
+
+def test_the_phases_of_the_original_are_all_there_with_its_operations_and_its_evaluation() -> None:
+    found = Diagnoser(job(), Plan()).read(4)
+    assert all(found[name] > 0 for name in PHASES)
+    assert found["whole_seconds"] == 0
+    assert found["flops"] > 1000
+    assert found["evaluate_seconds"] > 0
+
+
+def test_what_a_plan_leaves_as_it_is_is_not_looked_at_again() -> None:
+    found = Diagnoser(job(), Plan((Watched(),))).read(2, flops=123.0)
+    assert (found["flops"], found["evaluate_seconds"]) == (123.0, None)
+
+
+def test_the_steps_of_a_plan_are_timed_after_its_first_epoch_in_which_caches_are_filled() -> None:
+    WALKED.clear()
+    Diagnoser(job(), Plan((Watched(),))).read(2, flops=1.0)
+    assert WALKED == [0, 1, 2]
+
+
+def test_a_batch_in_parts_keeps_less_for_the_backward_pass_and_its_parts_are_added_up() -> None:
+    whole = Diagnoser(job(), Plan()).read(2)
+    parts = Diagnoser(job(), Plan((GradientAccumulation(parts=4),))).read(2, flops=1.0)
+    assert parts["activation_bytes"] < whole["activation_bytes"] / 2
+    assert all(parts[name] > 0 for name in PHASES)
+
+
+def test_a_step_that_is_one_piece_is_not_split() -> None:
+    read = Diagnoser(job(), Plan((OnePiece(),))).read(2, flops=1e6)
+    found = diagnosis_of(read, ceiling_gflops=100.0)
+    assert [read[name] for name in PHASES] == [0.0, 0.0, 0.0]
+    assert found.whole_seconds > 0
+    assert found.step_seconds == pytest.approx(found.whole_seconds + found.input_seconds)
+    assert found.floor_seconds == pytest.approx(1e-5)
+    assert found.share_of_ceiling == pytest.approx(1e-5 / found.step_seconds)
