@@ -37,7 +37,7 @@ def figure(document: TrainingDocument) -> Figure:
         "the median of each phase over these steps; waiting lasts until the batch is there. The grey bar is the part "
         "of all but waiting in which no operator of PyTorch ran, by its profiler, whose own cost is in it; what a "
         "compiler made of operators counts as one. FLOPs are counted in a step of the original, a multiplication and "
-        "an addition as two; the ceiling is the float32 rate that vivace doctor measured with as many threads",
+        "an addition as two; the ceiling is this machine's float32 rate with as many threads, measured too",
         f"MEASURED; {unit} of a step, and % of it",
         (_table(both, factor, unit),),
         is_wide=True,
