@@ -215,12 +215,14 @@ def diagnosis_of(read: Mapping[str, Any], ceiling_gflops: float | None) -> Diagn
     return Diagnosis(
         **fields, step_seconds=step, overhead_seconds=overhead, ceiling_gflops=ceiling_gflops, bound=bound,
         evidence=evidence, notes=tuple(read["notes"]),
-        advice=_advice(step, read["input_seconds"], overhead, read["what_ifs"]) if read["what_ifs"] else (),
+        advice=_advice(step, read["input_seconds"], overhead, read.get("what_ifs", [])),
     )  # fmt: skip
 
 
 def _advice(step: float, waiting: float, overhead: float, what_ifs: Sequence[Mapping[str, Any]]) -> tuple[Advice, ...]:
-    """What is worth doing, the largest gain first."""
+    """What is worth doing, the largest gain first; nothing where nothing was tried."""
+    if not what_ifs:
+        return ()
     as_given, *others = what_ifs
     found = [
         Advice("the batch is in memory already", as_given["technique"], step / as_given["seconds"], Basis.MEASURED),
