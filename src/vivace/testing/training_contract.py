@@ -39,6 +39,9 @@ FEED_JOBS: tuple[Training, ...] = (
 )
 STEPS = 7
 """All of an epoch of the perceptron's, with its smaller last batch."""
+WALKED = ((0, 0, None), (1, 0, None), (2, 0, 2), (2, 2, None), (1, 3, 2), (1, 3, None), (2, 0, None), (3, 0, 1))
+"""Epochs that are drawn from a feed, without how many batches, and how many of the rest; the last one is beyond the
+job's own."""
 
 
 def check_trains(technique: Technique, job: Training) -> str:
@@ -79,14 +82,6 @@ def check_feeds(plan: Plan, job: Training) -> str:
 def _drawn(job: Training, feed: Feed) -> Iterator[tuple[str, Any]]:
     """Batches by where they were drawn, each with a random number that a step might draw."""
     seed_everything(job.seed)
-    for epoch, skip, most in (
-        (0, 0, None),
-        (1, 0, None),
-        (2, 0, 2),
-        (2, 2, None),
-        (1, 3, 2),
-        (1, 3, None),
-        (2, 0, None),
-    ):
+    for epoch, skip, most in WALKED:
         for number, batch in enumerate(itertools.islice(feed.epoch(epoch, skip), most), skip):
             yield f"{number} of epoch {epoch}", (batch, torch.rand(1))

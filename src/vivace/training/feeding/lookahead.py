@@ -53,7 +53,7 @@ class PrefetchedFeed:
         """The batches of one epoch, without the first `skip`."""
         steps = self.steps()
         for position in range(skip, steps):
-            if self._next != (number, position):
+            if self._next != (number, position) or not self._waiting:  # elsewhere, or beyond the last epoch
                 self._restart(number, position)
             self._next = (number, position + 1) if position + 1 < steps else (number + 1, 0)
             yield self._take()
