@@ -18,14 +18,17 @@ from vivace.techniques.parallel.threads import Threads
 from vivace.techniques.precision.bfloat16 import Bfloat16
 
 
-def chosen(settings: Sequence[Technique], seconds: Callable[[Plan], float]) -> tuple[str, list[str]]:
-    """The plan that is found where a step of a plan takes so long, and the plans that were tried."""
+def chosen(
+    settings: Sequence[Technique], seconds: Callable[[Plan], float], never_pays: str = ""
+) -> tuple[str, list[str]]:
+    """The plan that is found where a step of a plan takes so long, and the plans that were tried. The technique that
+    never pays is not accepted, however fast it is."""
     strategy, tried, best = greedy(settings, START | OF_THE_MACHINE), list[str](), Plan()
     plan = next(strategy)
     while True:
         tried.append(str(plan))
         ratio = seconds(best) / seconds(plan)
-        accepted = ratio > 1.02
+        accepted = ratio > 1.02 and never_pays not in {technique.name() for technique in plan}
         trial = StepTrial(plan, Outcome.OK, Interval(ratio, ratio, ratio), 0.0, accepted, over=best)
         best = plan if accepted else best
         try:
@@ -82,3 +85,12 @@ def test_of_a_compilers_scopes_the_first_that_is_kept_ends_the_trying() -> None:
 
     assert found == "compiled-training"
     assert tried == ["compiled-training"]
+
+
+def test_a_compilation_that_the_training_is_too_short_for_is_tried_once() -> None:
+    found, tried = chosen(
+        [CompiledTraining(), RecordedStep()], lambda plan: 0.5 ** len(plan), never_pays="compiled-training"
+    )
+
+    assert found == "recorded-step"
+    assert tried == ["compiled-training", "recorded-step"]

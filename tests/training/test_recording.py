@@ -120,26 +120,39 @@ def test_a_model_that_changes_later_is_told_and_not_trained_wrongly_on() -> None
         gradients(batch)
 
 
-def fake_capture(step: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, Callable[[], None]]:
-    """A graph on the CPU: what was captured is computed again, into the memory of the first time."""
-    loss = step()
-    kept = [parameter.grad for parameter in fake_capture.parameters]  # type: ignore[attr-defined]
+class FakeGraph:
+    """A graph on the CPU: what was captured is computed again, into the memory of the first time. Like a card's, it
+    leaves alone which tensors the parameters have for gradients."""
 
-    def replay() -> None:
-        for parameter in fake_capture.parameters:  # type: ignore[attr-defined]
+    def __init__(self, model: nn.Module) -> None:
+        self._parameters = list(model.parameters())
+
+    def __call__(self, step: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, Callable[[], None]]:
+        loss, memory = self._computed(step)
+        for parameter, gradient in zip(self._parameters, memory, strict=True):
+            parameter.grad = gradient
+
+        def replay() -> None:
+            before = [parameter.grad for parameter in self._parameters]
+            again, gradients = self._computed(step)
+            loss.copy_(again)
+            for kept, gradient in zip(memory, gradients, strict=True):
+                kept.copy_(gradient)
+            for parameter, gradient in zip(self._parameters, before, strict=True):
+                parameter.grad = gradient
+
+        return loss, replay
+
+    def _computed(self, step: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, list[Any]]:
+        for parameter in self._parameters:
             parameter.grad = None
-        loss.copy_(step())
-        for parameter, gradient in zip(fake_capture.parameters, kept, strict=True):  # type: ignore[attr-defined]
-            gradient.copy_(parameter.grad)
-
-    return loss, replay
+        return step(), [parameter.grad for parameter in self._parameters]
 
 
 def test_a_captured_step_copies_batches_in_and_leaves_other_shapes_to_autograd() -> None:
     work = job(model=lambda: nn.Linear(12, 4))
     plain, captured = assemble(work), assemble(work)
-    fake_capture.parameters = list(captured.model.parameters())  # type: ignore[attr-defined]
-    gradients = CapturedGradients(captured, fake_capture)
+    gradients = CapturedGradients(captured, FakeGraph(captured.model))
     batches = list(plain.feed.epoch(0))
 
     for batch in [*batches, *batches]:

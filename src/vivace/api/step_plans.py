@@ -31,7 +31,7 @@ from vivace.measure.clock import SystemClock
 from vivace.measure.paired import ArmSpec, StopRule, compare, measure_noise
 from vivace.measure.process import Limits
 from vivace.report.progress import Progress
-from vivace.search.training.choose import START, facts_of, greedy, pays_after, settings_of
+from vivace.search.training.choose import LEAST_GAIN, START, facts_of, greedy, pays_after, settings_of
 from vivace.training.feed import feed_of
 
 STEP_ENTRY = "vivace.training.service:open_step"
@@ -39,8 +39,6 @@ RACE = StopRule(half_width=0.02, min_blocks=8, max_blocks=40, max_seconds=3.0, w
 CONFIRM = StopRule(half_width=0.01, min_blocks=12, max_blocks=60, max_seconds=9.0, warm_seconds=2.0)
 NOTICED_SECONDS = 1.0
 """A first step that takes this much longer must pay for itself within the training; less is within the noise."""
-LEAST_GAIN = 1.02
-"""A technique is kept if even the lower end of its speed-up is above this."""
 TAKES_STEP = "it takes the step as a whole, which a hand-written loop does itself; vv.train can use it"
 PROVED_STEPS, CONFIRMED_STEPS = 2, 3
 """Steps whose tensors are compared: of each plan that is tried, and of the one that is delivered."""

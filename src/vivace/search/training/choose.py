@@ -8,7 +8,6 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
 from vivace.core.facts import Fact
 from vivace.core.machine import Machine
-from vivace.core.measurement import Outcome
 from vivace.core.plan import Plan
 from vivace.core.registry import missing_package
 from vivace.core.technique import Effect, Stage, Technique
@@ -23,6 +22,9 @@ START = frozenset(
     }
 )  # fmt: skip
 """What is true of a job's step as it was given. Whether there is a convolution a technique finds out itself."""
+
+LEAST_GAIN = 1.02
+"""A technique is kept if even the lower end of its speed-up is above this."""
 
 Strategy = Generator[Plan, StepTrial, Plan]
 
@@ -67,7 +69,7 @@ def greedy(settings: Iterable[Technique], facts: frozenset[Fact]) -> Strategy:
         trial = yield plan
         if trial.accepted:
             best = plan
-        elif trial.outcome in (Outcome.OK, Outcome.NOT_FASTER):
+        elif trial.speedup is not None and trial.speedup.low <= LEAST_GAIN:  # not one that never pays for its compiler
             slow.append((technique, best))
     for technique, then in slow:
         plan = added(best, (technique,), facts)
