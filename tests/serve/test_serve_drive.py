@@ -11,7 +11,7 @@ import time
 import pytest
 
 from vivace.core.errors import EnvironmentFault
-from vivace.serve.load.compare import alternate, joined
+from vivace.serve.load.compare import Tail, alternate, joined, tail
 from vivace.serve.load.drive import Bounds, Slice, closed_loop, open_loop
 from vivace.serve.load.requests import Target
 
@@ -109,6 +109,19 @@ def test_the_served_speed_up_is_the_ratio_of_good_answers_a_second():
     assert found.speedup.low == pytest.approx(2.5)
     assert joined(found.other).per_second == 250
     assert len(found.original) == 12
+
+
+def test_the_tail_is_the_p99_under_load_over_the_p50_and_the_p99_of_a_lone_client():
+    lone = Slice(1.0, (0.001,) * 900 + (0.002,) * 100, {})
+    loaded = Slice(1.0, (0.001,) * 900 + (0.006,) * 100, {})
+    assert tail(lone, loaded) == Tail(pytest.approx(6.0), pytest.approx(3.0))
+
+
+@pytest.mark.parametrize("too_few", [(), (0.001,) * 100])
+def test_a_tail_of_too_few_answers_is_not_told(too_few):
+    enough = Slice(1.0, (0.001,) * 1000, {})
+    assert tail(enough, Slice(1.0, too_few, {})) is None
+    assert tail(Slice(1.0, too_few, {}), enough) is None
 
 
 def test_a_server_without_good_answers_has_no_speed_up():

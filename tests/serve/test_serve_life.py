@@ -224,6 +224,7 @@ def test_bench_serve_drives_an_artifact_and_compares_two(letters):
 
     alone = bench(str(letters), "--time", "3s", "--connections", "4")
     assert alone["saturated"]["per_second"] > 50
+    assert alone["tail"]["over_p99"] <= alone["tail"]["over_p50"]
     assert alone["open_loop"]["failed"] == alone["saturated"]["failed"] == 0
     assert abs(alone["open_loop"]["per_second"] / alone["open_loop"]["asked_per_second"] - 1) < 0.3
 

@@ -146,6 +146,7 @@ def _metadata(address: str, model: str, token: str | None) -> Mapping[str, Any]:
 
 
 def _one(target: Target, load: Load) -> dict[str, Any]:
+    from vivace.serve.load.compare import tail
     from vivace.serve.load.drive import Bounds, closed_loop, open_loop
 
     def bounds(share: float) -> Bounds:
@@ -157,11 +158,13 @@ def _one(target: Target, load: Load) -> dict[str, Any]:
     if rate <= 0:
         raise EnvironmentFault(f"{target.name} gave no good answer: {dict(full.codes)}; see its log")
     half = open_loop(target, rate, bounds(HALF_SHARE))
+    late = tail(lone, half)
     return {
         "target": target.name,
         "unloaded": _told(lone),
         "saturated": {"connections": load.connections, **_told(full)},
         "open_loop": {"asked_per_second": rate, **_told(half)},
+        "tail": None if late is None else dataclasses.asdict(late),
     }
 
 
@@ -222,6 +225,11 @@ def _words(document: Mapping[str, Any]) -> str:
     for key, title in names.items():
         if key in document:
             lines.append(f"{title:<12} {_row(document[key])}")
+    if document.get("tail"):
+        over = document["tail"]
+        lines.append(
+            f"p99 of the open loop: {over['over_p50']:.1f} x one client's p50, {over['over_p99']:.1f} x its p99"
+        )
     if "served_speedup" in document:
         lines.append(f"served speed-up  {_ratio(document['served_speedup'])}")
         model = document["model_speedup"]

@@ -23,6 +23,7 @@ from vivace.serve.front.connection import Connection, connection_kind
 from vivace.serve.front.site import Site
 from vivace.serve.front.stand import Stand
 from vivace.serve.settings import Settings
+from vivace.serve.slices import shortest_slice
 
 log = logging.getLogger("vivace.serve")
 KEEP_ALIVE_SECONDS = 75
@@ -37,7 +38,12 @@ def run(settings: Settings, announce: Announce) -> None:
     """
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     loop_of = uvloop.new_event_loop
-    with bound(settings) as listener, _folder() as folder, asyncio.Runner(loop_factory=loop_of) as runner:
+    with (
+        bound(settings) as listener, _folder() as folder, shortest_slice() as why_not,
+        asyncio.Runner(loop_factory=loop_of) as runner,
+    ):  # fmt: skip
+        if why_not:
+            log.info("requests may wait longer on a busy machine: %s", why_not)
         runner.run(_serve(settings, listener, Path(folder), announce))
 
 

@@ -1,4 +1,4 @@
-"""Two servers in alternating slices: how much faster the second one serves, beside how much faster its model is."""
+"""Servers compared: two in alternating slices, and one under load with itself unloaded."""
 
 from __future__ import annotations
 
@@ -44,6 +44,29 @@ def alternate(original: Drive, other: Drive, blocks: int) -> Served:
     return Served(
         tuple(slices[0]), tuple(slices[1]), Interval(math.exp(found.value), math.exp(found.low), _exp(found.high))
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Tail:
+    """The p99 under load over the p50 and over the p99 of a lone client: 3.0 is three times as late."""
+
+    over_p50: float
+    over_p99: float
+
+
+def tail(unloaded: Slice, loaded: Slice) -> Tail | None:
+    """How much later the last hundredth of the answers comes under load; None where either saw too few for a p99.
+
+    >>> found = tail(Slice(1.0, (0.001,) * 700, {}), Slice(1.0, (0.003,) * 700, {}))
+    >>> round(found.over_p50, 9), round(found.over_p99, 9)
+    (3.0, 3.0)
+    """
+    if not unloaded.latencies or not loaded.latencies:
+        return None
+    (p50, _, p99), (*_, late) = unloaded.quantiles(), loaded.quantiles()
+    if p99.high_seconds is None or late.high_seconds is None:
+        return None
+    return Tail(late.seconds / p50.seconds, late.seconds / p99.seconds)
 
 
 def joined(slices: Sequence[Slice]) -> Slice:

@@ -17,6 +17,7 @@ from vivace.measure.stats import quantile
 from vivace.serve.load.alarm import Alarm
 from vivace.serve.load.line import Line
 from vivace.serve.load.requests import Target
+from vivace.serve.slices import shortest_slice
 
 SHARES = (0.5, 0.9, 0.99)
 FIRST_LINES, MOST_LINES = 32, 256
@@ -73,7 +74,7 @@ def open_loop(target: Target, per_second: float, bounds: Bounds, seed: int = 0) 
 
 
 def _run(drive: _Drive, lines: int) -> Slice:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with shortest_slice(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(drive.run(lines))
 
 

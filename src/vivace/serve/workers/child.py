@@ -18,13 +18,18 @@ from vivace.core.errors import CallError
 from vivace.measure.clock import SystemClock
 from vivace.runtimes.calls import torch_dtype
 from vivace.runtimes.program import Program
+from vivace.serve.slices import ask_for_slice
 from vivace.serve.workers.arena import Arena, aligned
 from vivace.serve.workers.messages import LONGEST, Computed, Place, decode_inputs
 from vivace.serve.workers.opening import Opened, batching_of, open_artifact
 
 
 def open_served(arguments: Mapping[str, Any], payload: object) -> Served:
-    """The worker's entry: {"folder", "trust", "digest", "socket"}. With "digest" None everything is measured anew."""
+    """The worker's entry: {"folder", "trust", "digest", "socket"}. With "digest" None everything is measured anew.
+
+    The front's short slice was inherited; who computes takes the kernel's own, before any thread of a runtime starts.
+    """
+    ask_for_slice(0)
     folder = Path(arguments["folder"])
     opened = open_artifact(folder, bool(arguments["trust"]), arguments["digest"])
     note: dict[str, Any] = {"digest": opened.digest, "warnings": list(opened.warnings)}
