@@ -152,6 +152,7 @@ def test_the_waterfall_has_every_trial_its_reason_and_the_confirmation(run: Trai
     assert "with threads(count=1): 0.8x [0.776, 0.824] over the best before it; not faster" in shown
     assert any(tip.startswith("bfloat16: quality failed: gradient of layer0.weight in step 0") for tip in shown)
     assert "the whole plan over the original: 4.1x [4.02, 4.18]" in shown
+    assert found.drawings[0].count('class="arm"') == 3 * (5 + 1)  # an interval and its caps of all that was timed
 
 
 def test_a_bar_begins_where_the_last_plan_that_was_kept_ended(run: TrainingDocument) -> None:
