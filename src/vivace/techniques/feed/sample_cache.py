@@ -46,7 +46,7 @@ class SampleCache(Technique):
     mapped files; data that are read whole in less than `least_seconds` are not kept there. `gigabytes` is the most
     that this cache takes, `total_gigabytes` what all caches in the folder may: the ones that were not used for longest
     are removed. Where not all samples fit, `policy` says which are held: pinned, belady, arc, lfu, lru or fifo. In
-    epochs no policy can hit more often than pinned does (decision 0016), and it alone can be kept on disk.
+    epochs no policy can hit more often than pinned does (decision 0017), and it alone can be kept on disk.
 
     Raises NotApplicable where samples differ when they are asked for twice, where they cannot be stacked, where too few
     fit, and where the disk is full.
