@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from search.toys import MACHINE, WORK
 from vivace.core.facts import OF_THE_MACHINE
 from vivace.core.measurement import Interval, Outcome
 from vivace.core.plan import Plan
 from vivace.core.technique import Technique
 from vivace.core.training.run import StepTrial
-from vivace.search.training.choose import START, greedy
+from vivace.search.training.choose import START, greedy, settings_of
 from vivace.techniques.compile.compiled_training import CompiledTraining
 from vivace.techniques.compile.recorded_step import RecordedStep
 from vivace.techniques.memory.foreach_optimizer import ForeachOptimizer
@@ -94,3 +95,11 @@ def test_a_compilation_that_the_training_is_too_short_for_is_tried_once() -> Non
 
     assert found == "recorded-step"
     assert tried == ["compiled-training", "recorded-step"]
+
+
+def test_what_takes_long_to_build_comes_last_in_its_stage() -> None:
+    known = {kind.name(): kind for kind in (CompiledTraining, RecordedStep, FusedOptimizer)}
+
+    names = [technique.name() for technique in settings_of(WORK, MACHINE, known)]
+
+    assert list(dict.fromkeys(names)) == ["fused-optimizer", "recorded-step", "compiled-training"]

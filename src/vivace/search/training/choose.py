@@ -42,14 +42,15 @@ def settings_of(
     without: Sequence[str] = (),
     changed: bool = False,
 ) -> list[Technique]:
-    """Every setting worth trying, in the order of stages. What changes the computation by design must be asked for."""
+    """Every setting worth trying, in the order of stages, what takes long to build last in each. What changes the
+    computation by design must be asked for."""
     found: list[Technique] = []
     for name, kind in known.items():
         is_asked = name in only if only else name not in without
         is_allowed = changed or kind.training_effect() is not Effect.CHANGED
         if kind.trains() and is_asked and is_allowed and missing_package(kind) is None:
             found += kind.variants(work, machine)
-    return sorted(found, key=lambda technique: technique.stage.value)
+    return sorted(found, key=lambda technique: (technique.stage.value, technique.build_seconds))
 
 
 def greedy(settings: Iterable[Technique], facts: frozenset[Fact]) -> Strategy:
