@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from vivace.core.errors import NotApplicable, UsageError
 from vivace.core.plan import Plan
@@ -94,6 +98,106 @@ def test_a_step_that_depends_on_values_or_chance_is_refused(loss: Any, told: str
         trained(work, RecordedStep())
 
 
+def by_rare_chance(model: nn.Module, batch: Any) -> torch.Tensor:
+    found = functional.cross_entropy(model(batch[0]), batch[1])
+    return found * 3 if random.random() < 1e-9 else found
+
+
+WRITTEN = torch.zeros(())
+
+
+def by_what_it_wrote(model: nn.Module, batch: Any) -> torch.Tensor:
+    found = functional.cross_entropy(model(batch[0]), batch[1])
+    WRITTEN.add_(found.detach())
+    return found * WRITTEN
+
+
+COUNT = itertools.count(1)
+
+
+def by_what_it_counts(model: nn.Module, batch: Any) -> torch.Tensor:
+    return functional.cross_entropy(model(batch[0]), batch[1]) * next(COUNT)
+
+
+class Checkpointed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(12, 32), nn.Linear(32, 4)
+
+    def middle(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.dropout(x, 0.5, self.training)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden: torch.Tensor = checkpoint(self.middle, self.first(x), use_reentrant=False)
+        return self.last(hidden)
+
+
+class Counting(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(12, 4)
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.count = self.count + 1
+        return super().forward(x) * self.count
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"loss": by_rare_chance}, "random numbers"),
+        ({"loss": by_what_it_wrote}, "not the model's"),
+        ({"loss": by_what_it_counts}, "recorded twice"),
+        ({"model": Checkpointed}, "its backward pass draws"),
+        ({"model": Counting}, "in the place of count"),
+    ],
+    ids=["rare-chance", "written", "counted", "checkpoint-with-dropout", "buffer-replaced"],
+)
+def test_a_step_whose_recording_would_go_stale_is_refused(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(NotApplicable, match=told):
+        trained(job(**changes), RecordedStep())
+
+
+def test_a_batch_of_what_may_change_unseen_is_refused() -> None:
+    batches = [{"points": np.zeros((2, 12))}]
+
+    with pytest.raises(NotApplicable, match="a batch holds a ndarray"):
+        RecordedGradients(assemble(job(data=batches, batch_size=None)))(batches[0])
+
+
+def with_averaged_weights(model: nn.Module) -> float:
+    """A score of other weights, which are put in the model's place and taken away again."""
+    kept = [parameter.detach() for parameter in model.parameters()]
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
+    found = float(sum(parameter.detach().sum() for parameter in model.parameters()))
+    for parameter, value in zip(model.parameters(), kept, strict=True):
+        parameter.data = value.clone()
+    return found
+
+
+def thawed(model: nn.Module) -> float:
+    model[0].weight.requires_grad_(True)  # type: ignore[index]
+    return 0.0
+
+
+def half_frozen() -> nn.Module:
+    model = nn.Sequential(nn.Linear(12, 32), nn.Linear(32, 4))
+    model[0].weight.requires_grad_(False)
+    return model
+
+
+@pytest.mark.parametrize(
+    "work",
+    [job(evaluate=with_averaged_weights), job(model=half_frozen, evaluate=thawed)],
+    ids=["weights-exchanged", "weights-freed"],
+)
+def test_what_an_evaluation_does_to_the_model_is_seen_by_the_next_step(work: Training) -> None:
+    plain, recorded = trained(work, steps=9), trained(work, RecordedStep(), steps=9)
+
+    assert all(torch.equal(value, recorded[name]) for name, value in plain.items())
+
+
 def test_a_hook_on_a_gradient_is_refused() -> None:
     rig = assemble(job())
     next(rig.model.parameters()).register_hook(lambda gradient: gradient * 2)
@@ -137,7 +241,8 @@ class FakeGraph:
             again, gradients = self._computed(step)
             loss.copy_(again)
             for kept, gradient in zip(memory, gradients, strict=True):
-                kept.copy_(gradient)
+                if kept is not None:
+                    kept.copy_(gradient)
             for parameter, gradient in zip(self._parameters, before, strict=True):
                 parameter.grad = gradient
 
@@ -163,6 +268,28 @@ def test_a_captured_step_copies_batches_in_and_leaves_other_shapes_to_autograd()
         for own, other in zip(plain.model.parameters(), captured.model.parameters(), strict=True):
             assert torch.equal(own.grad, other.grad)  # type: ignore[arg-type]
     assert len(batches) > WARM_STEPS + 1
+
+
+@pytest.mark.parametrize("change", [with_averaged_weights, thawed], ids=["weights-exchanged", "weights-freed"])
+def test_a_captured_step_is_captured_anew_after_the_model_has_changed(change: Callable[[nn.Module], float]) -> None:
+    rig = assemble(job(model=half_frozen))
+    captures = list[int]()
+
+    def capture(step: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, Callable[[], None]]:
+        captures.append(1)
+        return FakeGraph(rig.model)(step)
+
+    gradients = CapturedGradients(rig, capture)
+    batch = next(rig.feed.epoch(0))
+    for _ in range(WARM_STEPS + 2):
+        gradients(batch)
+    before = len(captures)
+    change(rig.model)
+    gradients(batch)
+    gradients(batch)
+
+    assert (before, len(captures)) == (1, 2)
+    assert (rig.model[0].weight.grad is not None) == rig.model[0].weight.requires_grad  # type: ignore[index]
 
 
 @pytest.mark.gpu

@@ -21,13 +21,15 @@ Capture = Callable[[Callable[[], Tensor]], tuple[Tensor, Callable[[], None]]]
 
 class CapturedGradients:
     """Sets gradients as forward and backward passes do. The first shape of batch is captured, others are computed as
-    before, as is every batch until the graph is there."""
+    before, as is every batch until the graph is there. A graph knows tensors by their addresses, so after one of the
+    model's has moved, or was frozen or freed, the step is captured anew."""
 
     def __init__(self, rig: Rig, capture: Capture) -> None:
         self._rig = rig
         self._capture = capture
         self._shapes: Any = None
         self._seen = 0
+        self._captured: Any = None
         self._inputs: list[Tensor] = []
         self._loss: Tensor | None = None
         self._replay: Callable[[], None] | None = None
@@ -44,7 +46,7 @@ class CapturedGradients:
         if self._seen <= WARM_STEPS:
             return self._eagerly(batch)
         given = [leaf for leaf in leaves if torch.is_tensor(leaf)]
-        if self._replay is None:
+        if self._replay is None or self._captured != _whereabouts(self._rig.model):
             self._begin(leaves, spec)
         for kept, leaf in zip(self._inputs, given, strict=True):
             kept.copy_(leaf, non_blocking=True)
@@ -65,6 +67,16 @@ class CapturedGradients:
         self._rig.optimizer.zero_grad(set_to_none=True)  # so that capturing makes gradients, and a replay writes them
         self._loss, self._replay = self._capture(lambda: accumulate(self._rig, batch))
         self._gradients = [(parameter, parameter.grad) for parameter in self._rig.model.parameters()]
+        self._captured = _whereabouts(self._rig.model)
+
+
+def _whereabouts(model: torch.nn.Module) -> list[Any]:
+    """Where the model's tensors are, which parameters learn, and which modules are in training."""
+    return [
+        *((parameter.data_ptr(), parameter.requires_grad) for parameter in model.parameters()),
+        *(buffer.data_ptr() for buffer in model.buffers()),
+        *(module.training for module in model.modules()),
+    ]
 
 
 def by_cuda(step: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:

@@ -8,21 +8,23 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.proxy_tensor import get_proxy_mode, make_fx
 from torch.nn.utils.stateless import _reparametrize_module
 from torch.utils import _pytree as pytree
 
 from vivace.core.errors import NotApplicable, UsageError
 from vivace.core.training.rig import Rig
 from vivace.training.checkpoint import Generators
-from vivace.training.rig import seed_everything
 from vivace.training.step import accumulate, around
 
 Compiler = Callable[[torch.fx.GraphModule, list[Tensor]], Callable[..., Any]]
 """(graph, example inputs) -> the same function, faster."""
 
+PLAIN = (Tensor, str, bytes, int, float, complex, np.generic, type(None), torch.dtype, torch.device)
+"""What batches may consist of: tensors, which are given to a recording, and what cannot change."""
 MOST_SHAPES = 8
 """Batches of further shapes are computed as before: recording one costs as much as some dozen steps."""
 LOOKS = frozenset({10**power for power in range(1, 7)})
@@ -51,13 +53,16 @@ class Recording:
 class RecordedGradients:
     """Sets the gradients of whole batches by recordings, one for each shape. Returns the loss, detached.
 
-    Buffers that the forward pass writes are written as before, random numbers drawn as before. With `compiler`, batches
+    Buffers that the forward pass writes are written as before, random numbers drawn as before. Tensors are taken from
+    the model at every step, so their values may be put in place by others; a step after parameters were frozen or
+    freed, or modules switched between training and evaluation, is recorded anew. With `compiler`, batches
     of the job's usual shape (`usual` samples; the first one's where that is None) run what it makes of the recording;
     the others, such as the last and smaller one of an epoch, are played back operator by operator, because a
     compilation costs more than they ever save.
 
     Raises NotApplicable at the first batch where a step cannot be recorded: control flow that depends on values, hooks
-    on parameters, or a step that is another one each time. Raises UsageError where it becomes another one later on.
+    on parameters, what draws in the backward pass (as checkpoints with dropout do), tensors beside the model's that the
+    step writes, or a step that is another one each time. Raises UsageError where it becomes another one later on.
     """
 
     def __init__(self, rig: Rig, usual: int | None = None, compiler: Compiler | None = None) -> None:
@@ -66,13 +71,16 @@ class RecordedGradients:
         self._compiler = compiler
         self._played: dict[Any, tuple[Callable[..., Any], Recording]] = {}
         self._parameters = [parameter for _, parameter in rig.model.named_parameters()]
-        self._tensors: list[Tensor] = []
+        self._modules = list(rig.model.modules())
+        self._places: list[tuple[dict[str, Any], str]] = []
         self._steps = 0
 
     def __call__(self, batch: Any) -> Tensor:
         """The loss of a batch; its gradients are in the parameters afterwards."""
         leaves, spec = pytree.tree_flatten(batch)
-        key = (spec, *map(_shape_of, leaves))
+        _refuse_strangers(leaves)
+        flags = tuple([one.requires_grad for one in self._parameters] + [one.training for one in self._modules])
+        key = (flags, spec, *map(_shape_of, leaves))
         found = self._played.get(key)
         if found is None:
             if len(self._played) >= MOST_SHAPES:
@@ -85,7 +93,7 @@ class RecordedGradients:
 
     def _play(self, run: Callable[..., Any], recording: Recording, given: list[Tensor]) -> Tensor:
         with torch.no_grad():
-            loss, *gradients = run(*self._tensors, *given)
+            loss, *gradients = run(*[holder[name] for holder, name in self._places], *given)
         if len(recording.learning) < len(self._parameters):
             for parameter in self._parameters:
                 parameter.grad = None
@@ -99,16 +107,16 @@ class RecordedGradients:
         return accumulate(self._rig, batch)
 
     def _prepared(self, batch: Any, leaves: Sequence[Any]) -> tuple[Callable[..., Any], Recording]:
-        if not self._tensors:
-            self._tensors = [value.detach() for value in _state(self._rig.model).values()]
+        self._places = self._places or _places(self._rig.model)
         recording = record(self._rig, batch)
-        if not recording.computes_as(record(self._rig, batch, other_chance=True)):
-            raise NotApplicable("a step draws by Python's or NumPy's random numbers what it computes")
+        if not recording.computes_as(record(self._rig, batch)):
+            raise NotApplicable("recorded twice, the step is not the same: it depends on what changes beside the model")
         size = next((leaf.shape[0] for leaf in leaves if torch.is_tensor(leaf) and leaf.ndim), None)
         is_usual = size == self._usual if self._usual is not None else not self._played
         if self._compiler is None or not is_usual:
             return recording.graph.forward, recording
-        inputs = [*self._tensors, *(leaf for leaf in leaves if torch.is_tensor(leaf))]
+        state = [value.detach() for value in _state(self._rig.model).values()]
+        inputs = [*state, *(leaf for leaf in leaves if torch.is_tensor(leaf))]
         return self._compiler(recording.graph, inputs), recording
 
     def _look_again(self, recording: Recording, batch: Any) -> None:
@@ -119,16 +127,16 @@ class RecordedGradients:
             )
 
 
-def record(rig: Rig, batch: Any, other_chance: bool = False) -> Recording:
-    """The operators of one step on a batch. Nothing is computed, and generators stay as they are.
+def record(rig: Rig, batch: Any) -> Recording:
+    """The operators of one step on a batch. The model's tensors and the generators stay as they are.
 
-    With `other_chance` Python's and NumPy's generators are set to something else meanwhile. Raises NotApplicable where
-    it cannot be recorded.
+    Raises NotApplicable where it cannot be recorded.
     """
     _refuse_hooks(rig.model)
     state = _state(rig.model)
     parameters = dict(rig.model.named_parameters())
     leaves, spec = pytree.tree_flatten(batch)
+    _refuse_strangers(leaves)
     places = [number for number, leaf in enumerate(leaves) if torch.is_tensor(leaf)]
     learning: list[int] = []
 
@@ -136,13 +144,20 @@ def record(rig: Rig, batch: Any, other_chance: bool = False) -> Recording:
         own = dict(zip(state, given[: len(state)], strict=True))
         for name, parameter in parameters.items():
             own[name] = own[name].detach().requires_grad_(parameter.requires_grad)
+        before = dict(own)
         filled = list(leaves)
         for place, value in zip(places, given[len(state) :], strict=True):
             filled[place] = value
         with _reparametrize_module(rig.model, own, tie_weights=True), around(rig.around):
             loss = rig.forward(pytree.tree_unflatten(filled, spec))
+        replaced = next((name for name in before if own[name] is not before[name]), None)
+        if replaced is not None:
+            raise NotApplicable(f"it puts another tensor in the place of {replaced}; write into it, as copy_ does")
+        drawn = _draws()
         wanted = [name for name, parameter in parameters.items() if parameter.requires_grad]
         found = torch.autograd.grad(loss, [own[name] for name in wanted], allow_unused=True)
+        if _draws() > drawn:
+            raise NotApplicable("its backward pass draws random numbers again, as checkpoints with dropout do")
         pairs = [(name, one) for name, one in zip(wanted, found, strict=True) if one is not None]
         learning[:] = [list(parameters).index(name) for name, _ in pairs]
         return [loss.detach(), *_own_memory([one for _, one in pairs], [own[name] for name, _ in pairs])]
@@ -150,9 +165,12 @@ def record(rig: Rig, batch: Any, other_chance: bool = False) -> Recording:
     inputs = [*(value.detach() for value in state.values()), *(leaves[place] for place in places)]
     now = Generators.now()
     try:
-        if other_chance:
-            seed_everything(random.getrandbits(32))
         graph = make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(*inputs)
+        if random.getstate() != now.python or not _same_numpy(np.random.get_state(), now.numpy):
+            raise NotApplicable("it draws Python's or NumPy's random numbers")
+        _refuse_writes(graph)
+    except NotApplicable as error:
+        raise NotApplicable(f"the step cannot be recorded: {error.reason}") from error
     except Exception as error:  # the user's model may do anything that cannot be recorded
         raise NotApplicable(f"the step cannot be recorded: {str(error).strip().splitlines()[0][:200]}") from error
     finally:
@@ -163,6 +181,23 @@ def record(rig: Rig, batch: Any, other_chance: bool = False) -> Recording:
 def _state(model: torch.nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by name, each once."""
     return dict(itertools.chain(model.named_parameters(), model.named_buffers()))
+
+
+def _places(model: torch.nn.Module) -> list[tuple[dict[str, Any], str]]:
+    """Where the tensors of `_state` are found again, also after something else was put there."""
+    found: list[tuple[dict[str, Any], str]] = []
+    for path in _state(model):
+        owner, _, name = path.rpartition(".")
+        module = model.get_submodule(owner)
+        found.append((module._parameters if name in module._parameters else module._buffers, name))
+    return found
+
+
+def _draws() -> int:
+    """How many operators that draw random numbers have been recorded so far."""
+    mode = get_proxy_mode()
+    nodes = () if mode is None else mode.tracer.graph.nodes
+    return sum(torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) for node in nodes)
 
 
 def _own_memory(gradients: list[Tensor], parameters: list[Tensor]) -> list[Tensor]:
@@ -190,6 +225,27 @@ def _refuse_hooks(model: torch.nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
             raise NotApplicable(f"{name} has a hook on its gradient, which a recording would not call")
+
+
+def _refuse_strangers(leaves: Sequence[Any]) -> None:
+    strange = next((leaf for leaf in leaves if not isinstance(leaf, PLAIN)), None)
+    if strange is not None:
+        raise NotApplicable(f"a batch holds a {type(strange).__name__}, in which nothing tells what has changed")
+
+
+def _refuse_writes(graph: torch.fx.GraphModule) -> None:
+    """What a recording writes must be given to it, and not be a tensor that it happened to find."""
+    for node in graph.graph.nodes:
+        schema = getattr(node.target, "_schema", None)
+        for place, argument in enumerate(schema.arguments if schema is not None and schema.is_mutable else ()):
+            value = node.args[place] if place < len(node.args) else None
+            is_found = isinstance(value, torch.fx.Node) and value.op == "get_attr"
+            if is_found and argument.alias_info is not None and argument.alias_info.is_write:
+                raise NotApplicable("it writes into a tensor that is not the model's; make it a buffer of the model")
+
+
+def _same_numpy(one: Any, other: Any) -> bool:
+    return one[0] == other[0] and one[2:] == other[2:] and bool((one[1] == other[1]).all())
 
 
 def _constants(recording: Recording) -> list[Any]:
