@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import copy
 import functools
 import os
+import types
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +95,81 @@ def test_the_code_of_a_function_that_a_method_calls_counts(folder: Path, monkeyp
 )
 def test_what_differs_has_another_fingerprint(one: Any, other: Any) -> None:
     assert fingerprint(one) != fingerprint(other)
+
+
+def test_a_function_of_a_module_of_the_users_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = types.ModuleType("own_transforms")
+    own.__file__ = "own_transforms.py"
+    own.__dict__["decode"] = lambda value: value + 1
+    monkeypatch.setitem(globals(), "own_transforms", own)
+    read = eval("lambda value: own_transforms.decode(value)", globals())
+    before = fingerprint(read)
+
+    own.__dict__["decode"] = lambda value: value + 2
+
+    assert fingerprint(read) != before
+
+
+def test_files_in_a_folder_without_a_separator_in_its_name_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "1.jpg").write_text("one")
+    before = fingerprint({"root": "photos"})
+
+    (tmp_path / "photos" / "1.jpg").write_text("other")
+
+    assert fingerprint({"root": "photos"}) != before
+
+
+def test_a_separator_in_code_is_not_taken_for_the_folder_of_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "walk", lambda folder: pytest.fail(f"walked {folder}"))
+
+    fingerprint(lambda path: path.split("/")[-1])
+
+
+class Named(list[int]):
+    """A list with something of its own."""
+
+    scale = 1
+
+
+def scaled(scale: int) -> Named:
+    named = Named([1])
+    named.scale = scale
+    return named
+
+
+def either(first: Any, second: Any) -> Any:
+    return lambda value: first if value else second
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (range(3), range(1, 4)),
+        (bytearray(b"a"), bytearray(b"b")),
+        (collections.deque([1]), collections.deque([2])),
+        (np.random.default_rng(1), np.random.default_rng(2)),
+        (np.ma.array([1, 2], mask=[0, 1]), np.ma.array([1, 2], mask=[1, 0])),
+        (torch.eye(2).to_sparse(), torch.ones(2, 2).to_sparse()),
+        (torch.full((2,), 1j).conj(), torch.full((2,), 1j)),
+        (scaled(1), scaled(2)),
+        (either(None, 1), either(1, None)),
+    ],
+    ids=["range", "bytearray", "deque", "generator", "mask", "sparse", "conjugate", "own list", "closure"],
+)
+def test_what_is_kept_in_c_or_beside_python_s_own_classes_counts(one: Any, other: Any) -> None:
+    assert fingerprint(one) != fingerprint(other)
+    assert fingerprint(one) == fingerprint(copy.deepcopy(one))
+
+
+def test_a_label_that_changed_in_a_table_counts() -> None:
+    pandas = pytest.importorskip("pandas")
+
+    def labels(last: int) -> Any:
+        return pandas.DataFrame({"name": ["a", "b"], "label": [1, last]})
+
+    assert fingerprint(labels(2)) == fingerprint(labels(2))
+    assert fingerprint(labels(2)) != fingerprint(labels(3))

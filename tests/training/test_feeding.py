@@ -261,6 +261,46 @@ def test_an_error_in_a_thread_is_raised_when_its_batch_is_due() -> None:
         next(batches)
 
 
+ENDS_BUSY = """
+import torch
+from vivace.training.feeding.lookahead import Threads
+def multiply():
+    square = torch.ones(300, 300)
+    for _ in range(300):
+        square = square @ square * 1e-3
+threads = Threads(2)
+for _ in range(200):
+    threads.submit(multiply)
+raise KeyboardInterrupt
+"""
+
+
+def test_a_process_that_ends_while_threads_read_is_not_aborted() -> None:
+    done = subprocess.run([sys.executable, "-c", ENDS_BUSY], capture_output=True, text=True, timeout=100)
+
+    assert "terminate called" not in done.stderr
+    assert done.returncode in (1, -signal.SIGINT)
+
+
+LEAVES_THREADS = """
+import torch
+from vivace.training.feeding.lookahead import Threads
+threads = Threads(2)
+threads.submit(torch.ones, 10).result()
+threads.submit(torch.ones, 10).result()
+print(torch.get_num_threads())
+"""
+
+
+def test_reading_ahead_leaves_the_training_its_threads() -> None:
+    plain = [sys.executable, "-c", "import torch; print(torch.get_num_threads())"]
+    expected = subprocess.run(plain, capture_output=True, text=True, timeout=100)
+
+    done = subprocess.run([sys.executable, "-c", LEAVES_THREADS], capture_output=True, text=True, timeout=100)
+
+    assert done.stdout == expected.stdout
+
+
 def test_threads_end_with_their_feed() -> None:
     before = set(threading.enumerate())
     rig = equipped(job(), SamplePrefetch(workers=2))
