@@ -71,6 +71,7 @@ def padding(**changes: Any) -> dict[str, Any]:
         ({"options": {"cpp.cxx": "./evil"}}, "sets the option cpp.cxx"),
         ({"options": []}, "damaged"),
         ({"padding": padding(buckets=[[[1 << 40, 4]]])}, "pads to calls of 4,398,046,511,104 numbers; allowed"),
+        ({"padding": padding(buckets=[[[1 << 40] * 200_000]])}, "a shape has 200,000 dimensions; allowed"),
         ({"padding": padding(buckets=[[[8, 4]]] * 33)}, "pads to 33 shapes; allowed"),
         ({"padding": padding(cuts=[[0, 0, 0, 1 << 80]])}, "whole numbers of 0 or more"),
         ({"padding": True}, "damaged"),
@@ -112,13 +113,16 @@ def test_a_device_that_is_not_here_is_told(artifact: Path) -> None:
 @pytest.mark.parametrize(
     ("shapes", "reason"),
     [
-        ("[[[-1, 5]]]", "does not take"),
+        ("[[[1, 5]]]", "does not take"),
+        ("[[[-1, 4]]]", "shorter than 0"),
+        ("[[[" + "9" * 4000 + ", 4]]]", "longer than 1,099,511,627,776"),
         ("[[[1, 4], [1, 4]]]", "a call of 2 inputs, not of 1"),
         ("[" * 5000, "nested more than 64 levels"),
         ("[[[1e999, 4]]]", "finite"),
         ("[[" + ",".join(["[1, 4]"] * 40) + "]]", "a call of 40 inputs, not of 1"),
         ("[" + ",".join(["[[1, 4]]"] * 40) + "]", "has 40 shapes"),
         ('{"a": 1}', "no list of calls' shapes"),
+        ("[[[" + "9" * 15 + ",9" * 200_000 + "]]]", "a shape has 200,001 dimensions"),
         ("[[[10000000000, 4]]]", "a call of 40,000,000,000 numbers; allowed"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -37,6 +37,7 @@ MOST_BUCKETS = 32
 MOST_PADDED = 1 << 26
 """Numbers that a stored shape of a call may hold: whoever calls the program pays for them with memory."""
 _LONGEST = 1 << 40
+_MOST_DIMENSIONS = 64
 _DEVICE = re.compile(r"cpu|cuda(:\d{1,3})?")
 
 
@@ -72,10 +73,26 @@ class Padding:
             )
         if any(len(told) != 4 for told in (*cuts, *alike)):
             raise ValueError("what is cut of answers, and which dimensions are alike, is told by 4 numbers")
-        largest = max(sum(map(math.prod, call)) for call in buckets)
+        largest = max(map(numbers_of, buckets))
         if largest > MOST_PADDED:
             raise ValueError(f"it pads to calls of {largest:,} numbers; allowed are {MOST_PADDED:,}")
         return Padding(buckets, axes, cuts, alike)
+
+
+def numbers_of(shapes: Sequence[Sequence[int]]) -> int:
+    """How many numbers a call of these shapes holds.
+
+    Raises ValueError for a shape of more than 64 dimensions, or of one that is not from 0 to 2^40 long.
+
+    >>> numbers_of([(2, 8), (2,)])
+    18
+    """
+    longest = max(map(len, shapes), default=0)
+    if longest > _MOST_DIMENSIONS:
+        raise ValueError(f"a shape has {longest:,} dimensions; allowed are {_MOST_DIMENSIONS}")
+    if not all(0 <= length <= _LONGEST for shape in shapes for length in shape):
+        raise ValueError(f"a dimension is shorter than 0 or longer than {_LONGEST:,}")
+    return sum(map(math.prod, shapes))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from vivace.core.documents import strict_json
 from vivace.core.errors import ArtifactError, NotApplicable
-from vivace.core.program import MOST_PADDED, PRECISIONS, Form, Model, Settings
+from vivace.core.program import MOST_PADDED, PRECISIONS, Form, Model, Settings, numbers_of
 from vivace.core.signature import Signature
 from vivace.devices.machine import cores_here, threads_here
 from vivace.runtimes.buffers import held
@@ -53,11 +52,11 @@ def exact_shapes(settings: Settings) -> list[Shapes]:
     try:
         told = strict_json.loads(str(settings.option("exact_shapes", "[]")))
         found = [tuple(tuple(int(n) for n in shape) for shape in shapes) for shapes in told]
+        largest = max(map(numbers_of, found), default=0)
     except (ValueError, TypeError) as error:
         raise ArtifactError(f"the option exact_shapes is no list of calls' shapes: {error}") from error
     if len(found) > _MOST_SHAPES:
         raise ArtifactError(f"the option exact_shapes has {len(found)} shapes; allowed are {_MOST_SHAPES}")
-    largest = max((sum(map(math.prod, shapes)) for shapes in found), default=0)
     if largest > MOST_PADDED:
         raise ArtifactError(f"the option exact_shapes has a call of {largest:,} numbers; allowed are {MOST_PADDED:,}")
     return found
