@@ -38,6 +38,11 @@ def changed(folder: Path, change: Callable[[Any], object]) -> Path:
     return folder
 
 
+def padding(**changes: Any) -> dict[str, Any]:
+    """What pads calls of the artifact's program to 8 samples, with changes."""
+    return {"buckets": [[[8, 4]]], "axes": [[0, 0]], "cuts": [[0, 0, 0, 0]], "alike": [], **changes}
+
+
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
@@ -65,12 +70,36 @@ def changed(folder: Path, change: Callable[[Any], object]) -> Path:
         ({"run": "x"}, "unexpected keyword"),
         ({"options": {"cpp.cxx": "./evil"}}, "sets the option cpp.cxx"),
         ({"options": []}, "damaged"),
+        ({"padding": padding(buckets=[[[1 << 40, 4]]])}, "pads to calls of 4,398,046,511,104 numbers; allowed"),
+        ({"padding": padding(buckets=[[[1 << 40] * 200_000]])}, "a shape has 200,000 dimensions; allowed"),
+        ({"padding": padding(buckets=[[[8, 4]]] * 33)}, "pads to 33 shapes; allowed"),
+        ({"padding": padding(cuts=[[0, 0, 0, 1 << 80]])}, "whole numbers of 0 or more"),
+        ({"padding": True}, "damaged"),
     ],
 )
 def test_a_setting_that_no_technique_asks_for_is_refused(artifact: Path, settings: dict[str, Any], reason: str) -> None:
     changed(artifact, lambda node: node["settings"].update(settings))
 
     with pytest.raises(ArtifactError, match=f"program.*{reason}"):
+        load(artifact)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"axes": [[7, 0]]}, "pads dimension 0 of input 7"),
+        ({"alike": [[0, 0, 0, 9]]}, "pads dimension 9 of input 0"),
+        ({"buckets": [[[8, 4], [8, 4]]]}, "pads calls of 2 inputs"),
+        ({"buckets": [[[8, 99]]]}, "pads to a call that the program does not take"),
+        ({"cuts": [[3, 0, 0, 0]]}, "cuts answers by"),
+    ],
+)
+def test_a_padding_of_calls_that_the_program_does_not_take_is_refused(
+    artifact: Path, changes: dict[str, Any], reason: str
+) -> None:
+    changed(artifact, lambda node: node["settings"].update(padding=padding(**changes)))
+
+    with pytest.raises(ArtifactError, match=reason):
         load(artifact)
 
 
@@ -84,13 +113,17 @@ def test_a_device_that_is_not_here_is_told(artifact: Path) -> None:
 @pytest.mark.parametrize(
     ("shapes", "reason"),
     [
-        ("[[[-1, 5]]]", "does not take"),
+        ("[[[1, 5]]]", "does not take"),
+        ("[[[-1, 4]]]", "shorter than 0"),
+        ("[[[" + "9" * 4000 + ", 4]]]", "longer than 1,099,511,627,776"),
         ("[[[1, 4], [1, 4]]]", "a call of 2 inputs, not of 1"),
         ("[" * 5000, "nested more than 64 levels"),
         ("[[[1e999, 4]]]", "finite"),
         ("[[" + ",".join(["[1, 4]"] * 40) + "]]", "a call of 40 inputs, not of 1"),
         ("[" + ",".join(["[[1, 4]]"] * 40) + "]", "has 40 shapes"),
         ('{"a": 1}', "no list of calls' shapes"),
+        ("[[[" + "9" * 15 + ",9" * 200_000 + "]]]", "a shape has 200,001 dimensions"),
+        ("[[[10000000000, 4]]]", "a call of 40,000,000,000 numbers; allowed"),
     ],
 )
 def test_exact_shapes_that_are_no_calls_of_the_program_are_refused(

@@ -71,6 +71,54 @@ def test_large_inputs_are_read_where_they_lie(tmp_path: Path) -> None:
         torch.testing.assert_close(answer, x.sum(dim=1))
 
 
+def test_large_inputs_that_lie_strided_are_kept_until_they_were_read(tmp_path: Path) -> None:
+    module = Function(lambda x: x + 1).eval()
+    captured = capture(module, (torch.randn(2, held.COPIED_BYTES),)).model
+    shapes = Settings().with_options(exact_shapes=f"[[[2, {held.COPIED_BYTES}]]]")
+    model = openvino_graph.to_openvino(captured, work(captured, tmp_path)).replace(settings=shapes)
+    program, x = openvino_session.load(model), torch.rand(held.COPIED_BYTES, 2).T
+
+    answers = [program(x) for _ in range(6)]
+
+    assert all(torch.equal(answer, x + 1) for answer in answers)
+
+
+def test_calls_go_on_after_inference_mode_in_which_the_program_was_opened_or_first_called(
+    opened: Open, tmp_path: Path
+) -> None:
+    module, x = mlp(), torch.randn(2, 784)
+    captured = capture(module, (x,)).model
+    with torch.inference_mode():
+        program = opened(captured, tmp_path)
+        program(x)
+
+    answers = [program(x) for _ in range(2)]
+
+    torch.testing.assert_close(answers[-1], module(x), rtol=1e-4, atol=1e-5)
+
+
+def test_the_callers_default_device_is_not_that_of_the_buffers(opened: Open, tmp_path: Path) -> None:
+    module, x = mlp(), torch.randn(2, 784)
+    program = opened(capture(module, (x,)).model, tmp_path)
+
+    with torch.device("meta"):
+        answers = [program(x) for _ in range(2)]
+
+    torch.testing.assert_close(answers[-1], module(x), rtol=1e-4, atol=1e-5)
+
+
+def test_large_answers_are_not_held_for_any_shape(tmp_path: Path) -> None:
+    module = Function(lambda x: x.repeat(1, 1000)).eval()
+    program = _onnx(capture(module, (torch.randn(2, 50),)).model, tmp_path)
+    bound = program._run
+    assert isinstance(bound, onnx_binding.Bound)
+
+    answers = [program(torch.randn(size, 50)) for size in (2, 3, 2)]
+
+    assert answers[-1].shape == (2, 50_000)
+    assert all(run is bound._call for run in bound._known.values())
+
+
 def test_outputs_whose_shapes_depend_on_more_than_the_batch_are_not_bound() -> None:
     fixed = capture(mlp(), (torch.randn(2, 784),)).model.signature
     free = capture(Function(lambda x: x + 1).eval(), (torch.randn(2, 5),), varying=[frozenset({0, 1})]).model.signature

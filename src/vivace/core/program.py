@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -33,7 +34,10 @@ PRECISIONS = ("f32", "bf16", "f16")
 MOST_THREADS = 1024
 """Of all instances together. A library that cannot start as many as it is told to ends the process."""
 MOST_BUCKETS = 32
+MOST_PADDED = 1 << 26
+"""Numbers that a stored shape of a call may hold: whoever calls the program pays for them with memory."""
 _LONGEST = 1 << 40
+_MOST_DIMENSIONS = 64
 _DEVICE = re.compile(r"cpu|cuda(:\d{1,3})?")
 
 
@@ -43,12 +47,15 @@ class Padding:
 
     Each of `buckets` has a shape for every flat input; a call that fits in none runs as it is. `axes` are the
     dimensions that are padded, (input, its dimension): others stay as the call has them. Each of `cuts` says that an
-    output's dimension is as long as an input's: (output, its dimension, input, its dimension).
+    output's dimension is as long as an input's: (output, its dimension, input, its dimension). Each of `alike` says
+    that two inputs' dimensions are as long as each other, (input, its dimension, input, its dimension); a call in which
+    they are not runs as it is: padding was proved for no such call, and would hide what the program says to it.
     """
 
     buckets: tuple[tuple[tuple[int, ...], ...], ...]
     axes: tuple[tuple[int, int], ...]
     cuts: tuple[tuple[int, int, int, int], ...]
+    alike: tuple[tuple[int, int, int, int], ...] = ()
 
     @staticmethod
     def from_json(node: Mapping[str, Any]) -> Padding:
@@ -56,16 +63,36 @@ class Padding:
         buckets = tuple(tuple(tuple(shape) for shape in call) for call in node["buckets"])
         axes = tuple(tuple(axis) for axis in node["axes"])
         cuts = tuple(tuple(cut) for cut in node["cuts"])
-        numbers = (n for part in (axes, cuts, *buckets) for numbers in part for n in numbers)
+        alike = tuple(tuple(pair) for pair in node["alike"])
+        numbers = (n for part in (axes, cuts, alike, *buckets) for numbers in part for n in numbers)
         if not all(type(number) is int and 0 <= number <= _LONGEST for number in numbers):
             raise ValueError("shapes to pad to, and dimensions to pad and cut, are whole numbers of 0 or more")
         if not 0 < len(buckets) <= MOST_BUCKETS or any(len(axis) != 2 for axis in axes):
             raise ValueError(
                 f"it pads to {len(buckets)} shapes; allowed are 1 to {MOST_BUCKETS}, and axes of 2 numbers"
             )
-        if any(len(cut) != 4 for cut in cuts):
-            raise ValueError("what is cut of answers is told by 4 numbers")
-        return Padding(buckets, axes, cuts)
+        if any(len(told) != 4 for told in (*cuts, *alike)):
+            raise ValueError("what is cut of answers, and which dimensions are alike, is told by 4 numbers")
+        largest = max(map(numbers_of, buckets))
+        if largest > MOST_PADDED:
+            raise ValueError(f"it pads to calls of {largest:,} numbers; allowed are {MOST_PADDED:,}")
+        return Padding(buckets, axes, cuts, alike)
+
+
+def numbers_of(shapes: Sequence[Sequence[int]]) -> int:
+    """How many numbers a call of these shapes holds.
+
+    Raises ValueError for a shape of more than 64 dimensions, or of one that is not from 0 to 2^40 long.
+
+    >>> numbers_of([(2, 8), (2,)])
+    18
+    """
+    longest = max(map(len, shapes), default=0)
+    if longest > _MOST_DIMENSIONS:
+        raise ValueError(f"a shape has {longest:,} dimensions; allowed are {_MOST_DIMENSIONS}")
+    if not all(0 <= length <= _LONGEST for shape in shapes for length in shape):
+        raise ValueError(f"a dimension is shorter than 0 or longer than {_LONGEST:,}")
+    return sum(map(math.prod, shapes))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vivace.core.documents import strict_json
 from vivace.core.errors import ArtifactError, NotApplicable
-from vivace.core.program import PRECISIONS, Form, Model, Settings
+from vivace.core.program import MOST_PADDED, PRECISIONS, Form, Model, Settings, numbers_of
 from vivace.core.signature import Signature
 from vivace.devices.machine import cores_here, threads_here
 from vivace.runtimes.buffers import held
@@ -52,10 +52,13 @@ def exact_shapes(settings: Settings) -> list[Shapes]:
     try:
         told = strict_json.loads(str(settings.option("exact_shapes", "[]")))
         found = [tuple(tuple(int(n) for n in shape) for shape in shapes) for shapes in told]
+        largest = max(map(numbers_of, found), default=0)
     except (ValueError, TypeError) as error:
         raise ArtifactError(f"the option exact_shapes is no list of calls' shapes: {error}") from error
     if len(found) > _MOST_SHAPES:
         raise ArtifactError(f"the option exact_shapes has {len(found)} shapes; allowed are {_MOST_SHAPES}")
+    if largest > MOST_PADDED:
+        raise ArtifactError(f"the option exact_shapes has a call of {largest:,} numbers; allowed are {MOST_PADDED:,}")
     return found
 
 
@@ -131,9 +134,10 @@ def _held(request: Any, model: Model, kept: list[tuple[int, int]]) -> Run | None
     graph, signature = request.get_compiled_model(), model.signature
     if any(port.partial_shape.is_dynamic or port.element_type not in _native() for port in _ports(graph)):
         return None
-    inputs = [(i, torch.from_numpy(request.get_input_tensor(key).data)) for key, i in kept]
     promised = [getattr(torch, spec.dtype) for spec in signature.outputs]
-    outputs = [(torch.from_numpy(request.get_output_tensor(n).data), dtype) for n, dtype in enumerate(promised)]
+    with held.making_buffers():
+        inputs = [(i, torch.from_numpy(request.get_input_tensor(key).data)) for key, i in kept]
+        outputs = [(torch.from_numpy(request.get_output_tensor(n).data), dtype) for n, dtype in enumerate(promised)]
     if any(buffer.dtype is not getattr(torch, signature.inputs[i].dtype) for i, buffer in inputs):
         return None
     is_small = held.size_of([buffer for _, buffer in inputs]) <= held.COPIED_BYTES
@@ -142,12 +146,17 @@ def _held(request: Any, model: Model, kept: list[tuple[int, int]]) -> Run | None
 
 
 def _shared(request: Any, kept: list[tuple[int, int]]) -> held.Feed:
-    """A feed that has the request read the caller's own memory."""
+    """A feed that has the request read the caller's own memory, or a copy where that lies strided.
+
+    The request does not keep what it reads alive; the feed returns it, for others to do so.
+    """
     tensor = import_openvino().Tensor
 
-    def feed(leaves: Sequence[Tensor]) -> None:
-        for key, i in kept:
-            request.set_input_tensor(key, tensor(as_numpy(leaves[i]), shared_memory=True))
+    def feed(leaves: Sequence[Tensor]) -> list[Any]:
+        shared = [(key, tensor(as_numpy(leaves[i]), shared_memory=True)) for key, i in kept]
+        for key, one in shared:
+            request.set_input_tensor(key, one)
+        return shared
 
     return feed
 

@@ -75,6 +75,19 @@ def test_a_document_reads_back_and_its_page_has_no_number_that_is_none(make: str
     assert not re.search(r'(?:x|y|x1|y1|x2|y2|cx|cy|r|width|height|points)="[^"]*(?:nan|inf)', page)
 
 
+@pytest.mark.parametrize("original", [[], [[]], [[1.0, 0.5], []]])
+def test_losses_over_seeds_that_are_not_there_are_not_drawn(run: TrainingDocument, original: list[list[float]]) -> None:
+    node = run.model_dump()
+    node["parity"]["curve"] |= {"original": original, "plan": [[1.0, 0.5], [1.0, 0.5]]}
+    found = agreements.figure(TrainingDocument.model_validate(node))
+    assert len(found.drawings) == 1
+
+
+def test_names_without_end_are_cut(run: TrainingDocument) -> None:
+    page = render(changed(run, name="x" * 100_000, plan_name="y" * 100_000))
+    assert len(page.encode()) < 600_000
+
+
 def test_the_page_is_under_a_megabyte(run: TrainingDocument) -> None:
     longest = changed(run, course=planted_training_run.course(steps=2 * 499))
     assert len(render(longest).encode()) < 1_000_000

@@ -29,7 +29,7 @@ def figure(document: TrainingDocument) -> Figure:
     if proof is None:
         return absent(NUMBER, KEY, TITLE, f"There is no proof here: {_unproved(document)}.")
     curves = [("loss", proof.curve), ("score", proof.scores)]
-    drawings = [_losses(name, found) for name, found in curves if found is not None and len(found.original[0]) > 1]
+    drawings = [_losses(name, found) for name, found in curves if found is not None and _is_drawn(found)]
     tensors = [one for one in proof.agreements if one.kind is not Kind.BATCH or not one.holds]
     dots = [_drawing(tensors, chart.WIDTH if drawings else WIDE)] if tensors else []
     return Figure(
@@ -74,6 +74,11 @@ def _said(proof: ParityDocument, curves: Sequence[tuple[str, Curve | None]]) -> 
 def _counts(agreements: Sequence[Agreement]) -> str:
     counts = Counter(one.kind for one in agreements)
     return ", ".join(f"{counts[kind]} of {NAMES[kind]}" for kind in Kind if counts[kind])
+
+
+def _is_drawn(found: Curve) -> bool:
+    """Whether there is a line to draw for each seed."""
+    return all(side and all(len(run) > 1 for run in side) for side in (found.original, found.plan))
 
 
 def _seeds(curves: Sequence[tuple[str, Curve | None]]) -> str:
@@ -190,5 +195,6 @@ def _curves_table(curves: Sequence[tuple[str, Curve | None]]) -> Table:
         for name, found in curves
         if found is not None
         for seed, (own, other) in enumerate(zip(found.original, found.plan, strict=False), 1)
+        if own and other
     ]
     return table(("what", "seed", "original, at the end", "plan, at the end"), rows, "over seeds (MEASURED)")

@@ -13,6 +13,9 @@ FIGURES = (phases, gains, ratios, agreements, course, memory, tried)
 def render(document: TrainingDocument) -> str:
     """The HTML page of a training: the same text for the same document, with no date and nothing from elsewhere."""
     document = made_visible(document)
+    document = document.model_copy(
+        update={"name": cut(document.name, LONG), "plan_name": cut(document.plan_name, 2 * LONG)}
+    )
     return drawn(
         Page(
             source=RUN,

@@ -14,9 +14,15 @@ from torch import Tensor
 from vivace.runtimes.settings.around import Run
 
 COPIED_BYTES = 1 << 16
-"""Inputs of a call that together take no more are copied; copying what is larger takes longer than binding it."""
+"""Inputs of a call that together take no more are copied, and answers; copying what is larger takes longer than binding
+it."""
 Feed = Callable[[Sequence[Tensor]], object]
-"""Puts the flat tensors of a call where the engine finds them."""
+"""Puts the flat tensors of a call where the engine finds them; what it returns is kept until the engine has read it."""
+
+
+def making_buffers() -> torch.inference_mode:
+    """To make buffers in: nobody may write to those made in inference mode once the caller has left it."""
+    return torch.inference_mode(False)
 
 
 def copies(inputs: Sequence[tuple[int, Tensor]]) -> Feed:
@@ -40,8 +46,9 @@ def held(feed: Feed, run: Callable[[], object], outputs: Sequence[tuple[Tensor, 
     """
 
     def call(leaves: Sequence[Tensor]) -> list[Tensor]:
-        feed(leaves)
+        read = feed(leaves)
         run()
+        del read
         return [buffer.to(dtype, copy=True) for buffer, dtype in outputs]
 
     return call

@@ -52,10 +52,12 @@ class Bound:
         return answers
 
     def _bound(self, shapes: tuple[torch.Size, ...], answers: Sequence[Tensor]) -> Run:
-        inputs = [(i, torch.zeros(shapes[i], dtype=self._dtypes[i])) for _, i in self._kept]
-        outputs = [torch.empty_like(answer) for answer in answers]
+        with held.making_buffers():
+            inputs = [(i, torch.zeros(shapes[i], dtype=self._dtypes[i], device="cpu")) for _, i in self._kept]
+            outputs = [torch.empty_like(answer) for answer in answers]
         fed = [buffer for _, buffer in inputs]
-        if held.size_of(fed) > held.COPIED_BYTES or not all(buffer.numel() for buffer in (*fed, *outputs)):
+        is_small = max(map(held.size_of, (fed, outputs))) <= held.COPIED_BYTES
+        if not is_small or not all(buffer.numel() for buffer in (*fed, *outputs)):
             return self._call
         binding = self._session.io_binding()
         for (name, _), buffer in zip(self._kept, fed, strict=True):

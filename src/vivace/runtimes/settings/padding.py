@@ -37,11 +37,14 @@ def load(open_one: Callable[[Model], Program], model: Model) -> Program:
 
 
 def target_of(shapes: Shapes, padding: Padding) -> Shapes | None:
-    """The shapes that a call of these shapes is padded to; None where no bucket is as long.
+    """The shapes that a call of these shapes is padded to; None where no bucket is as long, and where dimensions that
+    are alike in every call that padding was proved for are not in this one.
 
     >>> target_of(((3, 5),), Padding((((2, 8),), ((2, 16),)), ((0, 1),), ()))
     ((3, 8),)
     """
+    if any(shapes[i][axis] != shapes[other][along] for i, axis, other, along in padding.alike):
+        return None
     fitting = [one for one in padding.buckets if all(shapes[i][axis] <= one[i][axis] for i, axis in padding.axes)]
     if not fitting:
         return None
@@ -109,7 +112,7 @@ def _check(padding: Padding, signature: Signature) -> None:
             problem = spec.problem_with(spec.dtype, shape)
             if problem:
                 raise ArtifactError(f"it pads to a call that the program does not take: {problem}")
-    for source, along in padding.axes:
+    for source, along in (*padding.axes, *(place for told in padding.alike for place in (told[:2], told[2:]))):
         if source >= len(signature.inputs) or along >= len(signature.inputs[source].shape):
             raise ArtifactError(f"it pads dimension {along} of input {source}, which the program does not have")
     for output, axis, source, along in padding.cuts:

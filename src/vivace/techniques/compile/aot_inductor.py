@@ -48,7 +48,8 @@ class AotInductor(Technique):
         yield cls(freeze=False)
 
     def unfused(self) -> Technique | None:
-        """Each operator a kernel of its own, but for chains of elementwise ones that lowering writes into one."""
+        """Each operator a kernel of its own, but for chains of elementwise ones that lowering writes into one, and
+        batch normalizations that freezing folds into weights."""
         return dataclasses.replace(self, fuse=False) if self.fuse else None
 
     def rewrite(self, cost: Cost) -> Cost:

@@ -12,7 +12,7 @@ from vivace.core.cost import Cost
 from vivace.core.errors import NotApplicable, UsageError
 from vivace.core.facts import Fact
 from vivace.core.machine import Machine
-from vivace.core.program import MOST_BUCKETS, Model, Padding
+from vivace.core.program import MOST_BUCKETS, MOST_PADDED, Model, Padding
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
 from vivace.data import samples
@@ -39,8 +39,9 @@ class Buckets(Technique):
     than that for any. Zeros (False in a mask) are put behind the last row or token. Rows do not see each other; tokens
     do, unless a mask hides what is padded: a program whose answers to padded calls are not those to the calls, in the
     mix's shapes and in those shorter by one, is refused with the shape, and every plan is judged in every shape of the
-    mix besides. A call that fits in no bucket runs as it is. Raises NotApplicable with the reason, UsageError unless
-    count is a whole number from 1 to 32.
+    mix besides. A call that fits in no bucket runs as it is, and so does one in which dimensions differ that are
+    equally long in all shapes of the mix. Raises NotApplicable with the reason, UsageError unless count is a whole
+    number from 1 to 32.
 
     Source: https://docs.pytorch.org/docs/stable/torch.compiler_dynamic_shapes.html, on code for exact shapes.
 
@@ -98,6 +99,8 @@ class Buckets(Technique):
         chosen = best_buckets(shapes, self.count)
         if chosen is None:
             raise NotApplicable(f"no {self.count} of the shapes that calls come in hold all others")
+        if size_of(max(chosen, key=size_of)) > MOST_PADDED:
+            raise NotApplicable(f"a call holds more than the {MOST_PADDED:,} numbers that one may be padded to")
         with torch.no_grad():
             padding = _proved(model, examples, chosen)
         main = bucket_of(shapes[0], chosen) or shapes[0]
@@ -136,7 +139,7 @@ def _proved(model: Model, examples: Sequence[Call], chosen: tuple[Shapes, ...]) 
     """The padding, after the program answered padded calls as it does without. Raises NotApplicable."""
     wanted = [eager.run_flat(model.program, leaves) for leaves in examples]
     varying = _varying(examples)
-    padding = Padding(chosen, tuple(varying), tuple(_cuts(varying, wanted)))
+    padding = Padding(chosen, tuple(varying), tuple(_cuts(varying, wanted)), tuple(_alike(varying)))
     for leaves in (*examples, *_shorter(examples, varying)):
         target = target_of(_shapes(leaves), padding)
         if target is not None and not _is_indifferent(model, leaves, target, padding):
@@ -178,16 +181,29 @@ def _cuts(varying: Mapping[Place, list[int]], answers: Sequence[Call]) -> Iterat
                 yield number, axis, *source
 
 
+def _alike(varying: Mapping[Place, list[int]]) -> Iterator[tuple[int, int, int, int]]:
+    """Pairs of varying dimensions that are as long as each other in every shape."""
+    for places in _groups(varying).values():
+        yield from ((*places[0], *other) for other in places[1:])
+
+
+def _groups(varying: Mapping[Place, list[int]]) -> dict[tuple[int, ...], list[Place]]:
+    """The varying dimensions by their lengths over the shapes."""
+    found: dict[tuple[int, ...], list[Place]] = {}
+    for place, lengths in varying.items():
+        found.setdefault(tuple(lengths), []).append(place)
+    return found
+
+
 def _shorter(examples: Sequence[Call], varying: Mapping[Place, list[int]]) -> Iterator[Call]:
     """The examples without the last of the rows, or of the tokens: dimensions of the same lengths change together."""
-    for lengths in {tuple(found) for found in varying.values()}:
-        places = {place for place, found in varying.items() if tuple(found) == lengths}
+    for lengths, places in _groups(varying).items():
         for leaves, length in zip(examples, lengths, strict=True):
             if length > 1:
                 yield [_without_last(leaf, number, places) for number, leaf in enumerate(leaves)]
 
 
-def _without_last(leaf: Tensor, number: int, places: set[Place]) -> Tensor:
+def _without_last(leaf: Tensor, number: int, places: Sequence[Place]) -> Tensor:
     for axis in range(leaf.dim()):
         leaf = leaf.narrow(axis, 0, leaf.shape[axis] - 1) if (number, axis) in places else leaf
     return leaf
