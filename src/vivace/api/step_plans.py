@@ -37,6 +37,8 @@ from vivace.training.feed import feed_of
 STEP_ENTRY = "vivace.training.service:open_step"
 RACE = StopRule(half_width=0.02, min_blocks=8, max_blocks=40, max_seconds=3.0, warm_seconds=2.0)
 CONFIRM = StopRule(half_width=0.01, min_blocks=12, max_blocks=60, max_seconds=9.0, warm_seconds=2.0)
+SURE_GAIN = 1.3
+"""A smaller gain must show in a second pair of processes too: pairs differ by more than the blocks of one explain."""
 NOTICED_SECONDS = 1.0
 """A first step that takes this much longer must pay for itself within the training; less is within the noise."""
 TAKES_STEP = "it takes the step as a whole, which a hand-written loop does itself; vv.train can use it"
@@ -126,7 +128,9 @@ class Choice:
                 return StepTrial(plan, Outcome.QUALITY_FAILED, None, 0.0, False, proof.reason, proof.notes)
             if self.own_loop and proof.whole_step:
                 return StepTrial(plan, Outcome.UNSUPPORTED, None, 0.0, False, TAKES_STEP)
-            found = compare(self._arm(best), self._arm(plan), calls, logs, rule=RACE, limits=self.limits)
+            found = self._race(best, plan, calls, logs)
+            is_small = found.speedup.low > LEAST_GAIN and found.speedup.value < SURE_GAIN
+            again = self._race(best, plan, calls, logs / "again") if is_small else found
         except WorkerFailure as failure:
             return StepTrial(plan, failure.outcome, None, 0.0, False, failure.reason)
         outcome = Outcome.NOT_FASTER if found.verdict is SpeedVerdict.SLOWER else Outcome.OK
@@ -135,6 +139,8 @@ class Choice:
         reason = ""
         if found.speedup.low <= LEAST_GAIN:
             reason = f"{found.speedup} over {best}, which is not clearly faster"
+        elif again.speedup.low <= LEAST_GAIN:
+            reason = f"{found.speedup} over {best}, and {again.speedup} in a second pair of processes"
         elif first - before > NOTICED_SECONDS and after is not None and after > (self._steps() or after):
             reason = (
                 f"{found.speedup} over {best}; its first step takes {first - before:.2g} s longer, which {after} steps "
@@ -142,6 +148,10 @@ class Choice:
             )
         prepare_seconds = found.candidate.load_seconds + first
         return StepTrial(plan, outcome, found.speedup, prepare_seconds, not reason, reason, proof.notes, best, after)
+
+    def _race(self, best: Plan, plan: Plan, calls: Path, logs: Path) -> Comparison:
+        """A plan's steps against those of the best so far, in one pair of processes."""
+        return compare(self._arm(best), self._arm(plan), calls, logs, rule=RACE, limits=self.limits)
 
     def _steps(self) -> int | None:
         """Steps of the whole training; None where only walking the data tells."""
