@@ -7,6 +7,7 @@ import json
 import os
 import random
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -154,7 +155,7 @@ def restore(checkpoint: Path, job: str, rig: Rig) -> tuple[Position, Generators]
         rig.model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model/")})
         _restore_optimizer(rig, tensors, note)
         if rig.schedule is not None and note.schedule is not None:
-            rig.schedule.load_state_dict(note.schedule)
+            rig.schedule.load_state_dict(_as_before(note.schedule, rig.schedule.state_dict()))
             rig.optimizer._opt_called = note.steps > 0  # type: ignore[attr-defined]  # a schedule warns by it
         if rig.scaling is not None and note.scaling is not None:
             rig.scaling.load(note.scaling)
@@ -202,6 +203,17 @@ def _typed(value: Any, like: Any) -> Any:
     if torch.is_tensor(like):
         return torch.tensor(value, dtype=like.dtype)
     return tuple(value) if isinstance(like, tuple) else value
+
+
+def _as_before(value: Any, like: Any) -> Any:
+    """A schedule's state with what JSON has no form for as a fresh schedule has it: mappings of numbers, tuples."""
+    if isinstance(value, Mapping) and isinstance(like, Mapping):
+        names = {str(key): key for key in like}
+        entries = {names.get(key, key): _as_before(one, like.get(names.get(key, key))) for key, one in value.items()}
+        return Counter(entries) if isinstance(like, Counter) else entries
+    if isinstance(value, list) and isinstance(like, list | tuple) and len(value) == len(like):
+        return type(like)(_as_before(one, other) for one, other in zip(value, like, strict=True))
+    return value
 
 
 def _generators(label: str, tensors: Mapping[str, Tensor], python: list[Any], numpy: list[Any]) -> Generators:

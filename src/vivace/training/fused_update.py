@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+import torch.optim.optimizer as parts
 from torch import Tensor
 
 Kernel = Callable[["_Lists", list[Tensor], Mapping[str, Any]], None]
@@ -53,8 +54,7 @@ class FusedUpdate:
         return None
 
     def _has_hooks(self) -> bool:
-        own = self._optimizer
-        return bool(own._optimizer_step_pre_hooks or own._optimizer_step_post_hooks)
+        return has_hooks(self._optimizer)
 
     def _state_moved(self) -> bool:
         """Whether the optimizer's state was loaded anew since its tensors were gathered."""
@@ -78,7 +78,21 @@ class FusedUpdate:
 
 def has_kernel(optimizer: torch.optim.Optimizer) -> bool:
     """Whether the update of this very class can be called directly."""
-    return type(optimizer) in KERNELS
+    return type(optimizer) in KERNELS and steps_as_its_class(optimizer)
+
+
+def steps_as_its_class(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether nothing was put in the place of its `step`, such as a function that clips gradients before. What a
+    schedule puts around it only counts."""
+    own = vars(optimizer).get("step")
+    is_counting = getattr(own, "_wrapped_by_lr_sched", False)
+    return own is None or (is_counting and own.__wrapped__ is type(optimizer).step)
+
+
+def has_hooks(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether something is called before or after its steps: hooks of its own, or of all optimizers."""
+    of_all = (parts._global_optimizer_pre_hooks, parts._global_optimizer_post_hooks)
+    return bool(optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks or any(of_all))
 
 
 def _is_uniform(lists: _Lists) -> bool:

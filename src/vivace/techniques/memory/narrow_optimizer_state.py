@@ -16,6 +16,7 @@ from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
 from vivace.core.work import Work
+from vivace.training.fused_update import has_hooks, steps_as_its_class
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,8 @@ class NarrowOptimizerState(Technique):
     An average that moves by a thousandth of itself each step stands still when it is rounded to the nearest bfloat16,
     so numbers are rounded up or down by chance, in proportion to how near they are (PyTorch's generator, so a run that
     is resumed goes on exactly). Weights stay in float32. Raises NotApplicable where the optimizer keeps nothing as
-    large as its parameters. It saves memory and costs time, so a search does not try it by itself.
+    large as its parameters, is not one of PyTorch's, or has hooks or a `step` of its own, which would see one parameter
+    at a time. It saves memory and costs time, so a search does not try it by itself.
 
     Source: Gupta et al., Deep Learning with Limited Numerical Precision, ICML 2015 (arXiv:1502.02551), section 3
     (stochastic rounding); Dettmers et al., 8-bit Optimizers via Block-wise Quantization, ICLR 2022 (arXiv:2110.02861).
@@ -48,6 +50,10 @@ class NarrowOptimizerState(Technique):
 
     def equip(self, rig: Rig, job: Training) -> Rig:
         """The rig with an update that narrows what it leaves."""
+        if not type(rig.optimizer).__module__.startswith("torch.optim."):
+            raise NotApplicable(f"where {type(rig.optimizer).__name__} keeps its moments is not known here")
+        if has_hooks(rig.optimizer) or not steps_as_its_class(rig.optimizer):
+            raise NotApplicable("the optimizer has hooks or a step of its own, which must see all gradients at once")
         if isinstance(rig.optimizer, torch.optim.SGD) and not any(g["momentum"] for g in rig.optimizer.param_groups):
             raise NotApplicable("the optimizer keeps nothing as large as its parameters")
         return rig.replace(update=_NarrowUpdate(rig.optimizer, rig.update))
