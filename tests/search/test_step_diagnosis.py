@@ -33,6 +33,27 @@ class Rigged(Technique):
     source = "none"
 
 
+class SparseTable(torch.nn.Module):
+    """Its gradients are sparse, which no fused kernel takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.nn.Embedding(4, 4, sparse=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.table((x[:, 0] > 0).long())
+        return found
+
+
+def test_a_technique_that_fails_in_passing_leaves_the_diagnosis_of_the_original() -> None:
+    work = job(model=SparseTable, optimizer=lambda parameters: torch.optim.SGD(parameters, 0.1))
+
+    read = Diagnoser(work, Plan()).read(3)
+
+    assert "fused-optimizer" not in {one["technique"] for one in read["what_ifs"]}
+    assert read["steps"] == 3
+
+
 class WatchedFeed:
     """Tells which epochs were begun."""
 

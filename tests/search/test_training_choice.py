@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from vivace.core.measurement import Outcome
+import pytest
+
+from vivace.api.step_plans import trained_with
+from vivace.core.measurement import Outcome, SpeedVerdict
 from vivace.core.plan import Plan
 from vivace.core.training.run import StepTrial
 from vivace.search.training.choose import START, greedy
@@ -20,6 +23,13 @@ def tried(settings: list[object], accepted: set[str]) -> tuple[list[str], Plan]:
             plan = strategy.send(StepTrial(plan, Outcome.OK, None, 0.0, str(plan) in accepted))
         except StopIteration as ended:
             return asked, ended.value
+
+
+@pytest.mark.parametrize("verdict", list(SpeedVerdict))
+def test_only_a_plan_that_was_confirmed_to_be_faster_trains(verdict: SpeedVerdict) -> None:
+    plan = Plan((SampleCache(),))
+
+    assert (trained_with(plan, verdict) == plan) == (verdict is SpeedVerdict.FASTER)
 
 
 def test_a_technique_that_is_not_tuned_keeps_its_first_setting_that_is_faster() -> None:

@@ -179,3 +179,16 @@ def test_ctrl_c_keeps_a_checkpoint_that_the_run_goes_on_from(tmp_path: Path) -> 
     kept, wanted = (load_file(tmp_path / name / "model.safetensors") for name in ("run", "whole"))
     assert all(torch.equal(value, kept[name]) for name, value in wanted.items())
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"optimizer": lambda p: torch.optim.LBFGS(p)}, "optimizer returned a LBFGS, whose step needs closure"),
+        ({"schedule": lambda o: torch.optim.lr_scheduler.ReduceLROnPlateau(o)}, "whose step needs metrics"),
+    ],
+    ids=["closure", "metrics"],
+)
+def test_what_cannot_step_by_itself_is_told_at_once(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        assemble(job(**changes))

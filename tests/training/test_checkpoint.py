@@ -37,6 +37,7 @@ def loader() -> DataLoader[Any]:
 JOBS = {
     "samples": lambda: job(augment=shaken, schedule=halving, advance="step"),
     "loader": lambda: job(data=loader(), batch_size=None, augment=shaken, schedule=halving),
+    "milestones": lambda: job(schedule=lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [1, 2], 0.1)),
     "momentum": lambda: job(optimizer=lambda p: torch.optim.SGD(p, 0.05, momentum=0.9)),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -19,12 +20,13 @@ from vivace.core.plan import Plan
 from vivace.core.training.job import Training
 from vivace.techniques.compile.recorded_step import RecordedStep
 from vivace.techniques.memory.fused_optimizer import FusedOptimizer
+from vivace.techniques.memory.narrow_optimizer_state import NarrowOptimizerState
 from vivace.testing.tiny_training import image_job, job, momentum
 from vivace.training.captured import WARM_STEPS, CapturedGradients
 from vivace.training.loop import Loop
 from vivace.training.recording import RecordedGradients
 from vivace.training.rig import assemble
-from vivace.training.service import equip
+from vivace.training.service import equip, open_step
 
 
 def trained(work: Training, *techniques: Any, steps: int = 12) -> dict[str, torch.Tensor]:
@@ -60,6 +62,45 @@ def test_a_kernel_called_directly_takes_the_steps_of_the_optimizers_own(optimize
     direct = trained(work, FusedOptimizer())
 
     assert all(torch.equal(value, direct[name]) for name, value in own.items())
+
+
+def clipped(parameters: Any) -> torch.optim.Optimizer:
+    """An optimizer whose step clips gradients first."""
+    kept = list(parameters)
+    found = torch.optim.SGD(kept, 0.5)
+
+    def step(optimizer: torch.optim.SGD, closure: Any = None) -> Any:
+        nn.utils.clip_grad_norm_(kept, 0.01)
+        return torch.optim.SGD.step(optimizer, closure)
+
+    found.step = types.MethodType(step, found)  # type: ignore[method-assign]
+    return found
+
+
+@pytest.mark.parametrize("schedule", [None, lambda o: torch.optim.lr_scheduler.StepLR(o, 1, 0.5)], ids=["", "schedule"])
+def test_a_step_that_was_put_in_the_place_of_the_optimizers_own_is_taken(schedule: Any) -> None:
+    work = job(optimizer=clipped, schedule=schedule)
+    plain, fused = trained(work), trained(work, FusedOptimizer())
+
+    for name, value in plain.items():
+        torch.testing.assert_close(fused[name], value, rtol=0, atol=1e-5)
+
+
+def test_a_step_is_timed_for_longer_than_its_schedule_lasts() -> None:
+    work = job(schedule=lambda o: torch.optim.lr_scheduler.OneCycleLR(o, 0.1, total_steps=5), advance="step")
+    step = open_step({}, (work, Plan()))
+
+    for _ in range(12):
+        step()
+
+    assert step.steps == 12
+
+
+def test_moments_of_an_optimizer_that_looks_at_all_gradients_at_once_are_not_narrowed() -> None:
+    work = job(optimizer=clipped)
+
+    with pytest.raises(NotApplicable, match="must see all gradients at once"):
+        NarrowOptimizerState().equip(assemble(work), work)
 
 
 def test_parameters_that_share_a_gradient_each_get_their_own() -> None:

@@ -180,14 +180,20 @@ class Choice:
             original, self._arm(plan), calls, logs / "confirm", rule=CONFIRM, restarts=3,
             noise_floor=same.noise_floor, limits=self.limits,
         )  # fmt: skip
-        if found.verdict is SpeedVerdict.SLOWER:
-            self.progress.note(f"confirmed as {found.speedup}, which is slower, so the original is kept")
-            plan = Plan()
+        trains = trained_with(plan, found.verdict)
+        if trains != plan:
+            told = f"{plan} was confirmed as {found.speedup}, {found.verdict.value}"
+            self.progress.note(f"{told}: it is not shown to be faster, so the original is kept")
         ratios = tuple(itertools.chain.from_iterable(same.ratios))
-        return dataclasses.replace(chosen, plan=plan, comparison=found, noise_ratios=ratios)
+        return dataclasses.replace(chosen, plan=trains, comparison=found, noise_ratios=ratios)
 
     def _arm(self, plan: Plan) -> ArmSpec:
         return ArmSpec(STEP_ENTRY, {}, (self.job, plan), str(plan))
+
+
+def trained_with(plan: Plan, verdict: SpeedVerdict) -> Plan:
+    """The plan, if its confirmation showed it to be faster; else the original, which is never lost to a guess."""
+    return plan if verdict is SpeedVerdict.FASTER else Plan()
 
 
 @contextlib.contextmanager

@@ -80,8 +80,8 @@ def train(
 
     First the original's step is diagnosed. Then techniques are added one by one, each kept if its gradients agree with
     the original's and its steps are measured to be faster; the plan is proved once more as a whole and confirmed in
-    fresh pairs of processes. Then the model is trained with it, in a process of its own. Batch size, learning rate and
-    schedule stay as they are.
+    fresh pairs of processes, and dropped unless that shows it to be faster. Then the model is trained with it, in a
+    process of its own. Batch size, learning rate and schedule stay as they are.
 
     `until` ends the training at the first epoch after which `evaluate` gives that much. `time` is the most that
     choosing the plan may take, beside its confirmation. `only` and `without` name techniques; `plan` takes one plan,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -48,6 +49,7 @@ def assemble(job: Training, seed: int | None = None) -> Rig:
     optimizer = job.optimizer(model.parameters())
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise UsageError(f"optimizer returned a {type(optimizer).__name__}; allowed is a torch.optim.Optimizer")
+    _check_steps("optimizer", optimizer)
     _check_known(model, optimizer)
 
     def forward(batch: Any) -> torch.Tensor:
@@ -58,6 +60,8 @@ def assemble(job: Training, seed: int | None = None) -> Rig:
 
     model.train()
     schedule = job.schedule(optimizer) if job.schedule is not None else None  # before `update`: it wraps the step
+    if schedule is not None:
+        _check_steps("schedule", schedule)
     return Rig(
         model=model,
         optimizer=optimizer,
@@ -129,6 +133,19 @@ FRESH = (
     "allowed is a new one in each call, since every trial trains its own: build it inside the function, as in "
     "`def model(): return nn.Linear(8, 2)`"
 )
+
+
+def _check_steps(name: str, part: Any) -> None:
+    needed = [
+        one.name
+        for one in inspect.signature(part.step).parameters.values()
+        if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
+    ]
+    if needed:
+        raise UsageError(
+            f"{name} returned a {type(part).__name__}, whose step needs {', '.join(needed)}; allowed is one whose "
+            "step() needs nothing, such as torch.optim.Adam or torch.optim.lr_scheduler.CosineAnnealingLR"
+        )
 
 
 def _wrong_loss(loss: Any) -> str:

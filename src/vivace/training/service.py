@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from torch.optim.lr_scheduler import LRScheduler
 
 from vivace.core.errors import NotApplicable
 from vivace.core.plan import Plan
@@ -93,7 +96,26 @@ def open_step(arguments: Mapping[str, Any], payload: Payload) -> Stepper:
     """A program for an arm: each call takes one training step on the next batch, with whatever feeding it costs."""
     job, plan = payload
     job = dataclasses.replace(job, epochs=10**9, evaluate=None)
-    return Stepper(Loop(job, equip(assemble(job), job, plan), None, ""))
+    rig = equip(assemble(job), job, plan)
+    if rig.schedule is not None:
+        rig = rig.replace(schedule=Circling(rig.schedule))
+    return Stepper(Loop(job, rig, None, ""))
+
+
+class Circling:
+    """A schedule that begins again where it has no further value, as those that know their number of steps do: a
+    step may be timed more often than the training takes it."""
+
+    def __init__(self, schedule: LRScheduler) -> None:
+        self._schedule = schedule
+        self._first = copy.copy(schedule.state_dict())
+
+    def step(self) -> None:
+        """The next value."""
+        try:
+            self._schedule.step()
+        except ValueError:
+            self._schedule.load_state_dict(copy.copy(self._first))
 
 
 class Stepper:
@@ -106,10 +128,16 @@ class Stepper:
         for context in loop.rig.outside:
             self._held.enter_context(context())
 
+    @property
+    def steps(self) -> int:
+        """Steps so far."""
+        return self._loop.position.steps
+
     def __call__(self, *_: Any) -> None:
         """One step, of the next epoch where one has ended."""
         if self._loop.step() is None:
-            self._loop.advance(1)
+            self._loop.advance(1)  # which ends the epoch, and takes no step
+            self._loop.step()
 
 
 def open_loop(arguments: Mapping[str, Any], payload: Payload) -> Trainer:

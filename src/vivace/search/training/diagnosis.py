@@ -149,7 +149,7 @@ class Diagnoser:
         cache = "sample-cache" if self._job.has_samples else ""
         found = [{"technique": cache, "seconds": self._computing(self._rig, batch, steps)}]
         for technique in self._cheap():
-            with contextlib.suppress(NotApplicable):
+            with contextlib.suppress(NotApplicable, RuntimeError):  # such as sparse gradients, which no kernel takes
                 rig = equip(assemble(self._job), self._job, Plan((technique,)))
                 found.append({"technique": str(technique), "seconds": self._computing(rig, batch, steps)})
         return found
