@@ -18,6 +18,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -155,16 +156,20 @@ class Bench:
         return found
 
     def one(self, arm: str, seed: int) -> dict[str, Any]:
-        """One arm with one seed, in a process of its own."""
-        numbers = [str(seed), str(self.epochs)]
-        if arm == OURS:
-            plan = json.dumps(self.read()["choose", 0]["plan"])
-            return started([sys.executable, str(ARM), self.name, OURS, *numbers, plan])
-        if not arm.startswith("keras-"):
-            return started([sys.executable, str(ARM), self.name, arm, *numbers])
-        backend = arm.removeprefix("keras-")
-        python = sys.executable if backend == "torch" else self.peers_python
-        return started([python, str(KERAS_ARM), str(arrays(self.workload)), *numbers], {"KERAS_BACKEND": backend})
+        """One arm with one seed, in a process of its own. What it caches (samples, compiled code) begins empty, or
+        another run would pay for what this one is credited with."""
+        with tempfile.TemporaryDirectory(prefix="vivace-") as cold:
+            caches = {"XDG_CACHE_HOME": cold, "TORCHINDUCTOR_CACHE_DIR": str(Path(cold) / "inductor")}
+            numbers = [str(seed), str(self.epochs)]
+            if arm == OURS:
+                plan = json.dumps(self.read()["choose", 0]["plan"])
+                return started([sys.executable, str(ARM), self.name, OURS, *numbers, plan], caches)
+            if not arm.startswith("keras-"):
+                return started([sys.executable, str(ARM), self.name, arm, *numbers], caches)
+            backend = arm.removeprefix("keras-")
+            python = sys.executable if backend == "torch" else self.peers_python
+            command = [python, str(KERAS_ARM), str(arrays(self.workload)), *numbers]
+            return started(command, {**caches, "KERAS_BACKEND": backend})
 
 
 def arrays(workload: Any) -> Path:
@@ -221,15 +226,19 @@ def summary(
 
 
 def of_arm(found: Sequence[Mapping[str, Any]], target: float) -> dict[str, Any]:
-    """One arm: its runs, and figures over its seeds."""
-    ran = [one for one in found if "left_out" not in one]
-    if not ran:
-        return {"left_out": found[0]["left_out"]}
+    """One arm: its runs, and figures over its seeds. One that failed with any seed is left out, or ratios would be of
+    different seeds."""
+    failed = [one["left_out"] for one in found if "left_out" in one]
+    if len(failed) == len(found):
+        return {"left_out": failed[0]}
+    if failed:
+        return {"left_out": f"{len(failed)} of {len(found)} runs: {failed[0]}"}
+    ran = list(found)
     times = [dict(figures(one, target)) for one in ran]
     return {
         "times": {key: [one[key] for one in times] for key in times[0]},
         "means": {key: over_seeds([one[key] for one in times]) for key in times[0]},
-        "runs": list(ran),
+        "runs": ran,
     }
 
 

@@ -61,6 +61,24 @@ def test_the_table_has_every_arm_and_says_what_was_left_out() -> None:
     assert "gradients HELD in 2 of 2 runs, losses HELD" in text
 
 
+def test_an_arm_that_failed_with_a_seed_is_left_out_rather_than_paired_with_others() -> None:
+    found = training.of_arm([ran(1.0, 1.0, 1.0), {"left_out": "it took longer than 3600 s"}], target=0.95)
+
+    assert found == {"left_out": "1 of 2 runs: it took longer than 3600 s"}
+
+
+def test_every_run_begins_with_empty_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, str]] = []
+    monkeypatch.setattr(training, "started", lambda command, variables: given.append(variables) or {})
+    bench = training.Bench("mnist", training.QUICK, "python", None, tmp_path)
+
+    for seed in (0, 1):
+        bench.one("pytorch-tutorial", seed)
+
+    assert all(one["TORCHINDUCTOR_CACHE_DIR"].startswith(one["XDG_CACHE_HOME"]) for one in given)
+    assert given[0]["XDG_CACHE_HOME"] != given[1]["XDG_CACHE_HOME"]
+
+
 def test_the_table_goes_between_its_own_marks(tmp_path: Path) -> None:
     page = tmp_path / "README.md"
     page.write_text("a\n<!-- training results: begin (x) -->\nold\n<!-- training results: end -->\nb\n")

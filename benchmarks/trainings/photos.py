@@ -133,11 +133,13 @@ def job(seed: int) -> vv.Training:
     )  # fmt: skip
 
 
-def pytorch(seed: int, epochs: int) -> Course:
-    """The loop of PyTorch's tutorial of transfer learning, without the transfer: a DataLoader in this process."""
+def pytorch(seed: int, epochs: int, workers: int = 0) -> Course:
+    """The loop of PyTorch's tutorial of transfer learning, without the transfer: a DataLoader in this process, which is
+    what a DataLoader does unless it is told otherwise."""
     torch.manual_seed(seed)
     to_train_on, held_out = files()
-    loader = DataLoader(Photographs(to_train_on), batch_size=BATCH, shuffle=True)
+    loader = DataLoader(Photographs(to_train_on), batch_size=BATCH, shuffle=True, num_workers=workers,
+                        persistent_workers=workers > 0)  # fmt: skip
     model, loss_of, score = network(), nn.CrossEntropyLoss(), Accuracy(held_out)
     optimizer, course = momentum(model.parameters()), Course()
 
@@ -155,5 +157,10 @@ def pytorch(seed: int, epochs: int) -> Course:
     return course
 
 
-ARMS = {"pytorch-tutorial": pytorch}
+def pytorch_workers(seed: int, epochs: int) -> Course:
+    """The same with the 4 worker processes of that tutorial, which live as long as the training."""
+    return pytorch(seed, epochs, workers=4)
+
+
+ARMS = {"pytorch-4-workers": pytorch_workers, "pytorch-no-workers": pytorch}
 KERAS: tuple[str, ...] = ()

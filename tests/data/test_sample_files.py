@@ -100,16 +100,55 @@ def test_a_process_that_is_killed_while_it_writes_leaves_nothing_that_is_read(tm
 
 
 def test_the_table_that_was_not_used_for_longest_makes_room(tmp_path: Path) -> None:
-    for age, key in enumerate(("old", "older", "oldest")):
+    old, older, oldest, new = ("b" * 32, "c" * 32, "d" * 32, "e" * 32)
+    for age, key in enumerate((old, older, oldest)):
         keep(SampleFiles(tmp_path, 10**9), key)
         os.utime(tmp_path / key / "index.json", (1000 - age, 1000 - age))
-    size = sum(file.stat().st_size for file in (tmp_path / "old").iterdir())
+    size = sum(file.stat().st_size for file in (tmp_path / old).iterdir())
     files = SampleFiles(tmp_path, 2 * size + SIZE)
-    files.kept("oldest", SHAPE, range(SAMPLES), SAMPLES)  # used now
+    files.kept(oldest, SHAPE, range(SAMPLES), SAMPLES)  # used now
 
-    keep(files, "new")
+    keep(files, new)
 
-    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"old", "oldest", "new"}
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {old, oldest, new}
+
+
+def test_folders_of_somebody_elses_are_never_removed(tmp_path: Path) -> None:
+    for name in ("train", "half.part"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "index.json").write_text("{}")
+        (tmp_path / name / "shard.0").write_bytes(b"x" * 1000)
+
+    keep(SampleFiles(tmp_path, SIZE))
+
+    assert (tmp_path / "train" / "shard.0").is_file()
+    assert (tmp_path / "half.part" / "shard.0").is_file()
+
+
+def test_links_are_not_followed_to_be_written_or_removed(tmp_path: Path) -> None:
+    own, cache = tmp_path / "own", tmp_path / "cache"
+    own.mkdir()
+    cache.mkdir()
+    (own / "letter").write_text("mine")
+    (cache / f"{KEY}.part").symlink_to(own)
+    keep(SampleFiles(cache, 10**9))
+    (cache / f"{'b' * 32}.lock").symlink_to(own / "letter")
+
+    with pytest.raises(OSError, match="symbolic links"):
+        keep(SampleFiles(cache, 10**9), "b" * 32)
+
+    assert (own / "letter").read_text() == "mine"
+
+
+def test_a_folder_that_can_only_be_read_still_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep(SampleFiles(tmp_path, 10**9))
+
+    def refuse(*arguments: Any) -> None:
+        raise PermissionError("read-only file system")
+
+    monkeypatch.setattr(os, "utime", refuse)
+
+    assert SampleFiles(tmp_path, 10**9).kept(KEY, SHAPE, range(SAMPLES), SAMPLES) is not None
 
 
 def damage_size(home: Path) -> None:
@@ -126,11 +165,16 @@ def damage_text(home: Path) -> None:
     (home / "index.json").write_text("{")
 
 
+def replace_index_by_a_pipe(home: Path) -> None:
+    (home / "index.json").unlink()
+    os.mkfifo(home / "index.json")
+
+
 def lose_a_column(home: Path) -> None:
     (home / "1").unlink()
 
 
-@pytest.mark.parametrize("damage", [damage_size, damage_index, damage_text, lose_a_column])
+@pytest.mark.parametrize("damage", [damage_size, damage_index, damage_text, replace_index_by_a_pipe, lose_a_column])
 def test_a_table_that_is_not_as_it_was_written_is_made_anew(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     files = SampleFiles(tmp_path, 10**9)
     keep(files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import select
@@ -261,13 +262,48 @@ def test_an_error_in_a_thread_is_raised_when_its_batch_is_due() -> None:
         next(batches)
 
 
+class Filed(Points):
+    """Points that open a file when they are first asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.file: Any = None
+
+    def __getitem__(self, index: int) -> Any:
+        self.file = self.file or io.BytesIO(bytes(1000))
+        self.file.seek(index)
+        self.file.read(1)
+        return super().__getitem__(index)
+
+
+def test_an_open_file_is_not_shared_by_several_threads() -> None:
+    work = job(data=Filed())
+
+    with pytest.raises(NotApplicable, match="whose place several threads would move"):
+        SamplePrefetch(workers=2).equip(assemble(work), work)
+
+    assert next(iter(equipped(work, SamplePrefetch()).feed.epoch(0))) is not None
+
+
+def test_without_a_home_folder_samples_are_not_kept_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    work = job()
+
+    with pytest.raises(NotApplicable, match="no home folder to keep samples in"):
+        SampleCache(on="disk", least_seconds=0.0).equip(assemble(work), work)
+
+
 ENDS_BUSY = """
 import torch
 from vivace.training.feeding.lookahead import Threads
 def multiply():
     square = torch.ones(300, 300)
-    for _ in range(300):
-        square = square @ square * 1e-3
+    for _ in range(40):
+        square = square @ square / 300
 threads = Threads(2)
 for _ in range(200):
     threads.submit(multiply)

@@ -1,24 +1,29 @@
 """A fingerprint of a dataset and of what it does to samples: equal for two only if they would give the same samples.
 
-What it takes in: the bytecode of the dataset's class, of its bases and of every function of the user's that they name;
-the dataset's state, followed into lists, dictionaries, arrays, tensors and objects; size and time of the files that
-paths in that state name (a folder's files one by one); versions of Python and of the packages that the code names.
+What it takes in: the bytecode of the dataset's class, of its bases and of every function of the user's that they name,
+by itself or through a module; the dataset's state, followed into lists, dictionaries, arrays, tensors and objects,
+those written in C as far as they can be pickled; size and time of the files that paths in that state name (a folder's
+files one by one); versions of Python and of the packages that the code names.
 
-What it cannot see: the state of objects that are written in C, environment variables, files whose names are computed
-while a sample is read, and whatever is on the network. Who uses it adds digests of some samples as they are now.
+What it cannot see: the state of objects in C that cannot be pickled, what is imported inside a function, environment
+variables, files whose names are computed while a sample is read outside of such folders, and whatever is on the
+network. Who uses it adds digests of some samples as they are now.
 """
 
 from __future__ import annotations
 
+import contextlib
+import copyreg
 import functools
 import hashlib
+import operator
 import os
 import platform
 import stat
 import sys
 import sysconfig
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +39,9 @@ IGNORED = frozenset(
         "__abstractmethods__", "_abc_impl", "__slotnames__", "__firstlineno__", "__static_attributes__", "__qualname__",
     }
 )  # fmt: skip
+NO_FOLDERS = frozenset({"/", "//", ".", "./", "..", "../"})
+"""Texts that code is full of, and that name no folder of samples."""
+PICKLING = ("__reduce__", "__reduce_ex__", "__getstate__")
 PLAIN = (type(None), bool, int, float, complex, str, bytes)
 FROZEN = (tuple, frozenset, types.CodeType)
 INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
@@ -111,28 +119,34 @@ class _Walk:
             return self._code(value)
         if isinstance(value, type):
             return self._class(value)
-        if isinstance(value, Mapping):
-            return [part for item in value.items() for part in item]
+        if isinstance(value, dict | types.MappingProxyType):
+            return [*(part for item in value.items() for part in item), *self._further(value)]
         if isinstance(value, list | tuple):
             self.text(len(value))
-            return value
+            return [*value, *self._further(value)]
         if isinstance(value, set | frozenset):
-            return sorted(map(repr, value))
-        return self._callable(value) if callable(value) else self._object(value)
+            return [*sorted(value, key=repr), *self._further(value)]
+        return self._callable(value) if callable(value) else [*self._object(value), *_pickled(value)]
+
+    def _further(self, value: Any) -> Iterable[Any]:
+        """What a class of the user's adds to one of Python's."""
+        return () if type(value).__module__ == "builtins" else self._object(value)
 
     def _tensor(self, value: torch.Tensor) -> Iterable[Any]:
-        self.text(value.dtype, tuple(value.shape), value.device.type)
-        flat = value.detach().cpu().contiguous().reshape(-1)
+        self.text(value.dtype, tuple(value.shape), value.device.type, value.layout)
+        dense = value if value.layout == torch.strided else value.to_dense()
+        flat = dense.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
         data: Any = flat.view(torch.uint8).numpy()
         self.digest.update(data)
         return ()
 
     def _array(self, value: np.ndarray[Any, Any]) -> Iterable[Any]:
         self.text(value.dtype, value.shape)
+        further = () if type(value) in (np.ndarray, np.memmap) else self._object(value)
         if value.dtype.hasobject:
-            return value.reshape(-1).tolist()
+            return [*value.reshape(-1).tolist(), *further]
         self.digest.update(np.ascontiguousarray(value).tobytes())
-        return ()
+        return further
 
     def _code(self, code: types.CodeType) -> Iterable[Any]:
         self.text(code.co_name, code.co_code.hex(), code.co_names, code.co_varnames, code.co_freevars, code.co_flags)
@@ -154,20 +168,22 @@ class _Walk:
             return value.func, value.args, value.keywords
         if not isinstance(value, types.FunctionType):
             self.text(getattr(value, "__name__", ""))
-            return self._object(value)
+            return [*self._object(value), *_pickled(value)]
         self.text(value.__qualname__)
         if _is_installed(value):
             return (_package(value),)
         cells = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
-        named = [value.__globals__[name] for name in _names(value.__code__) if name in value.__globals__]
+        named = _named(value.__globals__, _names(value.__code__))
         return [value.__code__, value.__defaults__, value.__kwdefaults__, *cells, *named]
 
     def _object(self, value: Any) -> Iterable[Any]:
         if isinstance(value, property):
             return value.fget, value.fset
-        state = dict(vars(value)) if hasattr(value, "__dict__") else {}
-        slots = [name for kind in type(value).__mro__ for name in _slots(kind) if hasattr(value, name)]
-        return [type(value), state, *((name, getattr(value, name)) for name in slots)]
+        state = vars(value) if hasattr(value, "__dict__") else {}
+        slots = {name: getattr(value, name) for kind in type(value).__mro__ for name in _slots(kind)
+                 if hasattr(value, name)}  # fmt: skip
+        told = ((f"attribute {name}", part) for name, part in (*state.items(), *slots.items()))
+        return [type(value), *(part for pair in told for part in pair)]
 
     def _path(self, value: Any) -> None:
         """Size and time of what a text names, if it names a file or a folder that is there."""
@@ -179,13 +195,18 @@ class _Walk:
             return
         if not stat.S_ISDIR(found.st_mode):
             self._file(found)
-        elif os.sep in value:
-            for folder, folders, files in os.walk(value):
-                folders.sort()
-                for name in sorted(files):
-                    if self._files < MOST_FILES:
-                        self.text(name)
-                        self._file((Path(folder) / name).lstat())
+        elif value not in NO_FOLDERS:
+            self._folder(value)
+
+    def _folder(self, path: str) -> None:
+        for folder, folders, files in os.walk(path):
+            folders.sort()
+            for name in sorted(files):
+                if self._files >= MOST_FILES:
+                    return
+                self.text(name)
+                with contextlib.suppress(OSError):  # gone meanwhile, or a link to nothing
+                    self._file((Path(folder) / name).stat())
 
     def _file(self, found: os.stat_result) -> None:
         self._files += 1
@@ -198,6 +219,36 @@ def _names(code: types.CodeType) -> list[str]:
     return sorted({*code.co_names, *inner})
 
 
+def _named(space: Mapping[str, Any], names: list[str]) -> list[Any]:
+    """What names stand for among these; of a module of the user's, what the same names stand for in it."""
+    found, waiting, seen = list[Any](), [space], set[int]()
+    while waiting:
+        inside = waiting.pop()
+        for name in names:
+            part = inside.get(name, inside)  # itself: it has no such name
+            if part is inside:
+                continue
+            found += [f"name {name}", part]
+            if isinstance(part, types.ModuleType) and not _is_installed_module(part) and id(part) not in seen:
+                seen.add(id(part))
+                waiting.append(vars(part))
+    return found
+
+
+def _pickled(value: Any) -> Iterable[Any]:
+    """What a pickler would keep of an object whose class says so itself, as those in C do."""
+    kind = type(value)
+    says_so = any(getattr(kind, name, None) is not getattr(object, name, None) for name in PICKLING)
+    reducer: Any = operator.methodcaller("__reduce_ex__", 4) if says_so else copyreg.dispatch_table.get(kind)
+    try:
+        parts = reducer(value) if reducer else ()
+        if not isinstance(parts, tuple):
+            return (parts,)
+        return [list(part) if isinstance(part, Iterator) else part for part in parts]
+    except Exception:  # noqa: BLE001  it cannot be pickled, and says so in a way of its own
+        return ()
+
+
 def _slots(kind: type) -> Iterable[str]:
     slots = vars(kind).get("__slots__", ())
     return [slots] if isinstance(slots, str) else slots
@@ -205,16 +256,20 @@ def _slots(kind: type) -> Iterable[str]:
 
 def _is_filled(cell: types.CellType) -> bool:
     try:
-        return cell.cell_contents is not None
+        cell.cell_contents  # noqa: B018  to see whether it can be read
     except ValueError:
         return False
+    return True
 
 
 def _is_installed(value: Any) -> bool:
     """Whether a class or function is of Python itself or of an installed package, whose version then tells enough."""
     module = sys.modules.get(getattr(value, "__module__", None) or "")
-    if module is None:
-        return False
+    return module is not None and _is_installed_module(module)
+
+
+def _is_installed_module(module: types.ModuleType) -> bool:
+    """Whether a module is of Python itself or of an installed package."""
     file = getattr(module, "__file__", None)
     return module.__name__ != "__main__" if file is None else file.startswith(INSTALLED)
 

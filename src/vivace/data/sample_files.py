@@ -3,6 +3,7 @@
 A folder holds one folder for each table, named by its key, with `index.json` and one file for each column. A table is
 written beside, flushed and renamed, so that what was interrupted is never read; who writes holds a lock, which the
 kernel takes back when a process is killed. Nothing is pickled: the structure of a sample is read from the dataset anew.
+What else lies in the folder is left alone: only folders whose name is a key are ever removed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import fcntl
 import json
 import math
 import os
+import re
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -29,6 +32,9 @@ SCHEMA = 1
 INDEX, LOCK, PART = "index.json", "lock", "part"
 SPARE_BYTES = 1 << 28
 """Room on the disk that a cache leaves."""
+KEY = re.compile(r"[0-9a-f]{32}")
+"""What a table's folder is called: a fingerprint."""
+LARGEST_INDEX = 1 << 20
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -49,11 +55,12 @@ class SampleFiles:
         tensors changes nothing on the disk."""
         home = self.folder / key
         try:
-            note = strict_json.loads((home / INDEX).read_text(encoding="utf-8"))
+            note = _read_note(home / INDEX)
             if note != _note(shape, len(numbers), samples):
                 return None
             columns = [_mapped(home / str(place), shape, place, len(numbers), False) for place in _places(shape)]
-            os.utime(home / INDEX)
+            with contextlib.suppress(OSError):  # others may share it to be read only
+                os.utime(home / INDEX)
         except (OSError, ValueError, RuntimeError):
             return None
         return SampleTable(shape, columns, numbers, samples)
@@ -80,8 +87,9 @@ class SampleFiles:
         """Remove what was left half-written, and the tables that were not used for longest until there are `room` bytes
         for another. Returns the keys that went. Mapped tables live on until they are let go."""
         for part in self.folder.glob(f"*.{PART}"):
-            with contextlib.suppress(OSError), self._locked(part.name.removesuffix(f".{PART}"), wait=False):
-                shutil.rmtree(part, ignore_errors=True)
+            if KEY.fullmatch(part.stem):
+                with contextlib.suppress(OSError), self._locked(part.stem, wait=False):
+                    _clear(part)
         tables = sorted(self._tables())
         total, gone = sum(size for _, size, _ in tables), list[str]()
         for _, size, home in tables:
@@ -95,6 +103,8 @@ class SampleFiles:
     def _tables(self) -> Iterator[tuple[int, int, Path]]:
         """When each table was used last, its bytes, its folder."""
         for index in self.folder.glob(f"*/{INDEX}"):
+            if not KEY.fullmatch(index.parent.name):
+                continue
             with contextlib.suppress(OSError):  # somebody else may be removing it
                 size = sum(file.stat().st_size for file in index.parent.iterdir())
                 yield index.stat().st_mtime_ns, size, index.parent
@@ -108,13 +118,13 @@ class SampleFiles:
         dying = home.with_suffix(f".{PART}")
         with contextlib.suppress(OSError):
             home.rename(dying)
-            shutil.rmtree(dying, ignore_errors=True)
+            _clear(dying)
 
     def _write(
         self, key: str, shape: Shape, rows: int, samples: int, fill: Callable[[list[torch.Tensor]], None]
     ) -> None:
         part, needed = self.folder / f"{key}.{PART}", rows * shape.sample_bytes
-        shutil.rmtree(part, ignore_errors=True)
+        _clear(part)
         self.remove(key)  # what is there is not what is wanted
         self.shrink(needed)
         try:
@@ -142,7 +152,8 @@ class SampleFiles:
     def _locked(self, key: str, wait: bool = True) -> Iterator[None]:
         """Nobody else writes this table meanwhile. Raises BlockingIOError where somebody does and `wait` is False."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / f"{key}.{LOCK}").open("w") as file:
+        lock = os.open(self.folder / f"{key}.{LOCK}", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        with os.fdopen(lock, "w") as file:
             fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
 
@@ -153,6 +164,21 @@ def _places(shape: Shape) -> range:
 
 def _row_bytes(shape: Shape, place: int) -> int:
     return math.prod(shape.shapes[place]) * int(shape.dtypes[place].itemsize)
+
+
+def _read_note(file: Path) -> object:
+    """Raises ValueError for what is no file of ours: a pipe would be waited for, and anything else read whole."""
+    found = file.stat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST_INDEX:
+        raise ValueError(f"{file} is not the index of a table")
+    return strict_json.loads(file.read_text(encoding="utf-8"))
+
+
+def _clear(path: Path) -> None:
+    """Remove a folder, or a link instead of one, with what is in it but not what links in it name."""
+    if path.is_symlink():
+        path.unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _note(shape: Shape, rows: int, samples: int) -> dict[str, object]:

@@ -169,7 +169,11 @@ class SampleCache(Technique):
         self, feed: SampleFeed, shape: Shape, numbers: list[int], key: str, sample_seconds: float
     ) -> SampleTable:
         """The table of a run before, or one that is read and kept now."""
-        files = SampleFiles(Path(self.folder) if self.folder else samples_folder(), int(self.total_gigabytes * 1e9))
+        try:
+            folder = Path(self.folder) if self.folder else samples_folder()
+        except RuntimeError as error:  # of Path.home
+            raise NotApplicable(f"there is no home folder to keep samples in ({error}); give folder") from error
+        files = SampleFiles(folder, int(self.total_gigabytes * 1e9))
         samples = feed.order.samples
         try:
             found = files.kept(key, shape, numbers, samples)

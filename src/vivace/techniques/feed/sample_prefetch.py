@@ -17,6 +17,7 @@ from vivace.techniques.feed.crew import Crew
 from vivace.training.feed import SampleFeed
 from vivace.training.feeding.lookahead import PrefetchedFeed
 from vivace.training.feeding.purity import probes, why_random
+from vivace.training.feeding.sharing import open_file_of
 from vivace.training.feeding.transfer import device_of
 
 THREADS, PROCESSES = "threads", "processes"
@@ -34,7 +35,8 @@ class SamplePrefetch(Technique):
     it leaves Python's lock, as decoders and NumPy do. Processes have a copy each, and gain for Python too.
 
     Raises NotApplicable where samples differ when they are asked for twice or draw from the global generators, where
-    a dataset cannot be sent to processes, and where all samples are cached, of more than one thread.
+    a dataset cannot be sent to processes, where it holds an open file that several threads would share, and where all
+    samples are cached, of more than one thread.
 
     Source: Murray et al., tf.data: A Machine Learning Data Processing Framework, VLDB 2021 (arXiv:2101.12127), 3.2.
 
@@ -85,6 +87,12 @@ class SamplePrefetch(Technique):
         reason = why_random(feed, probes(feed.order.samples)) if feed.reads() else None
         if reason is not None:
             raise NotApplicable(reason)
+        opened = open_file_of(job.data) if self.by == THREADS and self.workers > 1 and feed.reads() else None
+        if opened is not None:  # now, as samples were read: many open it when they are first asked
+            raise NotApplicable(
+                f"the dataset holds an open file, {opened}, whose place several threads would move under each other, "
+                "so that samples would be wrong; use one thread, or open the file for every sample"
+            )
         collect = feed.collect
         if self.by == PROCESSES:
             collect = Crew(self.workers, job.data, feed.collate).collect

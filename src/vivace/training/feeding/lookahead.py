@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -14,6 +15,9 @@ import torch
 
 from vivace.training.feed import Collect, Order, Place, StagedFeed
 from vivace.training.feeding.transfer import Sent, Transfer
+
+END_SECONDS = 5.0
+"""That a process waits for its threads at its end, at most, each."""
 
 
 class PrefetchedFeed:
@@ -111,9 +115,14 @@ class Threads:
 
     def __init__(self, count: int) -> None:
         self._tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for number in range(count):
-            threading.Thread(target=_serve, args=(self._tasks,), daemon=True, name=f"vivace-feed-{number}").start()
-        weakref.finalize(self, _dismiss, self._tasks, count)
+        torch.get_num_threads()  # settles this thread's own number, which the first thread to set one would decide
+        threads = [
+            threading.Thread(target=_serve, args=(self._tasks,), daemon=True, name=f"vivace-feed-{number}")
+            for number in range(count)
+        ]
+        for thread in threads:
+            thread.start()
+        weakref.finalize(self, _dismiss, self._tasks, threads)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Have a function called; its result, or its error, is the future's."""
@@ -122,9 +131,17 @@ class Threads:
         return future
 
 
-def _dismiss(tasks: queue.SimpleQueue[Any], count: int) -> None:
-    for _ in range(count):
+def _dismiss(tasks: queue.SimpleQueue[Any], threads: Sequence[threading.Thread]) -> None:
+    with contextlib.suppress(queue.Empty):
+        while True:
+            task = tasks.get_nowait()  # what nobody will take is not begun
+            if task is not None:
+                task[0].cancel()
+    for _ in threads:
         tasks.put(None)
+    if not threading.main_thread().is_alive():  # the process ends, which aborts where a thread is inside an operator
+        for thread in threads:
+            thread.join(END_SECONDS)
 
 
 def _serve(tasks: queue.SimpleQueue[Any]) -> None:
