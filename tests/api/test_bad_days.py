@@ -206,7 +206,8 @@ def test_a_layer_to_keep_that_does_not_exist_is_told_with_those_that_do(tmp_path
 def test_a_budget_that_nothing_can_hold_keeps_the_original_and_says_that_quality_is_uncertified(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
 
-    result = optimize(tmp_path / "fast", budget=vv.Budget(drop=0.0), only=["onnx-dynamic-int8"])
+    result = optimize(tmp_path / "fast", time="60s", budget=vv.Budget(drop=0.0),
+                      plan=["onnx-dynamic-int8", "onnx-runtime"])  # fmt: skip
 
     refused = (Outcome.QUALITY_UNKNOWN, Outcome.QUALITY_FAILED)
     assert result.candidates and all(t.outcome in refused for t in result.candidates), result.candidates

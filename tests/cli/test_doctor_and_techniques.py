@@ -11,6 +11,7 @@ import pytest
 
 from vivace.cli.app import main
 from vivace.cli.doctor import Runtime
+from vivace.cli.importing import broken_packages
 from vivace.cli.techniques import catalogue
 from vivace.core.facts import Fact
 from vivace.core.machine import Gpu, Machine
@@ -193,3 +194,12 @@ def test_techniques_prints_a_table_by_family(
     printed = capsys.readouterr().out
     assert printed.startswith("algorithm")
     assert "unavailable: needs the package" in printed
+
+
+def test_a_file_that_has_a_packages_name_where_the_command_is_given_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "colorsys.py").write_text("raise SystemExit('this file was run')")
+    monkeypatch.chdir(tmp_path)
+
+    assert broken_packages(["colorsys"]) == {}

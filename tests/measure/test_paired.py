@@ -250,6 +250,20 @@ def test_a_candidate_that_remembers_is_a_wrong_output(calls: Path, tmp_path: Pat
     assert caught.value.outcome is Outcome.WRONG_OUTPUT
 
 
+def test_new_inputs_that_were_slow_in_the_first_pair_only_are_no_cache(calls: Path, tmp_path: Path) -> None:
+    honest = ArmSpec("programs:spin", {"seconds": 0.002})
+    slowed = ArmSpec("programs:remembers_once", {"marker": str(tmp_path / "marker")})
+    assert compare(honest, slowed, calls, tmp_path, rule=QUICK, restarts=2).restarts == 2
+
+
+def test_a_candidate_that_remembers_in_every_pair_is_refused_in_the_second(calls: Path, tmp_path: Path) -> None:
+    honest, cheat = ArmSpec("programs:spin", {"seconds": 0.002}), ArmSpec("programs:remembers")
+    told: list[str] = []
+    with pytest.raises(WorkerFailure, match="answers from memory"):
+        compare(honest, cheat, calls, tmp_path, rule=QUICK, restarts=3, progress=told.append)
+    assert len(told) == 1
+
+
 def test_a_failing_candidate_is_blamed_and_a_failing_baseline_is_not(calls: Path, tmp_path: Path) -> None:
     good, bad = ArmSpec("programs:multiply"), ArmSpec("programs:fails_at", {"call": 50})
     with pytest.raises(WorkerFailure) as candidate:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from runtimes.models import Function, mlp, work
 from vivace.core.program import Model, Settings
-from vivace.runtimes import onnx_graph, onnx_session, openvino_graph, openvino_session
+from vivace.runtimes import onnx_graph, onnx_session, openvino_graph, openvino_session, source
 from vivace.runtimes.buffers import held, onnx_binding
 from vivace.runtimes.capture import capture
 from vivace.runtimes.program import Program
@@ -117,6 +117,25 @@ def test_large_answers_are_not_held_for_any_shape(tmp_path: Path) -> None:
 
     assert answers[-1].shape == (2, 50_000)
     assert all(run is bound._call for run in bound._known.values())
+
+
+def test_a_file_whose_outputs_are_not_as_long_as_it_says_is_answered_in_every_length(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    rows = onnx.helper.make_tensor_value_info("rows", onnx.TensorProto.FLOAT, [None, 3])
+    kept = onnx.helper.make_tensor_value_info("kept", onnx.TensorProto.INT64, [None, 2])
+    nodes = [
+        onnx.helper.make_node("NonZero", ["rows"], ["found"]),
+        onnx.helper.make_node("Transpose", ["found"], ["kept"]),
+    ]
+    graph = onnx.helper.make_graph(nodes, "found", [rows], [kept])
+    opset = [onnx.helper.make_opsetid("", 18)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=10), tmp_path / "model.onnx")
+    program = onnx_session.load(source.onnx_model(tmp_path / "model.onnx"))
+    calls = [torch.ones(2, 3), torch.ones(2, 3), torch.eye(2, 3), torch.ones(2, 3)]
+
+    answers = [program(x) for x in calls]
+
+    assert [len(answer) for answer in answers] == [6, 6, 2, 6]
 
 
 def test_outputs_whose_shapes_depend_on_more_than_the_batch_are_not_bound() -> None:

@@ -31,7 +31,7 @@ def _failure(package: str) -> str:
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         child = subprocess.run(
-            [sys.executable, "-c", f"import {package}"],
+            [sys.executable, "-P", "-c", f"import {package}"],  # -P: not a file of that name that lies here
             stdin=subprocess.DEVNULL,
             capture_output=True,
             env=variables,
