@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from pathlib import Path
 
 import pytest
 
+from interrupting import Interrupting
 from vivace.cli.app import main
-from vivace.report.progress import SilentProgress
 
 FILE = """
 import vivace as vv
@@ -85,18 +83,6 @@ def test_what_is_no_job_is_refused(
 def test_a_training_is_no_workload(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["optimize", f"{file}:job"]) == 2
     assert "which `vivace train` takes" in capsys.readouterr().err
-
-
-class Interrupting(SilentProgress):
-    """Presses Ctrl-C, once, when the training has taken its first steps."""
-
-    def __init__(self) -> None:
-        self.pressed = False
-
-    def stage(self, name: str, detail: str = "") -> None:
-        if name == "train" and not self.pressed:
-            self.pressed = True
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.slow

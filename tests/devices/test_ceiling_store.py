@@ -63,6 +63,17 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch
     assert not ceiling_store.keep(MACHINE)
 
 
+def test_without_a_home_folder_nothing_is_kept_and_nothing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", homeless)
+
+    assert not ceiling_store.keep(MACHINE)
+    assert ceiling_store.kept(MACHINE) == ()
+
+
 def test_the_last_level_cache_is_the_largest(tmp_path: Path) -> None:
     for index, size in enumerate(("32K", "1024K", "32M")):
         folder = tmp_path / f"sys/devices/system/cpu/cpu0/cache/index{index}"

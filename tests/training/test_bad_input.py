@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file
 
 import vivace as vv
+from interrupting import Interrupting
 from vivace.core.errors import DiskFull, UsageError
 from vivace.core.plan import Plan
-from vivace.report.progress import SilentProgress
 from vivace.search.training.diagnosis import Diagnoser
 from vivace.testing.tiny_training import Points, job, loss
 from vivace.training import checkpoint
@@ -154,18 +154,6 @@ def test_a_disk_that_fills_at_a_checkpoint_keeps_the_one_before(
 
     assert checkpoint.newest(tmp_path / "run" / "checkpoints") is not None
     assert vv.train(job(), plan=(), out=tmp_path / "run", resume=True).steps == 21
-
-
-class Interrupting(SilentProgress):
-    """Presses Ctrl-C, once, when the training has taken its first steps."""
-
-    def __init__(self) -> None:
-        self.pressed = False
-
-    def stage(self, name: str, detail: str = "") -> None:
-        if name == "train" and not self.pressed:
-            self.pressed = True
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.slow

@@ -27,15 +27,15 @@ def cache_folder() -> Path:
 def keep(machine: Machine) -> bool:
     """Write the best of a machine's ceilings and those kept before, since a busy machine shows less of what it
     can do; whether it could be done (a folder that cannot be written is no error)."""
-    path = _file(machine)
     best = best_of(kept(machine), machine.ceilings)
     note = {"schema": SCHEMA, "ceilings": [dataclasses.asdict(ceiling) for ceiling in best]}
     try:
+        path = _file(machine)
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as beside:
             beside.write(json.dumps(note))
         Path(beside.name).replace(path)
-    except OSError:
+    except (OSError, RuntimeError):  # RuntimeError: there is no home folder
         return False
     return True
 
@@ -48,7 +48,7 @@ def kept(machine: Machine) -> tuple[Ceiling, ...]:
         if note["schema"] != SCHEMA:
             return ()
         return tuple(read_ceilings(note["ceilings"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError):
         return ()
 
 

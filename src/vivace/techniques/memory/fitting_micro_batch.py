@@ -16,6 +16,7 @@ from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
 from vivace.core.work import Work
+from vivace.techniques.memory.gradient_accumulation import refuse_mixed
 from vivace.training.checkpoint import Generators
 from vivace.training.peak import peak_bytes
 from vivace.training.rig import samples_in
@@ -58,9 +59,7 @@ class FittingMicroBatch(Technique):
 
     def equip(self, rig: Rig, job: Training) -> Rig:
         """The rig with its batches computed in as few parts as fit."""
-        mixing = [name for name, module in rig.model.named_modules() if "BatchNorm" in type(module).__name__]
-        if mixing:
-            raise NotApplicable(f"{mixing[0]} normalizes over the batch, and would over a part of it")
+        refuse_mixed(rig.model)
         batch = _first_batch(rig, job)
         parts, most = 1, int(samples_in(batch))
         while (needed := _step_bytes(rig, batch, parts)) > self.gigabytes * 1e9:

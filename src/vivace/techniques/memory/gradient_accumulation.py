@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
+import torch
+
 from vivace.core.errors import NotApplicable, UsageError
 from vivace.core.facts import Fact
 from vivace.core.machine import Machine
@@ -50,11 +52,12 @@ class GradientAccumulation(Technique):
 
     def equip(self, rig: Rig, job: Training) -> Rig:
         """The rig with its batches computed in parts."""
-        mixing = [name for name, module in rig.model.named_modules() if _mixes_samples(module)]
-        if mixing:
-            raise NotApplicable(f"{mixing[0]} normalizes over the batch, and would over a part of it")
+        refuse_mixed(rig.model)
         return rig.replace(parts=self.parts)
 
 
-def _mixes_samples(module: object) -> bool:
-    return "BatchNorm" in type(module).__name__
+def refuse_mixed(model: torch.nn.Module) -> None:
+    """Raise NotApplicable for a model that normalizes over its batch: in parts it would over a part of it."""
+    mixing = [name for name, module in model.named_modules() if "BatchNorm" in type(module).__name__]
+    if mixing:
+        raise NotApplicable(f"{mixing[0]} normalizes over the batch, and would over a part of it")
