@@ -3,6 +3,7 @@
 python benchmarks/inference.py                     # hours on two cores; goes on where it was stopped
 python benchmarks/inference.py --quick --only mnist_mlp
 python benchmarks/inference.py --exhaustive --only digits_cnn transformer
+python benchmarks/inference.py --device cuda --only resnet18 vision_transformer --results /path/to/folder
 python benchmarks/inference.py --table             # writes the table into README.md from what is there
 """
 
@@ -20,7 +21,7 @@ from typing import Any
 
 import race
 import table
-from peers import PEERS
+from peers import ON_CARD, PEERS
 from prepare import NotAvailable
 from vivace.devices.machine import detect
 from vivace.measure import environment
@@ -43,8 +44,9 @@ def main() -> None:
     race.main_thread_only()
     warnings.simplefilter("ignore")
     chosen = QUICK if options.quick else race.Effort(time=options.time)
-    peers = tuple(options.peers or (() if options.ours_again else PEERS))
-    effort = dataclasses.replace(chosen, fixed_shapes=options.fixed_shapes, peers=peers)
+    known = PEERS if options.device == "cpu" else ON_CARD
+    peers = tuple(options.peers or (() if options.ours_again else known))
+    effort = dataclasses.replace(chosen, fixed_shapes=options.fixed_shapes, peers=peers, device=options.device)
     compare = functools.partial(compare_with_peers, options.ours_again)
     run_one = functools.partial(exhaustive, options.most_time) if options.exhaustive else compare
     for name in options.only or race.WORKLOADS:
@@ -66,6 +68,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--ours-again", action="store_true", help="do ours again, and of the tools those that --peers names"
     )
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where models and inputs lie")
     parser.add_argument("--fixed-shapes", action="store_true", help="allow plans for exactly the shapes measured")
     parser.add_argument("--exhaustive", action="store_true", help="compare --time with a search of every plan")
     parser.add_argument("--most-time", default="1h", help="what that search may take (default 1h)")

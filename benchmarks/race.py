@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import vivace as vv
-from peers import PEERS, missing, title
+from peers import FOR_CARDS, PEERS, missing, title
 from prepare import HERE, WORK
 from vivace.core.compute import Reach
 from vivace.core.errors import VivaceError, WorkerFailure
@@ -35,6 +35,7 @@ WORKLOADS = (
     "digits_cnn", "mnist_mlp", "resnet18", "mobilenet", "transformer", "lstm", "vision_transformer", "text_encoder",
     "text_encoder_16", "decoder_prefill", "tabular", "conv1d", "unet", "speech_encoder", "tiny_mlp",
 )  # fmt: skip
+EVERY = (*PEERS, *FOR_CARDS)
 TIMED_CALLS = 8
 """Distinct inputs that every arm walks. No tool here keeps answers, so none are held out to unmask that."""
 CALIBRATION_CALLS = 300
@@ -73,6 +74,7 @@ class Effort:
     final_seconds: float = 90.0
     fixed_shapes: bool = False
     peers: tuple[str, ...] = PEERS
+    device: str = "cpu"
 
     def rule(self, seconds: float) -> StopRule:
         return StopRule(max_seconds=seconds, warm_seconds=1.0)
@@ -96,7 +98,7 @@ class Race:
         folder = WORK / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        race = Race(name, module.workload(), module.BUDGET, folder, effort, say)
+        race = Race(name, placed(module.workload(), effort.device), module.BUDGET, folder, effort, say)
         race.write_calls("timed", [inputs for inputs, _ in race.work.data[:TIMED_CALLS]])
         return race
 
@@ -120,7 +122,7 @@ class Race:
         quality = {"quality": summary(self.judge("ours", ours, STANDARD))}
         arms = {"vivace": self.against_eager("ours", ours, self.effort.restarts, self.effort.seconds) | quality}
         known = {} if earlier is None else earlier["arms"]
-        for peer in (name for name in PEERS if name in self.effort.peers or name in known):
+        for peer in (name for name in EVERY if name in self.effort.peers or name in known):
             arms[peer] = self.try_peer(peer) if peer in self.effort.peers else known[peer]
         finals = {peer: self.final(peer, ours) for peer in contenders(arms, lambda peer: self.verdict(peer, arms))}
         best = min(finals, key=lambda peer: finals[peer]["value"] or math.inf, default=None)
@@ -167,7 +169,7 @@ class Race:
             "quality": result.quality.verdict.value, "compute": result.compute and plain(result.compute.winner),
             "tried": [told(trial) for trial in result.candidates],
         }  # fmt: skip
-        return ArmSpec("peers.ours:open_peer", {"folder": str(out)}, None, "vivace"), record
+        return ArmSpec("peers.ours:open_peer", {"folder": str(out)}, None, "vivace", self.effort.device), record
 
     def try_peer(self, peer: str) -> dict[str, Any]:
         """One peer's numbers, or why it has none: a tool that fails is a finding, not the end of the run."""
@@ -188,7 +190,8 @@ class Race:
     def peer_spec(self, peer: str) -> ArmSpec:
         """The peer as an arm; what it converts is made once, in a process of its own."""
         module = importlib.import_module(f"peers.{peer}")
-        return ArmSpec(f"peers.{peer}:open_peer", self.prepared(peer, module), self.work.model, title(peer))
+        prepared = {"device": self.effort.device, **self.prepared(peer, module)}
+        return ArmSpec(f"peers.{peer}:open_peer", prepared, self.work.model, title(peer), self.effort.device)
 
     def prepared(self, peer: str, module: ModuleType) -> Mapping[str, Any]:
         """What the peer's `prepare` returned, now or before."""
@@ -221,7 +224,7 @@ class Race:
         }  # fmt: skip
 
     def eager(self) -> ArmSpec:
-        return ArmSpec("peers.eager:open_peer", {}, self.work.model, "eager")
+        return ArmSpec("peers.eager:open_peer", {}, self.work.model, "eager", self.effort.device)
 
     def compare(
         self, baseline: ArmSpec, candidate: ArmSpec, name: str, restarts: int, seconds: float,
@@ -247,7 +250,8 @@ class Race:
         if not file.exists():
             with Worker(self.folder / f"judge-{name}", limits) as worker:
                 arguments = {
-                    "program": spec.program, "arguments": dict(spec.arguments), "calls": str(self.folder / "timed")
+                    "program": spec.program, "arguments": dict(spec.arguments), "calls": str(self.folder / "timed"),
+                    "device": spec.device,
                 }  # fmt: skip
                 worker.open("vivace.measure.arm:open_arm", arguments, spec.payload)
                 calls = self.write_calls(f"judged-{together}", [inputs for inputs, _ in answered])
@@ -256,6 +260,14 @@ class Race:
         metric: Callable[[Tensor, Tensor], Tensor] = self.work.metric  # type: ignore[assignment]
         scored = [metric(stored[i][0], target) for i, (_, target) in enumerate(answered)]
         return torch.cat([torch.as_tensor(score) for score in scored]).double().numpy()
+
+
+def placed(work: vv.Workload, device: str) -> vv.Workload:
+    """The workload with its model and its example on a device; data stay where they are."""
+    if device == "cpu":
+        return work
+    inputs = tuple(one.to(device) for one in work.inputs)
+    return dataclasses.replace(work, model=work.model.to(device), inputs=inputs)  # type: ignore[union-attr]
 
 
 def joined(calls: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -279,7 +291,7 @@ def contenders(arms: Mapping[str, Mapping[str, Any]], verdict: Callable[[str], s
     """
     if arms["vivace"]["outcome"] != "ok":
         return []
-    speeds = {name: arm["speedup"]["value"] for name, arm in arms.items() if name in PEERS and arm["outcome"] == "ok"}
+    speeds = {name: arm["speedup"]["value"] for name, arm in arms.items() if name in EVERY and arm["outcome"] == "ok"}
     found: list[str] = []
     for name in sorted(speeds, key=lambda name: -speeds[name]):
         if len(found) == 2 or (found and speeds[name] < NEAR * speeds[found[0]]):

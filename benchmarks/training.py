@@ -33,6 +33,8 @@ from vivace.cli.doctor import examine
 from vivace.measure import environment
 
 WORKLOADS = ("mnist", "photos", "gpt")
+ON_CARD = ("card_images", "card_gpt")
+"""Those that need a CUDA device."""
 ARM = HERE / "trainings" / "arm.py"
 KERAS_ARM = HERE / "trainings" / "keras_mnist.py"
 OURS = "vivace"
@@ -65,7 +67,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=WORKLOADS, default=WORKLOADS, metavar="NAME")
+    parser.add_argument("--only", nargs="+", choices=(*WORKLOADS, *ON_CARD), default=WORKLOADS, metavar="NAME")
     parser.add_argument("--arms", nargs="+", metavar="ARM", help="some arms only, beside vivace")
     parser.add_argument("--seeds", type=int, default=5, help="seeds of each arm (default 5)")
     parser.add_argument("--quick", action="store_true", help="one seed and few epochs, to see that it works")
@@ -95,7 +97,8 @@ class Bench:
             self.journal.unlink(missing_ok=True)
         done = self.read()
         machine = examine(measured=True)
-        ceilings = {str(one.threads): one.gflops["f32"] for one in machine.ceilings}
+        kind = "cuda" if self.name in ON_CARD else "cpu"
+        ceilings = {str(one.threads): one.gflops["f32"] for one in machine.ceilings if one.device == kind}
         before = environment.snapshot()
         if ("choose", 0) not in done:
             say(f"{self.name}: choosing a plan, {self.time}")
@@ -150,10 +153,14 @@ class Bench:
 
     def choose(self) -> dict[str, Any]:
         seeds = str(max(3, self.effort.seeds) if self.effort.seeds > 1 else 0)
-        found = started([sys.executable, str(ARM), self.name, "choose", self.time, seeds])
+        found = self.started([sys.executable, str(ARM), self.name, "choose", self.time, seeds])
         if "left_out" in found:
             raise SystemExit(f"{self.name}: {found['left_out']}")
         return found
+
+    def started(self, command: Sequence[str], variables: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """`started`, with the card hidden from what is for processors."""
+        return started(command, (variables or {}) | ({} if self.name in ON_CARD else {"CUDA_VISIBLE_DEVICES": ""}))
 
     def one(self, arm: str, seed: int) -> dict[str, Any]:
         """One arm with one seed, in a process of its own. What it caches (samples, compiled code) begins empty, or
@@ -163,13 +170,13 @@ class Bench:
             numbers = [str(seed), str(self.epochs)]
             if arm == OURS:
                 plan = json.dumps(self.read()["choose", 0]["plan"])
-                return started([sys.executable, str(ARM), self.name, OURS, *numbers, plan], caches)
+                return self.started([sys.executable, str(ARM), self.name, OURS, *numbers, plan], caches)
             if not arm.startswith("keras-"):
-                return started([sys.executable, str(ARM), self.name, arm, *numbers], caches)
+                return self.started([sys.executable, str(ARM), self.name, arm, *numbers], caches)
             backend = arm.removeprefix("keras-")
             python = sys.executable if backend == "torch" else self.peers_python
             command = [python, str(KERAS_ARM), str(arrays(self.workload)), *numbers]
-            return started(command, {**caches, "KERAS_BACKEND": backend})
+            return self.started(command, {**caches, "KERAS_BACKEND": backend})
 
 
 def arrays(workload: Any) -> Path:
@@ -184,7 +191,7 @@ def arrays(workload: Any) -> Path:
 
 def started(command: Sequence[str], variables: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Run a program that ends with a line of JSON; {"left_out": why} where it fails."""
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3"}
     try:
         done = subprocess.run(
             command,

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 MARKED = re.compile(r"(<!-- training results: begin [^>]*-->\n).*?(<!-- training results: end -->)", re.DOTALL)
 ORDER = ("mnist", "photos", "gpt")
+"""Those of the README; others, such as those for cards, are read one by one."""
 HEADER = (
     "training", "arm", "s an epoch", "compile and prepare, s", "s to the target", "final score", "peak memory",
     "Vivace is faster: epoch", "5 epochs", "20 epochs", "to the target",

@@ -21,6 +21,7 @@ FAMILIES: Mapping[str, Mapping[str, str]] = {
         "torch_compile_freezing": "freezing",
         "torch_compile_max_autotune": "max-autotune",
         "torch_compile_bf16": "bf16",
+        "torch_compile_reduce_overhead": "reduce-overhead",
     },
     "ONNX Runtime": {
         "onnxruntime_default": "fp32",
@@ -34,7 +35,10 @@ FAMILIES: Mapping[str, Mapping[str, str]] = {
 }
 """Every tool, its peers by file, and what each setting is called."""
 
-PEERS = tuple(peer for settings in FAMILIES.values() for peer in settings)
+ON_CARD = (*FAMILIES["PyTorch"], *FAMILIES["torch.compile"])
+"""Those that run a model that lies on a CUDA device."""
+FOR_CARDS = ("torch_compile_reduce_overhead",)
+PEERS = tuple(peer for settings in FAMILIES.values() for peer in settings if peer not in FOR_CARDS)
 
 
 def title(peer: str) -> str:

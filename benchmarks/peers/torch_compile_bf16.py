@@ -12,10 +12,10 @@ from peers.torch_compile import frozen
 
 
 def open_peer(arguments: Mapping[str, Any], payload: nn.Module) -> Callable[..., Any]:
-    compiled = frozen(payload.eval())
+    compiled, kind = frozen(payload.eval()), arguments.get("device", "cpu")
 
     def run(*inputs: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(kind, torch.bfloat16):
             return compiled(*inputs).float()
 
     return run

@@ -16,10 +16,11 @@ class Course:
     epoch_seconds: list[float] = dataclasses.field(default_factory=list)
     scores: list[float] = dataclasses.field(default_factory=list)
 
-    def timed(self, epoch: Callable[[], object]) -> None:
-        """Run one epoch."""
+    def timed(self, epoch: Callable[[], object], finish: Callable[[], object] = lambda: None) -> None:
+        """Run one epoch, and wait for what it left to a device (`finish`)."""
         began = time.perf_counter()
         epoch()
+        finish()
         self.epoch_seconds.append(time.perf_counter() - began)
 
     def document(self) -> dict[str, object]:

@@ -48,14 +48,15 @@ def split() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 class Block(nn.Module):
     """Attention to what came before, and two linear layers, each with a residual connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = WIDTH, heads: int = HEADS) -> None:
         super().__init__()
-        self.norms = nn.ModuleList([nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)])
-        self.inward, self.outward = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
-        self.wide = nn.Sequential(nn.Linear(WIDTH, 4 * WIDTH), nn.GELU(), nn.Linear(4 * WIDTH, WIDTH))
+        self.heads = heads
+        self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
+        self.inward, self.outward = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.wide = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        heads = self.inward(self.norms[0](x)).unflatten(2, (3, HEADS, WIDTH // HEADS)).permute(2, 0, 3, 1, 4)
+        heads = self.inward(self.norms[0](x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         seen = functional.scaled_dot_product_attention(heads[0], heads[1], heads[2], is_causal=True)
         x = x + self.outward(seen.transpose(1, 2).flatten(2))
         return x + self.wide(self.norms[1](x))
@@ -64,13 +65,13 @@ class Block(nn.Module):
 class Gpt(nn.Module):
     """Characters in, scores of the next characters out; the embedding is the last layer too."""
 
-    def __init__(self) -> None:
+    def __init__(self, length: int = LENGTH, width: int = WIDTH, heads: int = HEADS, layers: int = LAYERS) -> None:
         super().__init__()
-        self.letters, self.places = nn.Embedding(LETTERS, WIDTH), nn.Embedding(LENGTH, WIDTH)
-        self.blocks = nn.Sequential(*(Block() for _ in range(LAYERS)))
-        self.norm, self.last = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, LETTERS, bias=False)
+        self.letters, self.places = nn.Embedding(LETTERS, width), nn.Embedding(length, width)
+        self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(layers)))
+        self.norm, self.last = nn.LayerNorm(width), nn.Linear(width, LETTERS, bias=False)
         self.last.weight = self.letters.weight
-        self.register_buffer("order", torch.arange(LENGTH), persistent=False)
+        self.register_buffer("order", torch.arange(length), persistent=False)
         for weight in self.parameters():
             if weight.ndim == 2:
                 nn.init.normal_(weight, std=0.02)

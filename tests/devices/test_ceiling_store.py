@@ -82,3 +82,16 @@ def test_the_last_level_cache_is_the_largest(tmp_path: Path) -> None:
 
     assert last_level_bytes(tmp_path) == 32 << 20
     assert last_level_bytes(tmp_path / "elsewhere") is None
+
+
+def test_ceilings_of_a_card_and_of_one_thread_are_kept_apart() -> None:
+    card = Ceiling(1, {"f32": 5e4, "tf32": 4e5}, 3000.0, "cuda")
+    ceiling_store.keep(dataclasses.replace(MACHINE, ceilings=(*CEILINGS, card)))
+
+    assert ceiling_store.kept(MACHINE) == (*CEILINGS, card)
+
+
+def test_a_ceiling_of_a_device_that_is_none_is_not_believed() -> None:
+    ceiling_store.keep(dataclasses.replace(MACHINE, ceilings=(Ceiling(1, {"f32": 1.0}, 1.0, "abacus"),)))
+
+    assert ceiling_store.kept(MACHINE) == ()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vivace.devices import ceilings
-from vivace.devices.ceilings import copy, measure_ceilings, product
+from vivace.devices.ceilings import copy, measure_ceilings, measure_device_ceiling, product
 
 SMALL_COPY = 4096
 
@@ -73,3 +73,37 @@ def test_the_copy_moves_every_byte() -> None:
     assert isinstance(answer, torch.Tensor)
     assert answer.numel() * answer.element_size() == SMALL_COPY
     assert bool((answer == 1).all())
+
+
+def test_a_devices_ceiling_is_the_best_of_its_sizes_in_each_precision() -> None:
+    seconds = iter([0.1, 0.2, 0.1, 0.05, 0.01])
+    found = measure_device_ceiling(lambda _: next(seconds), ("f32", "bf16"), (64, 128), SMALL_COPY, device="cpu")
+    assert found.device == "cuda"
+    assert found.gflops == {
+        "f32": pytest.approx(2 * 128**3 / 0.2 / 1e9),
+        "bf16": pytest.approx(2 * 128**3 / 0.05 / 1e9),
+    }
+    assert found.copy_gigabytes_per_second == pytest.approx(2 * SMALL_COPY / 0.01 / 1e9)
+
+
+def test_tf32_is_allowed_for_its_product_only() -> None:
+    allowed: list[bool] = []
+    before = torch.backends.cuda.matmul.allow_tf32
+    measured = product("tf32", 8)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "mm", lambda *_, **__: allowed.append(torch.backends.cuda.matmul.allow_tf32))
+        measured()
+
+    assert (allowed, torch.backends.cuda.matmul.allow_tf32) == ([True], before)
+
+
+def test_a_precision_that_a_device_cannot_multiply_is_left_out() -> None:
+    def refuse(_: Callable[[], object]) -> float:
+        raise RuntimeError("no such product")
+
+    with pytest.raises(RuntimeError):  # the copy, which every device can
+        measure_device_ceiling(refuse, ("f32",), (8,), SMALL_COPY, device="cpu")
+    seconds = iter([0.1])
+    found = measure_device_ceiling(lambda _: next(seconds), (), (8,), SMALL_COPY, device="cpu")
+    assert found.gflops == {}

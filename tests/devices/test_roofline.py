@@ -13,6 +13,7 @@ from vivace.devices.roofline import (
     bound_of,
     ceiling_at,
     default_ceiling,
+    device_ceiling,
     is_mostly_overhead,
     place,
     predicted_seconds,
@@ -166,3 +167,30 @@ def test_an_operator_is_bound_by_the_ceiling_that_allows_it_the_longer_time(
     flops: float, moved: float, seconds: float, bound: Bound
 ) -> None:
     assert bound_of(flops, moved, seconds, peak_gflops=100.0, copy_gigabytes_per_second=10.0) is bound
+
+
+CARD = Ceiling(1, {"f32": 1e4, "tf32": 1e5}, 1000.0, "cuda")
+
+
+def test_a_call_on_a_card_is_bounded_by_the_card_whatever_the_processor_can() -> None:
+    machine = dataclasses.replace(MACHINE, ceilings=(*MACHINE.ceilings, CARD))
+    cost = WORK.replace(device="cuda", precision="tf32")
+    assert predicted_seconds(cost, machine) == pytest.approx(1e9 / 1e14)
+    assert predicted_seconds(WORK, machine) == predicted_seconds(WORK, MACHINE)
+
+
+def test_weights_of_a_call_on_a_card_do_not_stay_in_the_processors_cache() -> None:
+    machine = dataclasses.replace(MACHINE, ceilings=(CARD,))
+    cost = WORK.replace(device="cuda", flops=1.0, weight_bytes=1e9)
+    assert predicted_seconds(cost, machine, cache_bytes=1 << 40) == pytest.approx(1e9 / 1e12)
+
+
+def test_a_card_that_nobody_measured_has_a_prior_for_every_precision_of_plans() -> None:
+    assert device_ceiling(PLAIN).gflops.keys() == {"f32", "tf32", "bf16", "f16", "int8"}
+
+
+def test_the_reach_of_a_call_on_a_card_is_of_the_cards_ceiling_only() -> None:
+    cost = WORK.replace(device="cuda", threads=4)
+    found = reach(cost, 2e-4, [*MACHINE.ceilings, CARD], cache_bytes=0)
+    assert (found.device, found.share) == ("cuda", pytest.approx(0.5))
+    assert reach(cost, 2e-4, MACHINE.ceilings, cache_bytes=0).share is None

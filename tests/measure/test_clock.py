@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from vivace.measure.clock import FakeClock, quiet_collector, time_calls, time_device_calls
+from vivace.measure.clock import FakeClock, quiet_collector, time_calls, time_device_block, time_device_calls
 
 
 class Device:
@@ -66,3 +66,25 @@ def test_a_false_clock_moves_by_its_steps_and_by_hand() -> None:
     clock.now()
     clock.advance(2.0)
     assert clock.now() == 3.0
+
+
+class _Card:
+    """A device that is done when it is asked to be."""
+
+    def __init__(self) -> None:
+        self.launched, self.waited_for = 0, list[int]()
+
+    def synchronize(self) -> None:
+        self.waited_for.append(self.launched)
+
+
+def test_calls_of_a_device_block_are_all_launched_before_the_device_is_waited_for() -> None:
+    card = _Card()
+
+    def launch(_: int) -> None:
+        card.launched += 1
+
+    seconds = time_device_block(launch, range(5), cuda=card)
+
+    assert card.waited_for == [0, 5]
+    assert len(seconds) == 5 and len(set(seconds)) == 1

@@ -139,3 +139,13 @@ def test_an_onnx_file_counts_the_same_products_and_has_no_torch_graph(tmp_path: 
     assert counts.cost_of(written, [x]).flops == counts.cost_of(model, [x]).flops
     assert Fact.TORCH_GRAPH not in counts.facts_of(written)
     assert counts.facts_of(written) >= {Fact.ONNX_READY, Fact.HAS_CONV2D, Fact.HAS_LINEAR, Fact.FLOAT32}
+
+
+def test_a_program_on_a_card_is_read_by_no_engine_of_the_processor() -> None:
+    captured = capture(mlp(), (torch.randn(2, 784),)).model
+    placed = captured.replace(settings=captured.settings.replace(device="cuda:0"))
+
+    facts = counts.facts_of(placed)
+
+    assert Fact.ON_CUDA in facts and not {Fact.ON_CPU, Fact.ONNX_READY, Fact.OPENVINO_READY} & facts
+    assert counts.cost_of(placed, [torch.randn(2, 784)]).device == "cuda"

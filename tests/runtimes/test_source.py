@@ -100,3 +100,20 @@ def test_a_file_that_cannot_be_opened_is_named(name: str, error: type, message: 
 def test_anything_else_is_refused() -> None:
     with pytest.raises(UsageError, match="the model is a int"):
         source.open_source(3)
+
+
+def test_a_model_is_where_its_weights_are() -> None:
+    assert source.device_of(mlp()) == "cpu"
+    assert source.device_of(torch.nn.ReLU()) == "cpu"
+    assert source.device_of("model.onnx") == "cpu"
+
+
+def test_a_model_on_two_devices_is_refused_with_both() -> None:
+    spread = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2, device="meta"))
+    with pytest.raises(UsageError, match="lies on cpu and meta; give all of it on one device"):
+        source.device_of(spread)
+
+
+def test_a_model_on_a_device_of_another_kind_is_refused() -> None:
+    with pytest.raises(UsageError, match="lies on meta; give it on the CPU"):
+        source.device_of(torch.nn.Linear(2, 2, device="meta"))

@@ -10,13 +10,15 @@ from vivace.core.measurement import Interval, Outcome
 from vivace.core.plan import Plan
 from vivace.core.technique import Technique
 from vivace.core.training.run import StepTrial
-from vivace.search.training.choose import START, greedy, settings_of
+from vivace.search.training.choose import START, facts_of, greedy, settings_of
 from vivace.techniques.compile.compiled_training import CompiledTraining
 from vivace.techniques.compile.recorded_step import RecordedStep
 from vivace.techniques.memory.foreach_optimizer import ForeachOptimizer
 from vivace.techniques.memory.fused_optimizer import FusedOptimizer
 from vivace.techniques.parallel.threads import Threads
 from vivace.techniques.precision.bfloat16 import Bfloat16
+from vivace.techniques.precision.cuda_bfloat16 import CudaBfloat16
+from vivace.techniques.target.captured_step import CapturedStep
 
 
 def chosen(
@@ -103,3 +105,16 @@ def test_what_takes_long_to_build_comes_last_in_its_stage() -> None:
     names = [technique.name() for technique in settings_of(WORK, MACHINE, known)]
 
     assert list(dict.fromkeys(names)) == ["fused-optimizer", "recorded-step", "compiled-training"]
+
+
+def test_a_training_on_a_card_tries_nothing_for_the_processor_alone() -> None:
+    facts = facts_of(MACHINE, "cuda") | OF_THE_MACHINE
+
+    assert Plan.of([Threads(1)]).illegal(facts) is not None
+    assert Plan.of([CudaBfloat16(), CompiledTraining("loss"), CapturedStep()]).illegal(facts) is None
+
+
+def test_a_whole_compiled_step_leaves_no_passes_to_capture() -> None:
+    for whole in (CompiledTraining("step"), RecordedStep()):
+        reason = Plan.of([whole, CapturedStep()]).illegal(facts_of(MACHINE, "cuda") | OF_THE_MACHINE)
+        assert reason is not None and "gradients that autograd's backward pass computes" in reason

@@ -311,6 +311,22 @@ def test_a_captured_step_copies_batches_in_and_leaves_other_shapes_to_autograd()
     assert len(batches) > WARM_STEPS + 1
 
 
+def test_what_cannot_be_captured_is_computed_as_before_with_a_warning() -> None:
+    rig = assemble(job(model=lambda: nn.Linear(12, 4)))
+
+    def refuse(_: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, Callable[[], None]]:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    gradients = CapturedGradients(rig, refuse)
+    batch = next(rig.feed.epoch(0))
+    for _ in range(WARM_STEPS):
+        gradients(batch)
+    with pytest.warns(RuntimeWarning, match="goes on without its graph: operation not permitted"):
+        loss = gradients(batch)
+
+    assert torch.equal(loss, gradients(batch)) and all(one.grad is not None for one in rig.model.parameters())
+
+
 @pytest.mark.parametrize("change", [with_averaged_weights, thawed], ids=["weights-exchanged", "weights-freed"])
 def test_a_captured_step_is_captured_anew_after_the_model_has_changed(change: Callable[[nn.Module], float]) -> None:
     rig = assemble(job(model=half_frozen))
@@ -335,7 +351,7 @@ def test_a_captured_step_is_captured_anew_after_the_model_has_changed(change: Ca
 
 @pytest.mark.gpu
 def test_a_captured_step_on_a_card_trains_as_autograd_does() -> None:
-    from vivace.techniques.compile.captured_step import CapturedStep
+    from vivace.techniques.target.captured_step import CapturedStep
 
     def on_card() -> nn.Module:
         return nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Linear(32, 4)).cuda()

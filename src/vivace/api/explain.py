@@ -13,13 +13,12 @@ from vivace.api.sensitivity import sensitivity_of
 from vivace.artifact.manifest import PROGRAM
 from vivace.core.compute import Compute, Reach
 from vivace.core.cost import Cost
-from vivace.core.facts import Fact
 from vivace.core.machine import Ceiling, Machine
 from vivace.core.result import Result
 from vivace.devices import ceiling_store
 from vivace.devices.caches import last_level_bytes
-from vivace.devices.ceilings import PRECISIONS
-from vivace.devices.roofline import is_mostly_overhead, reach
+from vivace.devices.ceilings import DEVICE_PRECISIONS, PRECISIONS
+from vivace.devices.roofline import is_mostly_overhead, is_of, reach
 from vivace.measure.process import Limits, Phase, Worker
 from vivace.search.prepare import Prepared
 from vivace.search.schedule import Schedule
@@ -48,10 +47,9 @@ def explain(result: Result, folder: Path, prepared: Prepared, machine: Machine, 
     times = result.comparison.baseline.median_seconds, result.comparison.candidate.median_seconds
     ceilings, told = ceilings_for(costs, times, machine, logs / "probe", reader.left())
     cache = last_level_bytes()
-    on_device = any(Fact.ON_CUDA in technique.gives for technique in result.plan)
     original = reach(costs[0], times[0], ceilings, cache)
-    winner = reach(costs[1], times[1], () if on_device else ceilings, cache)
-    compute = Compute(prepared.work.cost.flops, original, winner, _told(told, winner, on_device))
+    winner = reach(costs[1], times[1], ceilings, cache)
+    compute = Compute(prepared.work.cost.flops, original, winner, _told(told, winner))
     if is_mostly_overhead(winner):
         overhead = overhead_of(result, winner, folder, prepared.confirm_calls, logs, schedule)
         compute = dataclasses.replace(compute, overhead=overhead)
@@ -65,10 +63,8 @@ def explain(result: Result, folder: Path, prepared: Prepared, machine: Machine, 
     )
 
 
-def _told(told: str, winner: Reach, on_device: bool) -> str:
+def _told(told: str, winner: Reach) -> str:
     """Where the ceilings come from; why the winner has none although others were measured."""
-    if on_device:
-        return "not measured: ceilings of CUDA devices are not measured yet"
     if winner.share is None and told.startswith(MEASURED):
         return f"not measured: PyTorch has no product in {winner.precision} to measure it by here"
     return told
@@ -87,11 +83,12 @@ def ceilings_for(
     is_exceeded = any(_exceeds(kept, cost, time) for cost, time in zip(costs, times, strict=True))
     if is_known and not is_exceeded:
         return kept, BY_DOCTOR
-    threads = sorted({cost.threads for cost in costs})
-    if seconds < PROBE_SECONDS * len(threads):
+    threads = sorted({cost.threads for cost in costs if cost.device == "cpu"})
+    on_device = [name for name in DEVICE_PRECISIONS if name in {c.precision for c in costs if c.device != "cpu"}]
+    if seconds < PROBE_SECONDS * (len(threads) + len(on_device)):
         return kept, f"{BY_DOCTOR}, while it was busy: a call was faster than they allow" if is_known else NO_TIME
-    precisions = [name for name in PRECISIONS if name in {cost.precision for cost in costs}]
-    arguments: dict[str, Any] = {"threads": threads, "precisions": precisions}
+    precisions = [name for name in PRECISIONS if name in {c.precision for c in costs if c.device == "cpu"}]
+    arguments: dict[str, Any] = {"threads": threads, "precisions": precisions, "on_device": on_device}
     try:
         with Worker(log, Limits().within(seconds)) as worker:
             worker.open("vivace.measure.services.probe:open_probe", {}, phase=Phase.LOAD)
@@ -108,4 +105,4 @@ def _exceeds(ceilings: Sequence[Ceiling], cost: Cost, seconds: float) -> bool:
 
 
 def _has(ceilings: Sequence[Ceiling], cost: Cost) -> bool:
-    return any(one.threads == cost.threads and cost.precision in one.gflops for one in ceilings)
+    return any(is_of(one, cost) for one in ceilings)

@@ -55,10 +55,14 @@ class Staging:
         if any(technique.program_entry for technique in plan):
             entry = next(t.program_entry for t in plan if t.program_entry)
             return ArmSpec(
-                entry, {"folder": str(folder / PROGRAM), "trust": True, "plan": plan.to_json()}, None, str(plan)
+                entry,
+                {"folder": str(folder / PROGRAM), "trust": True, "plan": plan.to_json()},
+                None,
+                str(plan),
+                self._prepared.device,
             )
         arguments = {"folder": str(folder), "trust": True, "golden": recorded.model_dump()}
-        return ArmSpec("vivace.artifact.load:open_artifact", arguments, None, str(plan))
+        return ArmSpec("vivace.artifact.load:open_artifact", arguments, None, str(plan), self._prepared.device)
 
     def folder(self, plan: Plan) -> Path:
         """The folder of a plan that was delivered."""

@@ -19,6 +19,7 @@ from vivace.data import samples
 from vivace.measure.live import ArmSpec
 from vivace.measure.process import Limits, Phase, Worker
 from vivace.runtimes.calls import flat_call
+from vivace.runtimes.source import device_of
 from vivace.search.calls.inputs import TIMING_CALLS, perturbed
 from vivace.search.calls.mix import check_alike, mixed
 from vivace.search.laboratory import BUILDER_ENTRY, STORE_ENTRY, compiler_variables, key_of
@@ -62,7 +63,7 @@ class Sides:
         if isinstance(given, Plan):
             return self._plan(given, label)
         if isinstance(given, nn.Module):
-            return Opened(ArmSpec(ORIGINAL_ENTRY, {"file": None}, given, label), given)
+            return Opened(ArmSpec(ORIGINAL_ENTRY, {"file": None}, given, label, device_of(given)), given)
         if isinstance(given, Workload):
             return _workload(given, label)
         raise UsageError(
@@ -89,7 +90,8 @@ class Sides:
     def _made(self, model: Any, examples: Sequence[Any], weights: Sequence[float]) -> Path:
         flat = [flat_call(model, inputs) for inputs in examples]
         check_alike(flat)
-        calls, mix = mixed([perturbed(leaves, TIMING_CALLS) for leaves, _, _ in flat], weights)
+        near = [[leaf.cpu() for leaf in leaves] for leaves, _, _ in flat]
+        calls, mix = mixed([perturbed(leaves, TIMING_CALLS) for leaves in near], weights)
         return samples.write(self.folder / "calls", calls, *flat[0][1:], mix)
 
     def _artifact(self, folder: Path, label: str) -> Opened:
@@ -117,7 +119,7 @@ class Sides:
             with Worker(self.folder / "builder", self._limits, variables) as builder:
                 builder.open(BUILDER_ENTRY, arguments)
                 builder.call("build", {"plan": plan.to_json(), "to": str(program)}, Phase.CONVERT)
-        arm = ArmSpec(STORE_ENTRY, {"folder": str(program), "trust": True}, None, str(plan))
+        arm = ArmSpec(STORE_ENTRY, {"folder": str(program), "trust": True}, None, str(plan), self._prepared.device)
         return Opened(arm, stored=self._prepared.confirm_calls)
 
     def _implied(self, file: Path) -> Path:
@@ -134,7 +136,8 @@ def _workload(work: Workload, label: str) -> Opened:
         arm = ArmSpec(ORIGINAL_ENTRY, {"file": str(work.file.absolute())}, None, label)
         return Opened(arm, None, work.examples, work.weights, work.file)
     module: Any = work.model
-    return Opened(ArmSpec(ORIGINAL_ENTRY, {"file": None}, module, label), module, work.examples, work.weights)
+    arm = ArmSpec(ORIGINAL_ENTRY, {"file": None}, module, label, device_of(module))
+    return Opened(arm, module, work.examples, work.weights)
 
 
 def _takes_anything(*args: Any, **kwargs: Any) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from vivace.api.parity import parity
-from vivace.api.request import machine_of
+from vivace.api.request import machine_of, offered
 from vivace.core import registry
 from vivace.core.cost import Cost
 from vivace.core.errors import UsageError, WorkerFailure, unknown_name
@@ -95,12 +95,13 @@ class Choice:
         return Chosen(Plan(), parity=proof)
 
     def _search(self, calls: Path, logs: Path) -> tuple[Plan, list[StepTrial]]:
-        known, machine, clock = registry.techniques(), machine_of("auto"), SystemClock()
+        device = "cpu" if self.diagnosis is None else self.diagnosis.device
+        known, machine, clock = registry.techniques(), offered(machine_of("auto"), device), SystemClock()
         for name in (*self.only, *self.without):
             if name not in known:
                 raise unknown_name("technique", name, known)
         settings = settings_of(self._work(), machine, known, self.only, self.without, self.changed)
-        strategy = greedy(settings, facts_of(machine))
+        strategy = greedy(settings, facts_of(machine, device))
         trials: list[StepTrial] = []
         started, best = clock.now(), Plan()
         with contextlib.suppress(StopIteration):

@@ -15,6 +15,7 @@ from vivace.api.step_plans import Choice, Chosen
 from vivace.api.training_request import checked, sending
 from vivace.api.training_worker import read_plan_of, trained
 from vivace.core.errors import UsageError, WorkerFailure
+from vivace.core.machine import Ceiling
 from vivace.core.plan import Plan
 from vivace.core.training.job import Training
 from vivace.core.training.run import Diagnosis, TrainingRun
@@ -43,18 +44,28 @@ def _diagnosed(job: Training, plan: Plan, flops: float | None, limits: Limits) -
     with sending(job), folder as name, Worker(Path(name), limits) as worker:
         worker.open(DIAGNOSIS_ENTRY, {}, (job, plan), Phase.LOAD)
         read = worker.call("read", {"steps": DIAGNOSED_STEPS, "flops": flops}, Phase.MEASURE)
-    ceilings = {one.threads: one.gflops.get("f32") for one in ceiling_store.kept(machine)}
-    return diagnosis_of(read, ceilings.get(read["threads"]) or _ceiling_gflops(read["threads"]))
+    threads, device = read["threads"], read["device"]
+    ceilings = {_place(one): one.gflops.get("f32") for one in ceiling_store.kept(machine)}
+    place = device if device == "cuda" else threads
+    return diagnosis_of(read, ceilings.get(place) or _ceiling_gflops(place))
+
+
+def _place(ceiling: Ceiling) -> int | str:
+    """What a training's ceiling is looked up by: the count of threads, or the device."""
+    return ceiling.threads if ceiling.device == "cpu" else ceiling.device
 
 
 @functools.cache
-def _ceiling_gflops(threads: int) -> float | None:
-    """The machine's rate in float32, where `vivace doctor` kept none: measured in a process of its own, once in this
-    one. None where that fails."""
+def _ceiling_gflops(place: int | str) -> float | None:
+    """The machine's rate in float32 with so many threads, or on its device, where `vivace doctor` kept none: measured
+    in a process of its own, once in this one. None where that fails."""
+    asked: dict[str, Any] = {"threads": [place], "precisions": ["f32"]}
+    if isinstance(place, str):
+        asked = {"threads": [], "precisions": [], "on_device": ["f32"]}
     with tempfile.TemporaryDirectory(prefix="vivace-") as name, Worker(Path(name)) as worker:
         try:
             worker.open("vivace.measure.services.probe:open_probe", {}, phase=Phase.LOAD)
-            told = worker.call("ceilings", {"threads": [threads], "precisions": ["f32"]}, Phase.MEASURE)
+            told = worker.call("ceilings", asked, Phase.MEASURE)
         except WorkerFailure:
             return None
     found = ceiling_store.read_ceilings(told["ceilings"])

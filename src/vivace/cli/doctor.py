@@ -75,7 +75,8 @@ def doctor(
 
 
 def examine(measured: bool) -> Machine:
-    """The machine, with ceilings for one thread and for all allowed ones when they are to be measured.
+    """The machine, with ceilings for one thread, for all allowed ones and for its first CUDA device when they are to be
+    measured.
 
     Those are kept in the user's cache folder, where `optimize` finds them.
     """
@@ -89,6 +90,8 @@ def examine(measured: bool) -> Machine:
 
     threads = sorted({1, machine.cores_allowed})
     found = ceilings.measure_ceilings(threads, probe.fastest_seconds)
+    if machine.gpus:
+        found = (*found, ceilings.measure_device_ceiling(probe.fastest_device_seconds))
     machine = dataclasses.replace(machine, ceilings=found)
     ceiling_store.keep(machine)
     return machine

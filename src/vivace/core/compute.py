@@ -24,8 +24,8 @@ class Reach:
 
     `gflops` are the counted operations (10^9) a second that it achieved; a kernel that computes the same by fewer, such
     as Winograd's convolution, can exceed the ceiling. `ceiling_gflops` and `copy_gigabytes_per_second` were measured at
-    this precision and count of threads; None where they were not. `floor_seconds` is the shortest time that those
-    ceilings allow, `share` of the achieved time.
+    this precision, on this `device` (cpu or cuda), on a processor with this count of threads; None where they were not.
+    `floor_seconds` is the shortest time that those ceilings allow, `share` of the achieved time.
     """
 
     seconds: float
@@ -37,6 +37,7 @@ class Reach:
     floor_seconds: float | None = None
     share: float | None = None
     bound: Bound | None = None
+    device: str = "cpu"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,8 @@ class Cost:
     that must move if nothing stays in a cache. `operators`: how many kernels are launched. `operator_seconds`: overhead
     of launching one. `call_seconds`: overhead of one call. `precision`: of the products (f32, bf16, f16, int8).
     `threads`: how many cores share the work. `efficiency`: the share of the machine's ceiling that the kernels are
-    expected to reach; a prior from published and own measurements, replaced as the search measures.
+    expected to reach; a prior from published and own measurements, replaced as the search measures. `device`: where it
+    runs, cpu or cuda.
     `convolution_share` and `recurrent_share`: of the flops, those of convolutions and of recurrent cells; the rest are
     matrix products.
     """
@@ -32,6 +33,7 @@ class Cost:
     efficiency: float = 0.5
     convolution_share: float = 0.0
     recurrent_share: float = 0.0
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if min(self.flops, self.weight_bytes, self.activation_bytes, self.operators) < 0:

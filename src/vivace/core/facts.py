@@ -23,6 +23,7 @@ class Fact(Enum):
     SPARSE_LINEAR = "linear weights that are mostly zeros (prune the model, or add magnitude-pruning)"
 
     # of a training step, changing along a plan
+    AUTOGRAD = "gradients that autograd's backward pass computes"
     WHOLE_BATCH = "batches that are computed as a whole"
     UNSCALED_LOSS = "a loss that is not scaled"
     PLAIN_OPTIMIZER = "an optimizer whose kernels were not chosen yet"

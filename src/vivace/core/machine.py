@@ -22,15 +22,16 @@ class Gpu:
 
 @dataclasses.dataclass(frozen=True)
 class Ceiling:
-    """A measured limit of this machine, taken with `threads` threads.
+    """A measured limit of this machine, taken with `threads` threads, or of its first CUDA device (`device` "cuda").
 
-    `gflops` maps a precision (f32, bf16, int8) to 10^9 operations a second; `copy_gigabytes_per_second` is a large
-    copy beyond the caches, bytes read plus bytes written.
+    `gflops` maps a precision (f32, tf32, bf16, f16, int8) to 10^9 operations a second; `copy_gigabytes_per_second` is a
+    large copy beyond the caches, bytes read plus bytes written; on a device within its own memory.
     """
 
     threads: int
     gflops: Mapping[str, float]
     copy_gigabytes_per_second: float
+    device: str = "cpu"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -67,7 +67,9 @@ class Plan:
                 return f"{technique} needs {fact.value}{lost}"
             broken_by.update(dict.fromkeys(technique.breaks, technique))
             facts = facts - technique.breaks | technique.gives
-        if Fact.RUNNABLE not in facts and Fact.TRAINING not in facts:  # a training has no program
+        # PyTorch runs whatever lies on a CUDA device; a training has no program
+        runs = {Fact.RUNNABLE, Fact.ON_CUDA, Fact.TRAINING}
+        if not runs & facts:
             by = broken_by.get(Fact.RUNNABLE)
             return f"{by} needs a later technique that can run its program" if by else f"nothing in {self} runs it"
         return None

@@ -111,12 +111,13 @@ def _batch(item: Any, number: int, expected: Structure, wanted: Sequence[Tensor]
         )
     _check_leaves(leaves, wanted, number)
     _check_target(leaves, target, number)
-    return Batch(tuple(leaf.detach().clone() for leaf in leaves), _kept(target))  # a loader may refill its buffers
+    # a loader may refill its buffers; what it put on a device is kept and scored on the CPU
+    return Batch(tuple(leaf.detach().to("cpu", copy=True) for leaf in leaves), _kept(target))
 
 
 def _kept(target: Any) -> Any:
     if isinstance(target, Tensor):
-        return target.detach().clone()
+        return target.detach().to("cpu", copy=True)
     return target.copy() if isinstance(target, np.ndarray) else target
 
 

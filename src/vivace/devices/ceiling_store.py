@@ -53,18 +53,18 @@ def kept(machine: Machine) -> tuple[Ceiling, ...]:
 
 
 def best_of(some: Sequence[Ceiling], others: Sequence[Ceiling]) -> tuple[Ceiling, ...]:
-    """For each count of threads the highest rates of either.
+    """For each device and count of threads the highest rates of either.
 
     >>> best_of([Ceiling(1, {"f32": 50.0}, 9.0)], [Ceiling(1, {"f32": 40.0, "int8": 90.0}, 11.0)])
-    (Ceiling(threads=1, gflops={'f32': 50.0, 'int8': 90.0}, copy_gigabytes_per_second=11.0),)
+    (Ceiling(threads=1, gflops={'f32': 50.0, 'int8': 90.0}, copy_gigabytes_per_second=11.0, device='cpu'),)
     """
-    found: dict[int, Ceiling] = {}
+    found: dict[tuple[str, int], Ceiling] = {}
     for one in (*some, *others):
-        other = found.get(one.threads, one)
+        other = found.get((one.device, one.threads), one)
         names = dict.fromkeys((*other.gflops, *one.gflops))
         rates = {name: max(other.gflops.get(name, 0.0), one.gflops.get(name, 0.0)) for name in names}
         copied = max(one.copy_gigabytes_per_second, other.copy_gigabytes_per_second)
-        found[one.threads] = Ceiling(one.threads, rates, copied)
+        found[one.device, one.threads] = Ceiling(one.threads, rates, copied, one.device)
     return tuple(found.values())
 
 
@@ -73,11 +73,13 @@ def read_ceilings(nodes: Sequence[dict[str, object]]) -> list[Ceiling]:
     return [_ceiling(**node) for node in nodes]  # type: ignore[arg-type]
 
 
-def _ceiling(threads: int, gflops: dict[str, float], copy_gigabytes_per_second: float) -> Ceiling:
+def _ceiling(threads: int, gflops: dict[str, float], copy_gigabytes_per_second: float, device: str = "cpu") -> Ceiling:
     rates = {str(name): float(rate) for name, rate in gflops.items()}
     if not all(0 < rate < math.inf for rate in (copy_gigabytes_per_second, *rates.values())):
         raise ValueError("a ceiling is above zero and finite")
-    return Ceiling(int(threads), rates, float(copy_gigabytes_per_second))
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"a ceiling is of cpu or cuda, not of {device!r}")
+    return Ceiling(int(threads), rates, float(copy_gigabytes_per_second), device)
 
 
 def _file(machine: Machine) -> Path:

@@ -12,6 +12,8 @@ import torch
 
 from vivace.core.machine import Ceiling
 
+_DTYPES = {"f32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+
 Kernel = Callable[[], object]
 SecondsOf = Callable[[Kernel], float]
 """Runs a kernel repeatedly, about a quarter of a second in all, and answers the seconds of its fastest run."""
@@ -23,6 +25,9 @@ ENOUGH_SECONDS = 0.05
 COPY_BYTES = 256 << 20
 """Far beyond last-level caches, which hold tens of MiB to a few hundred on the largest servers."""
 PRECISIONS = ("f32", "bf16", "int8")
+DEVICE_SIDES = (2048, 4096, 8192)
+DEVICE_COPY_BYTES = 1 << 30
+DEVICE_PRECISIONS = ("f32", "tf32", "bf16", "f16", "int8")
 
 
 def measure_ceilings(
@@ -35,6 +40,24 @@ def measure_ceilings(
     is put back afterwards.
     """
     return tuple(_ceiling(count, seconds_of, precisions, copy_bytes) for count in threads)
+
+
+def measure_device_ceiling(
+    seconds_of: SecondsOf,
+    precisions: Sequence[str] = DEVICE_PRECISIONS,
+    sides: Sequence[int] = DEVICE_SIDES,
+    copy_bytes: int = DEVICE_COPY_BYTES,
+    device: str = "cuda",
+) -> Ceiling:
+    """The best rates of a CUDA device, in about five seconds; `seconds_of` must wait until the device has finished.
+
+    Products are of random numbers: a card computes faster with zeros, for it draws less power. A precision that the
+    device or this build of PyTorch cannot multiply is left out.
+    """
+    with torch.inference_mode():
+        rates = {name: _best_on_device(name, seconds_of, sides, device) for name in precisions}
+        found = {name: rate for name, rate in rates.items() if rate is not None}
+        return Ceiling(1, found, copy_rate(copy_bytes, seconds_of(copy(copy_bytes, device))), "cuda")
 
 
 def gflops(side: int, seconds: float) -> float:
@@ -55,19 +78,27 @@ def copy_rate(copied_bytes: int, seconds: float) -> float:
     return 2 * copied_bytes / seconds / 1e9
 
 
-def product(precision: str, side: int) -> Kernel:
+def product(precision: str, side: int, device: str = "cpu") -> Kernel:
     """A product of two square matrices, ready to be timed. Raises RuntimeError where PyTorch cannot compute it."""
     if precision == "int8":
-        left = torch.randint(-128, 127, (side, side), dtype=torch.int8)
-        return lambda: torch._int_mm(left, left)
-    left = torch.randn(side, side).to({"f32": torch.float32, "bf16": torch.bfloat16}[precision])
+        left = torch.randint(-128, 127, (side, side), dtype=torch.int8, device=device)
+        right = left.t().contiguous().t()  # the layout that cards multiply
+        return lambda: torch._int_mm(left, right)
+    left = torch.randn(side, side, device=device).to(_DTYPES[precision])
     out = torch.empty_like(left)
-    return lambda: torch.mm(left, left, out=out)
+    if precision != "tf32":
+        return lambda: torch.mm(left, left, out=out)
+
+    def rounded() -> object:
+        with _tf32():
+            return torch.mm(left, left, out=out)
+
+    return rounded
 
 
-def copy(copied_bytes: int) -> Kernel:
+def copy(copied_bytes: int, device: str = "cpu") -> Kernel:
     """A copy of float32 numbers from one place to another, ready to be timed."""
-    source = torch.ones(copied_bytes // 4)
+    source = torch.ones(copied_bytes // 4, device=device)
     target = torch.empty_like(source)
     return lambda: target.copy_(source)
 
@@ -77,6 +108,16 @@ def _ceiling(threads: int, seconds_of: SecondsOf, precisions: Sequence[str], cop
         rates = {name: _best_rate(name, seconds_of) for name in precisions}
         found = {name: rate for name, rate in rates.items() if rate is not None}
         return Ceiling(threads, found, copy_rate(copy_bytes, seconds_of(copy(copy_bytes))))
+
+
+def _best_on_device(precision: str, seconds_of: SecondsOf, sides: Sequence[int], device: str) -> float | None:
+    rates = []
+    for side in sides:
+        try:
+            rates.append(gflops(side, seconds_of(product(precision, side, device))))
+        except RuntimeError:  # neither this build nor this card has such a product, or there is no room for it
+            break
+    return max(rates, default=None)
 
 
 def _best_rate(precision: str, seconds_of: SecondsOf) -> float | None:
@@ -90,6 +131,16 @@ def _best_rate(precision: str, seconds_of: SecondsOf) -> float | None:
         if seconds >= ENOUGH_SECONDS:
             break
     return best
+
+
+@contextlib.contextmanager
+def _tf32() -> Iterator[None]:
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 @contextlib.contextmanager

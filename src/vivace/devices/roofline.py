@@ -24,6 +24,12 @@ INT8_GAIN = 4.0
 TILE_GAINS = {"amx_bf16": ("bf16", 7.0), "amx_int8": ("int8", 9.0)}
 """A core with matrix tiles: 169 GFLOP/s f32, 1,205 bf16 and 1,540 int8 (one core of a Xeon with AMX, measured by
 `vivace doctor` for this project in 2026)."""
+DEVICE_CACHE_BYTES = 50 << 20
+"""Second-level cache of a large card (H100: NVIDIA H100 Tensor Core GPU Architecture, 2022); a smaller card's is less,
+so that its floor is a little low."""
+DEVICE_PRIOR = Ceiling(1, {"f32": 2e4, "tf32": 1e5, "bf16": 2e5, "f16": 2e5, "int8": 4e5}, 1000.0, "cuda")
+"""A card that nobody measured: the order of a data-centre card of 2020 (NVIDIA A100 Tensor Core GPU Architecture, 2020:
+19.5 TFLOP/s float32, 156 TF32, 312 bfloat16, 1,555 GB/s), about two thirds of it. Ranks plans, never reported."""
 MOSTLY = 0.5
 """A floor of at least this share of the time is what bounds a call; below it most of the time goes elsewhere."""
 TINY_SECONDS = 1e-3
@@ -46,8 +52,10 @@ def predicted_seconds(cost: Cost, machine: Machine, cache_bytes: int = 0) -> flo
     >>> round(predicted_seconds(Cost(flops=1e9, weight_bytes=0, activation_bytes=0, operators=0), machine), 4)
     0.02
     """
-    threads = max(1, min(cost.threads, machine.cores_allowed))
-    ceiling = ceiling_at(machine, threads)
+    if cost.device == "cpu":
+        ceiling = ceiling_at(machine, max(1, min(cost.threads, machine.cores_allowed)))
+    else:
+        ceiling, cache_bytes = device_ceiling(machine), 0
     peak = ceiling.gflops.get(cost.precision, ceiling.gflops["f32"]) * 1e9
     arithmetic = cost.flops / (peak * cost.efficiency)
     streamed = max(0.0, cost.weight_bytes - cache_bytes) + cost.activation_bytes
@@ -72,15 +80,26 @@ def reach(cost: Cost, seconds: float, ceilings: Sequence[Ceiling], cache_bytes: 
     (62.5, 0.01, 0.625, 'arithmetic')
     """
     rate = cost.flops / seconds / 1e9
-    found = next((c for c in ceilings if c.threads == cost.threads and cost.precision in c.gflops), None)
+    found = next((one for one in ceilings if is_of(one, cost)), None)
     if found is None:
-        return Reach(seconds, rate, cost.precision, cost.threads)
+        return Reach(seconds, rate, cost.precision, cost.threads, device=cost.device)
     peak, bandwidth = found.gflops[cost.precision], found.copy_gigabytes_per_second
     arithmetic = cost.flops / (peak * 1e9)
+    if cost.device != "cpu":  # the processor's cache is not the device's, whose own holds some tens of MB
+        cache_bytes = DEVICE_CACHE_BYTES
     streamed = 0.0 if cache_bytes is None else max(0.0, cost.weight_bytes - cache_bytes)
     memory = streamed / (bandwidth * 1e9)
     floor, bound = max(arithmetic, memory), _bound(arithmetic, memory, seconds)
-    return Reach(seconds, rate, cost.precision, cost.threads, peak, bandwidth, floor, floor / seconds, bound)
+    return Reach(
+        seconds, rate, cost.precision, cost.threads, peak, bandwidth, floor, floor / seconds, bound, cost.device
+    )
+
+
+def is_of(ceiling: Ceiling, cost: Cost) -> bool:
+    """Whether a ceiling was measured where and with what a call of this cost runs."""
+    if ceiling.device != cost.device or cost.precision not in ceiling.gflops:
+        return False
+    return cost.device != "cpu" or ceiling.threads == cost.threads
 
 
 def is_mostly_overhead(found: Reach) -> bool:
@@ -126,12 +145,18 @@ def _bound(arithmetic: float, memory: float, seconds: float) -> Bound:
 
 def ceiling_at(machine: Machine, threads: int) -> Ceiling:
     """The measured ceiling with this count of threads; else the nearest one, scaled by threads; else priors."""
-    if not machine.ceilings:
+    measured = [ceiling for ceiling in machine.ceilings if ceiling.device == "cpu"]
+    if not measured:
         return default_ceiling(machine, threads)
-    nearest = min(machine.ceilings, key=lambda ceiling: abs(ceiling.threads - threads))
+    nearest = min(measured, key=lambda ceiling: abs(ceiling.threads - threads))
     scale = threads / nearest.threads
     scaled = {precision: rate * scale for precision, rate in nearest.gflops.items()}
     return Ceiling(threads, scaled, nearest.copy_gigabytes_per_second * min(1.0, scale))
+
+
+def device_ceiling(machine: Machine) -> Ceiling:
+    """The measured ceiling of the machine's CUDA device; priors where it was not measured."""
+    return next((ceiling for ceiling in machine.ceilings if ceiling.device == "cuda"), DEVICE_PRIOR)
 
 
 def default_ceiling(machine: Machine, threads: int) -> Ceiling:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ def open_arm(arguments: Mapping[str, Any], payload: object | None) -> Arm:
 
     `arguments`: "program" ("module:function", called with its "arguments" and the payload, returns the callable),
     "calls" (a folder of stored calls), and optionally "samples" (the store's module) and "device" (where inputs lie).
+    A program whose `runs_ahead` is true launches work on a CUDA device and nobody waits for one call before the next,
+    as in a training: calls of a block are then timed together.
     """
     store = importlib.import_module(arguments.get("samples", SAMPLES))
     device = torch.device(arguments.get("device", "cpu"))
@@ -75,7 +77,8 @@ class Arm:
         self._held_out = calls[len(calls) - held_out :]
         self._store = store
         self._device = device
-        self._on_cuda = device.type == "cuda"
+        self._runs_ahead = bool(getattr(program, "runs_ahead", False))
+        self._on_cuda = device.type == "cuda" or self._runs_ahead
         self._clock = clock.SystemClock()
         self._watch: ClockWatch | None = None
         self._peak_is_ours = memory.reset_peak()
@@ -215,16 +218,19 @@ class Arm:
             args, kwargs = timed[index]
             return program(*args, **kwargs)
 
-        timer = clock.time_device_calls if self._on_cuda else clock.time_calls
-        return timer(run, range(len(timed)))
+        return self._timer()(run, range(len(timed)))
+
+    def _timer(self) -> Callable[[Callable[[int], Any], Sequence[int]], list[float]]:
+        if not self._on_cuda:
+            return clock.time_calls
+        return clock.time_device_block if self._runs_ahead else clock.time_device_calls
 
     def _time_new(self, call: Call) -> tuple[float, float]:
         def run(index: int) -> Any:
             args, kwargs = self._calls[0] if index == 0 else call
             return self._program(*args, **kwargs)
 
-        timer = clock.time_device_calls if self._on_cuda else clock.time_calls
-        _, new, *again = timer(run, [0, 1, 1, 1, 1])
+        _, new, *again = self._timer()(run, [0, 1, 1, 1, 1])
         return new, statistics.median(again)
 
 

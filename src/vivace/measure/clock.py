@@ -93,6 +93,22 @@ def time_device_calls(run: Run, indices: Sequence[int], cuda: Any = None) -> lis
     return seconds
 
 
+def time_device_block(run: Run, indices: Sequence[int], cuda: Any = None) -> list[float]:
+    """Seconds of calls that need not wait for each other, such as training steps: all are launched, and the time until
+    the device has finished is divided among them. `cuda` is as for `time_device_calls`."""
+    if cuda is None:
+        import torch  # not above: who only tells the time waits for nothing
+
+        cuda = torch.cuda
+    cuda.synchronize()
+    started = time.perf_counter_ns()
+    for index in indices:
+        run(index)
+    cuda.synchronize()
+    seconds = (time.perf_counter_ns() - started) * 1e-9
+    return [seconds / len(indices)] * len(indices)
+
+
 @contextlib.contextmanager
 def quiet_collector() -> Iterator[None]:
     """No garbage collection inside: what is alive is set aside (gc.freeze) so that it costs nothing later either."""

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vivace.core.machine import Ceiling, Machine
-from vivace.report.wording import show_bytes
+from vivace.report.wording import show_bytes, show_place
 
 
 def machine_block(machine: Machine) -> RenderableType:
@@ -69,6 +69,5 @@ def _ceilings(ceilings: Sequence[Ceiling]) -> Iterator[RenderableType]:
     )
     for ceiling in ceilings:
         rates = (f"{ceiling.gflops[name]:.0f}" if name in ceiling.gflops else "-" for name in names)
-        plural = "s" if ceiling.threads > 1 else ""
-        table.add_row(f"{ceiling.threads} thread{plural}", *rates, f"{ceiling.copy_gigabytes_per_second:.1f}")
+        table.add_row(show_place(ceiling), *rates, f"{ceiling.copy_gigabytes_per_second:.1f}")
     yield table

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from vivace.core.compute import Bound, Compute, Overhead, Reach
+from vivace.core.compute import Bound, Compute, Overhead
 from vivace.core.layer import FusedList
+from vivace.report.wording import show_place
 
 BOUND_WORDS = {
     Bound.ARITHMETIC: "bound by arithmetic",
@@ -37,7 +38,7 @@ def compute_line(compute: Compute | None) -> str:
     rates = f"compute: {_rate(compute.original.gflops)} -> {_rate(winner.gflops)} GFLOP/s"
     if winner.share is None or winner.ceiling_gflops is None or winner.bound is None:
         return f"{rates}; ceiling {compute.ceilings}"
-    ceiling = f"{_rate(winner.ceiling_gflops)} GFLOP/s {winner.precision}, {_threads(winner)}"
+    ceiling = f"{_rate(winner.ceiling_gflops)} GFLOP/s {winner.precision}, {show_place(winner)}"
     return f"{rates}, {winner.share:.0%} of the ceiling ({ceiling}), {BOUND_WORDS[winner.bound]}"
 
 
@@ -71,7 +72,3 @@ def _empty(found: Overhead) -> str:
 
 def _microseconds(seconds: float) -> str:
     return f"{seconds * 1e6:.3g} us"
-
-
-def _threads(reach: Reach) -> str:
-    return f"{reach.threads} thread{'s' if reach.threads > 1 else ''}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from vivace.core.compute import Reach
+from vivace.core.machine import Ceiling
 from vivace.core.measurement import ArmTimes, Comparison, Interval, SpeedVerdict
 from vivace.core.quality import Quality, QualityVerdict
 
@@ -32,6 +34,17 @@ def show_milliseconds(seconds: float | None) -> str:
     if milliseconds >= 100:
         return f"{milliseconds:.0f}"
     return f"{milliseconds:.2f}" if milliseconds >= 1 else f"{milliseconds:.2g}"
+
+
+def show_place(where: Reach | Ceiling) -> str:
+    """Where a rate was reached: with how many threads of the processor, or on which kind of device.
+
+    >>> show_place(Ceiling(2, {}, 1.0)), show_place(Ceiling(1, {}, 1.0)), show_place(Ceiling(1, {}, 1.0, "cuda"))
+    ('2 threads', '1 thread', 'CUDA device')
+    """
+    if where.device != "cpu":
+        return f"{where.device.upper()} device"
+    return f"{where.threads} thread{'s' if where.threads > 1 else ''}"
 
 
 def show_bytes(count: int | None) -> str:

@@ -48,7 +48,7 @@ def find(function: Callable[..., Sequence[Tensor]], example: Sequence[Tensor], p
 def resized(leaves: Sequence[Tensor], axes: Sequence[Axis], size: int) -> list[Tensor]:
     """The same call with `size` samples: rows are repeated from the start."""
     return [
-        leaf if axis is None else leaf.index_select(axis, torch.arange(size) % leaf.shape[axis])
+        leaf if axis is None else leaf.index_select(axis, torch.arange(size, device=leaf.device) % leaf.shape[axis])
         for leaf, axis in zip(leaves, axes, strict=True)
     ]
 

@@ -19,6 +19,7 @@ _COARSE_DTYPES = (torch.bfloat16, torch.float16, torch.int8, torch.uint8)
 FlatFunction = Callable[..., tuple[Tensor, ...]]
 _OPERATOR = re.compile(r"torch\.ops(?:\.\w+){2,3}")
 _CHECKS = ("_assert_tensor_metadata",)
+_VIEWS = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)
 
 
 def load(model: Model) -> Program:
@@ -139,9 +140,20 @@ def _value(program: ExportedProgram, name: str) -> Any:
 
 
 def placed(program: ExportedProgram, device: str) -> ExportedProgram:
-    """The same program with its values on a device."""
+    """The same program with its values on a device.
+
+    Kernels there may lay out what they write in another way than those of the processor, on which the graph was
+    captured: what only looks at memory anew (a view) copies where it must.
+    """
     if device == "cpu":
         return program
     from torch.export.passes import move_to_device_pass
 
-    return move_to_device_pass(program, device)
+    moved = move_to_device_pass(program, device)
+    for module in moved.graph_module.modules():
+        if isinstance(module, fx.GraphModule):
+            for node in module.graph.nodes:
+                if node.target in _VIEWS:
+                    node.target = torch.ops.aten.reshape.default
+            module.recompile()
+    return moved

@@ -61,6 +61,21 @@ def open_source(model: Any) -> Callable[..., Any]:
     return open_module(path)
 
 
+def device_of(model: object) -> str:
+    """Where a model was given, and its calls lie: "cpu", or a CUDA device such as "cuda:0"; a file is on the CPU.
+
+    Raises UsageError for a model that is spread over devices, or lies on one of another kind.
+    """
+    if not isinstance(model, nn.Module):
+        return "cpu"
+    found = sorted({str(tensor.device) for tensor in (*model.parameters(), *model.buffers())})
+    if len(found) > 1:
+        raise UsageError(f"the model lies on {' and '.join(found)}; give all of it on one device")
+    if found and not found[0].startswith(("cpu", "cuda")):
+        raise UsageError(f"the model lies on {found[0]}; give it on the CPU (model.cpu()) or on a CUDA device")
+    return found[0] if found else "cpu"
+
+
 def open_original(arguments: Mapping[str, Any], payload: object | None = None) -> Callable[..., Any]:
     """Worker entry: the baseline arm, from {"file": path} or from a module as the payload."""
     return open_source(arguments["file"] if arguments.get("file") else payload)

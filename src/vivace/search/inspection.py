@@ -24,7 +24,7 @@ from vivace.measure.clock import SystemClock
 from vivace.measure.fidelity import compare_outputs
 from vivace.runtimes import batches, eager, source, store
 from vivace.runtimes.calls import as_tensor, dtype_name, flat_call, is_tensor
-from vivace.runtimes.capture import capture
+from vivace.runtimes.capture import Capture, capture
 from vivace.runtimes.graphs import counts, layers
 from vivace.runtimes.program import Program
 from vivace.search.alone import LEAST_SQNR_DB
@@ -41,6 +41,7 @@ class Inspection:
     def __init__(self, original: Any, file: Path | None) -> None:
         self.original = original
         self.file = file
+        self._device = source.device_of(original)
 
     def example(self, to: str) -> None:
         """Store the example call that a bare model file implies."""
@@ -132,8 +133,25 @@ class Inspection:
             model = source.onnx_model(self._path())
             return model, [spec.batch_axis for spec in model.signature.inputs], ""
         args, kwargs = calls.arguments(0)
-        found = capture(self.original, args or kwargs, varying=varying, fixed_shapes=fixed_shapes)
-        return found.model, found.batch_axes, found.note
+        if self._device == "cpu":
+            found = capture(self.original, args or kwargs, varying=varying, fixed_shapes=fixed_shapes)
+            return found.model, found.batch_axes, found.note
+        found = self._captured_beside(args or kwargs, varying, fixed_shapes)
+        return (
+            found.model.replace(settings=found.model.settings.replace(device=self._device)),
+            found.batch_axes,
+            found.note,
+        )
+
+    def _captured_beside(self, inputs: Any, varying: Sequence[frozenset[int]], fixed_shapes: bool) -> Capture:
+        """A capture of a copy on the CPU, where programs are stored and changed, of a model that lies on a device."""
+        try:
+            return capture(copy.deepcopy(self.original).cpu(), inputs, varying=varying, fixed_shapes=fixed_shapes)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise UnsupportedModel(
+                f"the model lies on {self._device} and does not run on the CPU, where it is captured: "
+                f"{type(error).__name__}: {error}. Create tensors in its forward on the inputs' device (x.device)"
+            ) from error
 
     def _check_repeated(self, model: Model, calls: samples.StoredCalls) -> None:
         """Raise UnsupportedModel when the graph is another computation in one of the shapes: an export may fix a size
@@ -198,14 +216,21 @@ class Inspection:
         if double is not None:
             args, kwargs = _doubled(args), _doubled(kwargs)
         with torch.no_grad():
-            answer = (self.original if double is None else double)(*args, **kwargs)
+            answer = (self.original if double is None else double)(*self._placed(args), **self._placed(kwargs))
         leaves, _ = flatten(answer, is_tensor)
-        return leaves
+        return leaves if self._device == "cpu" else [leaf.cpu() for leaf in leaves]
+
+    def _placed(self, value: Any) -> Any:
+        """The arguments where the model lies."""
+        if self._device == "cpu":
+            return value
+        leaves, structure = flatten(value, torch.is_tensor)
+        return structure.build([leaf.to(self._device) for leaf in leaves])
 
     def _structure(self, calls: samples.StoredCalls) -> Structure:
         args, kwargs = calls.arguments(0)
         with torch.no_grad():
-            return flatten(self.original(*args, **kwargs), is_tensor)[1]
+            return flatten(self.original(*self._placed(args), **self._placed(kwargs)), is_tensor)[1]
 
     def _path(self) -> Path:
         if self.file is None:

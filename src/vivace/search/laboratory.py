@@ -249,7 +249,7 @@ class Laboratory:
         arguments: dict[str, Any] = {"folder": str(self.program(plan)), "trust": True}
         if entry != STORE_ENTRY:
             arguments["plan"] = plan.to_json()
-        return ArmSpec(entry, arguments, None, str(plan))
+        return ArmSpec(entry, arguments, None, str(plan), self.prepared.device)
 
     def _examine(self, arm: LiveArm, trial: Trial, kept: ExitStack) -> Trial:
         """Open, judge, race; in this order, so that nothing wrong is ever timed.

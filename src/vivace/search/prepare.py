@@ -20,6 +20,7 @@ from vivace.data import reading, samples, splits
 from vivace.measure.paired import ArmSpec
 from vivace.measure.process import Limits, Phase, Worker
 from vivace.runtimes.calls import flat_call
+from vivace.runtimes.source import device_of
 from vivace.search.calls import throughput as throughputs
 from vivace.search.calls.inputs import TIMING_CALLS, shapes_of, timing_calls
 from vivace.search.calls.joining import JOINED_BYTES, MOST_TOGETHER, Joining, joining_of
@@ -42,7 +43,7 @@ class Prepared:
     `race_calls` and `confirm_calls` are for timing; `select` and `confirm` for judging. `notes` are sentences for the
     report; `identity` is equal for the same model, data and shapes. `examples` are those of every shape. `joining` says
     how many calls the original answers at once for judging. `lesson` is what pruned weights may be trained by, None
-    where the user gave no loss.
+    where the user gave no loss. `device` is where the original lies, and the calls that programs are given.
     """
 
     work: Work
@@ -59,6 +60,7 @@ class Prepared:
     examples: Examples
     joining: Joining
     lesson: Lesson | None = None
+    device: str = "cpu"
 
 
 def prepare(
@@ -78,10 +80,10 @@ def prepare(
     original is quickest a sample, in place of the example's. `seconds` is the user's whole time: it bounds how many
     samples are judged.
     """
-    _refuse_device(workload)
+    device = device_of(workload.model)
     _refuse_options(workload, fixed_shapes, throughput)
     file = str(workload.file.absolute()) if workload.file else None
-    original = _original_arm(workload, file)
+    original = _original_arm(workload, file, device)
     with Worker(folder / "inspect", limits) as worker:
         worker.open("vivace.search.inspection:open_inspection", {"file": file}, original.payload, Phase.LOAD)
         examples = _examples(workload, worker, folder)
@@ -118,7 +120,7 @@ def prepare(
     cost = cost.replace(flops=cost.flops * growth, activation_bytes=cost.activation_bytes * growth)
     work = dataclasses.replace(prepared.work, layers=layers, keep=kept, cost=cost)
     notes = tuple(told for told in (*prepared.notes, note) if told)
-    return dataclasses.replace(prepared, work=work, notes=notes)
+    return dataclasses.replace(prepared, work=work, notes=notes, device=device)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,17 +167,6 @@ class _Parts:
     select: list[Any]
     confirm: list[Any]
     note: str
-
-
-def _refuse_device(workload: Workload) -> None:
-    """Inputs are stored and timed on the CPU: a model that was left on a device could not take them."""
-    parameters = [] if workload.file is not None else list(workload.model.parameters())  # type: ignore[union-attr]
-    elsewhere = next((tensor.device for tensor in parameters if tensor.device.type != "cpu"), None)
-    if elsewhere is not None:
-        raise UsageError(
-            f"the model lies on {elsewhere}; give it on the CPU (model.cpu()), with inputs there: plans then place it "
-            "on a device themselves, and the copies count"
-        )
 
 
 def _refuse_options(workload: Workload, fixed_shapes: bool, throughput: bool) -> None:
@@ -242,9 +233,9 @@ def _read(workload: Workload, example: samples.StoredCalls) -> reading.Batches |
     return reading.read(workload.data, args or kwargs, needs_target=needs_target)
 
 
-def _original_arm(workload: Workload, file: str | None) -> ArmSpec:
+def _original_arm(workload: Workload, file: str | None, device: str) -> ArmSpec:
     module = None if file else workload.model
-    return ArmSpec("vivace.runtimes.source:open_original", {"file": file}, module, "original")
+    return ArmSpec("vivace.runtimes.source:open_original", {"file": file}, module, "original", device)
 
 
 def _examples(workload: Workload, worker: Worker, folder: Path) -> Examples:

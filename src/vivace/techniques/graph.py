@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch._dispatch.python import enable_python_dispatcher
 from torch._guards import detect_fake_mode
 from torch._ops import HigherOrderOperator
 from torch.export import ExportedProgram
@@ -76,7 +77,8 @@ class GraphEdit:
         """Renew what a call is known to give (dtype, shape, strides) from what is known of its inputs."""
         known: Any = map_arg((node.args, node.kwargs), lambda n: n.meta.get("val"))
         args, kwargs = known
-        with self.fake_mode, torch.no_grad():
+        # composite operators in C++ refuse sizes that are symbols; PyTorch's own in Python, which export uses, do not
+        with self.fake_mode, torch.no_grad(), enable_python_dispatcher():
             if node.target in RECURRENT:
                 value = tuple(old.to(args[0].dtype) for old in node.meta["val"])
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from vivace.core.training.rig import Rig
+from vivace.training.feeding.transfer import device_of
 from vivace.training.step import accumulate
 
 WARM_STEPS = 3
@@ -22,7 +24,8 @@ Capture = Callable[[Callable[[], Tensor]], tuple[Tensor, Callable[[], None]]]
 class CapturedGradients:
     """Sets gradients as forward and backward passes do. The first shape of batch is captured, others are computed as
     before, as is every batch until the graph is there. A graph knows tensors by their addresses, so after one of the
-    model's has moved, or was frozen or freed, the step is captured anew."""
+    model's has moved, or was frozen or freed, the step is captured anew. What cannot be captured is computed as before,
+    with a warning."""
 
     def __init__(self, rig: Rig, capture: Capture) -> None:
         self._rig = rig
@@ -34,20 +37,23 @@ class CapturedGradients:
         self._loss: Tensor | None = None
         self._replay: Callable[[], None] | None = None
         self._gradients: list[tuple[Tensor, Tensor | None]] = []
+        self._has_failed = False
 
     def __call__(self, batch: Any) -> Tensor:
         """The loss of a batch; its gradients are in the parameters afterwards."""
         leaves, spec = pytree.tree_flatten(batch)
         shapes = (spec, *((leaf.shape, leaf.dtype) if torch.is_tensor(leaf) else leaf for leaf in leaves))
         self._shapes = shapes if self._shapes is None else self._shapes
-        if shapes != self._shapes:
+        if shapes != self._shapes or self._has_failed:
             return self._eagerly(batch)
         self._seen += 1
-        if self._seen <= WARM_STEPS:
-            return self._eagerly(batch)
+        if self._seen <= WARM_STEPS:  # from where the graph will find its inputs, or a compiler would begin anew in it
+            device = device_of(self._rig.model)
+            near = [leaf.to(device) if torch.is_tensor(leaf) else leaf for leaf in leaves]
+            return self._eagerly(pytree.tree_unflatten(near, spec))
         given = [leaf for leaf in leaves if torch.is_tensor(leaf)]
-        if self._replay is None or self._captured != _whereabouts(self._rig.model):
-            self._begin(leaves, spec)
+        if (self._replay is None or self._captured != _whereabouts(self._rig.model)) and not self._begin(leaves, spec):
+            return self._eagerly(batch)
         for kept, leaf in zip(self._inputs, given, strict=True):
             kept.copy_(leaf, non_blocking=True)
         assert self._replay is not None and self._loss is not None
@@ -60,14 +66,22 @@ class CapturedGradients:
         self._rig.optimizer.zero_grad(set_to_none=True)
         return accumulate(self._rig, batch)
 
-    def _begin(self, leaves: list[Any], spec: Any) -> None:
-        kept = [leaf.clone() if torch.is_tensor(leaf) else leaf for leaf in leaves]
+    def _begin(self, leaves: list[Any], spec: Any) -> bool:
+        """Capture; whether that could be done."""
+        device = device_of(self._rig.model)  # a graph cannot fetch from the host: batches are copied in before it
+        kept = [leaf.to(device, copy=True) if torch.is_tensor(leaf) else leaf for leaf in leaves]
         self._inputs = [leaf for leaf in kept if torch.is_tensor(leaf)]
         batch = pytree.tree_unflatten(kept, spec)
         self._rig.optimizer.zero_grad(set_to_none=True)  # so that capturing makes gradients, and a replay writes them
-        self._loss, self._replay = self._capture(lambda: accumulate(self._rig, batch))
+        try:
+            self._loss, self._replay = self._capture(lambda: accumulate(self._rig, batch))
+        except RuntimeError as error:
+            self._has_failed = True
+            warnings.warn(f"captured-step goes on without its graph: {error}", RuntimeWarning, stacklevel=2)
+            return False
         self._gradients = [(parameter, parameter.grad) for parameter in self._rig.model.parameters()]
         self._captured = _whereabouts(self._rig.model)
+        return True
 
 
 def _whereabouts(model: torch.nn.Module) -> list[Any]:
@@ -80,9 +94,12 @@ def _whereabouts(model: torch.nn.Module) -> list[Any]:
 
 
 def by_cuda(step: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
-    """Capture a function as a CUDA graph; nothing is computed until the first replay."""
+    """Capture a function as a CUDA graph; nothing is computed until the first replay.
+
+    Only this thread's calls are held to what a capture allows: threads that feed pin memory and copy meanwhile.
+    """
     graph = torch.cuda.CUDAGraph()
     torch.cuda.synchronize()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         found = step()
     return found, graph.replay

@@ -129,6 +129,11 @@ class Stepper:
             self._held.enter_context(context())
 
     @property
+    def runs_ahead(self) -> bool:
+        """Whether steps are launched on a CUDA device, so that a training need not wait for one before the next."""
+        return any(parameter.is_cuda for parameter in self._loop.rig.model.parameters())
+
+    @property
     def steps(self) -> int:
         """Steps so far."""
         return self._loop.position.steps

@@ -58,7 +58,9 @@ class Diagnosis:
     of the original; what a plan repeats or saves of them is not counted. `ceiling_gflops` is the machine's measured
     rate in float32 with this many `threads`, None where it was not measured. Bytes are of parameters, their gradients,
     the optimizer's state and what the forward pass keeps for the backward pass. `communication_seconds` is 0, since one
-    process has nobody to talk to. `advice` is in the order of gains, and none for a plan.
+    process has nobody to talk to. `advice` is in the order of gains, and none for a plan. `device` is where the model
+    lies, cpu or cuda: there each phase is timed until the device has finished, and time in which no kernel runs on it
+    is overhead.
     """
 
     steps: int
@@ -82,6 +84,7 @@ class Diagnosis:
     whole_seconds: float = 0.0
     communication_seconds: float = 0.0
     advice: tuple[Advice, ...] = ()
+    device: str = "cpu"
 
     @property
     def floor_seconds(self) -> float | None:

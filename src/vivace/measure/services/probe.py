@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from vivace.devices.ceilings import measure_ceilings
-from vivace.measure.clock import time_calls
+from vivace.devices.ceilings import measure_ceilings, measure_device_ceiling
+from vivace.measure.clock import time_calls, time_device_calls
 
 SECONDS = 0.25
 CALLS = 200
@@ -16,20 +16,34 @@ CALLS = 200
 def fastest_seconds(kernel: Callable[[], object]) -> float:
     """Seconds of the fastest of many runs of a kernel, after a warm-up, in about a quarter of a second."""
 
+    return _fastest(kernel, time_calls)
+
+
+def fastest_device_seconds(kernel: Callable[[], object]) -> float:
+    """The same of a kernel on a CUDA device, until the device has finished."""
+    return _fastest(kernel, time_device_calls)
+
+
+def _fastest(kernel: Callable[[], object], timed: Callable[[Callable[[int], object], range], list[float]]) -> float:
     def run(_: int) -> object:
         return kernel()
 
-    first = min(time_calls(run, range(2)))
+    first = min(timed(run, range(2)))
     runs = min(CALLS, max(3, int(SECONDS / max(first, 1e-9))))
-    return min(time_calls(run, range(runs)))
+    return min(timed(run, range(runs)))
 
 
 class Probe:
     """Answers with ceilings measured on the spot."""
 
-    def ceilings(self, threads: Sequence[int], precisions: Sequence[str]) -> dict[str, Any]:
-        """Ceilings for each count of threads, in about three seconds a count."""
-        found = measure_ceilings(threads, fastest_seconds, precisions)
+    def ceilings(
+        self, threads: Sequence[int], precisions: Sequence[str], on_device: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Ceilings for each count of threads, in about three seconds a count, and of the CUDA device in the precisions
+        `on_device`, where there are any."""
+        found = list(measure_ceilings(threads, fastest_seconds, precisions))
+        if on_device:
+            found.append(measure_device_ceiling(fastest_device_seconds, on_device))
         return {"ceilings": [dataclasses.asdict(ceiling) for ceiling in found]}
 
 

@@ -16,6 +16,7 @@ from vivace.report.html.scale import linear, logarithmic
 from vivace.report.html.words import cut, number, plural, show_seconds
 from vivace.report.machinery import overhead_line
 from vivace.report.results import ResultDocument
+from vivace.report.wording import show_place
 
 NUMBER, KEY, TITLE = 6, "roofline", "How near the machine's ceilings"
 WORDS = {Bound.ARITHMETIC: "compute-bound", Bound.MEMORY: "memory-bound", Bound.OVERHEAD: "overhead-bound"}
@@ -149,7 +150,7 @@ def _roofs(found: Compute) -> list[tuple[str, str, float, float]]:
     """Words, class, GFLOP/s and GB/s of each arm whose ceilings were measured."""
     return [
         (f"ceilings, {name}: {number(one.ceiling_gflops)} GFLOP/s {one.precision}, "
-         f"{number(one.copy_gigabytes_per_second)} GB/s, {plural(one.threads, 'thread')}",
+         f"{number(one.copy_gigabytes_per_second)} GB/s, {show_place(one)}",
          class_, one.ceiling_gflops, one.copy_gigabytes_per_second)
         for name, class_, one in (
             ("original", "original", found.original), ("delivered", "winner", found.winner)
@@ -183,8 +184,8 @@ def _reached(found: Compute) -> Markup:
     rows = []
     for name, class_, one in (("original", "original", found.original), ("delivered", "winner", found.winner)):
         rows.append(Bar(name, one.gflops, f"{number(one.gflops)}", class_))
-        ceiling = f"{number(one.ceiling_gflops)} ({one.precision}, {plural(one.threads, 'thread')})"
-        words = ceiling if one.ceiling_gflops else f"not measured ({one.precision}, {plural(one.threads, 'thread')})"
+        ceiling = f"{number(one.ceiling_gflops)} ({one.precision}, {show_place(one)})"
+        words = ceiling if one.ceiling_gflops else f"not measured ({one.precision}, {show_place(one)})"
         rows.append(Bar(f"ceiling, {name}", one.ceiling_gflops, words, "overhead"))
     values = [row.value for row in rows if row.value is not None]
     scale = linear(values, LABELS + 6, 350, include=(0,))
@@ -215,7 +216,7 @@ def _whole(document: ResultDocument, found: Compute) -> Table:
             Cell(number(one.ceiling_gflops), one.ceiling_gflops),
             Cell(number(one.copy_gigabytes_per_second), one.copy_gigabytes_per_second),
             Cell("-" if one.share is None else f"{one.share:.1%}", one.share),
-            f"{one.precision}, {plural(one.threads, 'thread')}",
+            f"{one.precision}, {show_place(one)}",
             WORDS[one.bound] if one.bound else "not known",
         )
         for name, one in (("original", found.original), (document.plan_name, found.winner))

@@ -57,9 +57,11 @@ def facts_of(model: Model) -> frozenset[Fact]:
     """What is true of a program as it was captured or opened."""
     if model.form is Form.ONNX:
         return onnx_counts.facts_of(model)
-    found = {Fact.RUNNABLE, Fact.ON_CPU if model.settings.device == "cpu" else Fact.ON_CUDA}
+    on_cpu = model.settings.device == "cpu"
+    found = {Fact.RUNNABLE, Fact.ON_CPU if on_cpu else Fact.ON_CUDA}
     if model.form is Form.TORCH:
-        found |= {Fact.TORCH_GRAPH, Fact.ONNX_READY, Fact.OPENVINO_READY, Fact.UNCOMPILED} | _graph_facts(model)
+        found |= {Fact.TORCH_GRAPH, Fact.UNCOMPILED} | _graph_facts(model)
+        found |= {Fact.ONNX_READY, Fact.OPENVINO_READY} if on_cpu else set()
     return frozenset(found)
 
 
@@ -94,6 +96,7 @@ def cost_of(model: Model, leaves: Sequence[Tensor]) -> Cost:
         threads=torch.get_num_threads(),
         convolution_share=sum(n for name, n in count.flops.items() if "conv" in name) / max(flops, 1),
         recurrent_share=sum(count.flops[name] for name in _RECURRENT) / max(flops, 1),
+        device=model.settings.device.partition(":")[0],
     )
 
 

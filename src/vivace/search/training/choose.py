@@ -18,7 +18,7 @@ START = frozenset(
     {
         Fact.TRAINING, Fact.TORCH_GRAPH, Fact.FLOAT32, Fact.UNQUANTIZED, Fact.UNCOMPILED, Fact.ON_CPU, Fact.RUNNABLE,
         Fact.HAS_CONV2D, Fact.HAS_LINEAR, Fact.FED_ON_DEMAND, Fact.WHOLE_BATCH, Fact.UNSCALED_LOSS,
-        Fact.PLAIN_OPTIMIZER,
+        Fact.PLAIN_OPTIMIZER, Fact.AUTOGRAD,
     }
 )  # fmt: skip
 """What is true of a job's step as it was given. Whether there is a convolution a technique finds out itself."""
@@ -29,9 +29,10 @@ LEAST_GAIN = 1.02
 Strategy = Generator[Plan, StepTrial, Plan]
 
 
-def facts_of(machine: Machine) -> frozenset[Fact]:
-    """What plans for a training on this machine start from."""
-    return START | machine.facts()
+def facts_of(machine: Machine, device: str = "cpu") -> frozenset[Fact]:
+    """What plans for a training on this machine start from, whose model lies on `device`, cpu or cuda."""
+    start = START if device == "cpu" else START - {Fact.ON_CPU} | {Fact.ON_CUDA}
+    return start | machine.facts()
 
 
 def settings_of(

@@ -25,6 +25,9 @@ from vivace.measure.clock import SystemClock
 from vivace.techniques.memory.channels_last import ChannelsLast
 from vivace.techniques.memory.fused_optimizer import FusedOptimizer
 from vivace.techniques.parallel.threads import Threads
+from vivace.techniques.precision.cuda_bfloat16 import CudaBfloat16
+from vivace.techniques.precision.tf32 import Tf32
+from vivace.training.feeding.transfer import device_of
 from vivace.training.loop import score_of
 from vivace.training.rig import assemble, check_fresh
 from vivace.training.service import equip
@@ -59,6 +62,7 @@ class Diagnoser:
         self._epoch = 0
         self._batches = self._endless()
         self._clock = SystemClock()
+        self._device = device_of(self._rig.model).type
         self._spent = {"forward": 0.0, "update": 0.0}
         self._timed = self._rig.replace(
             forward=self._marked("forward", self._rig.forward), update=self._marked("update", self._rig.update)
@@ -83,6 +87,7 @@ class Diagnoser:
         tried = max(3, min(steps, int(WHAT_IF_SECONDS / max(sum(columns[1:]), 1e-9))))
         return {
             **dict(zip(names, columns, strict=True)), "steps": steps, "threads": torch.get_num_threads(),
+            "device": self._device,
             "overhead_share": self._overhead_share(),
             "evaluate_seconds": self._evaluate() if flops is None else None,
             "flops": self._flops() if flops is None else flops,
@@ -109,12 +114,18 @@ class Diagnoser:
         """The same call, whose seconds are added to those of a phase."""
 
         def timed(*arguments: Any) -> Any:
-            started = self._clock.now()
+            started = self._now()
             found = call(*arguments)
-            self._spent[phase] += self._clock.now() - started
+            self._spent[phase] += self._now() - started
             return found
 
         return timed
+
+    def _now(self) -> float:
+        """The time, when all that was launched on a device is done."""
+        if self._device == "cuda":
+            torch.cuda.synchronize()
+        return self._clock.now()
 
     def _phases(self) -> tuple[float, float, float, float, float]:
         """Seconds of waiting, forward, backward and update, and of forward and backward where they are one piece."""
@@ -132,13 +143,17 @@ class Diagnoser:
         return fed - started, forward, step - forward - update, update, 0.0
 
     def _overhead_share(self) -> float:
-        """The share of computing in which no operator ran, by PyTorch's profiler, whose own cost is in both."""
+        """The share of computing in which no operator ran, by PyTorch's profiler, whose own cost is in both; on a CUDA
+        device that in which no kernel ran on it, while steps follow each other as in a training."""
         batches = [next(self._batches) for _ in range(PROFILED_STEPS)]
-        with profile(activities=[ProfilerActivity.CPU]) as found:
-            started = self._clock.now()
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self._device == "cuda" else [])]
+        with profile(activities=activities) as found:
+            started = self._now()
             for batch in batches:
                 train_step(self._rig, batch)
-            wall = self._clock.now() - started
+            wall = self._now() - started
+        if self._device == "cuda":
+            return max(0.0, 1.0 - sum(float(e.self_device_time_total) for e in _kernels(found)) * 1e-6 / wall)
         ran = (event for event in found.key_averages() if "::" in event.key or event.key.startswith(COMPILED))
         return max(0.0, 1.0 - sum(float(event.self_cpu_time_total) for event in ran) * 1e-6 / wall)
 
@@ -155,6 +170,8 @@ class Diagnoser:
         return found
 
     def _cheap(self) -> list[Technique]:
+        if self._device == "cuda":
+            return [Tf32(), CudaBfloat16(), FusedOptimizer(), ChannelsLast()]
         cores = {1, machine.detect().cores_allowed} - {torch.get_num_threads()}
         return [*(Threads(count) for count in sorted(cores)), FusedOptimizer(), ChannelsLast()]
 
@@ -162,9 +179,9 @@ class Diagnoser:
         taken = []
         with around(rig.outside):
             for _ in range(WARM_STEPS + steps):
-                started = self._clock.now()
+                started = self._now()
                 train_step(rig, batch)
-                taken.append(self._clock.now() - started)
+                taken.append(self._now() - started)
         return statistics.median(taken[WARM_STEPS:])
 
     def _flops(self) -> float:
@@ -254,6 +271,13 @@ def _bound(step: float, waiting: float, overhead: float, floor: float | None) ->
     return StepBound.MEMORY, (
         f"the counted operations take {floor / step:.0%} of a step at the ceiling, so most of it moves data"
     )
+
+
+def _kernels(found: Any) -> list[Any]:
+    """What ran on the device itself: kernels and copies, without the operators that launched them."""
+    return [
+        event for event in found.key_averages() if event.device_type is not None and event.device_type.name == "CUDA"
+    ]
 
 
 def _bytes(tensors: Any) -> int:

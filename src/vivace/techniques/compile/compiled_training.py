@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -58,6 +58,13 @@ class CompiledTraining(Technique):
     def variants(cls, work: Work, machine: Machine) -> Iterator[Technique]:
         """The whole step, and for what cannot be recorded the forward pass, then the module alone."""
         yield from map(cls, SCOPES)
+
+    def idle_beside(self, others: Sequence[Technique]) -> str | None:
+        """A whole step beside what acts on the passes that it takes the place of."""
+        passes = next((one for one in others if Fact.AUTOGRAD in one.needs), None)
+        if self.scope != "step" or passes is None:
+            return None
+        return f"{passes} needs {Fact.AUTOGRAD.value}, and {self} has no such pass; use scope=loss"
 
     def equip(self, rig: Rig, job: Training) -> Rig:
         """The rig with compiled parts."""

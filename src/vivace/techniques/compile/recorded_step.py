@@ -30,7 +30,7 @@ class RecordedStep(Technique):
     family = Family.SYSTEM
     effect = Effect.EXACT
     needs = frozenset({Fact.TRAINING, Fact.UNCOMPILED, Fact.WHOLE_BATCH, Fact.UNSCALED_LOSS})
-    breaks = frozenset({Fact.UNCOMPILED})
+    breaks = frozenset({Fact.UNCOMPILED, Fact.AUTOGRAD})
     source = "Reed et al., torch.fx, MLSys 2022, arXiv:2112.08429"
 
     def equip(self, rig: Rig, job: Training) -> Rig:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 from vivace.core.cost import Cost
 from vivace.core.errors import NotApplicable
 from vivace.core.facts import Fact
+from vivace.core.machine import Machine
 from vivace.core.program import Form, Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
@@ -33,9 +35,15 @@ class Cuda(Technique):
     breaks = frozenset({Fact.ON_CPU, Fact.ONNX_READY, Fact.OPENVINO_READY})
     source = "https://docs.pytorch.org/docs/stable/notes/cuda.html"
 
+    @classmethod
+    def variants(cls, work: Work, machine: Machine) -> Iterator[Technique]:
+        """None for a model that was given on the device."""
+        if Fact.ON_CUDA not in work.facts:
+            yield cls()
+
     def rewrite(self, cost: Cost) -> Cost:
-        """A copy to the device and back at each call; the device's own ceilings are the predictor's to apply."""
-        return cost.replace(call_seconds=cost.call_seconds + 3e-5)
+        """The device's ceilings, and a copy to it and back at each call."""
+        return cost.replace(call_seconds=cost.call_seconds + 3e-5, device="cuda")
 
     def apply(self, model: Model, work: Work) -> Model:
         """The model with the CUDA device as its place."""

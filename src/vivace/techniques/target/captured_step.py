@@ -15,6 +15,7 @@ from vivace.training.captured import CapturedGradients, by_cuda
 @dataclasses.dataclass(frozen=True)
 class CapturedStep(Technique):
     """Forward and backward passes captured once, after three steps, and replayed with every batch copied into place.
+    Kernels that a compiler made of the passes (compiled-training of the loss or the model) are captured like others.
 
     The optimizer's update follows as before; with fused-optimizer it is one launch. Batches of another shape, such as
     the last one of an epoch, are computed as before. Raises NotApplicable where the model is not on a CUDA device, and
@@ -27,11 +28,10 @@ class CapturedStep(Technique):
     'captured-step'
     """
 
-    stage = Stage.COMPILE
+    stage = Stage.TARGET  # after what compiles the passes, whose kernels it captures
     family = Family.SYSTEM
     effect = Effect.ROUNDED
-    needs = frozenset({Fact.TRAINING, Fact.UNCOMPILED, Fact.WHOLE_BATCH, Fact.UNSCALED_LOSS, Fact.CUDA_DEVICE})
-    breaks = frozenset({Fact.UNCOMPILED})
+    needs = frozenset({Fact.TRAINING, Fact.AUTOGRAD, Fact.WHOLE_BATCH, Fact.UNSCALED_LOSS, Fact.CUDA_DEVICE})
     source = "https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs/"
 
     def equip(self, rig: Rig, job: Training) -> Rig:
