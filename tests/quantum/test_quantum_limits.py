@@ -6,7 +6,7 @@ import pytest
 
 from vivace.core.errors import MissingExtra, UsageError
 from vivace.quantum import extra, simulator
-from vivace.quantum.limits import Demand, SimulationLimits, check, demand
+from vivace.quantum.limits import Demand, SimulationLimits, check, demand, mixed_demand, trajectories_demand
 from vivace.quantum.machines import machine
 
 qiskit = pytest.importorskip("qiskit", reason="circuits need qiskit: pip install 'vivace[quantum]'")
@@ -33,7 +33,14 @@ def test_time_and_memory_are_refused_too_and_may_be_raised() -> None:
 
 
 def test_a_density_matrix_takes_the_square_of_the_memory() -> None:
-    assert demand("it", 8, 1, is_mixed=True).memory_bytes == 2**8 * demand("it", 8, 1).memory_bytes
+    assert mixed_demand("it", 8, 1).memory_bytes == 2**8 * demand("it", 8, 1).memory_bytes
+
+
+def test_noise_in_every_shot_takes_a_run_a_shot() -> None:
+    one, many = (trajectories_demand("it", 12, 100, shots) for shots in (1, 1000))
+
+    assert many.memory_bytes == one.memory_bytes
+    assert many.seconds > 100 * one.seconds / 2
 
 
 @pytest.mark.parametrize("wrong", [0, -1, float("nan"), True, "20"])

@@ -13,11 +13,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from vivace.quantum import extra
-from vivace.quantum.limits import STANDARD, Demand, SimulationLimits, check, demand
+from vivace.quantum.limits import (
+    STANDARD,
+    Demand,
+    SimulationLimits,
+    check,
+    demand,
+    mixed_demand,
+    trajectories_demand,
+)
 from vivace.quantum.machines import QuantumMachine
 
 SHOTS = 4096
-MIXED_QUBITS = 8
+MIXED_QUBITS = 10
 """Up to so many qubits noise is computed exactly, with a density matrix; beyond by trajectories, one a shot."""
 EFFORT = 1
 """Qiskit's optimization level; higher ones take longer and remove little from circuits of dense rotations."""
@@ -76,8 +84,8 @@ def cost(what: str, circuit: Any, shots: int, machine: QuantumMachine | None) ->
     if machine is None:
         return demand(what, found.qubits, found.gates)
     if found.qubits <= MIXED_QUBITS:
-        return demand(what, found.qubits, found.gates, is_mixed=True)
-    return demand(what, found.qubits, shots * found.gates)
+        return mixed_demand(what, found.qubits, found.gates)
+    return trajectories_demand(what, found.qubits, found.gates, shots)
 
 
 def sampled(

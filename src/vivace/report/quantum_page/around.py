@@ -21,6 +21,7 @@ def key_numbers(document: QuantumDocument) -> Iterator[Tile]:
     if won is not None and found is not None:
         times = f"{lasting(won.quantum_seconds)} against {lasting(won.classical_seconds)}"
         yield "the layer, PREDICTED against MEASURED", times_slower(won).removeprefix("about "), times
+        yield from _model(document)
         tie = f"instead of {lasting(won.shot_seconds)}"
         yield "a shot, to break even, PREDICTED", lasting(won.needed_shot_seconds), tie
         yield "shots without an error, PREDICTED", number(won.error_free), f"on {won.machine}"
@@ -46,6 +47,25 @@ def key_numbers(document: QuantumDocument) -> Iterator[Tile]:
             f"{found_choice.name}: used", found_choice.used,
             f"{lasting(exact.seconds)} (MEASURED), {exact.found.evaluations:,} {exact.found.counted}",
         )  # fmt: skip
+
+
+def _model(document: QuantumDocument) -> Iterator[Tile]:
+    won = document.model_verdict
+    if won is not None:
+        times = f"{lasting(won.quantum_seconds)} against {lasting(won.classical_seconds)}"
+        layers = plural(len(document.layers), "linear layer")
+        yield f"all {layers}, PREDICTED against MEASURED", times_slower(won).removeprefix("about "), times
+
+
+def why_slower(document: QuantumDocument) -> str:
+    """Why it is slower; empty where nothing was predicted."""
+    found = document.estimate
+    if found is None or not found.machines:
+        return ""
+    return (
+        f"each of {found.work.products:,} inner products takes {found.machines[0].shots:,} shots, and every shot loads "
+        f"all {found.work.elements} numbers again"
+    )
 
 
 def commands(document: QuantumDocument) -> Iterator[tuple[str, str]]:

@@ -31,11 +31,11 @@ def quantum_block(document: QuantumDocument) -> RenderableType:
 
 
 def _simulated(document: QuantumDocument) -> RenderableType:
-    table = plain_table("SIMULATED", "noise of", "qubits", "2-qubit gates", "slices", "agree", "in 95%", "signal kept")
+    table = plain_table("SIMULATED", "noise of", "qubits", "2q gates", "agree", "in 95%", "signal")
     for run, kept in zip(document.simulations, document.kept_signal, strict=True):
         table.add_row(
             f"{run.test.value} test", run.machine or "none", str(run.circuit.qubits), str(run.circuit.two_qubit),
-            str(len(run.slices)), agreement(run), f"{run.held}/{len(run.slices)}", number(kept),
+            agreement(run), f"{run.held} of {len(run.slices)}", number(kept),
         )  # fmt: skip
     return table
 
@@ -49,27 +49,28 @@ def _predicted(document: QuantumDocument) -> Iterator[RenderableType]:
     found = document.estimate
     if found is None:
         return
+    shots = "".join(f" ({one.shots:,} shots)" for one in found.machines[:1])
     yield line(
         f"{found.work.products:,} inner products of {found.work.elements} numbers, each to a standard error of "
-        f"{number(found.error)} of both norms; classically {lasting(found.classical_seconds)} on one thread (MEASURED)"
+        f"{number(found.error)} of both norms{shots}; classically {lasting(found.classical_seconds)} on one thread "
+        "(MEASURED)"
     )
-    table = plain_table(
-        "PREDICTED", "qubits", "2-qubit gates", "depth", "shots each", "side by side", "no error", "layer"
-    )
+    table = plain_table("PREDICTED", "qubits", "2q gates", "depth", "at once", "no error", "layer")
     for one in found.machines:
         if one.circuit is None:
             table.add_row(one.machine, one.reason)
             continue
         counts = one.circuit.counts
         table.add_row(
-            one.machine, str(counts.qubits), f"{counts.two_qubit:,}", f"{counts.depth:,}", f"{one.shots:,}",
+            one.machine, str(counts.qubits), f"{counts.two_qubit:,}", f"{counts.depth:,}",
             str(one.copies), f"{one.circuit.error_free:.2g}", lasting(one.seconds),
         )  # fmt: skip
     yield table
-    table = plain_table("PREDICTED, error-corrected", "physical qubits", "T states a run", "distance", "a run", "layer")
+    table = plain_table("PREDICTED, error-corrected", "qubits", "T states", "distance", "a run", "layer")
     for each in found.corrected:
+        name = f"{each.run.qubit}, {each.method.removesuffix(' estimation')}"
         table.add_row(
-            f"{each.run.qubit}, {each.method}", f"{each.run.physical_qubits:,}", f"{each.run.t_states:,}",
+            name, f"{each.run.physical_qubits:,}", f"{each.run.t_states:,}",
             str(each.run.distance), lasting(each.run.seconds), lasting(each.seconds),
         )  # fmt: skip
     yield table
@@ -77,9 +78,9 @@ def _predicted(document: QuantumDocument) -> Iterator[RenderableType]:
 
 def _choice(found: Comparison) -> Iterator[RenderableType]:
     yield line(f"{found.name}, times {found.basis}: {len(found.layers)} layers, {found.bits} bits{_noted(found.note)}")
-    table = plain_table("solver", "answer", "cost", "optimal", "evaluations", "took here")
+    table = plain_table("solver", "answer", f"cost, {found.unit}", "best", "evaluations", "took here")
     for answer in found.answers:
-        cost = "-" if answer.cost is None else f"{answer.cost:.3g} {found.unit}"
+        cost = "-" if answer.cost is None else f"{answer.cost:.3g}"
         table.add_row(
             answer.solver, answer.basis, cost, "-" if answer.cost is None else "yes" if answer.is_optimal else "no",
             f"{answer.found.evaluations:,} {answer.found.counted}", lasting(answer.seconds),

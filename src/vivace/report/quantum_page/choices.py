@@ -39,7 +39,6 @@ def _figure(found: Comparison, number_of: int) -> Figure:
         f"cost in {found.unit}, times {found.basis}; solvers took the MEASURED time of this machine, for circuits that "
         "of their simulation",
         (table(columns, rows),),
-        is_wide=True,
     )  # fmt: skip
 
 

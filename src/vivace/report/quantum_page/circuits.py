@@ -15,24 +15,25 @@ from vivace.report.html.words import plural
 LEFT, TOP = 34.0, 18.0
 ROW, COLUMN, BOX = 26.0, 46.0, 18.0
 MOST_BARS = 16
+MOST_COLUMNS = 9
+"""What is drawn of a circuit, so that it is as wide as other drawings and can be read."""
 LABELS, RIGHT = 90.0, 400.0
 
 
 def circuit(name: str, title: str, picture: Picture) -> Markup:
     """A circuit's first columns, with a sentence on what is left out."""
-    width = LEFT + COLUMN * max(1, len(picture.columns)) + 12
+    shown = picture.columns[:MOST_COLUMNS]
+    count = sum(map(len, shown))
+    left_out = picture.more + sum(map(len, picture.columns)) - count
+    width = LEFT + COLUMN * max(1, len(shown)) + 12
     bottom = TOP + ROW * len(picture.wires)
     wires = [
         svg.join(svg.text(4, _at(wire) + 4, label, "tick"), svg.line(LEFT - 6, _at(wire), width - 6, _at(wire), "axis"))
         for wire, label in enumerate(picture.wires)
     ]
-    gates = [
-        _gate(gate, LEFT + COLUMN * (place + 0.5)) for place, column in enumerate(picture.columns) for gate in column
-    ]
-    more = (
-        svg.text(LEFT, bottom + 8, f"and {plural(picture.more, 'gate')} more", "tick") if picture.more else Markup("")
-    )
-    told = f"{len(picture.wires)} qubits, {sum(map(len, picture.columns))} gates shown, {picture.more} more"
+    gates = [_gate(gate, LEFT + COLUMN * (place + 0.5)) for place, column in enumerate(shown) for gate in column]
+    more = svg.text(LEFT, bottom + 8, f"and {plural(left_out, 'gate')} more", "tick") if left_out else Markup("")
+    told = f"{len(picture.wires)} qubits, {plural(count, 'gate')} shown, {left_out} more"
     return svg.drawing(name, title, told, max(width, chart.WIDTH), bottom + 16, *wires, *gates, more)
 
 
@@ -49,7 +50,7 @@ def _gate(gate: PlacedGate, x: float) -> Markup:
     boxes = [
         svg.join(
             svg.rectangle(x - width / 2, y - BOX / 2, width, BOX, "original"),
-            svg.text(x, y + 4, gate.name, "name", "middle"),
+            svg.text(x, y + 4, gate.name, "inside", "middle"),
         )
         for y in places[gate.controls :]
     ]

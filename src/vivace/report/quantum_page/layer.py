@@ -12,7 +12,6 @@ from vivace.report.html.figure import Cell, Figure, Table, absent, table
 from vivace.report.html.scale import linear
 from vivace.report.html.words import interval, number, plural
 from vivace.report.quantum_page import circuits as drawings
-from vivace.report.quantum_page.block import agreement as agreed
 from vivace.report.quantum_page.document import QuantumDocument
 
 TITLE = "Estimates from circuits beside the classical values"
@@ -45,8 +44,8 @@ def circuits(document: QuantumDocument) -> Figure:
     if not shown:
         return absent(2, "circuits", title, "No circuit was simulated.")
     said = " ".join(
-        f"{run.test.value.capitalize()} test: {run.gates.qubits} qubits, {plural(run.gates.gates, 'gate')} on one or "
-        f"two qubits and three, depth {run.gates.depth}; loading the numbers takes nearly all of them."
+        f"{run.test.value.capitalize()} test: {run.gates.qubits} qubits, {plural(_size(run), 'gate')} with the "
+        f"reading, depth {run.gates.depth}; loading the numbers takes nearly all of them."
         for run in shown.values()
     )
     rows = [_counts_row(run) for run in document.simulations]
@@ -61,6 +60,11 @@ def circuits(document: QuantumDocument) -> Figure:
         (table(columns, rows),),
         is_wide=True,
     )  # fmt: skip
+
+
+def _size(run: Simulation) -> int:
+    """How many gates and readings the circuit has, also those that its picture leaves out."""
+    return run.picture.more + sum(map(len, run.picture.columns))
 
 
 def _said(document: QuantumDocument) -> str:
@@ -92,7 +96,7 @@ def _scatter(run: Simulation, place: int) -> Markup:
         )
         for one in run.slices
     ]
-    title = f"{run.test.value} test, {run.machine or 'ideal'}: {agreed(run)}"
+    title = f"{run.test.value} test, {run.machine or 'ideal'}: {'agrees' if run.agrees else 'does not agree'}"
     told = f"{run.held} of {len(run.slices)} intervals of 95% hold the classical value"
     axes = panel.axes("classical value", f"{title} (SIMULATED)", number, number)
     return svg.drawing(f"agreement-{place}", title, told, chart.WIDTH, BOTTOM + 36, axes, diagonal, *points)

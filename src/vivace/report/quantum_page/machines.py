@@ -27,7 +27,6 @@ def figure(document: QuantumDocument) -> Figure:
         "arXiv:2211.07629, one product after the other; classical: the median of the layer alone on one thread",
         "PREDICTED for quantum machines, MEASURED for this processor; seconds for one call of the layer",
         (_machines(document), _corrected(document), _layers(document)),
-        is_wide=True,
     )  # fmt: skip
 
 
@@ -69,9 +68,9 @@ def _bars(document: QuantumDocument) -> Markup:
         for place, (label, seconds, class_) in enumerate(rows)
     ]
     told = "; ".join(f"{label}: {lasting(seconds)}" for label, seconds, _ in rows)
-    words = "seconds for one call of the layer (quantum PREDICTED, this processor MEASURED)"
+    words = "seconds a call (quantum PREDICTED, here MEASURED)"
     return svg.drawing(
-        KEY, TITLE, told, chart.WIDTH, bottom + 36, chart.rules(scale, bottom, words, 5, is_ratio=False), *drawn
+        KEY, TITLE, told, chart.WIDTH, bottom + 36, chart.rules(scale, bottom, words, 4, is_ratio=False), *drawn
     )
 
 

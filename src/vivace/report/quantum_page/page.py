@@ -5,7 +5,7 @@ from __future__ import annotations
 from vivace.report.html.skeleton import Page, drawn
 from vivace.report.html.words import LONG, cut, made_visible
 from vivace.report.quantum_page import around, choices, layer, machines, words
-from vivace.report.quantum_page.document import QUANTUM, QuantumDocument, headline, model_line
+from vivace.report.quantum_page.document import QUANTUM, QuantumDocument, headline
 
 PREDICTED = "from published calibration data and formulas with their sources, of machines that nothing ran on"
 
@@ -23,7 +23,7 @@ def render(document: QuantumDocument) -> str:
             subject="layer",
             predicted=PREDICTED,
             headline=cut(headline(document), 2 * LONG),
-            why=cut(model_line(document).rstrip("."), 2 * LONG),
+            why=cut(around.why_slower(document), 2 * LONG),
             tiles=list(around.key_numbers(document)),
             figures=figures,
             numbered="No speed-up is claimed anywhere.",
