@@ -66,7 +66,7 @@ def _predicted(document: QuantumDocument) -> Iterator[RenderableType]:
             str(one.copies), f"{one.circuit.error_free:.2g}", lasting(one.seconds),
         )  # fmt: skip
     yield table
-    table = plain_table("PREDICTED, error-corrected", "qubits", "T states", "distance", "a run", "layer")
+    table = plain_table("PREDICTED, corrected", "qubits", "T states", "distance", "a run", "layer")
     for each in found.corrected:
         name = f"{each.run.qubit}, {each.method.removesuffix(' estimation')}"
         table.add_row(
