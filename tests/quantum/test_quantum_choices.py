@@ -104,6 +104,28 @@ def test_qaoa_reads_the_optimum_more_often_than_guessing() -> None:
     assert found.hits > 5 * found.chance * found.samples
 
 
+def test_the_circuit_of_qaoa_turns_by_the_energies_and_mixes_every_bit() -> None:
+    qubo = precisions(3, seed=1).qubo()
+    energies, angles = qubo.energies(), np.array([0.7, 0.4, 1.1, 0.2])
+    flip = np.array([[0, 1], [1, 0]])
+    mixers = [np.cos(mixing) * np.eye(2) - 1j * np.sin(mixing) * flip for mixing in angles[1::2]]
+    state = np.full(8, 8**-0.5, dtype=complex)
+    for energy, one in zip(angles[::2], mixers, strict=True):
+        state = np.kron(np.kron(one, one), one) @ (np.exp(-1j * energy * energies / energies.std()) * state)
+
+    found = qaoa.Ansatz(qubo, energies, layers=2).probabilities(angles)
+
+    np.testing.assert_allclose(found, np.abs(state) ** 2, atol=1e-12)
+
+
+def test_annealing_finds_the_best_of_sixteen_million_choices() -> None:
+    choice = precisions(24, seed=9)
+
+    found = annealing.solve(choice)
+
+    assert choice.cost(found.chosen) == pytest.approx(choice.cost(exact.solve(choice).chosen))
+
+
 def test_annealing_is_the_same_for_the_same_seed() -> None:
     choice = precisions(12, seed=8)
 
