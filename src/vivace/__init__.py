@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from vivace.api.measure import measure
     from vivace.api.optimize import optimize
     from vivace.api.parity import parity
+    from vivace.api.quantum.verb import quantum
     from vivace.api.train import train
     from vivace.artifact.load import load
     from vivace.core import errors
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Budget", "Training", "Workload", "__version__", "accelerate", "errors", "keras_training", "load", "measure",
-    "metrics", "optimize", "parity", "train",
+    "metrics", "optimize", "parity", "quantum", "train",
 ]  # fmt: skip
 
 _HOMES = {
@@ -39,6 +40,7 @@ _HOMES = {
     "metrics": "vivace.api",
     "optimize": "vivace.api",
     "parity": "vivace.api",
+    "quantum": "vivace.api",
     "train": "vivace.api",
 }
 
@@ -58,19 +60,23 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """This package, in which `measure` is always the verb although a room has the same name.
+    """This package, in which `measure` and `quantum` are always the verbs although rooms have the same names.
 
     Python binds a submodule to its package when it is imported; the setter lets that go by. The room is reached with
     `from vivace.measure import ...`, which does not look here.
     """
 
-    def _verb(self) -> Any:
+    def _measure(self) -> Any:
         return importlib.import_module("vivace.api").measure
+
+    def _quantum(self) -> Any:
+        return importlib.import_module("vivace.api").quantum
 
     def _let_go_by(self, room: ModuleType) -> None:
         pass
 
-    measure = property(_verb, _let_go_by)
+    measure = property(_measure, _let_go_by)
+    quantum = property(_quantum, _let_go_by)
 
 
 sys.modules[__name__].__class__ = _Package

@@ -66,7 +66,8 @@ def test_a_key_of_another_version_is_named(result: Result) -> None:
 @pytest.mark.parametrize("name", ["nowhere", "."])
 def test_a_path_without_a_result_says_what_is_allowed(name: str, tmp_path: Path) -> None:
     told = (
-        "there is no results.json and no run.json; give the folder that `vivace optimize --out` or `vivace train --out`"
+        "there is no results.json, no run.json and no quantum.json; give the folder that `vivace optimize --out`, "
+        "`vivace train --out` or `vivace quantum --out` wrote"
     )
     with pytest.raises(UsageError, match=re.escape(told)):
         read_run(tmp_path / name)

@@ -44,6 +44,7 @@ RUNTIMES = (
     ("nncf", "static int8 for OpenVINO", "openvino"),
     ("torchao", "int8 for PyTorch", "ao"),
     ("keras", "reads .keras models", "keras"),
+    ("qiskit-aer", "simulates quantum circuits", "quantum"),
     ("scikit-learn", "the digits of `vivace demo`", "demo"),
 )
 
@@ -118,7 +119,7 @@ def doctor_document(machine: Machine, runtimes: tuple[Runtime, ...]) -> dict[str
 
 def _module(package: str) -> str:
     """What is imported of a package."""
-    return {"scikit-learn": "sklearn"}.get(package, package)
+    return {"scikit-learn": "sklearn", "qiskit-aer": "qiskit_aer"}.get(package, package)
 
 
 def _version(package: str) -> str | None:

@@ -16,7 +16,7 @@ def report(
     run: Annotated[
         Path,
         typer.Argument(
-            help="What `vivace optimize --out` or `vivace train --out` wrote, or a results.json or run.json.",
+            help="What `vivace optimize`, `train` or `quantum` wrote with --out, or the JSON file in it.",
             metavar="RUN",
         ),
     ],

@@ -9,30 +9,49 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from vivace.core.errors import UsageError
+from vivace.report.quantum_page.document import QUANTUM, QuantumDocument
 from vivace.report.results import RESULTS, SCHEMA_VERSION, ResultDocument
 from vivace.report.training import RUN, TrainingDocument
 
 MAX_RESULT_BYTES = 256 << 20
-Document = ResultDocument | TrainingDocument
-D = TypeVar("D", ResultDocument, TrainingDocument)
-WRITERS = {ResultDocument: f"the {RESULTS} that `vivace optimize` wrote", TrainingDocument: f"the {RUN} of a training"}
+Document = ResultDocument | TrainingDocument | QuantumDocument
+D = TypeVar("D", ResultDocument, TrainingDocument, QuantumDocument)
+WRITERS: dict[type, str] = {
+    ResultDocument: f"the {RESULTS} that `vivace optimize` wrote",
+    TrainingDocument: f"the {RUN} of a training",
+    QuantumDocument: f"the {QUANTUM} that `vivace quantum` wrote",
+}
 
 
 def read_run(run: Path) -> Document:
-    """The document of a run. `run` is the folder of an artifact or of a training, or a results.json or run.json.
+    """The document of a run. `run` is the folder of an artifact, of a training or of a quantum run, or the file in it:
+    results.json, run.json or quantum.json.
 
     Raises UsageError when there is none, when it cannot be read, and for a file of a newer schema.
     """
-    path = next((run / name for name in (RESULTS, RUN) if (run / name).is_file()), run) if run.is_dir() else run
+    path = (
+        next((run / name for name in (RESULTS, RUN, QUANTUM) if (run / name).is_file()), run) if run.is_dir() else run
+    )
     if not path.is_file():
         raise UsageError(
-            f"RUN is {run}, where there is no {RESULTS} and no {RUN}; give the folder that `vivace optimize --out` or "
-            "`vivace train --out` wrote, or the path of one of these files"
+            f"RUN is {run}, where there is no {RESULTS}, no {RUN} and no {QUANTUM}; give the folder that `vivace "
+            "optimize --out`, `vivace train --out` or `vivace quantum --out` wrote, or the path of one of these files"
         )
     if path.stat().st_size > MAX_RESULT_BYTES:
         raise UsageError(f"{path} has {path.stat().st_size:,} bytes; a {path.name} has at most {MAX_RESULT_BYTES:,}")
     text = path.read_bytes()
-    return read_training(text, str(path)) if path.name == RUN or _is_training(text) else read_text(text, str(path))
+    if path.name == QUANTUM or _has_key(text, "simulations"):
+        return read_quantum(text, str(path))
+    return (
+        read_training(text, str(path))
+        if path.name == RUN or _has_key(text, "diagnosis")
+        else read_text(text, str(path))
+    )
+
+
+def read_quantum(text: str | bytes, where: str = QUANTUM) -> QuantumDocument:
+    """The quantum run that a text holds; `where` names it in errors. Raises UsageError as `read_run` does."""
+    return _read(text, where, QuantumDocument)
 
 
 def read_text(text: str | bytes, where: str = RESULTS) -> ResultDocument:
@@ -63,13 +82,13 @@ def _read(text: str | bytes, where: str, kind: type[D]) -> D:
         ) from None
 
 
-def _is_training(text: bytes) -> bool:
-    """Whether a file of another name holds a training: only that has a diagnosis."""
+def _has_key(text: bytes, key: str) -> bool:
+    """Whether a file of another name holds a document of the kind that alone has this key."""
     try:
         node: Any = json.loads(text)
     except (ValueError, RecursionError):
         return False
-    return isinstance(node, dict) and "diagnosis" in node
+    return isinstance(node, dict) and key in node
 
 
 def _check_schema(node: object, where: str, writer: str) -> None:

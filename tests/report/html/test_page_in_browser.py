@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import planted_quantum_run as quantum
 import planted_results
 import planted_training_run as trained
 import pytest
@@ -93,7 +94,7 @@ def column(browser: Any, number: int) -> list[str]:
 @pytest.mark.parametrize(
     "make",
     [planted_results.rich, planted_results.kept, planted_results.hostile, planted_results.extreme, trained.rich,
-     trained.as_given, trained.refused, trained.hostile, trained.extreme],
+     trained.as_given, trained.refused, trained.hostile, trained.extreme, quantum.rich, quantum.bare, quantum.hostile],
     ids=lambda make: f"{make.__module__}-{make.__name__}",
 )  # fmt: skip
 def test_a_page_has_no_error_and_asks_for_nothing_but_itself(
@@ -120,6 +121,15 @@ def test_every_figure_of_a_training_is_there_and_filled(browser: Any, tmp_path: 
     for found in figures:
         assert found["shapes"] > 8, found["title"]
         assert min(found["heights"]) > 60, found["title"]
+        assert all(word in found["said"] for word in ("n:", "Method:", "Units:")), found["title"]
+
+
+def test_every_figure_of_a_quantum_run_is_there_and_filled(browser: Any, tmp_path: Path) -> None:
+    figures = opened(browser, tmp_path, page_of(quantum.rich())).execute_script(FIGURES)
+    assert [int(found["title"].split(".")[0]) for found in figures] == list(range(1, 8))
+    for found in figures:
+        assert found["shapes"] > 5, found["title"]
+        assert min(found["heights"]) > 50, found["title"]
         assert all(word in found["said"] for word in ("n:", "Method:", "Units:")), found["title"]
 
 

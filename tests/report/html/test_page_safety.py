@@ -11,6 +11,7 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
 
+import planted_quantum_run
 import planted_results
 import planted_training_run
 import pytest
@@ -19,6 +20,8 @@ from hypothesis import strategies as some
 
 from vivace.report.html.page import render
 from vivace.report.html.words import UNSEEN, visible
+from vivace.report.quantum_page.document import QuantumDocument
+from vivace.report.quantum_page.page import render as render_quantum
 from vivace.report.reading import read_text
 from vivace.report.results import ResultDocument
 from vivace.report.training import TrainingDocument
@@ -52,10 +55,12 @@ class Reader(HTMLParser):
 PAGES: dict[str, Callable[[], str]] = {
     "a result's": lambda: render(planted_results.rich()),
     "a training's": lambda: render_training(planted_training_run.rich()),
+    "a quantum run's": lambda: render_quantum(planted_quantum_run.rich()),
 }
 HOSTILE: dict[str, Callable[[], str]] = {
     "a result's": lambda: render(planted_results.hostile()),
     "a training's": lambda: render_training(planted_training_run.hostile()),
+    "a quantum run's": lambda: render_quantum(planted_quantum_run.hostile()),
 }
 
 
@@ -153,6 +158,8 @@ def test_whatever_the_numbers_are_a_page_is_drawn(seed: int) -> None:
     assert render(document).count("<figure") == 9
     training = TrainingDocument.model_validate(_with(planted_training_run.rich().model_dump(), stream))
     assert render_training(training).count("<figure") == 7
+    quantum = QuantumDocument.model_validate(_with(planted_quantum_run.rich().model_dump(), stream))
+    assert render_quantum(quantum).count("<figure") == 7
 
 
 def _with(node: Any, stream: Any) -> Any:

@@ -45,6 +45,9 @@ class Page:
     commands: Sequence[tuple[str, str]]
     limits: Sequence[str]
     conditions: Table
+    subject: str = "plan"
+    """What `plan_name` names."""
+    predicted: str = "which only orders what is tried"
     why: str = ""
     artifact: str | None = None
     details: Sequence[tuple[str, Table]] = ()

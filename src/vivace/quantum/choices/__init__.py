@@ -1,0 +1,1 @@
+"""Choosing a plan as a quadratic binary problem: exactly, by annealing, and by circuits on the simulator."""

@@ -1,0 +1,1 @@
+"""Superposition, parallel evaluation and entanglement as circuits with a statistic that could fail."""

@@ -1,0 +1,23 @@
+"""What a quantum run leaves in a folder: quantum.json, and the page that is drawn from it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from vivace.quantum.result import QuantumResult
+from vivace.report.quantum_page.document import QUANTUM, quantum_document
+from vivace.report.quantum_page.page import render
+from vivace.report.results import PAGE
+
+
+def write_run(result: QuantumResult, out: Path) -> QuantumResult:
+    """Write both files, replacing those that are there, and answer the result with its folder."""
+    kept = dataclasses.replace(result, out=out)
+    document = quantum_document(kept)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in ((QUANTUM, document.to_text()), (PAGE, render(document))):
+        beside = out / f"{name}.part"
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(out / name)
+    return kept
