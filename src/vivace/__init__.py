@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from vivace.api.measure import measure
     from vivace.api.optimize import optimize
     from vivace.api.parity import parity
+    from vivace.api.silicon.synthesize import synthesize
     from vivace.api.train import train
     from vivace.artifact.load import load
     from vivace.core import errors
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Budget", "Training", "Workload", "__version__", "accelerate", "errors", "keras_training", "load", "measure",
-    "metrics", "optimize", "parity", "train",
+    "metrics", "optimize", "parity", "synthesize", "train",
 ]  # fmt: skip
 
 _HOMES = {
@@ -39,6 +40,7 @@ _HOMES = {
     "metrics": "vivace.api",
     "optimize": "vivace.api",
     "parity": "vivace.api",
+    "synthesize": "vivace.api",
     "train": "vivace.api",
 }
 

@@ -6,9 +6,11 @@ from vivace.api.measure import measure
 from vivace.api.optimize import Optimized, optimize
 from vivace.api.parity import parity
 from vivace.api.preview import preview
+from vivace.api.silicon.synthesize import synthesize
 from vivace.api.train import diagnose, train
 from vivace.artifact.load import load
 
 __all__ = [
-    "Optimized", "accelerate", "diagnose", "load", "measure", "metrics", "optimize", "parity", "preview", "train",
+    "Optimized", "accelerate", "diagnose", "load", "measure", "metrics", "optimize", "parity", "preview",
+    "synthesize", "train",
 ]  # fmt: skip

@@ -1,0 +1,524 @@
+"""The folded engine in Verilog: a line buffer, a walk over its windows, P multipliers, and one rounding unit."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from vivace.hardware.graph.integer import MULTIPLIER_BITS, MaximumPool, Product, SumPool
+from vivace.hardware.rtl import words
+from vivace.hardware.rtl.plan import Engine, Unrolled
+from vivace.hardware.rtl.words import (
+    by_counter,
+    constant,
+    counters,
+    element,
+    element_bits,
+    extended,
+    signed,
+    width,
+    wrapped,
+)
+
+_SPLIT = 17
+"""Low bits of a sum that one 18-bit multiplier takes; what is above goes to a second one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Module:
+    """A Verilog module, and the memory files that it reads: name to text."""
+
+    name: str
+    text: str
+    files: dict[str, str]
+
+
+def engine_module(engine: Engine, name: str) -> Module:
+    """The module of an engine: a stream in, a stream out, each with valid and ready."""
+    files: dict[str, str] = {}
+    parts = [_header(engine, name), _buffer(engine), _walk(engine), _addresses(engine)]
+    if isinstance(engine.operation, Product):
+        files[f"{name}_weights.hex"] = _weight_file(engine)
+        parts.append(_weights(engine, name))
+    parts += [_sums(engine), drain(engine, "valid_p[5] & last_p[5]", "short_p[5]")]
+    if isinstance(engine.operation, Product):
+        files[f"{name}_rounding.hex"] = rounding_file(engine)
+        parts.append(parameters(engine, name))
+    parts += [output(engine), "endmodule\n"]
+    return Module(name, "\n".join(parts), files)
+
+
+def _header(engine: Engine, name: str) -> str:
+    operation, window = engine.operation, engine.window
+    kind = {Product: "sums of products", MaximumPool: "maxima", SumPool: "averages"}[type(operation)]
+    walk = f"{window.kernel[0]} x {window.kernel[1]} windows, stride {window.stride}, padding {window.padding}"
+    shapes = f"{_shape(engine.source.shape)} in, {_shape(engine.value.shape)} out"
+    return f"""// Layer {operation.name}: {kind} of {walk}.
+// {shapes}; {engine.steps} steps an output, {engine.lanes} lanes.
+module {name} (
+  input  wire clk,
+  input  wire rst,
+  input  wire in_valid,
+  output reg  in_ready,
+  input  wire [{engine.source.format.bits - 1}:0] in_data,
+  output reg  out_valid,
+  input  wire out_ready,
+  output reg  [{engine.value.format.bits - 1}:0] out_data
+);
+"""
+
+
+def _shape(shape: tuple[int, int, int]) -> str:
+    return f"{shape[0]} channels of {shape[1]} x {shape[2]}"
+
+
+def _size(engine: Engine) -> int:
+    return engine.rows * engine.row_elements
+
+
+def _address_bits(engine: Engine) -> int:
+    return width(_size(engine) - 1)
+
+
+def _buffer(engine: Engine) -> str:
+    """The line buffer, written round and round; the space that is left says whether another element may come."""
+    size, bits, space = _size(engine), _address_bits(engine), width(_size(engine))
+    rows = range(engine.value.shape[1])
+    freed = [(engine.first_needed_row(row + 1) - engine.first_needed_row(row)) * engine.row_elements for row in rows]
+    return f"""  // The line buffer: {engine.rows} rows of {engine.row_elements} elements.
+  (* no_rw_check *) reg [{engine.source.format.bits - 1}:0] memory [0:{size - 1}];
+  reg [{bits - 1}:0] write_address;
+  reg [{space - 1}:0] space, free_1, free_2, free_3;
+  wire put = in_valid & in_ready;
+  wire row_done;
+{_row_counter(engine)}  wire [{space - 1}:0] row_space = {by_counter("row", freed, space)};
+  wire [{space - 1}:0] next_space = space - {extended("put", space)} + free_3;
+  always @(posedge clk) if (put) memory[write_address] <= in_data;
+  always @(posedge clk)
+    if (rst) begin
+      write_address <= 0;
+      space <= {constant(size, space)};
+      in_ready <= 1'b0;
+      free_1 <= 0;
+      free_2 <= 0;
+      free_3 <= 0;
+    end else begin
+      if (put) {wrapped("write_address", size, bits)}
+      free_1 <= row_done ? row_space : {constant(0, space)};
+      free_2 <= free_1;
+      free_3 <= free_2;
+      space <= next_space;
+      in_ready <= next_space != 0;
+    end
+"""
+
+
+def _row_counter(engine: Engine) -> str:
+    return "" if engine.value.shape[1] == 1 else f"  reg [{width(engine.value.shape[1] - 1) - 1}:0] row;\n"
+
+
+def _levels(engine: Engine) -> list[tuple[str, int]]:
+    """The loops over one sample, innermost first."""
+    part = len(engine.lane_groups) // engine.groups
+    kernel_rows, kernel_columns = engine.window.kernel
+    return [
+        ("channel", engine.inputs), ("tap", kernel_columns), ("tap_row", kernel_rows), ("lane_group", part),
+        ("group", engine.groups), ("column", engine.value.shape[2]), ("row", engine.value.shape[1]),
+    ]  # fmt: skip
+
+
+def _walk(engine: Engine) -> str:
+    """When a step may be issued: its row of the map has come, and the drain has room for the sums of its last step."""
+    declared, reset, body = counters(_levels(engine), "go")
+    if engine.value.shape[1] > 1:
+        declared = declared.replace(_row_counter(engine), "")
+    if engine.is_stream:
+        bits, first, others = width(_size(engine)) + 1, 1, ""
+        part = len(engine.lane_groups)
+        taken = "go" if part == 1 else "go & (lane_group == 0)"
+        others = "" if part == 1 else " | (lane_group != 0)"
+        used = extended(taken, bits)
+    else:
+        rows = range(engine.value.shape[1])
+        needed = [(engine.last_needed_row(row) + 1) * engine.row_elements for row in rows]
+        sample = engine.source.elements
+        deltas = [b - a for a, b in zip(needed, [*needed[1:], needed[0] + sample], strict=True)]
+        first, others = needed[0], ""
+        bits = width(2 * (_size(engine) + sample)) + 1
+        used = f"(row_done ? {by_counter('row', deltas, bits)} : {constant(0, bits)})"
+    return f"""  // The walk: an element's credit is what has come, less what the next step needs.
+{declared}  reg signed [{bits - 1}:0] credit;
+  reg draining;
+  wire drained, hand_over;
+  wire last_step = last_channel & last_tap & last_tap_row;
+  wire last_place = last_step & last_lane_group & last_group;
+  wire go = (~credit[{bits - 1}]{others}) & (~last_step | ~draining);
+  assign row_done = go & last_place & last_column;
+  always @(posedge clk)
+    if (rst) begin
+{reset}      credit <= {signed(-first, bits)};
+      draining <= 1'b0;
+    end else begin
+{body}      credit <= credit + {extended("put", bits)} - {used};
+      if (go & last_step) draining <= 1'b1;
+      else if (drained) draining <= 1'b0;
+    end
+"""
+
+
+def _addresses(engine: Engine) -> str:
+    """Where the next element lies: the row of the buffer, the place of the window in it, the place in the window."""
+    bits, size, row = _address_bits(engine), _size(engine), engine.row_elements
+    channels, _, _ = engine.source.shape
+    (vertical, horizontal), (down, right) = engine.window.padding, engine.window.stride
+    outputs = engine.value.shape[1]
+    jumps = [down % engine.rows] * (outputs - 1) + [(engine.source.shape[1] - (outputs - 1) * down) % engine.rows]
+    jump = by_counter("row", [one * row for one in jumps], bits + 1)
+    start = ((-vertical) % engine.rows) * row
+    left = constant(-horizontal * channels, bits)
+    next_group = "inside_base"
+    if engine.groups > 1:
+        step = f"inside_base + {constant(engine.inputs, bits)}"
+        next_group = f"(last_step & last_lane_group ? (last_group ? {constant(0, bits)} : {step}) : inside_base)"
+    base = f"  reg [{bits - 1}:0] inside_base;\n" if engine.groups > 1 else f"  wire [{bits - 1}:0] inside_base = 0;\n"
+    return f"""  // Addresses, in three registered steps.
+  reg [{bits - 1}:0] top_row, next_top, tap_base, left, inside;
+{base}  wire [{bits - 1}:0] next_inside = {next_group};
+  wire [{bits}:0] jumped = {{1'b0, top_row}} + {jump};
+  always @(posedge clk) next_top <= jumped >= {constant(size, bits + 1)} ? jumped - {constant(size, bits + 1)} : jumped;
+  always @(posedge clk)
+    if (rst) begin
+      top_row <= {constant(start, bits)};
+      tap_base <= {constant(start, bits)};
+      left <= {left};
+      inside <= 0;
+{"      inside_base <= 0;" if engine.groups > 1 else ""}
+    end else if (go) begin
+      if (~last_channel) inside <= inside + 1'b1;
+      else if (~last_tap) inside <= inside + {constant(channels - engine.inputs + 1, bits)};
+      else inside <= next_inside;
+{"      if (last_channel & last_tap) inside_base <= next_inside;" if engine.groups > 1 else ""}
+      if (last_channel & last_tap) begin
+        if (~last_tap_row) tap_base <= tap_base == {constant(size - row, bits)} ? {constant(0, bits)} \
+: tap_base + {constant(row, bits)};
+        else tap_base <= last_place & last_column ? next_top : top_row;
+      end
+      if (last_place) left <= last_column ? {left} : left + {constant(right * channels, bits)};
+      if (row_done) top_row <= next_top;
+    end
+  reg [{bits - 1}:0] address_1, inside_1, address_2;
+  reg [{engine.source.format.bits - 1}:0] element_3;
+  reg signed [{element_bits(engine.source.format) - 1}:0] element_4;
+{_outside(engine)}
+  always @(posedge clk) begin
+    address_1 <= tap_base + left;
+    inside_1 <= inside;
+    address_2 <= address_1 + inside_1;
+    element_3 <= memory[address_2];
+    element_4 <= {_chosen(engine)};
+  end
+  // What each step is, passed along with it: it is there, it is a window's first, its last, it fills few lanes.
+  reg [5:0] valid_p, first_p, last_p, short_p;
+  wire first_step = {_first(engine)};
+  always @(posedge clk)
+    if (rst) valid_p <= 0;
+    else valid_p <= {{valid_p[4:0], go}};
+  always @(posedge clk) begin
+    first_p <= {{first_p[4:0], first_step}};
+    last_p <= {{last_p[4:0], last_step}};
+    short_p <= {{short_p[4:0], {_is_short(engine)}}};
+  end
+"""
+
+
+def _first(engine: Engine) -> str:
+    inner = [name for name, count in _levels(engine)[:3] if count > 1]
+    return " & ".join(f"({name} == 0)" for name in inner) or "1'b1"
+
+
+def _is_short(engine: Engine) -> str:
+    counts = set(engine.lane_groups)
+    return "last_lane_group" if len(counts) > 1 else "1'b0"
+
+
+def _has_padding(engine: Engine) -> bool:
+    return engine.window.padding != (0, 0)
+
+
+def _outside(engine: Engine) -> str:
+    """Whether a step lies outside the map: coordinates in the first register, the comparison in the second."""
+    if not _has_padding(engine):
+        return ""
+    (vertical, horizontal), (down, right) = engine.window.padding, engine.window.stride
+    _, height, breadth = engine.source.shape
+    bits = width(2 * max(height, breadth) + max(engine.window.kernel)) + 1
+    taps = "tap" if engine.window.kernel[1] > 1 else "1'b0"
+    tap_rows = "tap_row" if engine.window.kernel[0] > 1 else "1'b0"
+    return f"""  reg signed [{bits - 1}:0] window_y, window_x, y_1, x_1;
+  reg outside_2, outside_3;
+  always @(posedge clk)
+    if (rst) begin
+      window_y <= {signed(-vertical, bits)};
+      window_x <= {signed(-horizontal, bits)};
+    end else if (go & last_place) begin
+      window_x <= last_column ? {signed(-horizontal, bits)} : window_x + {signed(right, bits)};
+      if (last_column) window_y <= last_row ? {signed(-vertical, bits)} : window_y + {signed(down, bits)};
+    end
+  always @(posedge clk) begin
+    y_1 <= window_y + $signed({{1'b0, {tap_rows}}});
+    x_1 <= window_x + $signed({{1'b0, {taps}}});
+    outside_2 <= y_1 < 0 | y_1 >= {signed(height, bits)} | x_1 < 0 | x_1 >= {signed(breadth, bits)};
+    outside_3 <= outside_2;
+  end"""
+
+
+def _chosen(engine: Engine) -> str:
+    bits = element_bits(engine.source.format)
+    read = element(engine.source.format, "element_3")
+    if not _has_padding(engine):
+        return read
+    nothing = engine.source.format.low if isinstance(engine.operation, MaximumPool) else 0
+    return f"outside_3 ? {signed(nothing, bits)} : {read}"
+
+
+def _word_count(engine: Engine) -> int:
+    return engine.steps * len(engine.lane_groups)
+
+
+def _weights(engine: Engine, name: str) -> str:
+    product = engine.operation
+    assert isinstance(product, Product)
+    bits, words_, address = product.weight_bits * engine.lanes, _word_count(engine), width(_word_count(engine) - 1)
+    return f"""  // Weights: a word holds those of all lanes for one step.
+  reg [{bits - 1}:0] weights [0:{words_ - 1}];
+  initial $readmemh("{name}_weights.hex", weights);
+  reg [{address - 1}:0] weight_address, weight_address_1, weight_address_2;
+  reg [{bits - 1}:0] weight_3, weight_4;
+  always @(posedge clk)
+    if (rst) weight_address <= 0;
+    else if (go) weight_address <= last_place ? {constant(0, address)} : weight_address + 1'b1;
+  always @(posedge clk) begin
+    weight_address_1 <= weight_address;
+    weight_address_2 <= weight_address_1;
+    weight_3 <= weights[weight_address_2];
+    weight_4 <= weight_3;
+  end
+"""
+
+
+def sum_bits(engine: Engine | Unrolled) -> int:
+    """Bits of a sum."""
+    if isinstance(engine.operation, MaximumPool):
+        return element_bits(engine.source.format)
+    return max(engine.operation.accumulator_bits, element_bits(engine.source.format))
+
+
+def _sums(engine: Engine) -> str:
+    """One lane after the other: a registered product and a sum that starts anew with a window's first product."""
+    total = sum_bits(engine)
+    product, added = _lane(engine)
+    return f"""  // Lanes.
+  wire [{engine.lanes * total - 1}:0] sums;
+  genvar lane;
+  generate
+    for (lane = 0; lane < {engine.lanes}; lane = lane + 1) begin : lanes
+{product}
+      reg signed [{total - 1}:0] sum;
+      always @(posedge clk) if (valid_p[4]) sum <= {added};
+      assign sums[lane * {total} +: {total}] = sum;
+    end
+  endgenerate
+"""
+
+
+def _lane(engine: Engine) -> tuple[str, str]:
+    taken = element_bits(engine.source.format)
+    operation = engine.operation
+    if isinstance(operation, MaximumPool):
+        return _delayed(taken), "(first_p[4] | product > sum) ? product : sum"
+    if isinstance(operation, SumPool):
+        return _delayed(taken), "first_p[4] ? product : sum + product"
+    bits = operation.weight_bits
+    weight = f"weight_4[lane * {bits} +: {bits}]"
+    if bits == 1:
+        product, size = f"{weight} ? element_4 : -element_4", taken + 1
+    elif bits == 2:
+        product = f"{weight} == 2'd1 ? element_4 : {weight} == 2'd3 ? -element_4 : {signed(0, taken + 1)}"
+        size = taken + 1
+    else:
+        product, size = f"element_4 * $signed({weight})", taken + bits
+    text = f"""      reg signed [{size - 1}:0] product;
+      always @(posedge clk) product <= {product};"""
+    return text, "first_p[4] ? product : sum + product"
+
+
+def _delayed(bits: int) -> str:
+    return f"""      reg signed [{bits - 1}:0] product;
+      always @(posedge clk) product <= element_4;"""
+
+
+def drain(engine: Engine | Unrolled, handed_over: str, is_short: str) -> str:
+    """Finished sums leave one by one, so that one rounding unit serves all lanes."""
+    total, lanes = sum_bits(engine), engine.lanes
+    bits = width(lanes)
+    short = min(engine.lane_groups)
+    shifted = f"{{{total}'d0, drain[{lanes * total - 1}:{total}]}}" if lanes > 1 else "drain"
+    return f"""  // The drain.
+  reg [{lanes * total - 1}:0] drain;
+  reg [{bits - 1}:0] left_over;
+  wire move = ~out_valid | out_ready;
+  assign hand_over = {handed_over};
+  wire leave = move & (left_over != 0);
+  assign drained = leave & (left_over == {constant(1, bits)});
+  always @(posedge clk)
+    if (rst) left_over <= 0;
+    else if (hand_over) left_over <= {is_short} ? {constant(short, bits)} : {constant(lanes, bits)};
+    else if (leave) left_over <= left_over - 1'b1;
+  always @(posedge clk)
+    if (hand_over) drain <= sums;
+    else if (leave) drain <= {shifted};
+"""
+
+
+def _bias_bits(product: Product) -> int:
+    return max(2, int(np.abs(product.bias).max(initial=0)).bit_length() + 1)
+
+
+def parameters(engine: Engine | Unrolled, name: str) -> str:
+    """The memory of biases and multipliers, read as the sums leave."""
+    product = engine.operation
+    assert isinstance(product, Product)
+    outputs, bits = len(product.bias), _bias_bits(product) + MULTIPLIER_BITS
+    address = width(outputs - 1)
+    return f"""  // The bias and the multiplier of each output.
+  reg [{bits - 1}:0] rounding [0:{outputs - 1}];
+  initial $readmemh("{name}_rounding.hex", rounding);
+  reg [{address - 1}:0] output_channel;
+  reg [{bits - 1}:0] rounding_1;
+  always @(posedge clk)
+    if (rst) output_channel <= 0;
+    else if (leave) output_channel <= output_channel == {constant(outputs - 1, address)} ? {constant(0, address)} \
+: output_channel + 1'b1;
+  always @(posedge clk) if (move) rounding_1 <= rounding[output_channel];
+"""
+
+
+def output(engine: Engine | Unrolled) -> str:
+    """From a sum that leaves the drain to the output's register."""
+    total, form = sum_bits(engine), engine.value.format
+    if isinstance(engine.operation, MaximumPool):
+        low, high = engine.operation.low, engine.operation.high
+        return f"""  // The output.
+  reg valid_1;
+  reg signed [{total - 1}:0] sum_1;
+{clip_wire("sum_1", total, low, high, form.bits)}  always @(posedge clk)
+    if (rst) begin
+      valid_1 <= 1'b0;
+      out_valid <= 1'b0;
+    end else if (move) begin
+      valid_1 <= left_over != 0;
+      out_valid <= valid_1;
+    end
+  always @(posedge clk) if (move) begin
+    sum_1 <= drain[{total - 1}:0];
+    out_data <= clipped;
+  end
+"""
+    return _rounded_output(engine, total)
+
+
+def _rounded_output(engine: Engine | Unrolled, total: int) -> str:
+    operation = engine.operation
+    assert not isinstance(operation, MaximumPool)
+    scaled = max(total + MULTIPLIER_BITS + 1, operation.rounding.shift + 2)
+    if isinstance(operation, Product):
+        bias = _bias_bits(operation)
+        added = f"$signed(sum_1) + $signed(rounding_1[{bias + MULTIPLIER_BITS - 1}:{MULTIPLIER_BITS}])"
+        multiplier = f"rounding_1[{MULTIPLIER_BITS - 1}:0]"
+    else:
+        added, multiplier = "sum_1", constant(operation.multiplier, MULTIPLIER_BITS)
+    rounding = operation.rounding
+    return f"""  // Rounding: bias, product with the multiplier, half, shift, clip; each step is registered.
+  reg [3:0] valid_r;
+  reg signed [{total - 1}:0] sum_1, biased_2;
+  reg [{MULTIPLIER_BITS - 1}:0] multiplier_2;
+{product_registers(total)}
+  reg signed [{scaled - 1}:0] scaled_4;
+  wire signed [{scaled - 1}:0] shifted = scaled_4 >>> {rounding.shift};
+{clip_wire("shifted", scaled, rounding.low, rounding.high, engine.value.format.bits)}  always @(posedge clk)
+    if (rst) begin
+      valid_r <= 0;
+      out_valid <= 1'b0;
+    end else if (move) begin
+      valid_r <= {{valid_r[2:0], left_over != 0}};
+      out_valid <= valid_r[3];
+    end
+  always @(posedge clk) if (move) begin
+    sum_1 <= drain[{total - 1}:0];
+    biased_2 <= {added};
+    multiplier_2 <= {multiplier};
+{product_steps("biased_2", "multiplier_2", total)}
+    scaled_4 <= {product_sum(total)} + {signed(rounding.half, scaled)};
+    out_data <= clipped;
+  end
+"""
+
+
+def product_registers(bits: int) -> str:
+    """The registers of a product with a multiplier: one, or two where one 18-bit multiplier is too narrow."""
+    if bits <= _SPLIT + 1:
+        return f"  reg signed [{bits + MULTIPLIER_BITS}:0] low_3;"
+    return f"""  reg signed [{_SPLIT + 1 + MULTIPLIER_BITS}:0] low_3;
+  reg signed [{bits - _SPLIT + MULTIPLIER_BITS}:0] high_3;"""
+
+
+def product_steps(value: str, multiplier: str, bits: int) -> str:
+    """The assignments that fill these registers."""
+    by = f"$signed({{1'b0, {multiplier}}})"
+    if bits <= _SPLIT + 1:
+        return f"    low_3 <= {value} * {by};"
+    return f"""    low_3 <= $signed({{1'b0, {value}[{_SPLIT - 1}:0]}}) * {by};
+    high_3 <= $signed({value}[{bits - 1}:{_SPLIT}]) * {by};"""
+
+
+def product_sum(bits: int) -> str:
+    """The product, from these registers."""
+    return "low_3" if bits <= _SPLIT + 1 else f"low_3 + $signed({{high_3, {_SPLIT}'d0}})"
+
+
+def clip_wire(value: str, bits: int, low: int, high: int, out_bits: int) -> str:
+    """A wire `clipped` of so many bits: a signed value, held between two bounds."""
+    bits = max(bits, out_bits, width(max(abs(low), abs(high))) + 1)
+    return f"""  wire signed [{bits - 1}:0] unclipped = {value};
+  wire [{out_bits - 1}:0] clipped = unclipped < {signed(low, bits)} ? {constant(low, out_bits)}
+    : unclipped > {signed(high, bits)} ? {constant(high, out_bits)} : unclipped[{out_bits - 1}:0];
+"""
+
+
+def _weight_file(engine: Engine) -> str:
+    """The weights, word by word in the order of the walk: conv group, lane group, tap row, tap, channel."""
+    product = engine.operation
+    assert isinstance(product, Product) and engine.weight is not None
+    part = len(engine.weight) // engine.groups
+    lines = []
+    for group in range(engine.groups):
+        for start in range(0, part, engine.lanes):
+            taken = engine.weight[group * part : (group + 1) * part][start : start + engine.lanes]
+            steps = taken.transpose(2, 3, 1, 0).reshape(engine.steps, -1)
+            lines += [np.pad(steps, ((0, 0), (0, engine.lanes - steps.shape[1])))]
+    numbers = np.concatenate(lines)
+    if product.weight_bits == 1:
+        numbers = (numbers > 0).astype(np.int64)
+    return words.memory_file(words.packed(numbers, product.weight_bits), product.weight_bits * engine.lanes)
+
+
+def rounding_file(engine: Engine | Unrolled) -> str:
+    """Bias and multiplier of each output, one word each."""
+    product = engine.operation
+    assert isinstance(product, Product)
+    bits = _bias_bits(product)
+    mask = (1 << bits) - 1
+    pairs = zip(product.bias.tolist(), product.multiplier.tolist(), strict=True)
+    numbers = [((bias & mask) << MULTIPLIER_BITS) | multiplier for bias, multiplier in pairs]
+    return words.memory_file(numbers, bits + MULTIPLIER_BITS)
