@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from vivace.core.errors import UnsupportedModel
 from vivace.hardware.chip.parts import PARTS, Part
 from vivace.hardware.graph.integer import IntegerGraph, MaximumPool, Operation, Product, SumPool
-from vivace.hardware.rtl.plan import Adders, Engine, Join, Plan, Unit, Unrolled, largest_lanes, least_rows, plan_of
-from vivace.hardware.rtl.schedule import engine_cycles
+from vivace.hardware.rtl.plan import (
+    LOGIC_MEMORY_BITS,
+    Adders,
+    Engine,
+    Join,
+    Plan,
+    Unit,
+    Unrolled,
+    largest_lanes,
+    least_rows,
+    plan_of,
+)
+from vivace.hardware.rtl.schedule import engine_cycles, schedule
 
 SHARE = 0.85
 """Of a part's cells, multipliers and memory that a design may be estimated to take."""
-_SMALL_BITS = 4096
-"""Memories up to so many bits are made of logic."""
+_TRIED = 120
+"""Plans that are looked at to shorten the latency."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +112,39 @@ def fastest(graph: IntegerGraph, part: Part, most_cells: int | None = None, unro
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(folds[middle]) else (low, middle - 1)
-    return folds[low]
+    return _quickened(graph, folds[low], part, fits, unrolled)
+
+
+def _quickened(
+    graph: IntegerGraph, fold: Fold, part: Part, fits: Callable[[Fold], bool], unrolled: Adders | None
+) -> Fold:
+    """More multipliers where the slowest stage would not need them, as long as they shorten the latency and fit.
+
+    One layer at a time: the one whose next larger number of multipliers saves the most cycles.
+    """
+    latency = schedule(plan_of(graph, fold.lanes, unrolled=unrolled)).latency
+    tried = 0
+    while tried < _TRIED:
+        better = []
+        for number, lanes in fold.lanes.items():
+            more = [count for count in _useful(largest_lanes(graph.operations[number])) if count > lanes]
+            if not more:
+                continue
+            wider = {**fold.lanes, number: more[0]}
+            plan = plan_of(graph, wider, unrolled=unrolled)
+            found = Fold(wider, fold.cycles, estimate_of(plan, part))
+            tried += 1
+            if fits(found):
+                better.append((schedule(plan).latency, number, found))
+        if not better or min(one[0] for one in better) >= latency:
+            return fold
+        latency, _, fold = min(better, key=lambda one: one[:2])
+    return fold
+
+
+def _useful(most: int) -> list[int]:
+    """Numbers of lanes that divide the work differently."""
+    return sorted({math.ceil(most / groups) for groups in range(1, most + 1)})
 
 
 def front(graph: IntegerGraph, part: Part, unrolled: Adders | None = None) -> list[Fold]:
@@ -167,7 +210,7 @@ def _cycles(graph: IntegerGraph, number: int, lanes: int) -> int:
 def _lanes_for(graph: IntegerGraph, number: int, cycles: int) -> int:
     """Among the lanes that divide the work differently, the fewest that are quick enough, or the quickest."""
     most = largest_lanes(graph.operations[number])
-    useful = sorted({math.ceil(most / groups) for groups in range(1, most + 1)})
+    useful = _useful(most)
     times = [_cycles(graph, number, lanes) for lanes in useful]
     quick = [lanes for lanes, time in zip(useful, times, strict=True) if time <= cycles]
     return quick[0] if quick else useful[times.index(min(times))]
@@ -214,7 +257,7 @@ def _multiplied(count: int, cells: float, part: Part) -> Estimate:
 
 
 def _memory(words: int, bits: int, part: Part) -> Estimate:
-    if words * bits <= _SMALL_BITS:
+    if words * bits <= LOGIC_MEMORY_BITS:
         return Estimate(_logic_memory(words, bits), 0, 0)
     return Estimate(0, 0, blocks_of(words, bits, part))
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from vivace.hardware.graph.integer import MULTIPLIER_BITS, MaximumPool, Product, SumPool
 from vivace.hardware.rtl import words
-from vivace.hardware.rtl.plan import Engine, Unrolled
+from vivace.hardware.rtl.plan import LOGIC_MEMORY_BITS, Engine, Unrolled
 from vivace.hardware.rtl.words import (
     by_counter,
     constant,
@@ -290,8 +290,9 @@ def _weights(engine: Engine, name: str) -> str:
     product = engine.operation
     assert isinstance(product, Product)
     bits, words_, address = product.weight_bits * engine.lanes, _word_count(engine), width(_word_count(engine) - 1)
+    style = '(* ram_style = "block" *) ' if words_ * bits > LOGIC_MEMORY_BITS else ""
     return f"""  // Weights: a word holds those of all lanes for one step.
-  reg [{bits - 1}:0] weights [0:{words_ - 1}];
+  {style}reg [{bits - 1}:0] weights [0:{words_ - 1}];
   initial $readmemh("{name}_weights.hex", weights);
   reg [{address - 1}:0] weight_address, weight_address_1, weight_address_2;
   reg [{bits - 1}:0] weight_3, weight_4;

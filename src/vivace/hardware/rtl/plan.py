@@ -31,6 +31,8 @@ ROUNDING_CYCLES = 5
 """From a sum that leaves to the rounded integer at the output: read, bias, product, sum, clip."""
 CLIPPING_CYCLES = 2
 """The same where nothing is multiplied."""
+LOGIC_MEMORY_BITS = 2048
+"""Weights of more bits than this go to memory blocks; fewer are tables."""
 JOIN_CYCLES = 4
 """From two elements that meet to their sum at the output."""
 

@@ -74,7 +74,8 @@ def schedule(plan: Plan) -> Schedule:
         match stage.unit:
             case Engine() as engine:
                 found = _engine(engine, arrivals[0])
-                rows[stage.number] = _rows_needed(engine, arrivals[0], found.freed)
+                given = stage.sources == (0,) and len(plan.readers(0)) == 1
+                rows[stage.number] = _rows(engine, arrivals[0], found, given)
             case Join():
                 found = _join(arrivals)
                 depths[stage.number] = (_depth_needed(arrivals[0], found), _depth_needed(arrivals[1], found))
@@ -99,9 +100,11 @@ def engine_cycles(engine: Engine) -> int:
     return max(place * engine.value.shape[1] * engine.value.shape[2], engine.source.elements)
 
 
-def _engine(engine: Engine, arrivals: Array) -> _Run:
+def _engine(engine: Engine, arrivals: Array, most: int | None = None) -> _Run:
+    """When the outputs of the first `most` rows come, all where nothing is said."""
     groups, steps = engine.lane_groups, engine.steps
     rows, columns = engine.value.shape[1:]
+    rows = min(rows, most or rows)
     outputs, freed = [], []
     start, issue, before = 0, -(10**9), 0
     for row in range(rows):
@@ -132,6 +135,39 @@ def _join(arrivals: list[Array]) -> _Run:
     places = np.arange(len(there))
     met = np.maximum.accumulate(there - places) + places
     return _Run(met + JOIN_CYCLES, [], len(met))
+
+
+def _rows(engine: Engine, arrivals: Array, found: _Run, given: bool) -> int:
+    """Rows of the line buffer with which nothing comes later than in `found`.
+
+    Where the host gives the inputs (`given`), it may have to wait, as long as that delays no row of outputs; a stage
+    that waits would also wait longer for its own inputs, so behind another stage nobody waits at all.
+    """
+    most = _rows_needed(engine, arrivals, found.freed)
+    if not given or engine.is_stream:
+        return most
+    fewer = (rows for rows in range(engine.rows, most) if np.array_equal(_starved(engine, rows), found.outputs))
+    return next(fewer, most)
+
+
+def _starved(engine: Engine, rows: int) -> Array:
+    """When the outputs come if the host gives an element a cycle, but waits where `rows` rows are full."""
+    capacity, gone, events = rows * engine.row_elements, [0], [0]
+    arrivals = np.empty(0, np.int64)
+    done = 0
+    for row in range(engine.value.shape[1]):
+        wanted = (engine.last_needed_row(row) + 1) * engine.row_elements
+        places = np.arange(done, wanted)
+        free = np.array(events)[np.minimum(np.searchsorted(gone, places - capacity + 1), len(gone) - 1)]
+        before = int(arrivals[-1]) if done else -1
+        came = np.maximum.accumulate(np.maximum(free, before + 1 + places - done) - places) + places
+        arrivals = np.concatenate([arrivals, came])
+        done = wanted
+        part = _engine(engine, arrivals, row + 1)
+        cycle, released = part.freed[-1]
+        gone.append(gone[-1] + released * engine.row_elements)
+        events.append(cycle)
+    return part.outputs
 
 
 def _rows_needed(engine: Engine, arrivals: Array, freed: list[tuple[int, int]]) -> int:
