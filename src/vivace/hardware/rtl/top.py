@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from vivace.hardware.rtl.engine import Module, engine_module
+from vivace.hardware.rtl.engine import engine_module
 from vivace.hardware.rtl.plan import Engine, Join, Plan, Pointwise, Stage, Unrolled
+from vivace.hardware.rtl.rounding import Module
 from vivace.hardware.rtl.units import join_module, pointwise_module, queue_module
 from vivace.hardware.rtl.unrolled import unrolled_module
 from vivace.hardware.rtl.words import identifier

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from vivace.hardware.graph.integer import MULTIPLIER_BITS, Rounding, Value
-from vivace.hardware.rtl.engine import Module, clip_wire, product_registers, product_steps, product_sum
 from vivace.hardware.rtl.plan import Join, Pointwise
+from vivace.hardware.rtl.rounding import Module, clip_wire, product_registers, product_steps, product_sum
 from vivace.hardware.rtl.words import constant, element, element_bits, extended, signed, width, wrapped
 
 

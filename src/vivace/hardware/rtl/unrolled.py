@@ -10,8 +10,8 @@ import numpy as np
 
 from vivace.hardware.graph.integer import Product, Window
 from vivace.hardware.rtl.adders import Term
-from vivace.hardware.rtl.engine import Module, drain, output, parameters, rounding_file, sum_bits
 from vivace.hardware.rtl.plan import Unrolled
+from vivace.hardware.rtl.rounding import Module, drain, output, parameters, rounding_file, sum_bits
 from vivace.hardware.rtl.words import constant, element, element_bits, signed, width
 
 
