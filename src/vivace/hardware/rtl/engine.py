@@ -136,17 +136,19 @@ def _walk(engine: Engine) -> str:
         used = f"(row_done ? {by_counter('row', deltas, bits)} : {constant(0, bits)})"
     return f"""  // The walk: an element's credit is what has come, less what the next step needs.
 {declared}  reg signed [{bits - 1}:0] credit;
-  reg draining;
+  reg draining, pause;
   wire drained, hand_over;
   wire last_step = last_channel & last_tap & last_tap_row;
   wire last_place = last_step & last_lane_group & last_group;
-  wire go = (~credit[{bits - 1}]{others}) & (~last_step | ~draining);
+  wire go = (~credit[{bits - 1}]{others}) & ~pause & (~last_step | ~draining);
   assign row_done = go & last_place & last_column;
   always @(posedge clk)
     if (rst) begin
 {reset}      credit <= {signed(-first, bits)};
       draining <= 1'b0;
+      pause <= 1'b0;
     end else begin
+      pause <= go & last_step;
 {body}      credit <= credit + {extended("put", bits)} - {used};
       if (go & last_step) draining <= 1'b1;
       else if (drained) draining <= 1'b0;
@@ -209,24 +211,17 @@ def _addresses(engine: Engine) -> str:
 
 
 def _flags(engine: Engine) -> str:
-    """What each step is, passed along with it: it is there, it is a window's first, its last, it fills few lanes."""
+    """What each step is, passed along with it: it is there, it is a window's last, it fills few lanes."""
     return f"""  // What each step is, passed along with it.
-  reg [5:0] valid_p, first_p, last_p, short_p;
-  wire first_step = {_first(engine)};
+  reg [5:0] valid_p, last_p, short_p;
   always @(posedge clk)
     if (rst) valid_p <= 0;
     else valid_p <= {{valid_p[4:0], go}};
   always @(posedge clk) begin
-    first_p <= {{first_p[4:0], first_step}};
     last_p <= {{last_p[4:0], last_step}};
     short_p <= {{short_p[4:0], {_is_short(engine)}}};
   end
 """
-
-
-def _first(engine: Engine) -> str:
-    inner = [name for name, count in _levels(engine)[:3] if count > 1]
-    return " & ".join(f"({name} == 0)" for name in inner) or "1'b1"
 
 
 def _is_short(engine: Engine) -> str:
@@ -301,9 +296,14 @@ def _weights(engine: Engine, name: str) -> str:
 
 
 def _sums(engine: Engine) -> str:
-    """One lane after the other: a registered product and a sum that starts anew with a window's first product."""
+    """One lane after the other: a registered product and a sum, which starts anew when it was handed over.
+
+    After a window's last step one cycle is left out for that, so that the start needs no logic in front of the sum.
+    """
     total = sum_bits(engine)
     product, added = _lane(engine)
+    lowest = isinstance(engine.operation, MaximumPool)
+    start = signed(-(1 << (total - 1)), total) if lowest else "0"
     return f"""  // Lanes.
   wire [{engine.lanes * total - 1}:0] sums;
   genvar lane;
@@ -311,7 +311,9 @@ def _sums(engine: Engine) -> str:
     for (lane = 0; lane < {engine.lanes}; lane = lane + 1) begin : lanes
 {product}
       reg signed [{total - 1}:0] sum;
-      always @(posedge clk) if (valid_p[4]) sum <= {added};
+      always @(posedge clk)
+        if (rst | hand_over) sum <= {start};
+        else if (valid_p[4]) sum <= {added};
       assign sums[lane * {total} +: {total}] = sum;
     end
   endgenerate
@@ -322,9 +324,9 @@ def _lane(engine: Engine) -> tuple[str, str]:
     taken = element_bits(engine.source.format)
     operation = engine.operation
     if isinstance(operation, MaximumPool):
-        return _delayed(taken), "(first_p[4] | product > sum) ? product : sum"
+        return _delayed(taken), "product > sum ? product : sum"
     if isinstance(operation, SumPool):
-        return _delayed(taken), "first_p[4] ? product : sum + product"
+        return _delayed(taken), "sum + product"
     bits = operation.weight_bits
     weight = f"weight_4[lane * {bits} +: {bits}]"
     if bits == 1:
@@ -336,7 +338,7 @@ def _lane(engine: Engine) -> tuple[str, str]:
         product, size = f"element_4 * $signed({weight})", taken + bits
     text = f"""      reg signed [{size - 1}:0] product;
       always @(posedge clk) product <= {product};"""
-    return text, "first_p[4] ? product : sum + product"
+    return text, "sum + product"
 
 
 def _delayed(bits: int) -> str:

@@ -4,11 +4,11 @@ For one sample that meets an idle design, whose input never pauses and whose out
 window, groups of lanes that give P_1, P_2, ... outputs, D = ISSUE_TO_DRAIN and E the cycles of rounding:
 
     issue(g)  = max(start(g) + N - 1, issue(g - 1) + D + P_(g-1))     the last step of group g
-    start(g)  = issue(g - 1) + 1, or when the row of the map that it needs has come
+    start(g)  = issue(g - 1) + 2, or when the row of the map that it needs has come
     output(g, i) = issue(g) + D + E + i                               its i-th output, i from 0
 
 so a linear layer whose last input comes in cycle t gives its last output in
-t + 1 + (groups - 1) * max(N, P + D) + D + E + P_last - 1. An unrolled one of L levels gives output i in
+t + 1 + (groups - 1) * max(N + 1, P + D) + D + E + P_last - 1. An unrolled one of L levels gives output i in
 t + 2 + L + E + i. The RTL must agree to the cycle.
 """
 
@@ -96,7 +96,7 @@ def roomy(graph: IntegerGraph, lanes: Mapping[int, int], unrolled: Adders | None
 
 def engine_cycles(engine: Engine) -> int:
     """Cycles that an engine is busy with one sample, as though its inputs were all there."""
-    place = sum(max(engine.steps, before + ISSUE_TO_DRAIN) for before in engine.lane_groups)
+    place = sum(max(engine.steps + 1, before + ISSUE_TO_DRAIN) for before in engine.lane_groups)
     return max(place * engine.value.shape[1] * engine.value.shape[2], engine.source.elements)
 
 
@@ -117,7 +117,7 @@ def _engine(engine: Engine, arrivals: Array, most: int | None = None) -> _Run:
             if engine.is_stream and place == 0:
                 ready = max(ready, int((arrivals + np.arange(len(arrivals) - 1, -1, -1)).max()) + 1)
             issue = max(ready, issue + ISSUE_TO_DRAIN + before)
-            start, before = issue + 1, count
+            start, before = issue + 2, count
             outputs.append(issue + ISSUE_TO_DRAIN + engine.cycles_to_output + np.arange(count))
         released = engine.first_needed_row(row + 1) - engine.first_needed_row(row)
         freed.append((issue + FREE_CYCLES, released))
