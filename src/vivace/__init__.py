@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vivace.api.optimize import optimize
     from vivace.api.parity import parity
     from vivace.api.quantum.verb import quantum
+    from vivace.api.silicon.synthesize import synthesize
     from vivace.api.train import train
     from vivace.artifact.load import load
     from vivace.core import errors
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Budget", "Training", "Workload", "__version__", "accelerate", "errors", "keras_training", "load", "measure",
-    "metrics", "optimize", "parity", "quantum", "train",
+    "metrics", "optimize", "parity", "quantum", "synthesize", "train",
 ]  # fmt: skip
 
 _HOMES = {
@@ -41,6 +42,7 @@ _HOMES = {
     "optimize": "vivace.api",
     "parity": "vivace.api",
     "quantum": "vivace.api",
+    "synthesize": "vivace.api",
     "train": "vivace.api",
 }
 

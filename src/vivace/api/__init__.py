@@ -7,10 +7,10 @@ from vivace.api.optimize import Optimized, optimize
 from vivace.api.parity import parity
 from vivace.api.preview import preview
 from vivace.api.quantum.verb import quantum
+from vivace.api.silicon.synthesize import synthesize
 from vivace.api.train import diagnose, train
 from vivace.artifact.load import load
 
 __all__ = [
-    "Optimized", "accelerate", "diagnose", "load", "measure", "metrics", "optimize", "parity", "preview", "quantum",
-    "train",
+    "Optimized", "accelerate", "diagnose", "load", "measure", "metrics", "optimize", "parity", "preview", "quantum", "synthesize", "train",
 ]  # fmt: skip

@@ -12,7 +12,19 @@ from typing import Annotated
 
 import typer
 
-from vivace.cli import bench_serve, demo, doctor, measure, optimize, quantum, report, serve, techniques, train
+from vivace.cli import (
+    bench_serve,
+    demo,
+    doctor,
+    measure,
+    optimize,
+    quantum,
+    report,
+    serve,
+    synthesize,
+    techniques,
+    train,
+)
 from vivace.cli.output import emit, emit_json
 from vivace.core.errors import Cancelled, DiskFull, EnvironmentFault, UsageError, VivaceError
 
@@ -31,6 +43,7 @@ app.command("optimize")(optimize.optimize)
 app.command("train")(train.train)
 app.command("measure")(measure.measure)
 app.command("quantum")(quantum.quantum)
+app.command("synthesize")(synthesize.synthesize)
 app.command("report")(report.report)
 app.command("serve")(serve.serve)
 app.command("bench-serve")(bench_serve.bench_serve)

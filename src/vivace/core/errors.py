@@ -9,6 +9,7 @@ VivaceError
 ├── EnvironmentFault      5    this machine lacks something, or it broke
 │   ├── MissingExtra      5    an optional package is not installed
 │   ├── ArtifactError     5    an artifact is damaged, unsafe or from elsewhere
+│   ├── ProofFailed       5    hardware that was made does not compute what it should
 │   └── WorkerFailure     5    an isolated worker failed; carries the Outcome
 ├── DiskFull              6
 ├── Cancelled           130
@@ -62,6 +63,10 @@ class MissingExtra(EnvironmentFault):
 
 class ArtifactError(EnvironmentFault):
     """An artifact is damaged, unsafe, of another schema, or fails its own golden check."""
+
+
+class ProofFailed(EnvironmentFault):
+    """Hardware that was made differs from its golden model: a defect of Vivace or of a tool. Nothing was proved."""
 
 
 class WorkerFailure(EnvironmentFault):

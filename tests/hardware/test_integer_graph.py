@@ -1,0 +1,155 @@
+"""The integer graph: what becomes of each layer, that two executors agree, and what has no place in hardware."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vivace.core.errors import UnsupportedModel, UsageError
+from vivace.hardware.graph import again, golden
+from vivace.hardware.graph.integer import Format, MaximumPool, Product, Rounding
+from vivace.hardware.graph.quantize import Precision
+from vivace.hardware.graph.reading import read
+from vivace.hardware.graph.scales import rounded_weights, weight_scales
+from vivace.runtimes.capture import capture
+
+
+def read_module(module: nn.Module, *shape: int):
+    return read(capture(module.eval(), (torch.rand(4, *shape),)).model.program)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 5, 6, 7, 8])
+def test_pytorch_computes_the_same_integers_at_every_width(made, drawn, bits):
+    torch.manual_seed(bits)
+    module = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(48, 4))
+    graph = made(module, (2, 4, 4), Precision(bits, bits))
+    inputs = drawn(graph, 64)
+
+    computed = golden.run(graph, inputs)
+
+    assert again.first_difference(graph, inputs, computed) is None
+    assert {operation.weight_bits for operation in graph.operations if isinstance(operation, Product)} == {bits}
+
+
+def test_pytorch_computes_the_same_integers_for_every_kind_of_layer(residual, drawn):
+    inputs = drawn(residual, 128)
+
+    assert again.first_difference(residual, inputs, golden.run(residual, inputs)) is None
+    assert {type(operation).__name__ for operation in residual.operations} == {
+        "Product", "MaximumPool", "SumPool", "Addition", "Flatten",
+    }  # fmt: skip
+
+
+def test_a_difference_is_named_by_sample_and_element(mlp, drawn):
+    inputs = drawn(mlp, 8)
+    wrong = golden.run(mlp, inputs)
+    wrong[3, 2] += 1
+
+    assert again.first_difference(mlp, inputs, wrong) == (3, 2)
+
+
+def test_a_product_equals_plain_integer_arithmetic(mlp, drawn):
+    inputs = drawn(mlp, 16)
+    first = mlp.operations[0]
+
+    sums = inputs[:, :, 0, 0] @ first.weight[:, :, 0, 0].T + first.bias
+    expected = np.clip((sums * first.multiplier + first.rounding.half) >> first.rounding.shift, 0, first.rounding.high)
+
+    assert (golden.run_all(mlp, inputs)[1][:, :, 0, 0] == expected).all()
+
+
+def test_eight_bits_are_close_to_the_network_in_real_numbers(made):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 10))
+    graph = made(module, (32,))
+    x = torch.rand(200, 32) - 0.3
+
+    answers = golden.answers(graph, x.double().numpy().reshape(-1, 32, 1, 1))[:, :, 0, 0]
+
+    exact = module(x).detach().double().numpy()
+    assert 20 * np.log10(np.linalg.norm(exact) / np.linalg.norm(answers - exact)) > 30
+
+
+def test_batch_normalization_is_folded_and_activations_are_taken_in():
+    module = nn.Sequential(
+        nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU6(), nn.Flatten(), nn.Linear(16, 2)
+    )
+    network = read_module(module, 1, 4, 4)
+    x = torch.rand(8, 1, 4, 4)
+
+    assert [type(layer.kind).__name__ for layer in network.layers] == ["Affine", "Flat", "Affine"]
+    assert network.layers[0].clamp.high == 6.0
+    torch.testing.assert_close(network.run(x)[-1][:, :, 0, 0].float(), module(x).detach())
+
+
+def test_a_normalization_without_a_product_before_it_becomes_one_of_its_own():
+    module = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 2, 1))
+    network = read_module(module, 3, 4, 4)
+    x = torch.rand(8, 3, 4, 4)
+
+    assert [layer.kind.groups for layer in network.layers] == [3, 1]
+    torch.testing.assert_close(network.run(x)[-1].float(), module(x).detach())
+
+
+def test_an_activation_of_a_pool_clips_the_pool():
+    network = read_module(nn.Sequential(nn.Conv2d(1, 2, 1), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(2, 2, 1)), 1, 4, 4)
+
+    assert [type(layer.kind).__name__ for layer in network.layers] == ["Affine", "Pool", "Affine"]
+    assert network.layers[1].clamp.low == 0.0
+
+
+def test_a_pool_keeps_the_scale_of_what_it_reads(residual):
+    place = next(n for n, operation in enumerate(residual.operations) if isinstance(operation, MaximumPool))
+
+    assert residual.values[place + 1].scale == residual.values[residual.operations[place].source].scale
+
+
+def test_bits_can_be_set_for_some_layers(made):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 2))
+
+    graph = made(module, (6,), Precision(8, 8, (("2", 3, 8),)))
+
+    assert [operation.weight_bits for operation in graph.operations] == [8, 3]
+
+
+def test_one_bit_weights_are_minus_one_and_one():
+    weight = np.array([[0.5, -1.5, 0.0, 2.0]])
+    scales = weight_scales(weight, 1)
+
+    assert scales.tolist() == [1.0]
+    assert rounded_weights(weight, scales, 1).tolist() == [[1, -1, 1, 1]]
+
+
+def test_halves_are_rounded_up_and_what_is_beyond_is_clipped():
+    rounding = Rounding(shift=1, low=-3, high=4)
+
+    assert rounding.apply(np.array([-3, -1, 1, 3, 100, -100])).tolist() == [-1, 0, 1, 2, 4, -3]
+    assert Format(1, signed=False).high == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "told"),
+    [
+        (nn.Sequential(nn.Linear(4, 4), nn.GELU()), (4,), "layer 1: the operation gelu"),
+        (nn.Sequential(nn.Linear(4, 4), nn.Softmax(-1)), (4,), "leave it to the host"),
+        (nn.Sequential(nn.Conv2d(1, 2, 3, dilation=2), nn.ReLU()), (1, 8, 8), "layer 0: the operation conv2d"),
+        (nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)), (4,), "batch normalization"),
+    ],
+    ids=["gelu", "softmax", "dilation", "layer norm"],
+)
+def test_an_operation_without_an_engine_is_named_with_its_layer_and_what_to_do(module, shape, told):
+    with pytest.raises(UnsupportedModel, match=told):
+        read_module(module, *shape)
+
+
+def test_bits_beyond_eight_are_refused():
+    with pytest.raises(UsageError, match="allowed are whole numbers from 1 to 8"):
+        Precision(weights=9)
+
+
+def test_bits_for_a_layer_that_is_not_there_are_refused(made):
+    with pytest.raises(UsageError, match="which no layer answers to"):
+        made(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)), (4,), Precision(8, 8, (("head", 4, 4),)))
