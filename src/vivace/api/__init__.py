@@ -12,5 +12,6 @@ from vivace.api.train import diagnose, train
 from vivace.artifact.load import load
 
 __all__ = [
-    "Optimized", "accelerate", "diagnose", "load", "measure", "metrics", "optimize", "parity", "preview", "quantum", "synthesize", "train",
+    "Optimized", "accelerate", "diagnose", "load", "measure", "metrics", "optimize", "parity", "preview", "quantum",
+    "synthesize", "train",
 ]  # fmt: skip
