@@ -41,6 +41,7 @@ def test_a_model_is_read_simulated_predicted_solved_and_shown(tmp_path: Path) ->
     assert [run.test.value for run in found.simulations] == ["hadamard", "swap", "hadamard", "swap"]
     assert all(run.agrees for run in found.simulations if not run.machine)
     assert found.refused == ()
+    assert [kept is None for kept in found.kept_signal] == [True, True, False, True]
     assert found.verdict is not None
     assert found.model_verdict is not None
     assert found.verdict.slower > 100
@@ -95,6 +96,15 @@ def test_a_missing_package_is_told_first(monkeypatch: pytest.MonkeyPatch) -> Non
         vv.quantum(work())
 
 
+def test_a_folder_of_another_run_is_not_written_to(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+
+    with pytest.raises(UsageError, match=r"holds the manifest.json of another run"):
+        vv.quantum(work(), out=tmp_path)
+    with pytest.raises(UsageError, match="which is a file"):
+        vv.quantum(work(), out=tmp_path / "manifest.json")
+
+
 def test_given_times_are_read_from_a_file_and_solved(tmp_path: Path) -> None:
     (tmp_path / "times.json").write_text(json.dumps(TIMES))
 
@@ -136,9 +146,13 @@ def test_many_layers_are_chosen_in_blocks_that_keep_the_time() -> None:
 
 
 def test_what_is_beyond_the_limits_is_told_and_the_rest_goes_on() -> None:
-    found = vv.quantum(work(), shots=64, outputs=1, error=0.1, limits=SimulationLimits(qubits=8))
+    found = vv.quantum(work(), shots=64, outputs=1, error=0.1, limits=SimulationLimits(qubits=4))
 
-    assert [run.test.value for run in found.simulations] == ["hadamard", "hadamard"]
-    assert len(found.refused) == 2
-    assert "needs 11 qubits" in found.refused[0]
+    assert found.simulations == ()
+    assert [word.key for word in found.words] == ["superposition", "bell", "ghz", "chsh", "chsh"]
+    assert [reason.partition(" was not")[0] for reason in found.refused] == [
+        "the hadamard test", "the swap test", "the hadamard test under the noise of ibm-aachen",
+        "the swap test under the noise of ibm-aachen", "the oracle",
+    ]  # fmt: skip
+    assert "needs 11 qubits" in found.refused[1]
     assert found.verdict is not None

@@ -72,6 +72,19 @@ def test_solvers_that_failed_and_were_refused_are_said(run: QuantumDocument) -> 
     assert "Grover minimum finding: needs 40 qubits" in said
 
 
+def test_the_terminal_says_why_a_solver_gave_no_answer(
+    run: QuantumDocument, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from vivace.cli.output import out_console
+
+    print_block(out_console(), quantum_block(run))
+
+    told = " ".join(capsys.readouterr().out.split())
+    assert told.startswith("net, layer fc1: about 10^8 times slower")
+    assert "Grover minimum finding: needs 40 qubits" in told
+    assert "refused: the swap test was not simulated" in told
+
+
 def test_no_page_claims_a_speed_up(run: QuantumDocument) -> None:
     assert "No speed-up is claimed anywhere" in render(run)
     assert any("Nothing ran on a quantum machine" in text for text in around.limits(run))

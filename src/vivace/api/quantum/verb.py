@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from vivace.api.quantum import choices
 from vivace.api.quantum.reading import ReadModel, read_model
 from vivace.api.quantum.timing import LayerTimes, timed
+from vivace.artifact.manifest import MANIFEST
 from vivace.core.errors import UsageError
 from vivace.core.workload import Workload
 from vivace.devices.machine import detect
@@ -33,6 +34,8 @@ from vivace.quantum.words.parallel_oracle import parallel_oracle
 from vivace.quantum.words.superposition import superposition
 from vivace.report.progress import Progress, SilentProgress
 from vivace.report.quantum_page.files import write_run
+from vivace.report.results import RESULTS
+from vivace.report.training import RUN
 
 MACHINE = "ibm-aachen"
 OUTPUTS = 4
@@ -79,6 +82,7 @@ def quantum(
     """
     extra.require()
     noisy, progress = _asked(machine, error, outputs, stages), progress or SilentProgress()
+    folder = None if out is None else _destination(Path(out))
     choice = None if times is None else choices.given(times)
     progress.stage("read", "the model's linear layers")
     model = read_model(target)
@@ -94,14 +98,25 @@ def quantum(
     progress.stage("choose", "exactly, by annealing, by circuits")
     compared = _choices(choice, model, measured, stages, seed, limits)
     progress.stage("show", "superposition, oracle, Bell, GHZ, CHSH")
+    words, unshown = _words(Runner(shots, seed, limits=limits), noisy)
     result = QuantumResult(
         model.name, chosen.label, tuple(_shape(one) for one in model.layers),
         tuple(runs), tuple(_signals(runs)), estimates,
         verdict([one for one in estimates if one.work.layer == chosen.label]), verdict(estimates),
-        tuple(compared), _words(shots, seed, noisy), tuple(refused), (*model.notes, *notes),
+        tuple(compared), tuple(words), (*refused, *unshown), (*model.notes, *notes),
         _conditions(before, measured, machine, seed, limits, error),
     )  # fmt: skip
-    return result if out is None else write_run(result, Path(out))
+    return result if folder is None else write_run(result, folder)
+
+
+def _destination(out: Path) -> Path:
+    """Where the run goes. Raises UsageError for what is no folder, or holds another verb's run."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"out (--out) is {out}, which is a file; give a folder, which is made if it is not there")
+    taken = next((name for name in (MANIFEST, RESULTS, RUN) if (out / name).exists()), None)
+    if taken is not None:
+        raise UsageError(f"out (--out) is {out}, which holds the {taken} of another run; give another folder")
+    return out
 
 
 def _asked(name: str, error: float, outputs: int, stages: int) -> QuantumMachine:
@@ -132,6 +147,11 @@ def _rows(layer: Any, outputs: int, elements: int) -> tuple[list[Row], list[str]
             f"of each row of {layer.label} the first {kept} of {layer.elements} products are simulated, without the "
             "bias"
         )
+    if kept > NOISY_SWAP_ELEMENTS:
+        notes.append(
+            f"under noise the swap test, which has two registers, is simulated for the first {NOISY_SWAP_ELEMENTS} "
+            "numbers"
+        )
     return rows, notes
 
 
@@ -161,8 +181,9 @@ def _simulations(
 
 
 def _signals(runs: Sequence[Simulation]) -> list[float | None]:
-    """By which factor noise shrinks overlaps; None for an ideal run."""
-    return [None if not run.machine else kept_signal(run) for run in runs]
+    """By which factor noise shrinks overlaps; None for an ideal run, and for a swap test, whose absolute values noise
+    also raises."""
+    return [kept_signal(run) if run.machine and run.test is OverlapTest.HADAMARD else None for run in runs]
 
 
 def _estimates(model: ReadModel, error: float, measured: LayerTimes) -> tuple[LayerEstimate, ...]:
@@ -185,10 +206,21 @@ def _choices(
     return choices.solved(choice, stages, basis, seed, limits)
 
 
-def _words(shots: int, seed: int, noisy: QuantumMachine) -> tuple[Demonstration, ...]:
-    ideal = Runner(shots, seed)
-    shown = [make(ideal) for make in (superposition, parallel_oracle, entanglement.bell, entanglement.ghz)]
-    return (*shown, entanglement.chsh(ideal), entanglement.chsh(Runner(shots, seed, noisy)))
+def _words(ideal: Runner, noisy: QuantumMachine) -> tuple[list[Demonstration], list[str]]:
+    """Every demonstration on an ideal machine, and CHSH also under noise; and why one was not run."""
+    shows: list[tuple[str, Callable[[Runner], Demonstration], Runner]] = [
+        ("superposition", superposition, ideal), ("the oracle", parallel_oracle, ideal),
+        ("the Bell pair", entanglement.bell, ideal), ("the GHZ state", entanglement.ghz, ideal),
+        ("CHSH", entanglement.chsh, ideal),
+        (f"CHSH under the noise of {noisy.name}", entanglement.chsh, dataclasses.replace(ideal, machine=noisy)),
+    ]  # fmt: skip
+    found, refused = [], []
+    for name, show, runner in shows:
+        try:
+            found.append(show(runner))
+        except UsageError as error:
+            refused.append(f"{name} was not shown: {error}")
+    return found, refused
 
 
 def _shape(layer: Any) -> LayerShape:

@@ -51,7 +51,7 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """One choice solved every way. `used` names the solver whose answer the product takes: always the exact one."""
+    """One choice solved every way. `used` names the solver whose answer is to be used: always the exact one."""
 
     name: str
     unit: str

@@ -9,6 +9,7 @@ from typing import Any
 from vivace.core.measurement import Interval
 from vivace.quantum import simulator
 from vivace.quantum.intervals import CONFIDENCE, expectation
+from vivace.quantum.limits import STANDARD, SimulationLimits
 from vivace.quantum.machines import QuantumMachine
 from vivace.quantum.picture import Picture, picture_of, text_of
 
@@ -48,16 +49,17 @@ class Demonstration:
 
 @dataclasses.dataclass(frozen=True)
 class Runner:
-    """Runs circuits: shots, seed, and a machine whose noise they meet, None for an ideal one."""
+    """Runs circuits: shots, seed, a machine whose noise they meet (None for an ideal one), and limits."""
 
     shots: int = simulator.SHOTS
     seed: int = 0
     machine: QuantumMachine | None = None
+    limits: SimulationLimits = STANDARD
 
     def counts(self, circuits: Sequence[Any]) -> list[dict[str, int]]:
         """The readings of each circuit."""
         ready = [simulator.translated(circuit, self.machine, self.seed) for circuit in circuits]
-        return simulator.sampled(ready, self.shots, self.seed, self.machine)
+        return simulator.sampled(ready, self.shots, self.seed, self.machine, self.limits)
 
     @property
     def name(self) -> str:

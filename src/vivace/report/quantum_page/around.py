@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from vivace.report.html import around
-from vivace.report.html.figure import Table, table
+from vivace.report.html.figure import Table
 from vivace.report.html.skeleton import Tile
 from vivace.report.html.words import LONG, cut, interval, number, plural
 from vivace.report.quantum_page.document import QuantumDocument, lasting, times_slower
@@ -109,13 +109,6 @@ def conditions_of(document: QuantumDocument) -> Table:
     rows += [("instructions", " ".join(map(str, here["instructions"])))] if here.get("instructions") else []
     rows += [("versions", around.listed(versions))] if versions else []
     return around.conditions(rows, {key: value for key, value in rest.items() if key not in UNSHOWN})
-
-
-def details(document: QuantumDocument) -> Iterator[tuple[str, Table]]:
-    """The circuits of the words as text."""
-    rows = [(word.key, line) for word in document.words for line in word.text.splitlines()]
-    if rows:
-        yield "circuits as text", table(("circuit", "as qiskit draws it"), rows)
 
 
 def _mapping(value: Any) -> dict[str, Any]:

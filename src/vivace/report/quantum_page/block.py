@@ -9,7 +9,7 @@ from rich.text import Text
 
 from vivace.quantum.choices.answer import Comparison
 from vivace.quantum.layers.estimate import Simulation
-from vivace.report.html.words import number
+from vivace.report.html.words import number, plural
 from vivace.report.layout import line, plain_table
 from vivace.report.quantum_page.document import QUANTUM, QuantumDocument, headline, lasting, model_line
 from vivace.report.results import PAGE
@@ -51,9 +51,9 @@ def _predicted(document: QuantumDocument) -> Iterator[RenderableType]:
         return
     shots = "".join(f" ({one.shots:,} shots)" for one in found.machines[:1])
     yield line(
-        f"{found.work.products:,} inner products of {found.work.elements} numbers, each to a standard error of "
-        f"{number(found.error)} of both norms{shots}; classically {lasting(found.classical_seconds)} on one thread "
-        "(MEASURED)"
+        f"{plural(found.work.products, 'inner product')} of {plural(found.work.elements, 'number')}, each to a "
+        f"standard error of {number(found.error)} of both norms{shots}; classically {lasting(found.classical_seconds)} "
+        "on one thread (MEASURED)"
     )
     table = plain_table("PREDICTED", "qubits", "2q gates", "depth", "at once", "no error", "layer")
     for one in found.machines:
@@ -86,6 +86,7 @@ def _choice(found: Comparison) -> Iterator[RenderableType]:
             f"{answer.found.evaluations:,} {answer.found.counted}", lasting(answer.seconds),
         )  # fmt: skip
     yield table
+    yield from (line(f"{one.solver}: {one.found.note}") for one in found.answers if one.cost is None)
 
 
 def _noted(note: str) -> str:

@@ -33,7 +33,7 @@ def _figure(found: Comparison, number_of: int) -> Figure:
     return Figure(
         number_of, key, title, _said(found), (_bars(found, key, title),),
         f"{plural(len(found.layers), 'layer')}, {plural(found.bits, 'bit')}, {found.states:,.0f} states{note}",
-        "dynamic programming gives the optimum, and the product uses it; QAOA and Grover's search ran on the "
+        "dynamic programming gives the optimum; QAOA and Grover's search ran on the "
         "simulator, which first filled a table of all states, so their evaluations leave out what only a simulator "
         "can have",
         f"cost in {found.unit}, times {found.basis}; solvers took the MEASURED time of this machine, for circuits that "
@@ -50,7 +50,7 @@ def _said(found: Comparison) -> str:
         f"The exact optimum was found by: {', '.join(right)}.",
         *([f"Not by: {', '.join(wrong)}."] if wrong else []),
         *([f"No answer from {'; '.join(absent)}."] if absent else []),
-        f"The product uses {found.used}, which needs no quantum computer.",
+        f"The answer to use is that of {found.used}, which needs no quantum computer.",
     ])  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
+from vivace.quantum.resources.break_even import LayerEstimate
 from vivace.report.html import chart, svg
 from vivace.report.html.figure import Cell, Figure, Table, absent, table
 from vivace.report.html.scale import logarithmic
@@ -112,19 +113,35 @@ def _corrected(document: QuantumDocument) -> Table:
 
 
 def _layers(document: QuantumDocument) -> Table:
-    rows = []
+    rows: list[tuple[str | Cell, ...]] = []
     for one in document.estimates:
         best = min((part for part in one.machines if part.seconds is not None), key=_seconds, default=None)
         seconds = None if best is None else best.seconds
         rows.append((
             one.work.layer, Cell(f"{one.work.products:,}", one.work.products),
             Cell(f"{one.work.elements:,}", one.work.elements), Cell(str(one.logical.qubits), one.logical.qubits),
-            Cell(f"{one.logical.two_qubit:,}", one.logical.two_qubit), "-" if best is None else best.machine,
+            Cell(f"{one.logical.two_qubit:,}", one.logical.two_qubit), _t_states(one),
+            "-" if best is None else best.machine,
             Cell(lasting(seconds), seconds), Cell(lasting(one.classical_seconds), one.classical_seconds),
         ))  # fmt: skip
-    columns = ("layer", "inner products", "of elements", "qubits", "two-qubit gates", "fastest machine",
-               "there (PREDICTED)", "here (MEASURED)")  # fmt: skip
-    return table(columns, rows, f"every linear layer of the model: {plural(len(rows), 'layer')}")
+    if document.model_verdict is not None:
+        won, products = document.model_verdict, sum(one.work.products for one in document.estimates)
+        rows.append((
+            "all together", Cell(f"{products:,}", products), "-", "-", "-", "-", won.machine,
+            Cell(lasting(won.quantum_seconds), won.quantum_seconds),
+            Cell(lasting(won.classical_seconds), won.classical_seconds),
+        ))  # fmt: skip
+    columns = ("layer", "inner products", "of elements", "qubits", "two-qubit gates", "T states a run",
+               "fastest machine", "there (PREDICTED)", "here (MEASURED)")  # fmt: skip
+    return table(columns, rows, f"every linear layer of the model: {plural(len(document.estimates), 'layer')}")
+
+
+def _t_states(layer: LayerEstimate) -> Cell:
+    """T states of one run of the Hadamard test, on the first error-corrected machine."""
+    if not layer.corrected:
+        return Cell("-")
+    states = layer.corrected[0].run.t_states
+    return Cell(f"{states:,}", states)
 
 
 def _seconds(part: object) -> float:

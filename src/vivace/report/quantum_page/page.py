@@ -31,6 +31,5 @@ def render(document: QuantumDocument) -> str:
             commands=list(around.commands(document)),
             limits=[cut(text, 2 * LONG) for text in around.limits(document)],
             conditions=around.conditions_of(document),
-            details=list(around.details(document)),
         )
     )
