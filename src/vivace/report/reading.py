@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from vivace.core.errors import UsageError
-from vivace.report.quantum_page.document import QUANTUM, QuantumDocument
 from vivace.report.results import RESULTS, SCHEMA_VERSION, ResultDocument
 from vivace.report.training import RUN, TrainingDocument
 
+if TYPE_CHECKING:  # it computes with NumPy, which a report of anything else does not wait for
+    from vivace.report.quantum_page.document import QuantumDocument
+
+    Document = ResultDocument | TrainingDocument | QuantumDocument
+
+QUANTUM = "quantum.json"
 MAX_RESULT_BYTES = 256 << 20
-Document = ResultDocument | TrainingDocument | QuantumDocument
-D = TypeVar("D", ResultDocument, TrainingDocument, QuantumDocument)
-WRITERS: dict[type, str] = {
-    ResultDocument: f"the {RESULTS} that `vivace optimize` wrote",
-    TrainingDocument: f"the {RUN} of a training",
-    QuantumDocument: f"the {QUANTUM} that `vivace quantum` wrote",
+D = TypeVar("D", bound=BaseModel)
+WRITERS = {
+    "ResultDocument": f"the {RESULTS} that `vivace optimize` wrote",
+    "TrainingDocument": f"the {RUN} of a training",
+    "QuantumDocument": f"the {QUANTUM} that `vivace quantum` wrote",
 }
 
 
@@ -51,6 +55,8 @@ def read_run(run: Path) -> Document:
 
 def read_quantum(text: str | bytes, where: str = QUANTUM) -> QuantumDocument:
     """The quantum run that a text holds; `where` names it in errors. Raises UsageError as `read_run` does."""
+    from vivace.report.quantum_page.document import QuantumDocument
+
     return _read(text, where, QuantumDocument)
 
 
@@ -65,7 +71,7 @@ def read_training(text: str | bytes, where: str = RUN) -> TrainingDocument:
 
 
 def _read(text: str | bytes, where: str, kind: type[D]) -> D:
-    writer = WRITERS[kind]
+    writer = WRITERS[kind.__name__]
     try:
         node = json.loads(text)
     except (ValueError, RecursionError) as error:
