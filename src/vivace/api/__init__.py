@@ -5,10 +5,12 @@ from vivace.api.accelerate import accelerate
 from vivace.api.measure import measure
 from vivace.api.optimize import Optimized, optimize
 from vivace.api.parity import parity
+from vivace.api.prediction.predict import predict
 from vivace.api.preview import preview
 from vivace.api.train import diagnose, train
 from vivace.artifact.load import load
 
 __all__ = [
-    "Optimized", "accelerate", "diagnose", "load", "measure", "metrics", "optimize", "parity", "preview", "train",
+    "Optimized", "accelerate", "diagnose", "load", "measure", "metrics", "optimize", "parity", "predict",
+    "preview", "train",
 ]  # fmt: skip

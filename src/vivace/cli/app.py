@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from vivace.cli import bench_serve, demo, doctor, measure, optimize, report, serve, techniques, train
+from vivace.cli import bench_serve, demo, doctor, measure, optimize, predict, report, serve, techniques, train
 from vivace.cli.output import emit, emit_json
 from vivace.core.errors import Cancelled, DiskFull, EnvironmentFault, UsageError, VivaceError
 
@@ -30,6 +30,7 @@ app.command("techniques")(techniques.techniques)
 app.command("optimize")(optimize.optimize)
 app.command("train")(train.train)
 app.command("measure")(measure.measure)
+app.command("predict")(predict.predict)
 app.command("report")(report.report)
 app.command("serve")(serve.serve)
 app.command("bench-serve")(bench_serve.bench_serve)
