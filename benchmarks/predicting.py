@@ -19,7 +19,7 @@ import numpy as np
 from predictions import card as one_card
 from predictions import published, stored
 from predictions.published import Row, Steps, rates
-from vivace.devices.prediction import sharded_scaling, step_time, training_rate
+from vivace.devices.prediction import pod_rate, sharded_scaling, step_time, training_rate
 from vivace.devices.prediction.fitting import factor95
 
 RESULTS = Path(__file__).parent / "results"
@@ -36,6 +36,8 @@ parameters are fitted to the series of all other models. A series is equal in al
 fitted to the rows of all other models on the same card.""",
     "card": """Calls and steps of four networks that were timed on one H100 are predicted from their operators, counted
 without the card; the law's parameters are fitted to the other three networks and to long products.""",
+    "pods": """The share of a TPU's peak is predicted for each model without any row of that model on that TPU, and for
+each generation without any row of it.""",
 }
 TARGETS = {
     "vtrain": {"median": 0.07, "p90": 0.20, "regret": 0.05},
@@ -56,6 +58,7 @@ def main() -> None:
         "scaling": scaling(),
         "rate": {name: rate(name) for name in published.CARDS},
         "card": one_card.tested(),
+        "pods": {f"unseen {name}": pods(name == "generations") for name in ("models", "generations")},
     }
     options.results.mkdir(exist_ok=True)
     (options.results / "predicting.json").write_text(json.dumps(document, indent=1) + "\n")
@@ -158,6 +161,17 @@ def bf16_rows(card: str) -> list[Row]:
     return [row for row in published.llm_foundry() if row.card == card and "fp8" not in row.precision]
 
 
+def pods(is_generation_unseen: bool) -> dict[str, Any]:
+    """Errors on the shares of TPUs' peaks that the fit had not seen."""
+    rows = published.maxtext()
+    logs = pod_rate.errors_of_unseen([row.pod for row in rows], [row.share for row in rows], is_generation_unseen)
+    errors = np.abs(np.expm1(logs))
+    return {
+        "rows": len(rows), "mean": float(errors.mean()), "median": float(np.median(errors)),
+        "p90": float(np.quantile(errors, 0.9)), "worst": float(errors.max()), "factor95": factor95(logs),
+    }  # fmt: skip
+
+
 def lines(document: dict[str, Any]) -> list[str]:
     """What was found, for a terminal."""
     told = [line for name, found in document["vtrain"].items() for line in _step_lines(name, found)]
@@ -168,6 +182,8 @@ def lines(document: dict[str, Any]) -> list[str]:
     )
     for card, r in document["rate"].items():
         told.append(f"llm-foundry unmeasured, {card}: mean {r['mean']:.1%}, p90 {r['p90']:.1%}, worst {r['worst']:.1%}")
+    for name, p in document["pods"].items():
+        told.append(f"MaxText on TPUs, {name}: mean {p['mean']:.1%}, p90 {p['p90']:.1%}, worst {p['worst']:.1%}")
     c = document["card"]
     told.append(
         f"{c['steps']} calls and steps on {c['card']}, of networks not fitted: median {c['median']:.1%}, mean"

@@ -20,6 +20,7 @@ def test_all_published_rows_are_read() -> None:
     assert len(published.vtrain().runs) == 1440
     assert len(published.llm_foundry()) == 216
     assert len(published.pairs()) == 59
+    assert len(published.maxtext()) == 46
 
 
 def test_layouts_of_vtrain_have_as_many_devices_as_its_table_says() -> None:
@@ -72,6 +73,21 @@ def test_the_package_carries_the_laws_that_the_measurements_imply() -> None:
     assert carried.scaling.parameters == pytest.approx(scaling, abs=0.05)
 
 
+def test_the_shares_of_tpus_are_those_that_their_tables_print() -> None:
+    row = next(row for row in published.maxtext() if row.pod.device == "tpu-v5p" and row.pod.parameters == 64e9)
+    assert row.share == pytest.approx(0.7031, abs=0.001)
+    assert row.chips == 64
+
+
+@pytest.mark.parametrize(("unseen", "most"), [("models", 0.06), ("generations", 0.12)])
+def test_shares_of_tpus_that_no_fit_saw_are_predicted_as_was_committed(unseen: str, most: float) -> None:
+    found = predicting.pods(unseen == "generations")
+    assert found["mean"] == pytest.approx(COMMITTED["pods"][f"unseen {unseen}"]["mean"], abs=1e-6)
+    assert found["mean"] <= most
+
+
 def test_the_table_for_people_names_every_test() -> None:
     told = "\n".join(predicting.lines(COMMITTED))
-    assert all(word in told for word in ("vTrain, reported half", "regret", "keeping the efficiency", "h100-sxm"))
+    assert all(
+        word in told for word in ("vTrain, reported half", "regret", "keeping the efficiency", "h100-sxm", "TPUs")
+    )

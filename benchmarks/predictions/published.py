@@ -15,6 +15,7 @@ import numpy as np
 from vivace.core.prediction.layout import Layout
 from vivace.core.prediction.work import Transformer
 from vivace.devices.catalog import device
+from vivace.devices.prediction.pod_rate import Pod
 from vivace.devices.prediction.sharded_scaling import Pair, Shards
 from vivace.devices.prediction.step_time import Rates, Run, Vector
 from vivace.devices.prediction.training_rate import Trained
@@ -36,6 +37,8 @@ MPT = {
 }
 """Layers, width and heads of llm-foundry's models; their weights come out as its table counts them, to 1%."""
 MPT_VOCABULARY = 50368
+MAXTEXT_SEQUENCE, MAXTEXT_SAMPLES = 2048, (1, 16)
+"""Tokens of a sample, and between how many samples a chip took, by the scripts that the tables name."""
 CARDS = {"h100_80gb": "h100-sxm", "a100_80gb": "a100-sxm-80", "a100_40gb": "a100-sxm-40"}
 
 
@@ -130,6 +133,39 @@ def _row(row: dict[str, str]) -> Row:
         row["Model"], row["GPU"], row["Precision"], row["MP Mode"], row["Sharding Strategy"], trained,
         int(row["GradAccum"]), float(row["Throughput (T/s/GPU)"]),
     )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Sliced:
+    """One row of MaxText's tables: the training, the chips of one slice, and the share of the peak that it reached."""
+
+    pod: Pod
+    slice_chips: int
+    share: float
+
+    @property
+    def chips(self) -> int:
+        return self.slice_chips * self.pod.slices
+
+
+@functools.cache
+def maxtext() -> tuple[Sliced, ...]:
+    """All 46 rows."""
+    with (HERE / "maxtext.csv").open(encoding="utf-8", newline="") as file:
+        return tuple(_sliced(row) for row in csv.DictReader(file))
+
+
+def _sliced(row: dict[str, str]) -> Sliced:
+    peak = rates_in_bf16(row["device"])
+    pod = Pod(row["device"], float(row["billion_weights"]) * 1e9, int(row["slices"]))
+    return Sliced(pod, int(row["chips_a_slice"]), float(row["teraflops_a_chip"]) * 1e12 / peak)
+
+
+def rates_in_bf16(name: str) -> float:
+    """The dense peak of a device of the catalogue."""
+    peak = device(name).dense_flops("bf16")
+    assert peak
+    return peak
 
 
 def pairs() -> list[tuple[str, str, Pair]]:

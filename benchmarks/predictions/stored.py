@@ -11,7 +11,7 @@ import numpy as np
 from predictions import card as one_card
 from predictions import published
 from predictions.published import rates
-from vivace.devices.prediction import sharded_scaling, step_time, training_rate
+from vivace.devices.prediction import pod_rate, sharded_scaling, step_time, training_rate
 from vivace.devices.prediction.fitting import factor95
 
 FILE = Path(__file__).resolve().parents[2] / "src" / "vivace" / "devices" / "fitted.toml"
@@ -29,6 +29,7 @@ def write(document: Mapping[str, Any]) -> None:
         *_scaling(document["scaling"]),
         *(line for name in published.CARDS for line in _rate(name, document["rate"][name])),
         *_operators(document["card"]),
+        *_pods(document["pods"]),
     ]
     FILE.write_text("\n".join(text) + "\n", encoding="utf-8")
 
@@ -109,6 +110,27 @@ def _operators(tested: Mapping[str, Any]) -> list[str]:
         f"parameters = {_numbers(one_card.fit(list(one_card.measurements())))}",
         "",
     ]
+
+
+def _pods(tested: Mapping[str, Any]) -> list[str]:
+    rows = published.maxtext()
+    law = pod_rate.fit_pods([row.pod for row in rows], [row.share for row in rows])
+    text = [
+        "[pod_rate]",
+        f'source = "MaxText, {len(rows)} trainings on {", ".join(law.own)}"',
+        f"factor95 = {tested['unseen models']['factor95']:.4f}",
+        f"elsewhere_factor95 = {tested['unseen generations']['factor95']:.4f}",
+        f"billion_weights = {_bounds([row.pod.parameters / 1e9 for row in rows])}",
+        f"sequence = {_bounds([published.MAXTEXT_SEQUENCE])}",
+        f"samples_a_chip = {_bounds(published.MAXTEXT_SAMPLES)}",
+        f"parameters = {_numbers([law.slices, law.weights])}",
+    ]
+    for name, own in law.own.items():
+        mine = [row for row in rows if row.pod.device == name]
+        text.append(f"own.{name} = {own:.5f}")
+        text.append(f"chips.{name} = {_bounds([row.chips for row in mine])}")
+        text.append(f"slice.{name} = {max(row.slice_chips for row in mine)}")
+    return [*text, ""]
 
 
 def _bounds(values: Sequence[float]) -> str:

@@ -231,3 +231,34 @@ def test_impossible_transformers_are_refused(change: dict[str, object]) -> None:
 def test_impossible_layouts_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="allowed are"):
         Layout(**change)  # type: ignore[arg-type]
+
+
+def test_a_transformer_on_tpus_is_predicted_between_the_counts_that_were_measured() -> None:
+    large = Transformer(layers=64, width=8192, heads=64, sequence=2048)
+    found = vv.predict(large, on="tpu-v5e", count=[64, 256, 512], batch=2048)
+    few, slice_, two = (found.line("tpu-v5e", count) for count in (64, 256, 512))
+    assert few.refusal == "no measurement of 64 x tpu-v5e; measured are 256 to 8192 chips"
+    assert slice_.seconds is not None and two.seconds is not None
+    assert slice_.seconds.value / 2 < two.seconds.value < slice_.seconds.value
+    assert slice_.memory is not None and slice_.memory.fits
+
+
+def test_a_generation_of_tpus_that_was_not_measured_has_a_wider_interval() -> None:
+    large = Transformer(layers=64, width=8192, heads=64, sequence=2048)
+    found = vv.predict(large, on=["tpu-v5e", "tpu-v6e"], count=256, batch=512)
+    own, other = found.line("tpu-v5e", 256), found.line("tpu-v6e", 256)
+    assert own.seconds is not None and other.seconds is not None
+    assert other.seconds.high / other.seconds.value > own.seconds.high / own.seconds.value
+    assert "none of them tpu-v6e" in other.basis
+
+
+def test_what_lies_beyond_the_trainings_on_tpus_is_refused() -> None:
+    assert "billion weights 1.3" in vv.predict(GPT, on="tpu-v5e", count=256, batch=256).lines[0].refusal
+    large = Transformer(layers=64, width=8192, heads=64, sequence=4096)
+    assert "sequence 4096" in vv.predict(large, on="tpu-v5e", count=256, batch=256).lines[0].refusal
+
+
+def test_a_precision_that_the_catalogue_lacks_is_refused_with_those_it_has(work: vv.Workload) -> None:
+    line = vv.predict(work, on="tpu-v5e").lines[0]
+    assert line.refusal == "the catalogue does not know a dense rate in f32 of tpu-v5e; it does in bf16, int8"
+    assert line.memory is not None and line.memory.fits

@@ -20,7 +20,7 @@ from vivace.report.layout import line, plain_table
 from vivace.report.wording import show_bytes, show_milliseconds
 
 SCHEMA = 1
-MAX_LINES, MAX_LINES_BESIDE, MAX_REASONS, MAX_NOTES = 16, 4, 3, 3
+MAX_LINES, MAX_REASONS, MAX_NOTES = 16, 3, 3
 
 
 def prediction_document(prediction: Prediction) -> str:
@@ -34,7 +34,7 @@ def prediction_block(prediction: Prediction) -> RenderableType:
     parts = [part for found in prediction.layouts[:1] for part in _layouts(found)]
     parts = parts or [part for found in prediction.scale[-1:] for part in _scale(found)]
     bills = any(one.cost or one.target_seconds for one in prediction.lines)
-    shown = prediction.lines[: MAX_LINES if not parts and not bills else MAX_LINES_BESIDE]
+    shown = prediction.lines[: MAX_LINES // (1 + bool(parts) + bills)]
     return Group(
         line(_work(prediction)),
         Text(""),

@@ -10,7 +10,7 @@ from vivace.core.measurement import Interval
 from vivace.core.prediction.answer import Line
 from vivace.core.prediction.layout import Memory
 from vivace.core.prediction.work import Operator, Purpose, Transformer
-from vivace.devices.catalog import Device
+from vivace.devices.catalog import PRECISIONS, Device
 from vivace.devices.prediction.fitting import around
 from vivace.devices.prediction.measured import Law, Laws
 from vivace.devices.prediction.memory import states
@@ -75,13 +75,14 @@ def line_of(step: Step, device: Device, count: int, asked: Asked, laws: Laws) ->
         return refused(
             blank, f"a batch of {step.batch} does not divide among {count} devices; counts near it: {counts}"
         )
+    blank = dataclasses.replace(blank, memory=_memory(step, device, count, int(each), asked))
     peaks = peaks_of(device, asked.precision)
     if peaks is None:
-        return refused(blank, f"the catalogue does not know {_missing(device, asked.precision)} of {device.key}")
+        return refused(blank, f"the catalogue does not know {_missing(device, asked.precision)}")
     operators = _in_precision(step.operators(int(each)), asked.precision, step.narrow)
     weights = step.weight_bytes * _bytes_share(asked.precision, step.narrow)
     floor = floor_seconds(operators, peaks, weights)
-    line = dataclasses.replace(blank, floor_seconds=floor, memory=_memory(step, device, count, int(each), asked))
+    line = dataclasses.replace(blank, floor_seconds=floor)
     if asked.measured is not None:
         return finished(_from_measured(line, step, count, int(each), device, asked.measured, laws), step, device, asked)
     found = laws.operator_law(device)
@@ -172,9 +173,12 @@ def _bytes_share(precision: str, narrow: bool) -> float:
 
 
 def _missing(device: Device, precision: str) -> str:
+    """What the catalogue lacks of a device for a precision, and for what other precisions it has a rate."""
     if device.memory_bytes_per_second is None:
-        return "the rate of the memory"
-    return f"a dense rate in {precision}"
+        return f"the rate of the memory of {device.key}"
+    known = [name for name in PRECISIONS if device.dense_flops(name) is not None]
+    instead = f"; it does in {', '.join(known)}" if known else ""
+    return f"a dense rate in {precision} of {device.key}{instead}"
 
 
 def refused(line: Line, reason: str) -> Line:

@@ -15,6 +15,7 @@ import numpy as np
 from vivace.core.prediction.work import Transformer
 from vivace.devices.catalog import Device, devices
 from vivace.devices.prediction.fitting import Vector, factor95
+from vivace.devices.prediction.pod_rate import PodLaw
 
 FILE = Path(__file__).parents[1] / "fitted.toml"
 Bounds = tuple[float, float]
@@ -44,10 +45,32 @@ class Law:
 
 
 @dataclasses.dataclass(frozen=True)
+class Pods:
+    """The law of TPU slices: `law` has its interval and bounds; `elsewhere_factor95` is that of another generation;
+    `counts` and `slices` are the chips that were measured, together and at the most in one slice, by device."""
+
+    law: Law
+    shares: PodLaw
+    elsewhere_factor95: float
+    counts: Mapping[str, Bounds]
+    slices: Mapping[str, int]
+
+    def slice_of(self, device: Device) -> int | None:
+        """Chips of a slice: the largest measured, or what the catalogue says of a generation that was not."""
+        linked = device.value("domain_devices")
+        return self.slices.get(device.key, None if linked is None else int(linked))
+
+    def counts_of(self, device: Device) -> Bounds:
+        """Between how many chips were measured; of any generation where not of this."""
+        every = self.counts.values()
+        return self.counts.get(device.key, (min(low for low, _ in every), max(high for _, high in every)))
+
+
+@dataclasses.dataclass(frozen=True)
 class Laws:
     """All that is stored. `steps` is of transformers in one node of `step_device`; `scaling` of sharded trainings on
     the devices in `scaling_devices` (least and most of them); `rates` of transformers on each such device; `operators`
-    of single devices of a kind, measured on one of them."""
+    of single devices of a kind, measured on one of them; `pods` of transformers on TPUs."""
 
     steps: Law
     step_device: str
@@ -56,6 +79,7 @@ class Laws:
     rates: Mapping[str, Law]
     operators: Mapping[str, Law]
     operator_devices: Mapping[str, str]
+    pods: Pods
 
     def operator_law(self, device: Device) -> tuple[Law, str] | None:
         """The law for single devices of this one's kind, with the words for what its interval rests on; None where none
@@ -119,7 +143,14 @@ def read(text: str) -> Laws:
         rates={name: _law(entry) for name, entry in node["training_rate"].items()},
         operators={name: _law(entry) for name, entry in node.get("operators", {}).items()},
         operator_devices={name: entry["device"] for name, entry in node.get("operators", {}).items()},
+        pods=_pods(node["pod_rate"]),
     )
+
+
+def _pods(entry: Mapping[str, Any]) -> Pods:
+    slices, weights = entry["parameters"]
+    counts = {name: (float(low), float(high)) for name, (low, high) in entry["chips"].items()}
+    return Pods(_law(entry), PodLaw(entry["own"], slices, weights), entry["elsewhere_factor95"], counts, entry["slice"])
 
 
 def transformer_refusal(law: Law, model: Transformer, **others: float) -> str:

@@ -15,6 +15,7 @@ from vivace.devices.prediction.lines import Asked, Step, finished, line_of, refu
 from vivace.devices.prediction.measured import Laws
 from vivace.devices.prediction.memory import MIXED_ADAM, layer_activation_bytes, transformer_memory
 from vivace.devices.prediction.operators import floor_seconds, peaks_of
+from vivace.devices.prediction.pod_lines import pod_line
 from vivace.devices.prediction.transformer_operators import forward_operators, step_operators
 
 TOKEN_BYTES = 4
@@ -48,14 +49,18 @@ def transformer_step(job: TransformerJob, layout: Layout | None = None) -> Step:
 
 def transformer_line(job: TransformerJob, device: Device, count: int, asked: Asked, laws: Laws) -> Line:
     """The line of an update on `count` of a device: one device by its operators, several by the best layout that was
-    measured to fit, or from what the user measured. Refused, with the reason, beyond every measurement."""
+    measured to fit, TPUs in slices, or from what the user measured. Refused, with the reason, beyond every
+    measurement."""
     if asked.measured is not None:
         return line_of(transformer_step(job), device, count, asked, laws)
-    if count == 1:
+    if count == 1 and device.kind != "tpu":
         return _alone(job, device, asked, laws)
     blank = Line(device.key, count, asked.precision, floor_seconds=_floor(job, device, count, asked))
     if asked.precision != "bf16":
         return refused(blank, f"no measurement of several devices in {asked.precision}, only in bf16")
+    if device.kind == "tpu":
+        line = pod_line(job.model, job.batch, device, blank, laws.pods)
+        return finished(line, transformer_step(job), device, asked)
     if count > _most(device, laws):
         return refused(blank, _beyond(device, laws))
     try:
