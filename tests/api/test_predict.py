@@ -186,7 +186,7 @@ def test_a_model_that_fits_nowhere_says_what_is_missing() -> None:
 
 def test_layouts_that_fit_and_were_not_measured_are_refused() -> None:
     with pytest.raises(UsageError, match="none was measured"):
-        plan(GPT, 64, device("b200"), 8, laws())
+        plan(Transformer(layers=24, width=2048, heads=16, sequence=64), 64, device("h100-sxm"), 8, laws())
 
 
 @pytest.mark.parametrize(
@@ -262,3 +262,20 @@ def test_a_precision_that_the_catalogue_lacks_is_refused_with_those_it_has(work:
     line = vv.predict(work, on="tpu-v5e").lines[0]
     assert line.refusal == "the catalogue does not know a dense rate in f32 of tpu-v5e; it does in bf16, int8"
     assert line.memory is not None and line.memory.fits
+
+
+def test_a_batch_of_a_billion_is_counted_at_once() -> None:
+    found = vv.predict(GPT, on=["h100-sxm", "tpu-v1", "xeon-6980p"], count=[1, 7], batch=10**9)
+    assert found.work.flops == pytest.approx(3 * 10**9 * GPT.flops, rel=1e-6)
+    assert all(line.refusal for line in found.lines)
+
+
+@pytest.mark.parametrize("price", [float("inf"), float("nan"), -1.0])
+def test_a_price_that_is_none_is_refused(price: float) -> None:
+    with pytest.raises(UsageError, match="0 or more"):
+        vv.predict(GPT, on="h100-sxm", batch=8, prices={"h100-sxm": price})
+
+
+def test_layouts_of_a_billion_devices_are_refused_at_once() -> None:
+    with pytest.raises(UsageError, match="no measurement beyond 512 x h100-sxm"):
+        vv.predict(GPT, on="h100-sxm", count=10**9, batch=8, layouts=True)

@@ -44,6 +44,7 @@ def test_a_product_moves_its_operands_and_its_answer() -> None:
 def test_views_and_empty_tensors_are_no_operators() -> None:
     x = torch.ones(4, 8)
     assert recorder.recorded(lambda: torch.empty_like(x.t().unsqueeze(0))) == ()
+    assert recorder.recorded(lambda: x.unfold(0, 2, 1).movedim(0, 1)) == ()
 
 
 @pytest.mark.parametrize(
@@ -68,3 +69,12 @@ def test_what_a_forward_pass_keeps_is_counted_once_and_without_weights() -> None
     model, x = nn.Sequential(nn.Linear(8, 4), nn.ReLU()), torch.ones(2, 8)
     kept = recorder.kept_bytes(lambda: model(x), [*model.parameters()])
     assert kept == x.nbytes + 2 * 4 * 4
+
+
+def test_attention_on_tensors_without_memory_is_two_products_forward_and_five_backward() -> None:
+    """Of 2 x 8 queries and keys of 3 heads, each 4 wide: 4 x (2 x 3) x 8 x 8 x 4 operations forward."""
+    q, k, v = (torch.empty(2, 3, 8, 4, device="meta", requires_grad=True) for _ in range(3))
+    attend = nn.functional.scaled_dot_product_attention
+    found = recorder.recorded(lambda: attend(q, k, v).sum().backward())
+    flops = {one.name: one.flops for one in found if one.flops}
+    assert flops == {"attention": 4 * 6 * 8 * 8 * 4, "attention_backward": 10 * 6 * 8 * 8 * 4}

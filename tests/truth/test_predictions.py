@@ -202,3 +202,10 @@ def test_storage_that_is_too_slow_binds() -> None:
 def test_a_batch_smaller_than_the_devices_is_refused() -> None:
     with pytest.raises(UsageError, match="leaves some of 10000 devices without a sample"):
         binding.scale_of(device("h100-sxm"), 10000, Interval(1.0, 0.9, 1.1), 1e6, 1e6, 64)
+
+
+def test_a_layers_activations_are_those_of_the_paper_on_sequences() -> None:
+    """Korthikanti and others, 2205.05198, equation 2: s b h (10 + 24 / t + 5 a s / (h t)) bytes."""
+    model, b, t = GPT3, 2, 8
+    s, h, a = model.sequence, model.width, model.heads
+    assert layer_activation_bytes(model, b, t) == pytest.approx(s * b * h * (10 + 24 / t + 5 * a * s / (h * t)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 from vivace.api.prediction.counting import counted_training, counted_workload
@@ -159,11 +160,18 @@ def _scale(step: Step, line: Line) -> Scale:
 
 
 def _counted(name: str, step: Step) -> Counted:
-    operators = step.operators(step.batch)
-    return Counted(
-        name, step.purpose, step.batch, sum(one.flops for one in operators), sum(one.moved_bytes for one in operators),
-        len(operators), step.parameters, step.weight_bytes,
-    )  # fmt: skip
+    sums = _sums(step, step.batch) if step.transformer is None else _sums(step, 1)
+    if step.transformer is not None:  # each sample is a pass of its own, so that two tell all
+        passes = zip(sums, _sums(step, 2), strict=True)
+        sums = [one + (step.batch - 1) * (two - one) for one, two in passes]
+    flops, moved, operators = sums
+    return Counted(name, step.purpose, step.batch, flops, moved, int(operators), step.parameters, step.weight_bytes)
+
+
+def _sums(step: Step, batch: int) -> list[float]:
+    """Operations, bytes and operators of so many samples."""
+    operators = step.operators(batch)
+    return [sum(one.flops for one in operators), sum(one.moved_bytes for one in operators), len(operators)]
 
 
 def _name(work: Workload | Training | Transformer) -> str:
@@ -204,9 +212,10 @@ def _check(
         unasked = [key for key in given if key not in keys]
         if unasked:
             raise UsageError(f"{name} has {', '.join(unasked)}, and the devices asked for are {', '.join(keys)}")
-    if any(not price >= 0 for price in prices.values()):
+    if any(not (math.isfinite(price) and price >= 0) for price in prices.values()):
         raise UsageError(f"prices are {dict(prices)}; allowed are numbers of 0 or more, of a device for an hour")
-    if any(not (len(seen) in (2, 3) and seen[0] >= 1 and min(seen[1:]) > 0) for seen in measured.values()):
+    if not all(len(seen) in (2, 3) and seen[0] >= 1 and min(seen[1:]) > 0 and math.isfinite(sum(seen))
+               for seen in measured.values()):  # fmt: skip
         raise UsageError(
             f"measured is {dict(measured)}; allowed are a count of 1 or more, samples a second, and perhaps the batch"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from vivace.core.errors import UsageError
 
@@ -93,3 +94,13 @@ class Parts:
         """What most of the time goes to."""
         shares = {field.name.removesuffix("_seconds"): getattr(self, field.name) for field in dataclasses.fields(self)}
         return max(shares, key=lambda name: shares[name])
+
+
+def divisors(count: int) -> list[int]:
+    """All divisors, smallest first; in the square root of the count.
+
+    >>> divisors(12)
+    [1, 2, 3, 4, 6, 12]
+    """
+    small = [size for size in range(1, math.isqrt(count) + 1) if count % size == 0]
+    return sorted({*small, *(count // size for size in small)})

@@ -10,7 +10,7 @@ import numpy as np
 
 from vivace.core.errors import UsageError
 from vivace.core.measurement import Interval
-from vivace.core.prediction.layout import Layout, Memory, Parts
+from vivace.core.prediction.layout import Layout, Memory, Parts, divisors
 from vivace.core.prediction.work import Transformer
 from vivace.devices.catalog import Device
 from vivace.devices.prediction.fitting import around
@@ -76,8 +76,8 @@ _WORDS = {
 def layouts_of(model: Transformer, batch: int, devices: int) -> Iterator[Layout]:
     """Every layout of so many devices that divides the model and the batch: tensor the heads, pipeline the layers, data
     times micro-batch the batch. Weights and gradients are sharded in a pipeline of one stage only, as FSDP does."""
-    for tensor in _divisors(devices):
-        for pipeline in _divisors(devices // tensor):
+    for tensor in divisors(devices):
+        for pipeline in divisors(devices // tensor):
             data = devices // tensor // pipeline
             if model.heads % tensor or model.layers % pipeline or batch % data:
                 continue
@@ -90,9 +90,12 @@ def layouts_of(model: Transformer, batch: int, devices: int) -> Iterator[Layout]
 def plan(model: Transformer, batch: int, device: Device, devices: int, laws: Laws) -> Plan:
     """Rank the layouts of a batch on so many of a device.
 
-    Raises UsageError where no layout divides the model and the batch, with counts that one does; where the model fits
-    in none, with what is missing; and where all that fit lie beyond what was measured.
+    Raises UsageError for more devices than were measured together; where no layout divides the model and the batch, with
+    counts that one does; where the model fits in none, with what is missing; and where all that fit lie beyond what was
+    measured.
     """
+    if devices > most_devices(device, laws):
+        raise UsageError(beyond(device, laws))
     found = [_planned(model, batch, device, layout, laws) for layout in layouts_of(model, batch, devices)]
     if not found:
         raise UsageError(
@@ -147,6 +150,22 @@ def _by_steps(model: Transformer, batch: int, device: Device, layout: Layout, me
     return Planned(layout, memory, around(layers + bubble + gradients + update, law.factor95), parts, law=law.source)
 
 
+def most_devices(device: Device, laws: Laws) -> float:
+    """The largest count of a device in any measurement of transformers."""
+    counts = [law.bounds["devices"][1] for key, law in laws.rates.items() if key == device.key]
+    if device.key == laws.step_device:
+        counts.append(laws.steps.bounds["devices"][1])
+    return max(counts, default=1)
+
+
+def beyond(device: Device, laws: Laws) -> str:
+    """Why no more of a device can be predicted."""
+    most = most_devices(device, laws)
+    if most > 1:
+        return f"no measurement beyond {most:g} x {device.key}"
+    return f"no measurement of more than one {device.key}; several were measured of {', '.join(laws.rates)}"
+
+
 def rates_of(device: Device) -> Rates | None:
     """What the law of steps needs of a device; None where the catalogue lacks one of the rates."""
     flops, memory, link = device.dense_flops("bf16"), device.memory_bytes_per_second, device.link_bytes_per_second
@@ -186,10 +205,6 @@ def _shardings(data: int, pipeline: int) -> tuple[int, ...]:
     if data == 1:
         return (0,)
     return (0, 1, 2, 3) if pipeline == 1 else (0, 1)
-
-
-def _divisors(count: int) -> list[int]:
-    return [size for size in range(1, count + 1) if count % size == 0]
 
 
 def _gigabytes(one: Planned) -> str:

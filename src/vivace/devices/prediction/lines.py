@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from vivace.core.measurement import Interval
 from vivace.core.prediction.answer import Line
-from vivace.core.prediction.layout import Memory
+from vivace.core.prediction.layout import Memory, divisors
 from vivace.core.prediction.work import Operator, Purpose, Transformer
 from vivace.devices.catalog import PRECISIONS, Device
 from vivace.devices.prediction.fitting import around
@@ -69,8 +69,7 @@ def line_of(step: Step, device: Device, count: int, asked: Asked, laws: Laws) ->
     blank = Line(device.key, count, asked.precision)
     each = step.batch if step.purpose is Purpose.INFERENCE else step.batch / count
     if each != int(each) or each < 1:
-        allowed = [size for size in range(1, step.batch + 1) if step.batch % size == 0]
-        near = sorted(allowed, key=lambda size: abs(size - count))[:3]
+        near = sorted(divisors(step.batch), key=lambda size: abs(size - count))[:3]
         counts = ", ".join(map(str, sorted(near)))
         return refused(
             blank, f"a batch of {step.batch} does not divide among {count} devices; counts near it: {counts}"

@@ -52,7 +52,8 @@ def transformer_line(job: TransformerJob, device: Device, count: int, asked: Ask
     measured to fit, TPUs in slices, or from what the user measured. Refused, with the reason, beyond every
     measurement."""
     if asked.measured is not None:
-        return line_of(transformer_step(job), device, count, asked, laws)
+        at_once = Layout(micro_batch=max(1, job.batch // count))
+        return line_of(transformer_step(job, at_once), device, count, asked, laws)
     if count == 1 and device.kind != "tpu":
         return _alone(job, device, asked, laws)
     blank = Line(device.key, count, asked.precision, floor_seconds=_floor(job, device, count, asked))
@@ -61,8 +62,6 @@ def transformer_line(job: TransformerJob, device: Device, count: int, asked: Ask
     if device.kind == "tpu":
         line = pod_line(job.model, job.batch, device, blank, laws.pods)
         return finished(line, transformer_step(job), device, asked)
-    if count > _most(device, laws):
-        return refused(blank, _beyond(device, laws))
     try:
         best = plan(job.model, job.batch, device, count, laws).ranked[0]
     except UsageError as reason:
@@ -87,12 +86,17 @@ def _alone(job: TransformerJob, device: Device, asked: Asked, laws: Laws) -> Lin
             break
     layout = chosen or Layout(recompute=True)
     memory = transformer_memory(job.model, layout, 1, device.memory_bytes)
-    line = line_of(transformer_step(job, layout), device, 1, asked, laws)
-    line = dataclasses.replace(line, memory=memory)
+    blank = Line(device.key, 1, asked.precision, floor_seconds=_floor(job, device, 1, asked), memory=memory)
     if chosen is None:
         held, capacity = memory.held_bytes / 1e9, (device.memory_bytes or 0.0) / 1e9
-        return refused(line, f"does not fit: it holds {held:.3g} GB at the least, and one device has {capacity:.3g} GB")
-    return line
+        return refused(blank, f"does not fit: it holds {held:.3g} GB at the least; one device has {capacity:.3g} GB")
+    found = laws.operator_law(device)
+    one_pass = len(step_operators(job.model, layout.micro_batch, layout.micro_batch, layout.recompute))
+    launched = one_pass * (job.batch // layout.micro_batch)
+    if found and (reason := found[0].refusal(operators=launched)):
+        return refused(blank, reason)
+    at_once = layout if found else Layout(micro_batch=job.batch)
+    return dataclasses.replace(line_of(transformer_step(job, at_once), device, 1, asked, laws), memory=memory)
 
 
 def _floor(job: TransformerJob, device: Device, count: int, asked: Asked) -> float | None:
@@ -102,18 +106,3 @@ def _floor(job: TransformerJob, device: Device, count: int, asked: Asked) -> flo
     forward = forward_operators(job.model, 1)
     each = floor_seconds(forward, peaks, 0.0)
     return 3 * each * job.batch / count
-
-
-def _most(device: Device, laws: Laws) -> float:
-    """The largest count of a device in any measurement of transformers."""
-    counts = [law.bounds["devices"][1] for key, law in laws.rates.items() if key == device.key]
-    if device.key == laws.step_device:
-        counts.append(laws.steps.bounds["devices"][1])
-    return max(counts, default=1)
-
-
-def _beyond(device: Device, laws: Laws) -> str:
-    most = _most(device, laws)
-    if most > 1:
-        return f"no measurement beyond {most:g} x {device.key}"
-    return f"no measurement of more than one {device.key}; several were measured of {', '.join(laws.rates)}"
