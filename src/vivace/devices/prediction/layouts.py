@@ -90,9 +90,9 @@ def layouts_of(model: Transformer, batch: int, devices: int) -> Iterator[Layout]
 def plan(model: Transformer, batch: int, device: Device, devices: int, laws: Laws) -> Plan:
     """Rank the layouts of a batch on so many of a device.
 
-    Raises UsageError for more devices than were measured together; where no layout divides the model and the batch, with
-    counts that one does; where the model fits in none, with what is missing; and where all that fit lie beyond what was
-    measured.
+    Raises UsageError for more devices than were measured together; where no layout divides the model and the batch,
+    with counts that one does; where the model fits in none, with what is missing; and where all that fit lie beyond
+    what was measured.
     """
     if devices > most_devices(device, laws):
         raise UsageError(beyond(device, laws))
