@@ -74,6 +74,7 @@ docs: setup
 bench: setup
 	@$(BIN)/python benchmarks/inference.py $(ARGS)
 	@$(BIN)/python benchmarks/training.py
+	@$(BIN)/python benchmarks/predicting.py
 
 clean:
 	rm -rf $(VENV) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info benchmarks/work

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from vivace.api.measure import measure
     from vivace.api.optimize import optimize
     from vivace.api.parity import parity
+    from vivace.api.prediction.predict import predict
     from vivace.api.quantum.verb import quantum
     from vivace.api.silicon.synthesize import synthesize
     from vivace.api.train import train
     from vivace.artifact.load import load
     from vivace.core import errors
+    from vivace.core.prediction.work import Transformer
     from vivace.core.quality import Budget
     from vivace.core.training.job import Training
     from vivace.core.workload import Workload
@@ -26,13 +28,14 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
-    "Budget", "Training", "Workload", "__version__", "accelerate", "errors", "keras_training", "load", "measure",
-    "metrics", "optimize", "parity", "quantum", "synthesize", "train",
+    "Budget", "Training", "Transformer", "Workload", "__version__", "accelerate", "errors", "keras_training", "load",
+    "measure", "metrics", "optimize", "parity", "predict", "quantum", "synthesize", "train",
 ]  # fmt: skip
 
 _HOMES = {
     "Budget": "vivace.core.quality",
     "Training": "vivace.core.training.job",
+    "Transformer": "vivace.core.prediction.work",
     "Workload": "vivace.core.workload",
     "accelerate": "vivace.api",
     "errors": "vivace.core",
@@ -43,6 +46,7 @@ _HOMES = {
     "parity": "vivace.api",
     "quantum": "vivace.api",
     "synthesize": "vivace.api",
+    "predict": "vivace.api",
     "train": "vivace.api",
 }
 

@@ -50,5 +50,5 @@ def test_every_public_name_is_listed() -> None:
 
 
 def test_an_unknown_name_says_which_there_are() -> None:
-    with pytest.raises(AttributeError, match="it has Budget, Training, Workload"):
+    with pytest.raises(AttributeError, match="it has Budget, Training, Transformer, Workload"):
         vv.optimise  # noqa: B018

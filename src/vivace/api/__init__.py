@@ -5,6 +5,7 @@ from vivace.api.accelerate import accelerate
 from vivace.api.measure import measure
 from vivace.api.optimize import Optimized, optimize
 from vivace.api.parity import parity
+from vivace.api.prediction.predict import predict
 from vivace.api.preview import preview
 from vivace.api.quantum.verb import quantum
 from vivace.api.silicon.synthesize import synthesize
@@ -12,6 +13,6 @@ from vivace.api.train import diagnose, train
 from vivace.artifact.load import load
 
 __all__ = [
-    "Optimized", "accelerate", "diagnose", "load", "measure", "metrics", "optimize", "parity", "preview", "quantum",
-    "synthesize", "train",
+    "Optimized", "accelerate", "diagnose", "load", "measure", "metrics", "optimize", "parity", "predict",
+    "preview", "quantum", "synthesize", "train",
 ]  # fmt: skip

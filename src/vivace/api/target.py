@@ -10,9 +10,12 @@ from typing import Any
 
 from vivace.artifact.manifest import MANIFEST
 from vivace.core.errors import UsageError, unknown_name
+from vivace.core.prediction.work import Transformer
 from vivace.core.training.job import Training
 from vivace.core.workload import MODEL_FILES, Workload
 
+IN_WORDS = "transformer:"
+Target = Workload | Training | Transformer
 FORMS = f"path/to/file.py:name, a model file ({', '.join(MODEL_FILES)}), or the folder of an artifact"
 
 
@@ -60,21 +63,59 @@ def resolve_training(target: str) -> Training:
         )
     found = _named(Path(path), name, Training)
     if not isinstance(found, Training):
-        raise UsageError(f"{target} is a Workload, which `vivace optimize` takes; give a vivace.Training")
+        raise _wrong_kind(target, found, "Training")
     return found
+
+
+def resolve_predicted(target: str) -> Target:
+    """What a target of `predict` names: also a Transformer, of a file or in words after "transformer:".
+
+    >>> resolve_predicted("transformer:layers=2,width=64,heads=4,sequence=32").parameters
+    3314752
+    """
+    if target.startswith(IN_WORDS):
+        return _in_words(target.removeprefix(IN_WORDS))
+    path, colon, name = target.rpartition(":")
+    if colon and path.endswith(".py"):
+        return _named(Path(path), name, Transformer)
+    return resolve_workload(target)
+
+
+def _in_words(text: str) -> Transformer:
+    """A transformer from its sizes, such as layers=24,width=2048,heads=16,sequence=2048."""
+    sizes = {}
+    for word in text.split(","):
+        name, sign, value = word.strip().partition("=")
+        if not sign or not value.strip().isdigit():
+            raise UsageError(
+                f"the target has {word.strip()!r}; allowed are sizes such as layers=24, with commas between"
+            )
+        sizes[name.strip()] = int(value)
+    try:
+        return Transformer(**sizes)  # type: ignore[arg-type]
+    except TypeError as error:
+        fields = "layers, width, heads, sequence, vocabulary and feed_forward"
+        raise UsageError(
+            f"the target's sizes are {', '.join(sizes)}; allowed are {fields}, the first four needed"
+        ) from error
 
 
 def _workload_of(file: Path, name: str) -> Workload:
     found = _named(file, name, Workload)
     if not isinstance(found, Workload):
-        raise UsageError(f"{file}:{name} is a Training, which `vivace train` takes; give a vivace.Workload")
+        raise _wrong_kind(f"{file}:{name}", found, "Workload")
     return found
 
 
-def _named(file: Path, name: str, wanted: type[Workload] | type[Training]) -> Workload | Training:
-    """What a file has under a name: a Workload or a Training, or what a function that returns one gives."""
+def _wrong_kind(target: str, found: Target, wanted: str) -> UsageError:
+    verb = {"Workload": "optimize", "Training": "train", "Transformer": "predict"}[type(found).__name__]
+    return UsageError(f"{target} is a {type(found).__name__}, which `vivace {verb}` takes; give a vivace.{wanted}")
+
+
+def _named(file: Path, name: str, wanted: type[Target]) -> Target:
+    """What a file has under a name: a Workload, Training or Transformer, or what a function that returns one gives."""
     module = import_file(file)
-    kinds = (Workload, Training)
+    kinds = (Workload, Training, Transformer)
     if not hasattr(module, name):
         public = [
             key
@@ -91,7 +132,7 @@ def _named(file: Path, name: str, wanted: type[Workload] | type[Training]) -> Wo
             f"{file}:{name} is a {type(found).__name__}; allowed is a vivace.{wanted.__name__} or a function "
             "without arguments that returns one"
         )
-    made: Workload | Training = found
+    made: Target = found
     return made
 
 

@@ -18,6 +18,7 @@ from vivace.cli import (
     doctor,
     measure,
     optimize,
+    predict,
     quantum,
     report,
     serve,
@@ -44,6 +45,7 @@ app.command("train")(train.train)
 app.command("measure")(measure.measure)
 app.command("quantum")(quantum.quantum)
 app.command("synthesize")(synthesize.synthesize)
+app.command("predict")(predict.predict)
 app.command("report")(report.report)
 app.command("serve")(serve.serve)
 app.command("bench-serve")(bench_serve.bench_serve)

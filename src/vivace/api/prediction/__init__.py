@@ -1,0 +1,1 @@
+"""`predict`: a job counted, and what it would take elsewhere."""

@@ -1,0 +1,166 @@
+"""Counts a job without timing it: the operators, weights and memory of one step, for `predict`."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from vivace.core.errors import UsageError
+from vivace.core.prediction.work import Operator, OperatorKind, Purpose
+from vivace.core.program import Form, Model
+from vivace.core.training.job import Training
+from vivace.core.training.rig import Rig
+from vivace.core.workload import Workload
+from vivace.devices.prediction.lines import Step
+from vivace.runtimes import source
+from vivace.runtimes.calls import example_leaves, flat_call
+from vivace.runtimes.capture import capture
+from vivace.runtimes.graphs import counts, recorder
+from vivace.training.rig import assemble, samples_in, seeded
+
+
+def counted_workload(work: Workload) -> Step:
+    """One call of a workload's example, on its exported graph; the graph runs once, here, on the processor.
+
+    Activations are all that operators write, which is more than they hold at once. Raises UnsupportedModel for a model
+    that cannot be captured, MissingExtra for a file whose reader is not installed.
+    """
+    file = work.file
+    if file is not None and file.suffix == ".onnx":
+        return _counted_file(source.onnx_model(file), work)
+    module = source.open_module(file) if file is not None else work.model
+    assert isinstance(module, nn.Module)
+    if not work.examples:
+        raise UsageError(
+            "inputs is missing; give one example call, such as inputs=(x,), so that its work can be counted"
+        )
+    with torch.no_grad():
+        model = capture(module.eval(), work.examples[0], fixed_shapes=True).model
+        leaves = flat_call(module, work.examples[0])[0]
+        operators = recorder.operators_of(model, leaves)
+        cost = counts.cost_of(model, leaves)
+    parameters = sum(value.numel() for value in module.parameters())
+    return _call(leaves, operators, parameters, cost.weight_bytes, cost.activation_bytes, cost.precision)
+
+
+def _counted_file(model: Model, work: Workload) -> Step:
+    """An ONNX file, whose operators are known together and not one by one: they are taken as equal in size."""
+    assert model.form is Form.ONNX
+    example = work.examples[0] if work.examples else None
+    leaves = example_leaves(model.signature) if example is None else [*_tensors(example)]
+    cost = counts.cost_of(model, leaves)
+    convolutions = cost.flops * cost.convolution_share
+    products = [
+        Operator("convolutions", OperatorKind.CONVOLUTION, convolutions, 0.0),
+        Operator("products", OperatorKind.PRODUCT, cost.flops - convolutions, cost.weight_bytes),
+    ]
+    others = max(1, cost.operators - len(products))
+    moving = [Operator("others", OperatorKind.OTHER, 0.0, 2 * cost.activation_bytes / others)] * others
+    return _call(leaves, [*products, *moving], int(cost.weight_bytes / 4), cost.weight_bytes, cost.activation_bytes)
+
+
+def _call(
+    leaves: Sequence[Tensor],
+    operators: Sequence[Operator],
+    parameters: int,
+    weight_bytes: float,
+    activation_bytes: float,
+    precision: str = "f32",
+) -> Step:
+    batch = int(samples_in(leaves))
+    return Step(
+        Purpose.INFERENCE, batch, parameters, weight_bytes, 0.0, 0.0, activation_bytes / batch,
+        lambda _: operators, narrow=precision in ("bf16", "f16"),
+    )  # fmt: skip
+
+
+def counted_training(job: Training, batch: int | None = None) -> Step:
+    """One update of a job: forward, backward and the optimizer's, for any number of samples.
+
+    Tensors without memory are used (PyTorch's meta device), so that nothing is computed; a job that cannot run on them
+    runs on the processor instead, with at most its own batch. `batch` is that of a step, the job's own unless it is
+    given. Raises UsageError for a job that cannot be used.
+    """
+    with seeded(job.seed):
+        try:
+            with torch.device("meta"):
+                rig = assemble(job)
+            counting = _Counting(rig, _first(job), to_meta=True)
+            counting.step(1)
+        except (RuntimeError, NotImplementedError, TypeError, AttributeError, ValueError) as failure:
+            if isinstance(failure, UsageError):
+                raise
+            counting = _Counting(assemble(job), _first(job), to_meta=False)
+        return counting.counted(batch or int(samples_in(counting.batch)))
+
+
+class _Counting:
+    """A rig that is counted, and a batch of the user's to make others from."""
+
+    def __init__(self, rig: Rig, batch: Any, *, to_meta: bool) -> None:
+        self.rig, self.batch, self._to_meta = rig, batch, to_meta
+        self.step = functools.cache(self._step)
+
+    def counted(self, batch: int) -> Step:
+        """The job's step; its bytes of activations are those of one sample in a batch of two."""
+        own = int(samples_in(self.batch))
+        if not self._to_meta and batch > own:
+            raise UsageError(
+                f"batch is {batch}, and this job cannot be counted on tensors without memory; allowed is up to {own}"
+            )
+        few = min(2, own)
+        self.step(few)
+        parameters = list(self.rig.model.parameters())
+        held = [*parameters, *self.rig.model.buffers()]
+        states = [leaf for state in self.rig.optimizer.state.values() for leaf in _tensors(state)]
+        kept = recorder.kept_bytes(lambda: self.rig.forward(self._of(few)), held)
+        learning = [parameter for parameter in parameters if parameter.requires_grad]
+        return Step(
+            Purpose.TRAINING, batch, sum(one.numel() for one in parameters), _bytes(held), _bytes(learning),
+            _bytes(states), kept / few, self.step, narrow=all(one.element_size() == 2 for one in parameters),
+            sample_bytes=_bytes(_tensors(self.batch)) / own,
+        )  # fmt: skip
+
+    def _step(self, samples: int) -> tuple[Operator, ...]:
+        """The operators of an update; the optimizer's work on all tensors together, as they do on accelerators."""
+        self.rig.optimizer.zero_grad(set_to_none=True)
+        batch = self._of(samples)
+        passes = recorder.recorded(lambda: self.rig.forward(batch).backward())  # type: ignore[no-untyped-call]
+        update = recorder.recorded(self.rig.update)
+        return (*passes, *recorder.merged(update))
+
+    def _of(self, samples: int) -> Any:
+        """So many samples: tensors without memory, or the first of the user's batch."""
+
+        def resized(leaf: Any) -> Any:
+            if not torch.is_tensor(leaf):
+                return leaf
+            if not self._to_meta:
+                return leaf[:samples] if leaf.ndim else leaf
+            shape = (samples, *leaf.shape[1:]) if leaf.ndim else ()
+            return torch.empty(shape, dtype=leaf.dtype, device="meta")
+
+        return pytree.tree_map(resized, self.batch)
+
+
+def _first(job: Training) -> Any:
+    """The first batch of the job, as its own data give it."""
+    feed = assemble(job).feed
+    first = next(itertools.islice(feed.epoch(0), 1), None)
+    if first is None:
+        raise UsageError("data gives no batch; give at least one")
+    return first
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(value) if torch.is_tensor(leaf)]
+
+
+def _bytes(tensors: Sequence[Tensor]) -> float:
+    return float(sum(tensor.numel() * tensor.element_size() for tensor in tensors))

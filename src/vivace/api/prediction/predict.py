@@ -1,0 +1,221 @@
+"""`vivace.predict`: what the same work would take on hardware that is not here; every number PREDICTED, none timed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+from vivace.api.prediction.counting import counted_training, counted_workload
+from vivace.core.errors import UsageError
+from vivace.core.prediction.answer import LayoutLine, Layouts, Line, Prediction, Scale
+from vivace.core.prediction.work import Counted, Purpose, Transformer
+from vivace.core.training.job import Training
+from vivace.core.workload import Workload
+from vivace.devices.catalog import PRECISIONS, Device, device
+from vivace.devices.prediction.binding import computing_seconds, scale_of
+from vivace.devices.prediction.convergence import Convergence, fit_convergence
+from vivace.devices.prediction.layouts import Plan, plan
+from vivace.devices.prediction.lines import Asked, Seen, Step, line_of
+from vivace.devices.prediction.measured import Laws, laws
+from vivace.devices.prediction.transformer_lines import TransformerJob, transformer_line, transformer_step
+
+BEST = 3
+LARGE = 1000
+"""Devices from which on what binds is told: every synchronous run of that size has met failures and slow devices."""
+
+
+def predict(
+    work: Workload | Training | Transformer,
+    on: str | Sequence[str],
+    count: int | Sequence[int] = 1,
+    *,
+    precision: str | None = None,
+    batch: int | None = None,
+    prices: Mapping[str, float] | None = None,
+    measured: Mapping[str, tuple[int, float] | tuple[int, float, int]] | None = None,
+    runs: Sequence[tuple[float, float]] = (),
+    layouts: bool = False,
+) -> Prediction:
+    """What a step of a job takes on devices of the catalogue, for each device and each count of it.
+
+    A Workload's step is one call of its example, and `count` copies answer calls side by side. A Training's is an
+    update, whose batch is divided among the devices: `batch` samples, the job's own unless it is given. A Transformer
+    needs `batch`. `precision` is that of products (f32, bf16, ...): bf16 for a Transformer, else what the weights have.
+    `prices` are of a device for an hour, in any currency, by device. `measured` gives samples a second that were seen
+    on another count, by device, as (count, rate) or (count, rate, batch): the line then rests on those. `runs` are
+    (batch, samples that reached the target): they give the time to the target, within the batches that were run.
+    `layouts` ranks the ways to spread a Transformer.
+
+    A line is refused, with its reason, beyond every measurement: a kind of device, a count, a size. Raises UsageError
+    for a device that is not known, with the nearest names, and for a request that cannot be used.
+
+    >>> gpt = Transformer(layers=24, width=2048, heads=16, sequence=2048)
+    >>> found = predict(gpt, on="h100-sxm", count=[8, 64], batch=512)
+    >>> [line.count for line in found.lines]
+    [8, 64]
+    """
+    keys, counts = _keys(on), _counts(count)
+    known = laws()
+    job = _job(work, batch)
+    step = transformer_step(job) if isinstance(job, TransformerJob) else job
+    wanted = precision or ("bf16" if step.narrow else "f32")
+    _check(wanted, keys, prices or {}, measured or {})
+    target = fit_convergence(runs) if runs else None
+    lines = []
+    for key in keys:
+        asked = Asked(wanted, (prices or {}).get(key), _seen((measured or {}).get(key), step.batch))
+        lines += [_line(job, device(key), each, asked, known) for each in counts]
+    lines = [_to_target(line, target, step.batch) for line in lines]
+    return Prediction(
+        _counted(_name(work), step),
+        tuple(lines),
+        _all_layouts(job, keys, counts, known) if layouts else (),
+        tuple(_scale(step, line) for line in lines if line.count >= LARGE and _can_scale(step, line)),
+        tuple(_notes(step, keys, counts)),
+    )
+
+
+def _job(work: object, batch: int | None) -> Step | TransformerJob:
+    if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
+        raise UsageError(f"batch is {batch!r}; allowed is a whole number of 1 or more")
+    if isinstance(work, Transformer):
+        if batch is None:
+            raise UsageError("batch is missing; give the samples of a step of this transformer, such as batch=512")
+        return TransformerJob(work, batch)
+    if isinstance(work, Training):
+        return counted_training(work, batch)
+    if isinstance(work, Workload):
+        if batch is not None:
+            raise UsageError("batch was given for a Workload; its example call is the batch")
+        return counted_workload(work)
+    raise UsageError(
+        f"work is a {type(work).__name__}; allowed are a vivace.Workload, a vivace.Training and a vivace.Transformer"
+    )
+
+
+def _seen(given: tuple[int, float] | tuple[int, float, int] | None, batch: int) -> Seen | None:
+    return None if given is None else Seen(given[0], given[1], given[2] if len(given) > 2 else batch)
+
+
+def _line(job: Step | TransformerJob, one: Device, count: int, asked: Asked, known: Laws) -> Line:
+    if isinstance(job, TransformerJob):
+        return transformer_line(job, one, count, asked, known)
+    return line_of(job, one, count, asked, known)
+
+
+def _to_target(line: Line, target: Convergence | None, batch: int) -> Line:
+    if target is None or line.samples_per_second is None:
+        return line
+    return dataclasses.replace(line, target_seconds=target.seconds(batch, line.samples_per_second))
+
+
+def _all_layouts(
+    job: Step | TransformerJob, keys: Sequence[str], counts: Sequence[int], known: Laws
+) -> tuple[Layouts, ...]:
+    """The layouts on each device and count that has some; raises the first refusal where none has."""
+    found, refusals = [], []
+    for key in keys:
+        for count in counts:
+            try:
+                found.append(_layouts(job, device(key), count, known))
+            except UsageError as refusal:
+                refusals.append(refusal)
+    if not found:
+        raise refusals[0]
+    return tuple(found)
+
+
+def _layouts(job: Step | TransformerJob, one: Device, count: int, known: Laws) -> Layouts:
+    if not isinstance(job, TransformerJob):
+        raise UsageError(
+            "layouts was asked for a job in code; allowed is a vivace.Transformer, whose heads and layers are known"
+        )
+    found = plan(job.model, job.batch, one, count, known)
+    return Layouts(one.key, count, job.batch, _best(found), found.refused, found.considered, _basis(found, known))
+
+
+def _best(found: Plan) -> tuple[LayoutLine, ...]:
+    told = []
+    for place, one in enumerate(found.ranked[:BEST]):
+        assert one.seconds is not None and one.parts is not None
+        told.append(LayoutLine(one.layout, one.seconds, one.memory, one.parts, found.lost(place) if place else ""))
+    return tuple(told)
+
+
+def _basis(found: Plan, known: Laws) -> str:
+    best = found.ranked[0].layout
+    law = known.rates.get(found.device) if best.sharding == 3 else known.steps
+    return (law or known.steps).source
+
+
+def _can_scale(step: Step, line: Line) -> bool:
+    return step.purpose is Purpose.TRAINING and line.floor_seconds is not None and step.batch >= line.count
+
+
+def _scale(step: Step, line: Line) -> Scale:
+    assert line.floor_seconds is not None
+    seconds = line.seconds or computing_seconds(line.floor_seconds)
+    return scale_of(device(line.device), line.count, seconds, step.gradient_bytes, step.sample_bytes, step.batch)
+
+
+def _counted(name: str, step: Step) -> Counted:
+    sums = _sums(step, step.batch) if step.transformer is None else _sums(step, 1)
+    if step.transformer is not None:  # each sample is a pass of its own, so that two tell all
+        passes = zip(sums, _sums(step, 2), strict=True)
+        sums = [one + (step.batch - 1) * (two - one) for one, two in passes]
+    flops, moved, operators = sums
+    return Counted(name, step.purpose, step.batch, flops, moved, int(operators), step.parameters, step.weight_bytes)
+
+
+def _sums(step: Step, batch: int) -> list[float]:
+    """Operations, bytes and operators of so many samples."""
+    operators = step.operators(batch)
+    return [sum(one.flops for one in operators), sum(one.moved_bytes for one in operators), len(operators)]
+
+
+def _name(work: Workload | Training | Transformer) -> str:
+    return work.name
+
+
+def _notes(step: Step, keys: Sequence[str], counts: Sequence[int]) -> list[str]:
+    told = ["PREDICTED: models of time, fitted to measurements; none of it was timed on the hardware named"]
+    if step.purpose is Purpose.INFERENCE and max(counts) > 1:
+        told.append(
+            "several devices answer as copies that know nothing of each other; handing out calls is not counted"
+        )
+    if any(device(key).value("power_watts") is not None for key in keys):
+        told.append("joules are those of the data sheet's power, which is an upper bound")
+    return told
+
+
+def _keys(on: str | Sequence[str]) -> list[str]:
+    keys = [on] if isinstance(on, str) else list(on)
+    if not keys:
+        raise UsageError("on is empty; give at least one device, such as on=['h100-sxm']")
+    return [device(key).key for key in keys]
+
+
+def _counts(count: int | Sequence[int]) -> list[int]:
+    counts = [count] if isinstance(count, int) else list(count)
+    if not counts or any(isinstance(one, bool) or not isinstance(one, int) or one < 1 for one in counts):
+        raise UsageError(f"count is {count!r}; allowed are whole numbers of 1 or more")
+    return counts
+
+
+def _check(
+    precision: str, keys: Sequence[str], prices: Mapping[str, float], measured: Mapping[str, tuple[float, ...]]
+) -> None:
+    if precision not in PRECISIONS:
+        raise UsageError(f"precision is {precision!r}; allowed are {', '.join(PRECISIONS)}")
+    for name, given in (("prices", prices), ("measured", measured)):
+        unasked = [key for key in given if key not in keys]
+        if unasked:
+            raise UsageError(f"{name} has {', '.join(unasked)}, and the devices asked for are {', '.join(keys)}")
+    if any(not (math.isfinite(price) and price >= 0) for price in prices.values()):
+        raise UsageError(f"prices are {dict(prices)}; allowed are numbers of 0 or more, of a device for an hour")
+    if not all(len(seen) in (2, 3) and seen[0] >= 1 and min(seen[1:]) > 0 and math.isfinite(sum(seen))
+               for seen in measured.values()):  # fmt: skip
+        raise UsageError(
+            f"measured is {dict(measured)}; allowed are a count of 1 or more, samples a second, and perhaps the batch"
+        )

@@ -1,0 +1,1 @@
+"""The words of a prediction: what it is about, how it is spread, what is answered."""

@@ -1,0 +1,137 @@
+"""What would bind a run on more devices than were measured: each limit by itself, with its assumption and source."""
+
+from __future__ import annotations
+
+import math
+
+from vivace.core.errors import UsageError
+from vivace.core.measurement import Interval
+from vivace.core.prediction.answer import Limit, Scale
+from vivace.devices.catalog import Device
+from vivace.devices.collectives import Wire, all_reduce, hierarchical_all_reduce
+from vivace.devices.prediction.reliability import (
+    LLAMA3_DEVICES,
+    LLAMA3_FAILURES,
+    LLAMA3_HOURS,
+    LLAMA3_SOURCE,
+    Failures,
+    device_hours_between_failures,
+    failures_of,
+)
+
+SPREAD_OF_EIGHT = 0.05
+SPREAD_SOURCE = "devices of one node differ by 5% and more (S. Bekman, Machine Learning Engineering, 2026-08)"
+RANGE_OF_EIGHT = 2.847
+"""The mean distance of the least and the largest of eight normal numbers, in standard deviations; tables of ranges."""
+NETWORK_LATENCY_SECONDS = 1e-5
+LINK_LATENCY_SECONDS = 5.4e-6
+"""For each device, from measured all-reduces over NVLink of 2 to 8 A100 (vTrain's tables): 5.4 us for each more."""
+
+
+# What trainings of transformers reached of the peak in bf16: 29% to 64% of A100 and H100 (llm-foundry's table), 64% to
+# 70% of TPU v5p (MaxText's table, github.com/AI-Hypercomputer/maxtext, read 2026-11-26); the middle is their median.
+REACHED = Interval(0.47, 0.29, 0.70)
+
+
+def computing_seconds(floor_seconds: float) -> Interval:
+    """Seconds of computing where the peak allows no less than these, at the shares that published trainings reached."""
+    return Interval(*(floor_seconds / share for share in (REACHED.value, REACHED.high, REACHED.low)))
+
+
+def stragglers(count: int) -> float:
+    """How much longer the slowest of `count` devices takes than the mean one: d (sqrt(2 ln n) - (ln ln n + ln 4 pi) /
+    (2 sqrt(2 ln n))), the mean of the largest of n normal numbers, with d from the spread of eight.
+
+    >>> round(stragglers(10000), 3)
+    0.066
+    """
+    if count < 2:
+        return 0.0
+    root = math.sqrt(2 * math.log(max(count, 3)))
+    largest = root - (math.log(math.log(max(count, 3))) + math.log(4 * math.pi)) / (2 * root)
+    return SPREAD_OF_EIGHT / RANGE_OF_EIGHT * largest
+
+
+def scale_of(
+    device: Device,
+    count: int,
+    compute_seconds: Interval,
+    gradient_bytes: float,
+    sample_bytes: float,
+    batch: int,
+    write_seconds: float = 60.0,
+    restart_seconds: float = 600.0,
+    input_bytes_per_second: float | None = None,
+) -> Scale:
+    """The limits on a step of `batch` samples over `count` devices, each of which computes for `compute_seconds`.
+
+    `gradient_bytes` are summed over all devices each step. `sample_bytes` are read for each sample from storage that
+    gives `input_bytes_per_second`, which only the user knows. A checkpoint takes `write_seconds`, starting again
+    `restart_seconds`; the user gives them. Raises UsageError for a batch that leaves devices without a sample.
+    """
+    if batch < count:
+        raise UsageError(f"a batch of {batch} leaves some of {count} devices without a sample; give at least {count}")
+    hours = device_hours_between_failures(LLAMA3_FAILURES, LLAMA3_DEVICES, LLAMA3_HOURS)
+    failures = failures_of(count, write_seconds, restart_seconds, hours, LLAMA3_SOURCE)
+    limits = [
+        _network(device, count, compute_seconds, gradient_bytes),
+        _input(compute_seconds, sample_bytes, batch, input_bytes_per_second),
+        _slowest(count),
+        _failing(failures),
+    ]
+    known = sorted((limit for limit in limits if limit.lost), key=lambda limit: -_value(limit))
+    unknown = [limit for limit in limits if limit.lost is None]
+    hours, every = failures.hours_between_failures, failures.checkpoint_interval_seconds
+    return Scale(device.key, count, (*known, *unknown), hours, every)
+
+
+def _network(device: Device, count: int, compute: Interval, gradient_bytes: float) -> Limit:
+    link, network, domain = device.link_bytes_per_second, device.network_bytes_per_second, device.domain_devices
+    if network is None or link is None or domain is None:
+        missing = "links" if link is None else "the network between domains"
+        return Limit("network", None, f"the catalogue does not know {missing} of {device.key}", "devices/catalog.toml")
+    inside, outside = Wire(LINK_LATENCY_SECONDS, link), Wire(NETWORK_LATENCY_SECONDS, network)
+    full = count - count % domain
+    if full < domain:
+        seconds = all_reduce(gradient_bytes, count, inside)
+    else:
+        seconds = hierarchical_all_reduce(gradient_bytes, full, domain, inside, outside)
+    hidden = (2 / 3) * compute.value
+    exposed = max(0.0, seconds - hidden)
+    shares = [part / (compute.value + part) for part in (exposed, seconds)]
+    sized = f"{gradient_bytes / 1e9:.3g} GB of gradients in {seconds * 1e3:.3g} ms"
+    text = f"{sized}, hidden behind the backward pass (two thirds of computing) at best, not at all at worst"
+    return Limit("network", Interval(shares[0], shares[0], shares[1]), text, "alpha-beta, rates of the catalogue")
+
+
+def _input(compute: Interval, sample_bytes: float, batch: int, rate: float | None) -> Limit:
+    needed = batch * sample_bytes / compute.value
+    if rate is None:
+        text = f"storage must give {needed / 1e9:.3g} GB/s ({sample_bytes:.3g} bytes a sample); yours is not known"
+        return Limit("input", None, text, "counted; give input_bytes_per_second")
+    seconds = batch * sample_bytes / rate
+    lost = max(0.0, 1 - compute.value / seconds)
+    return Limit(
+        "input", Interval(lost, lost, lost), f"{needed / 1e9:.3g} GB/s are needed, {rate / 1e9:.3g} given", "yours"
+    )
+
+
+def _slowest(count: int) -> Limit:
+    share = stragglers(count) / (1 + stragglers(count))
+    text = "every step waits for the slowest device; speeds are normal, and one that is broken is taken out"
+    return Limit("stragglers", Interval(share, share, share), text, SPREAD_SOURCE)
+
+
+def _failing(failures: Failures) -> Limit:
+    lost = Interval(1 - failures.useful_share.value, 1 - failures.useful_share.high, 1 - failures.useful_share.low)
+    mean, every = failures.hours_between_failures.value, failures.checkpoint_interval_seconds.value
+    text = (
+        f"one failure in {mean:.3g} h stops all; a checkpoint takes {failures.write_seconds:g} s and is written every "
+        f"{every / 60:.3g} min (Daly), starting again takes {failures.restart_seconds:g} s"
+    )
+    return Limit("failures", lost, text, failures.source)
+
+
+def _value(limit: Limit) -> float:
+    assert limit.lost is not None
+    return limit.lost.value

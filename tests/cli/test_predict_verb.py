@@ -1,0 +1,128 @@
+"""`vivace predict`: tables for people, documents for programs, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vivace.cli.app import main
+
+FILE = """
+import torch
+
+import vivace as vv
+from vivace.testing import tiny_training
+
+job = tiny_training.job()
+gpt = vv.Transformer(layers=24, width=2048, heads=16, sequence=1024)
+work = vv.Workload(tiny_training.perceptron(), inputs=(torch.zeros(4, 12),), name="tiny")
+"""
+GPT = "transformer:layers=24,width=2048,heads=16,sequence=1024"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "elsewhere.py").write_text(FILE)
+    return tmp_path / "elsewhere.py"
+
+
+def test_the_catalogue_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--list"]) == 0
+    told = capsys.readouterr().out
+
+    assert "h100-sxm" in told
+    assert "coral-edge-tpu" in told
+
+
+def test_the_catalogue_as_a_document_has_every_source(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--list", "--json"]) == 0
+    found = {one["key"]: one for one in json.loads(capsys.readouterr().out)["devices"]}
+
+    number = found["tpu-v5e"]["numbers"]["dense_bf16_tflops"]
+    assert number["value"] == 197
+    assert number["source"]["url"].startswith("https://docs.cloud.google.com/tpu")
+
+
+@pytest.mark.parametrize("name", ["work", "job", "gpt"])
+def test_every_kind_of_target_prints_under_forty_lines(
+    name: str, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch = ["--batch", "1024"] if name != "work" else []
+    asked = ["--on", "h100-sxm,a100-sxm-40,t4,tpu-v5e,coral-edge-tpu", "--count", "1,8,64,512", *batch]
+    assert main(["predict", f"{file}:{name}", *asked]) == 0
+    told = capsys.readouterr().out
+
+    assert "PREDICTED" in told
+    assert "refused" in told
+    assert len(told.splitlines()) < 40
+
+
+def test_the_document_has_the_fields_of_the_objects(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", f"{file}:work", "--on", "h100-sxm,tpu-v5e", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+
+    assert found["work"]["purpose"] == "inference"
+    assert [line["label"] for line in found["lines"]] == ["PREDICTED", "PREDICTED"]
+    assert found["lines"][0]["seconds"]["low"] < found["lines"][0]["seconds"]["value"]
+    assert found["lines"][1]["seconds"] is None
+    assert found["lines"][1]["refusal"]
+
+
+def test_layouts_limits_prices_and_targets_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--on", "a100-sxm-40", "--count", "8", "--batch", "32", "--layouts", "--price", "a100-sxm-40=1.5"]
+    runs = ["--runs", "16=1e6,32=1.1e6,64=1.4e6"]
+    assert main(["predict", GPT, *asked, *runs]) == 0
+    told = capsys.readouterr().out
+
+    assert "  1. data" in told
+    assert "times the first" in told
+    assert "no measurement of micro batch 16" in told
+    assert "price of a step" in told
+    assert "hours to the target" in told
+
+
+def test_ten_thousand_devices_are_told_what_binds_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", GPT, "--on", "h100-sxm", "--count", "10000", "--batch", "20000"]) == 0
+    told = capsys.readouterr().out
+
+    assert "what would bind 10000 x h100-sxm" in told
+    assert "Daly" in told
+    assert "no measurement beyond 512 x h100-sxm" in told
+
+
+def test_a_measured_count_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--on", "h100-sxm", "--count", "64", "--batch", "512", "--measured", "h100-sxm=8:200"]
+    assert main(["predict", GPT, *asked]) == 0
+    assert "your 200 samples/s on 8" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "TARGET is missing"),
+        ([GPT], "--on is missing"),
+        ([GPT, "--on", "h10"], "unknown device 'h10'; did you mean"),
+        ([GPT, "--on", "h100-sxm", "--count", "many"], "--count received 'many'"),
+        ([GPT, "--on", "h100-sxm"], "batch is missing"),
+        ([GPT, "--on", "h100-sxm", "--batch", "8", "--price", "h100-sxm"], "allowed are NAME=VALUE"),
+        ([GPT, "--on", "h100-sxm", "--batch", "8", "--measured", "h100-sxm=8"], "--measured received ''"),
+        (["transformer:layers=x", "--on", "h100-sxm"], "allowed are sizes such as layers=24"),
+        (["transformer:layers=2", "--on", "h100-sxm"], "the first four needed"),
+        (["nothing.py:x", "--on", "h100-sxm"], "there is no file nothing.py"),
+    ],
+)
+def test_bad_input_is_one_message(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_job_in_code_has_no_layouts(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", f"{file}:job", "--on", "h100-sxm", "--layouts"]) == 2
+    assert "allowed is a vivace.Transformer" in capsys.readouterr().err
+
+
+def test_a_transformer_is_no_target_of_other_verbs(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", f"{file}:gpt"]) == 2
+    assert "which `vivace predict` takes" in capsys.readouterr().err

@@ -1,0 +1,93 @@
+"""The back-tests of the predictor: what they read; that what is committed meets its targets and can be made again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import predicting
+from predictions import published
+from vivace.devices.prediction import sharded_scaling, step_time
+from vivace.devices.prediction.measured import laws
+
+COMMITTED = json.loads((Path(predicting.RESULTS) / "predicting.json").read_text(encoding="utf-8"))
+
+
+def test_all_published_rows_are_read() -> None:
+    assert len(published.vtrain().runs) == 1440
+    assert len(published.llm_foundry()) == 216
+    assert len(published.pairs()) == 59
+    assert len(published.maxtext()) == 46
+
+
+def test_layouts_of_vtrain_have_as_many_devices_as_its_table_says() -> None:
+    assert {run.layout.devices for run in published.vtrain().runs} == {2, 4, 8}
+
+
+def test_weights_of_llm_foundrys_models_come_out_as_its_table_counts_them() -> None:
+    row = next(row for row in published.llm_foundry() if row.model == "7b" and row.trained.model.sequence == 2048)
+    assert row.trained.model.parameters == pytest.approx(6658859008, rel=0.01)
+
+
+def test_the_half_that_is_reported_on_is_about_a_half() -> None:
+    halves = predicting.halves()
+    assert 0.45 < len(halves["reported half"]) / len(halves["all rows"]) < 0.55
+
+
+def test_one_split_is_as_good_as_was_committed() -> None:
+    rows = published.vtrain().part(predicting.halves()["reported half"])
+    found = predicting.split(rows, 50)
+    assert found["median"] == pytest.approx(COMMITTED["vtrain"]["reported half"]["median"]["values"][50], abs=0.003)
+    assert found["regret"] == pytest.approx(COMMITTED["vtrain"]["reported half"]["regret"]["values"][50], abs=0.01)
+
+
+@pytest.mark.parametrize("half", ["reported half", "all rows"])
+@pytest.mark.parametrize(("figure", "target"), [("median", 0.07), ("p90", 0.20), ("regret", 0.05)])
+def test_the_steps_of_vtrain_meet_the_targets_in_the_median_split(half: str, figure: str, target: float) -> None:
+    assert COMMITTED["vtrain"][half][figure]["median"] <= target
+
+
+def test_scaling_meets_its_target_and_beats_keeping_the_efficiency() -> None:
+    found = predicting.scaling()
+    assert found["mean"] == pytest.approx(COMMITTED["scaling"]["mean"], abs=0.002)
+    assert found["mean"] <= 0.06
+    assert found["mean"] < min(found["keep_last_mean"], 0.084)
+
+
+def test_regret_is_nothing_for_true_times_and_more_for_the_opposite() -> None:
+    rows = published.vtrain()
+    assert predicting.regret(rows, rows.seconds) == 0.0
+    assert predicting.regret(rows, -rows.seconds) > 0.5
+
+
+def test_the_package_carries_the_laws_that_the_measurements_imply() -> None:
+    rows, carried = published.vtrain(), laws()
+    fit = step_time.fit_steps(rows.runs, rows.seconds, published.rates())
+    mine = step_time.step_seconds(fit, rows.runs, published.rates()).total
+    theirs = step_time.step_seconds(carried.steps.parameters, rows.runs, published.rates()).total
+    assert np.abs(mine / theirs - 1).max() < 0.01
+    scaling = sharded_scaling.fit_scaling([pair for _, _, pair in published.pairs()])
+    assert carried.scaling.parameters == pytest.approx(scaling, abs=0.05)
+
+
+def test_the_shares_of_tpus_are_those_that_their_tables_print() -> None:
+    row = next(row for row in published.maxtext() if row.pod.device == "tpu-v5p" and row.pod.parameters == 64e9)
+    assert row.share == pytest.approx(0.7031, abs=0.001)
+    assert row.chips == 64
+
+
+@pytest.mark.parametrize(("unseen", "most"), [("models", 0.06), ("generations", 0.12)])
+def test_shares_of_tpus_that_no_fit_saw_are_predicted_as_was_committed(unseen: str, most: float) -> None:
+    found = predicting.pods(unseen == "generations")
+    assert found["mean"] == pytest.approx(COMMITTED["pods"][f"unseen {unseen}"]["mean"], abs=1e-6)
+    assert found["mean"] <= most
+
+
+def test_the_table_for_people_names_every_test() -> None:
+    told = "\n".join(predicting.lines(COMMITTED))
+    assert all(
+        word in told for word in ("vTrain, reported half", "regret", "keeping the efficiency", "h100-sxm", "TPUs")
+    )
