@@ -41,7 +41,7 @@ from vivace.measure.clock import SystemClock
 from vivace.report.duration import parse_duration
 from vivace.report.progress import Progress, SilentProgress
 
-PLACING_SHARE = 0.45
+PLACING_SHARE = 0.3
 """Of the whole time, for placing and routing all seeds."""
 TRIES = 3
 SHORTEST_SECONDS = 20.0
@@ -91,9 +91,19 @@ class _Steps:
     def step(self, name: str, detail: str = "") -> Iterator[None]:
         """One step."""
         self._progress.stage(name, detail)
+        with self.timed(name):
+            yield
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """What happens inside counts as this step."""
         started = self._clock.now()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + self._clock.now() - started
+
+    def tell(self, name: str, detail: str) -> None:
+        """Where the job is."""
+        self._progress.stage(name, detail)
 
     def note(self, text: str) -> None:
         """Something worth reading now."""
@@ -261,10 +271,10 @@ def _finish(
 ) -> Synthesis:
     """The proof beside the placing, then the numbers, then the folder."""
     with ThreadPoolExecutor(max_workers=1) as pool:
-        proving = pool.submit(_prove, built, found, request, folder)
+        proving = pool.submit(_prove, built, found, request, folder, steps)
         placement, note = _place(built, request, folder, proving, steps)
-        with steps.step("proof", f"{request.vectors} vectors in the compiled simulator"):
-            proof = proving.result()
+        steps.tell("proof", f"{request.vectors} vectors in the compiled simulator")
+        proof = proving.result()
     result = _numbered(result, built, found, request, proof, placement)
     result = dataclasses.replace(result, notes=tuple(text for text in (*result.notes, note) if text))
     packed = _pack(placement, request, folder)
@@ -276,10 +286,12 @@ def _finish(
     return result
 
 
-def _prove(built: _Built, found: Integers, request: _Request, folder: Path) -> Proof:
-    simulator = simulate.build(built.design, folder / "proof", request.seconds)
-    vectors = vectors_of(found.graph, found.graph.quantize(found.samples), request.vectors)
-    return simulator.prove(vectors, built.schedule, 4 * request.seconds)
+def _prove(built: _Built, found: Integers, request: _Request, folder: Path, steps: _Steps) -> Proof:
+    """Beside the placing, so that it is told of only when it alone is waited for."""
+    with steps.timed("proof"):
+        simulator = simulate.build(built.design, folder / "proof", request.seconds)
+        vectors = vectors_of(found.graph, found.graph.quantize(found.samples), request.vectors)
+        return simulator.prove(vectors, built.schedule, 4 * request.seconds)
 
 
 def _place(

@@ -224,7 +224,7 @@ def _of_unit(unit: Unit, part: Part) -> Estimate:
         return _of_adders(unit, part)
     if not isinstance(unit, Engine):
         return Estimate(160, 1, 0)
-    total = Estimate(190, 0, 0) + _memory(unit.rows * unit.row_elements, unit.source.format.bits, part)
+    total = Estimate(110, 0, 0) + _memory(unit.rows * unit.row_elements, unit.source.format.bits, part)
     if isinstance(unit.operation, MaximumPool):
         return total + Estimate(40, 0, 0)
     sums = unit.operation.accumulator_bits
@@ -232,7 +232,7 @@ def _of_unit(unit: Unit, part: Part) -> Estimate:
     if isinstance(unit.operation, Product):
         bits = unit.operation.weight_bits
         total += _memory(unit.steps * len(unit.lane_groups), bits * unit.lanes, part)
-        total += Estimate(unit.lanes * round(2.0 * sums + 4), 0, 0)
+        total += Estimate(unit.lanes * (2 * sums + unit.source.format.bits + bits), 0, 0)
         total += Estimate(_logic_memory(len(unit.operation.bias), sums + 16), 0, 0)
         wide = unit.source.format.bits + 1
         total += (

@@ -19,7 +19,7 @@ from vivace.hardware.rtl.top import TOP, Design
 MOST_PLACING_SECONDS = 600.0
 """A placing that is estimated to take longer is refused: the design is synthesized only."""
 TARGET_MHZ = 150
-_SECONDS_A_CELL = 0.016
+_SECONDS_A_CELL = 0.012
 _LARGE_CELLS = 3000
 _GROWTH = 0.35
 
@@ -70,7 +70,8 @@ class Placement:
 
 
 def placing_seconds(cells: int) -> float:
-    """How long one seed is likely to take on one core, by cells: fitted to runs of nextpnr's WebAssembly build.
+    """How long one seed is likely to take on one core, by cells: fitted to runs of nextpnr's WebAssembly build, with
+    half as much again for what else the machine does.
 
     >>> placing_seconds(2000) < 60 < placing_seconds(40000)
     True

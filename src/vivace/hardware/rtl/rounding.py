@@ -64,16 +64,17 @@ def parameters(engine: Engine | Unrolled, name: str) -> str:
     assert isinstance(product, Product)
     outputs, bits = len(product.bias), _bias_bits(product) + MULTIPLIER_BITS
     address = width(outputs - 1)
-    return f"""  // The bias and the multiplier of each output.
+    after = f"output_channel == {constant(outputs - 1, address)} ? {constant(0, address)} : output_channel + 1'b1"
+    return f"""  // The bias and the multiplier of each output, read a cycle ahead.
   reg [{bits - 1}:0] rounding [0:{outputs - 1}];
   initial $readmemh("{name}_rounding.hex", rounding);
   reg [{address - 1}:0] output_channel;
-  reg [{bits - 1}:0] rounding_1;
-  always @(posedge clk)
-    if (rst) output_channel <= 0;
-    else if (leave) output_channel <= output_channel == {constant(outputs - 1, address)} ? {constant(0, address)} \
-: output_channel + 1'b1;
-  always @(posedge clk) if (move) rounding_1 <= rounding[output_channel];
+  reg [{bits - 1}:0] rounding_0, rounding_1;
+  wire [{address - 1}:0] after_channel = {after};
+  wire [{address - 1}:0] read_channel = leave ? after_channel : output_channel;
+  always @(posedge clk) output_channel <= rst ? {constant(0, address)} : read_channel;
+  always @(posedge clk) rounding_0 <= rounding[read_channel];
+  always @(posedge clk) if (move) rounding_1 <= rounding_0;
 """
 
 
