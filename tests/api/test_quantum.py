@@ -93,7 +93,7 @@ def test_a_missing_package_is_told_first(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "qiskit_aer", None)
 
     with pytest.raises(MissingExtra, match=r"qiskit-aer, which is not installed; install it with: pip install"):
-        vv.quantum(work())
+        vv.quantum("no/such/file.py:work")
 
 
 def test_a_folder_of_another_run_is_not_written_to(tmp_path: Path) -> None:
