@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -279,3 +280,10 @@ def test_a_price_that_is_none_is_refused(price: float) -> None:
 def test_layouts_of_a_billion_devices_are_refused_at_once() -> None:
     with pytest.raises(UsageError, match="no measurement beyond 512 x h100-sxm"):
         vv.predict(GPT, on="h100-sxm", count=10**9, batch=8, layouts=True)
+
+
+def test_an_exported_file_is_counted_with_the_shapes_that_it_declares(tmp_path: Path) -> None:
+    torch.export.save(torch.export.export(network(), (torch.zeros(64, 784),)), tmp_path / "mnist.pt2")
+    step = counted_workload(vv.Workload(tmp_path / "mnist.pt2"))
+    assert step.batch == 64
+    assert sum(one.flops for one in step.operators(64)) == 2 * 64 * (784 * 128 + 128 * 10)

@@ -36,13 +36,14 @@ def counted_workload(work: Workload) -> Step:
         return _counted_file(source.onnx_model(file), work)
     module = source.open_module(file) if file is not None else work.model
     assert isinstance(module, nn.Module)
-    if not work.examples:
+    if not work.examples and file is None:
         raise UsageError(
             "inputs is missing; give one example call, such as inputs=(x,), so that its work can be counted"
         )
+    example = work.examples[0] if file is None or work.examples else source.example_inputs(file)
     with torch.no_grad():
-        model = capture(module.eval(), work.examples[0], fixed_shapes=True).model
-        leaves = flat_call(module, work.examples[0])[0]
+        model = capture(module if file is not None else module.eval(), example, fixed_shapes=True).model
+        leaves = flat_call(module, example)[0]
         operators = recorder.operators_of(model, leaves)
         cost = counts.cost_of(model, leaves)
     parameters = sum(value.numel() for value in module.parameters())
