@@ -78,6 +78,14 @@ def test_layers_are_named_as_reports_name_them() -> None:
     assert [layer.products for layer in found] == [4 * 2 * 36, 10 * 2]
 
 
+def test_a_module_that_is_called_twice_gives_two_layers_of_unlike_names() -> None:
+    layer = nn.Linear(4, 4)
+
+    found, _ = read(nn.Sequential(layer, nn.ReLU(), layer), torch.randn(2, 4))
+
+    assert len({one.label for one in found}) == len(found) == 2
+
+
 def test_an_onnx_file_gives_the_same_layers(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="reading an ONNX file needs onnxruntime")
     from vivace.runtimes.graphs.onnx_linear import onnx_linear_layers

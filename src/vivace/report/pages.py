@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vivace.report import headline as results
 from vivace.report import training
 from vivace.report.html.page import render
+from vivace.report.reading import Document
 from vivace.report.results import ResultDocument
 from vivace.report.training import TrainingDocument
 from vivace.report.training_page.page import render as render_training
-
-if TYPE_CHECKING:
-    from vivace.report.reading import Document
 
 
 def page_of(document: Document) -> str:
@@ -21,17 +17,17 @@ def page_of(document: Document) -> str:
         return render(document)
     if isinstance(document, TrainingDocument):
         return render_training(document)
-    from vivace.report.quantum_page.page import render as render_quantum
+    from vivace.report.quantum_page.page import render as render_quantum  # needs numpy, which other runs do not
 
     return render_quantum(document)
 
 
 def headline_of(document: Document) -> str:
-    """What was won and how sure that is, in one sentence, or that nothing was."""
+    """What was won and how sure that is, in one sentence, or that nothing was; of a quantum run its verdict."""
     if isinstance(document, ResultDocument):
         return results.headline(document)
     if isinstance(document, TrainingDocument):
         return training.headline(document)
-    from vivace.report.quantum_page.document import headline as quantum_headline
+    from vivace.report.quantum_page.document import headline
 
-    return quantum_headline(document)
+    return headline(document)

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from vivace.core.errors import UsageError
-from vivace.report.results import RESULTS, SCHEMA_VERSION, ResultDocument
+from vivace.report.results import QUANTUM, RESULTS, SCHEMA_VERSION, ResultDocument
 from vivace.report.training import RUN, TrainingDocument
 
-if TYPE_CHECKING:  # it computes with NumPy, which a report of anything else does not wait for
+if TYPE_CHECKING:
     from vivace.report.quantum_page.document import QuantumDocument
 
-    Document = ResultDocument | TrainingDocument | QuantumDocument
-
-QUANTUM = "quantum.json"
+Document: TypeAlias = "ResultDocument | TrainingDocument | QuantumDocument"
 MAX_RESULT_BYTES = 256 << 20
 D = TypeVar("D", bound=BaseModel)
 WRITERS = {
-    "ResultDocument": f"the {RESULTS} that `vivace optimize` wrote",
-    "TrainingDocument": f"the {RUN} of a training",
-    "QuantumDocument": f"the {QUANTUM} that `vivace quantum` wrote",
+    RESULTS: f"the {RESULTS} that `vivace optimize` wrote",
+    RUN: f"the {RUN} of a training",
+    QUANTUM: f"the {QUANTUM} that `vivace quantum` wrote",
 }
 
 
@@ -55,23 +53,22 @@ def read_run(run: Path) -> Document:
 
 def read_quantum(text: str | bytes, where: str = QUANTUM) -> QuantumDocument:
     """The quantum run that a text holds; `where` names it in errors. Raises UsageError as `read_run` does."""
-    from vivace.report.quantum_page.document import QuantumDocument
+    from vivace.report.quantum_page.document import QuantumDocument  # needs numpy, which other runs do not
 
-    return _read(text, where, QuantumDocument)
+    return _read(text, where, QuantumDocument, WRITERS[QUANTUM])
 
 
 def read_text(text: str | bytes, where: str = RESULTS) -> ResultDocument:
     """The result that a text holds; `where` names it in errors. Raises UsageError as `read_run` does."""
-    return _read(text, where, ResultDocument)
+    return _read(text, where, ResultDocument, WRITERS[RESULTS])
 
 
 def read_training(text: str | bytes, where: str = RUN) -> TrainingDocument:
     """The training that a text holds; `where` names it in errors. Raises UsageError as `read_run` does."""
-    return _read(text, where, TrainingDocument)
+    return _read(text, where, TrainingDocument, WRITERS[RUN])
 
 
-def _read(text: str | bytes, where: str, kind: type[D]) -> D:
-    writer = WRITERS[kind.__name__]
+def _read(text: str | bytes, where: str, kind: type[D], writer: str) -> D:
     try:
         node = json.loads(text)
     except (ValueError, RecursionError) as error:

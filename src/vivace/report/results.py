@@ -23,6 +23,8 @@ from vivace.core.technique import Technique
 SCHEMA_VERSION: Final = 1
 RESULTS: Final = "results.json"
 PAGE: Final = "report.html"
+QUANTUM: Final = "quantum.json"
+"""The file of a quantum run's folder that holds its document; here, so that other runs are read without numpy."""
 """The files of an artifact that hold the document and its page."""
 _OWN_KEYS = ("machine", "environment", "versions")
 """What is taken out of `Result.conditions` and given a key of its own."""

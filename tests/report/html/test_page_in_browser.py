@@ -9,7 +9,7 @@ import shutil
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import planted_quantum_run as quantum
 import planted_results
@@ -18,10 +18,8 @@ import pytest
 
 from vivace.report.html.page import render
 from vivace.report.pages import page_of
+from vivace.report.reading import Document
 from vivace.report.results import ResultDocument
-
-if TYPE_CHECKING:
-    from vivace.report.reading import Document
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install 'vivace[dev]'")
 BROWSER, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))

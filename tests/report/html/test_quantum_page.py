@@ -14,9 +14,10 @@ from vivace.quantum.picture import Picture, PlacedGate
 from vivace.report.pages import headline_of, page_of
 from vivace.report.quantum_page import around, choices, circuits, layer, machines, words
 from vivace.report.quantum_page.block import quantum_block
-from vivace.report.quantum_page.document import QUANTUM, QuantumDocument, headline, lasting
+from vivace.report.quantum_page.document import QuantumDocument, headline, lasting
 from vivace.report.quantum_page.page import render
 from vivace.report.reading import read_quantum, read_run
+from vivace.report.results import QUANTUM
 from vivace.report.terminal import print_block
 
 

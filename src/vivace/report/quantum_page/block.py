@@ -11,8 +11,8 @@ from vivace.quantum.choices.answer import Comparison
 from vivace.quantum.layers.estimate import Simulation
 from vivace.report.html.words import number, plural
 from vivace.report.layout import line, plain_table
-from vivace.report.quantum_page.document import QUANTUM, QuantumDocument, headline, lasting, model_line
-from vivace.report.results import PAGE
+from vivace.report.quantum_page.document import QuantumDocument, headline, lasting, model_line
+from vivace.report.results import PAGE, QUANTUM
 
 
 def quantum_block(document: QuantumDocument) -> RenderableType:

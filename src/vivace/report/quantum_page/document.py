@@ -15,8 +15,6 @@ from vivace.quantum.words.demonstration import Demonstration
 from vivace.report.html.words import number
 
 SCHEMA_VERSION = 1
-QUANTUM = "quantum.json"
-"""The file of a run's folder that holds its document."""
 LONG_UNITS = ((365.25 * 86400, "years"), (86400.0, "days"), (3600.0, "hours"), (60.0, "minutes"), (1.0, "s"),
               (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"), (1e-12, "ps"), (1e-15, "fs"))  # fmt: skip
 DROWNED = 0.5

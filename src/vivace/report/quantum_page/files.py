@@ -6,9 +6,9 @@ import dataclasses
 from pathlib import Path
 
 from vivace.quantum.result import QuantumResult
-from vivace.report.quantum_page.document import QUANTUM, quantum_document
+from vivace.report.quantum_page.document import quantum_document
 from vivace.report.quantum_page.page import render
-from vivace.report.results import PAGE
+from vivace.report.results import PAGE, QUANTUM
 
 
 def write_run(result: QuantumResult, out: Path) -> QuantumResult:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from vivace.report.html.skeleton import Page, drawn
 from vivace.report.html.words import LONG, cut, made_visible
 from vivace.report.quantum_page import around, choices, layer, machines, words
-from vivace.report.quantum_page.document import QUANTUM, QuantumDocument, headline
+from vivace.report.quantum_page.document import QuantumDocument, headline
+from vivace.report.results import QUANTUM
 
 PREDICTED = "from published calibration data and formulas with their sources, of machines that nothing ran on"
 

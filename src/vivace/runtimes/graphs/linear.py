@@ -85,7 +85,7 @@ def linear_layers(model: Model, leaves: Sequence[Tensor]) -> tuple[tuple[LinearL
     watcher = _Watcher(model.program.graph_module, weights)
     with torch.no_grad():
         watcher.run(*lifted, *leaves)
-    names = each_name([node for node, *_ in watcher.seen])
+    names = _unlike(each_name([node for node, *_ in watcher.seen]), [node.name for node, *_ in watcher.seen])
     found, left_out = [], []
     for label, (node, arguments, result) in zip(names, watcher.seen, strict=True):
         reason = watcher.why_not(node, arguments)
@@ -94,6 +94,16 @@ def linear_layers(model: Model, leaves: Sequence[Tensor]) -> tuple[tuple[LinearL
         else:
             found.append(_layer(label, node, arguments, result))
     return tuple(found), tuple(left_out)
+
+
+def _unlike(labels: list[str], nodes: list[str]) -> list[str]:
+    """The labels, with the node's name where a module is called more than once.
+
+    >>> _unlike(["a", "b", "a"], ["linear", "linear_1", "linear_2"])
+    ['a/linear', 'b', 'a/linear_2']
+    """
+    pairs = zip(labels, nodes, strict=True)
+    return [label if labels.count(label) == 1 else f"{label}/{node}" for label, node in pairs]
 
 
 class _Watcher(fx.Interpreter):
