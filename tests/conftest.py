@@ -12,6 +12,8 @@ import pytest
 # Set before anything imports torch: on a shared machine, oversubscribed OpenMP barriers cost a hundredfold. Workers
 # that tests start inherit it; techniques that choose threads set their own.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The tools from wheels are compiled once, which takes a minute, and kept: not in the cache that each run of tests has.
+os.environ.setdefault("YOWASP_CACHE_DIR", str(Path.home() / ".cache" / "YoWASP"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -15,8 +14,6 @@ from torch import nn
 import vivace as vv
 from vivace.core.errors import MissingExtra, UsageError
 from vivace.hardware.chip import tools
-
-os.environ.setdefault("YOWASP_CACHE_DIR", str(Path.home() / ".cache" / "YoWASP"))
 
 
 def digits_work(hidden: int = 12, labelled: int = 1197) -> vv.Workload:

@@ -1,10 +1,8 @@
-"""Networks that use every engine, as integer graphs, and the tools' own cache of compiled WebAssembly."""
+"""Networks that use every engine, as integer graphs."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +13,6 @@ from vivace.hardware.graph.integer import IntegerGraph
 from vivace.hardware.graph.quantize import Precision, quantize
 from vivace.hardware.graph.reading import read
 from vivace.runtimes.capture import capture
-
-# The tools from wheels are compiled once, which takes a minute, and kept; tests have a cache folder of their own
-os.environ.setdefault("YOWASP_CACHE_DIR", str(Path.home() / ".cache" / "YoWASP"))
 
 
 class Residual(nn.Module):

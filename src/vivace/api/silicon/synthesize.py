@@ -45,6 +45,7 @@ PLACING_SHARE = 0.3
 """Of the whole time, for placing and routing all seeds."""
 TRIES = 3
 SHORTEST_SECONDS = 20.0
+LONGEST_TOOL_SECONDS = 300.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +62,11 @@ class _Request:
     cycles: int | None
     placing: bool
     unroll: tuple[str, ...] = ()
+
+    @property
+    def deadline(self) -> float:
+        """Seconds after which a tool is taken to hang: the first run of each compiles it, which takes a minute."""
+        return max(LONGEST_TOOL_SECONDS, self.seconds)
 
     @property
     def rounds(self) -> int:
@@ -233,7 +239,7 @@ def _build(graph: IntegerGraph, adders: Adders, request: _Request, folder: Path,
             design = design_of(plan)
         told = f"{fold.total_lanes} multipliers, {schedule.latency} cycles"
         with steps.step("synthesis", told):
-            resources = place.synthesize(design, request.part, folder / "chip", request.seconds)
+            resources = place.synthesize(design, request.part, folder / "chip", request.deadline)
         built = _Built(fold, design, schedule, resources, adders)
         lacking = _actual(resources).lacks(request.part, 1.0)
         if not lacking and (most is None or request.cycles or resources.cells <= most * 1.1):
@@ -289,9 +295,9 @@ def _finish(
 def _prove(built: _Built, found: Integers, request: _Request, folder: Path, steps: _Steps) -> Proof:
     """Beside the placing, so that it is told of only when it alone is waited for."""
     with steps.timed("proof"):
-        simulator = simulate.build(built.design, folder / "proof", request.seconds)
+        simulator = simulate.build(built.design, folder / "proof", request.deadline)
         vectors = vectors_of(found.graph, found.graph.quantize(found.samples), request.vectors)
-        return simulator.prove(vectors, built.schedule, 4 * request.seconds)
+        return simulator.prove(vectors, built.schedule, 4 * request.deadline)
 
 
 def _place(
@@ -370,5 +376,5 @@ def _front(built: _Built, part: Part) -> tuple[FoldPoint, ...]:
 def _pack(placement: Placement | None, request: _Request, folder: Path) -> str | None:
     if placement is None:
         return None
-    found = place.pack(request.part, folder / "chip", placement.median_seed, request.seconds)
+    found = place.pack(request.part, folder / "chip", placement.median_seed, request.deadline)
     return None if found is None else found.name
