@@ -10,7 +10,6 @@ import pytest
 
 from vivace.cli.app import main
 
-
 FILE = """
 import torch
 from torch import nn
