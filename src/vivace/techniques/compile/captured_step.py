@@ -30,7 +30,9 @@ class CapturedStep(Technique):
     stage = Stage.COMPILE
     family = Family.SYSTEM
     effect = Effect.ROUNDED
-    needs = frozenset({Fact.TRAINING, Fact.UNCOMPILED, Fact.WHOLE_BATCH, Fact.UNSCALED_LOSS, Fact.CUDA_DEVICE})
+    needs = frozenset(
+        {Fact.TRAINING, Fact.UNCOMPILED, Fact.WHOLE_BATCH, Fact.UNSCALED_LOSS, Fact.ONE_PROCESS, Fact.CUDA_DEVICE}
+    )
     breaks = frozenset({Fact.UNCOMPILED})
     source = "https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs/"
 
