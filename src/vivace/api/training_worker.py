@@ -16,7 +16,7 @@ from typing import Any
 
 from safetensors.torch import load_model
 
-from vivace.api.together.team import RankHand, Restarted, open_ranks, proved
+from vivace.api.together.team import QUIET, RankHand, Restarted, open_ranks, proved
 from vivace.artifact.save import disk_errors
 from vivace.core import registry
 from vivace.core.documents import strict_json
@@ -69,7 +69,7 @@ def trained(
                 "remove it"
             )
         _write(home / PLAN, {"schema_version": SCHEMA, "job": identity(job), "plan": run.plan.to_json()})
-        with Worker(Path(name) / "worker", limits) as worker:
+        with Worker(Path(name) / "worker", limits, None if team is None else QUIET) as worker:
             asked = {"keep": str(keep.absolute()), "identity": identity(job)}
             if team is None:
                 worker.open(ENTRY, asked, (job, run.plan), Phase.LOAD)
@@ -108,7 +108,7 @@ def took_part(job: Training, run: TrainingRun, limits: Limits, team: Team) -> Tr
 
     Raises WorkerFailure where the team has ended without being told to.
     """
-    with tempfile.TemporaryDirectory(prefix="vivace-") as name, Worker(Path(name), limits) as worker:
+    with tempfile.TemporaryDirectory(prefix="vivace-") as name, Worker(Path(name), limits, QUIET) as worker:
         keep = (run.out or Path(name)) / CHECKPOINTS
         open_ranks(worker, team, job, run.plan, {"keep": str(keep.absolute()), "identity": identity(job)})
         reason = worker.call("attend", {}, Phase.CONVERT, seconds=FOREVER_SECONDS)
@@ -177,7 +177,7 @@ class _Drive:
         self.opened: Mapping[str, Any] = {}
         self.resumed: int | None = None
         self.began = self.saved = self.prepared = self.clock.now()
-        self._kept = self.account
+        self._kept: dict[int, _Account] = {}
 
     def run(self, run: TrainingRun) -> TrainingRun:
         """Raises KeyboardInterrupt after Ctrl-C, with a checkpoint of the step that had begun."""
@@ -217,8 +217,9 @@ class _Drive:
         if self.resumed is None:
             self.resumed = self.opened["steps"]
             self.account.course = CourseKeeper(self.resumed)
-            self._kept = copy.deepcopy(self.account)
+            self._remember(self.resumed)
             self.prepared = self.clock.now()
+        self.account = copy.deepcopy(self._kept[self.opened["steps"]])
         for note in self.opened["notes"]:
             self.progress.note(note)
         return FIRST_STEPS
@@ -245,16 +246,21 @@ class _Drive:
         is_late = stopping.is_asked or self.clock.now() - self.saved > CHECKPOINT_SECONDS
         is_whole = self._left(position) != 0  # resumed with nothing left, it would lose the epoch
         if is_over or (is_late and is_whole):
-            self._save()
+            self._save(position["steps"])
         if stopping.is_asked and is_whole and not is_over:
             raise KeyboardInterrupt
         return reached, is_over
 
     def _go_back(self, restart: Restarted) -> None:
-        """To what was known at the last checkpoint."""
+        """Take note of a restart; `_prepare` then goes back to what was known at the last checkpoint."""
         self.restarts.append(restart.reason)
         self.progress.note(f"{restart.reason}; {restart.processes} processes go on from the last checkpoint")
-        self.account = copy.deepcopy(self._kept)
+
+    def _remember(self, steps: int) -> None:
+        """What is known at a checkpoint of so many steps, and at the one before: the last may not be written whole."""
+        self._kept[steps] = copy.deepcopy(self.account)
+        for old in sorted(self._kept)[:-2]:
+            del self._kept[old]
 
     def _left(self, position: Mapping[str, Any]) -> int | None:
         """Steps that are left of the epoch, where that is known."""
@@ -280,7 +286,8 @@ class _Drive:
         account.epoch_losses, account.spent = [], 0.0
         return self.until is not None and score is not None and score >= self.until
 
-    def _save(self) -> None:
+    def _save(self, steps: int) -> None:
+        self._remember(steps)
         try:
             self.worker.call("save", {}, Phase.CONVERT)
         except WorkerFailure as failure:
@@ -289,7 +296,6 @@ class _Drive:
             told = f"{failure.reason}; the checkpoint before it is kept: make room, and go on with resume (--resume)"
             raise DiskFull(told) from None
         self.saved = self.clock.now()
-        self._kept = copy.deepcopy(self.account)
 
     def _line(self, position: Mapping[str, Any], loss: float, each: float) -> str:
         scores = self.account.scores

@@ -119,6 +119,7 @@ class Draws:
 
 def _zeros(shape: list[int], like: Tensor) -> Tensor:
     """Zeros whose axes lie in memory in the order of another tensor's: numbers are drawn in that order."""
-    order = sorted(range(like.ndim), key=lambda axis: (-int(like.stride(axis)), axis))
+    strides = list(like.stride())
+    order = sorted(range(like.ndim), key=lambda axis: (-strides[axis], axis))
     back = sorted(range(like.ndim), key=order.__getitem__)
     return like.new_zeros([shape[axis] for axis in order]).permute(back)

@@ -55,6 +55,7 @@ class Launcher:
         self._number = 0
         self._answers = 0
         self._said: list[str] = []
+        self._told = 0
         self._restarts_left = team.restarts
         self._run: _Run
         self._launch(team)
@@ -78,8 +79,9 @@ class Launcher:
             self._raise_failure(channel)
             if attempts(self._store) > channel.attempt or not self._run.alive:
                 self._next()
-                return {"restarted": self._said[-1] if self._said else "the machines that take part have changed",
-                        "processes": self._team.everyone}  # fmt: skip
+                why = "; then ".join(self._said[self._told :]) or "the machines that take part have changed"
+                self._told = len(self._said)
+                return {"restarted": why, "processes": self._team.everyone}
             looks += 1
             is_time = looks % round(LOOK_SECONDS / MOMENT.total_seconds()) == 0
             if is_time and self._run.restarts_left == self._restarts_left:  # else what is seen is of ranks that died
@@ -152,7 +154,9 @@ class _Agent(LocalElasticAgent):
             first = min(result.failures.values(), key=lambda one: one.timestamp)
             local = first.local_rank
             rank = worker_group.workers[local].global_rank
-            how = f"was killed by {first.signal_name()}" if first.exitcode < 0 else f"ended with code {first.exitcode}"
+            how = f"was killed by {first.signal_name()}"
+            if first.exitcode > 0:
+                how = f"ended: {_last_line(first.message)}"
             if not self.said or not self.said[-1].startswith(f"rank {rank} "):  # a deadline has said it already
                 self.said.append(f"rank {rank} {how}")
         return result
@@ -201,6 +205,12 @@ class _Run:
             self.reason = f"{type(error).__name__}: {error}"
         finally:
             self._logs.cleanup()
+
+
+def _last_line(told: object) -> str:
+    """Of what an error says of itself."""
+    text = told.get("message", "") if isinstance(told, dict) else told
+    return next((line.strip() for line in reversed(str(text).splitlines()) if line.strip()), "nobody knows why")[:300]
 
 
 def _run_id(team: Team) -> str:

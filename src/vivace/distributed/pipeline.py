@@ -64,7 +64,8 @@ class Pipeline:
             place, stages = self.world.place["pipeline"], self.world.layout.pipeline
             group = self.world.mesh.get_group("pipeline")
             stage = PipelineStage(self.stage, place, stages, self.world.device, group=group)
-            self._known[rows] = SCHEDULES[self._schedule](stage, count, loss_fn=self._weighted, scale_grads=False)
+            name = self._schedule if count >= stages else "gpipe"  # 1F1B needs a micro-batch for each stage
+            self._known[rows] = SCHEDULES[name](stage, count, loss_fn=self._weighted, scale_grads=False)
         return self._known[rows]
 
     def _weighted(self, output: Tensor, rows: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import Store, TCPStore
+from torch.distributed.elastic.multiprocessing.errors import record
 
 from vivace.core.errors import VivaceError
 from vivace.distributed.channel import ATTEMPT, Channel
@@ -30,6 +31,7 @@ GRACE_SECONDS = 3.0
 """How long a rank whose peer has gone waits to be restarted before it says that it cannot go on by itself."""
 
 
+@record  # so that the agent can say what a rank ended by
 def live(entry: str, arguments: Mapping[str, Any], payload: bytes, team: Mapping[str, Any], port: int) -> None:
     """What torchrun's agent starts in each process: join, serve commands until told to close.
 

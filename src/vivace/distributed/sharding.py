@@ -23,6 +23,7 @@ def shard(model: nn.Module, world: World) -> list[str]:
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)  # gloo has no sum that multiplies before
     return [name for name, _ in blocks]
 
 

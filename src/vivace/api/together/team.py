@@ -27,6 +27,8 @@ MEMBER = "vivace.api.together.ranks:open_member"
 SLACK_SECONDS = 120.0
 """What a command may take beside the deadline of a rank that hangs, and a restart."""
 PROVED_STEPS = 3
+QUIET = {"TORCH_CPP_LOG_LEVEL": "ERROR"}
+"""The store warns of each wait that was in vain, and those of the launcher are short on purpose."""
 
 
 class Restarted(Exception):
@@ -88,7 +90,12 @@ def planned(plan: Plan, team: Team) -> Plan:
 
 def proved(ranks: RankHand, plan: Plan, steps: int = PROVED_STEPS) -> Parity:
     """The proof that the ranks' steps are those of one process. Raises UsageError where they are not."""
-    found = ranks.call("agreements", {"steps": steps})
+    while True:
+        try:
+            found = ranks.call("agreements", {"steps": steps})
+            break
+        except Restarted:  # as often as the team may
+            continue
     proof = parity_of(plan, found)
     if proof.verdict is QualityVerdict.NOT_HELD:
         raise UsageError(
