@@ -31,6 +31,8 @@ from vivace.distributed.team import Team
 from vivace.distributed.watch import Patience, Place
 
 JOIN_SECONDS = 600
+START_SECONDS = 180
+"""How long processes of one machine may take to start, again too, and of several to find each other."""
 STOP_SECONDS = 3
 LOOK_SECONDS = 1.0
 """About how much time passes between two looks at where the ranks are."""
@@ -57,6 +59,7 @@ class Launcher:
         self._said: list[str] = []
         self._told = 0
         self._restarts_left = team.restarts
+        self._starting = _Starting(team)
         self._run: _Run
         self._launch(team)
 
@@ -83,6 +86,8 @@ class Launcher:
                 self._told = len(self._said)
                 return {"restarted": why, "processes": self._team.everyone}
             looks += 1
+            if self._run.restarts_left != self._restarts_left:
+                self._starting.tick()
             is_time = looks % round(LOOK_SECONDS / MOMENT.total_seconds()) == 0
             if is_time and self._run.restarts_left == self._restarts_left:  # else what is seen is of ranks that died
                 self._end_what_hangs(patience, channel)
@@ -107,6 +112,7 @@ class Launcher:
         before = self._channel.attempt if self._channel is not None else 0
         while attempts(self._store) <= before:
             self._run.thread.join(MOMENT.total_seconds())
+            self._starting.tick()
             if not self._run.alive:
                 smaller = self._team.smaller() if self._answers and self._team.is_on_one_machine else None
                 if smaller is None:
@@ -116,6 +122,7 @@ class Launcher:
                 self._launch(smaller)
         self._channel, self._number = Channel(self._store, attempts(self._store)), 0
         self._restarts_left = self._run.restarts_left
+        self._starting = _Starting(self._team)
         return self._channel
 
     def _raise_failure(self, channel: Channel) -> None:
@@ -141,6 +148,21 @@ class Launcher:
         self._restarts_left = -1  # nobody is looked for again until they have started again
         with contextlib.suppress(ProcessLookupError):
             os.kill(places[rank].pid, signal.SIGKILL)  # the agent starts all of them again
+
+
+class _Starting:
+    """Counts the moments that ranks take to come together. Raises WorkerFailure from `tick` where they are too many."""
+
+    def __init__(self, team: Team) -> None:
+        seconds = START_SECONDS if team.is_on_one_machine else JOIN_SECONDS
+        self._left = round(seconds / MOMENT.total_seconds())
+        self._seconds = seconds
+
+    def tick(self) -> None:
+        """Another moment has passed."""
+        self._left -= 1
+        if self._left < 0:
+            raise WorkerFailure(Outcome.TIMEOUT, f"the processes did not come together within {self._seconds} s")
 
 
 class _Agent(LocalElasticAgent):

@@ -36,11 +36,6 @@ class Pipeline:
         self._batch: Any = None
         self._weigh: Callable[[Any], float] = lambda _: 1.0
 
-    def replace_stage(self, stage: nn.Module) -> None:
-        """Let another module take the stage's place, such as one that sums gradients over copies."""
-        self.stage = stage
-        self._known.clear()
-
     def step(self, batch: Any, weigh: Callable[[Any], float]) -> Tensor:
         """Set the gradients of this stage; the weighted loss of the batch, the same for all stages. `weigh` says which
         share of the whole batch's mean a micro-batch holds."""

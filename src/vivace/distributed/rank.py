@@ -27,7 +27,7 @@ from vivace.distributed.world import World
 
 PR_SET_PDEATHSIG = 1
 CLOSE = "close"
-GRACE_SECONDS = 3.0
+GRACE_SECONDS = 10.0
 """How long a rank whose peer has gone waits to be restarted before it says that it cannot go on by itself."""
 
 

@@ -27,7 +27,18 @@ class WholeLoss(nn.Module):
         return self._loss(batch)
 
 
-def replicated(module: nn.Module, world: World, finds_unused: bool = True) -> DistributedDataParallel:
+def sum_gradients(module: nn.Module, world: World) -> None:
+    """Sum the gradients of a module over the ranks that divide a batch, all of one type at once."""
+    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    for dtype in dict.fromkeys(gradient.dtype for gradient in gradients):
+        mine = [gradient for gradient in gradients if gradient.dtype == dtype]
+        flat = world.sum_over_batch(torch.cat([gradient.flatten() for gradient in mine]), "gradients")
+        parts = torch.split(flat, [gradient.numel() for gradient in mine])
+        for gradient, part in zip(mine, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+
+def replicated(module: nn.Module, world: World) -> DistributedDataParallel:
     """A module whose gradients are summed over the ranks that divide a batch, bucket by bucket while the backward pass
     goes on. They are summed, not averaged: each rank's loss is weighted by its share of the batch before.
 
@@ -35,7 +46,7 @@ def replicated(module: nn.Module, world: World, finds_unused: bool = True) -> Di
     """
     replica = DistributedDataParallel(
         module, process_group=world.batch_mesh.get_group(), broadcast_buffers=False,
-        find_unused_parameters=finds_unused,
+        find_unused_parameters=True,
     )  # fmt: skip
 
     def summed(_: object, bucket: GradBucket) -> torch.futures.Future[Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vivace.core.training.rig import Rig
 from vivace.distributed.pipeline import Pipeline
-from vivace.distributed.replicas import replicated
+from vivace.distributed.replicas import sum_gradients
 from vivace.distributed.world import World
 from vivace.techniques.parallel.spread import whole_weight
 from vivace.training.rig import samples_in
@@ -23,6 +23,7 @@ class StagedGradients:
     rig: Rig
     world: World
     pipeline: Pipeline
+    copies: int = 1
 
     def __call__(self, batch: Any) -> Tensor:
         share = self.world.cut(batch)
@@ -34,9 +35,11 @@ class StagedGradients:
             whole = whole_weight(counts * self.rig.weight(share.batch), self.world)
         with around(self.rig.around):
             loss = self.pipeline.step(share.batch, lambda part: counts * self.rig.weight(part) / whole)
+        if self.copies > 1:
+            sum_gradients(self.pipeline.stage, self.world)
         return self.world.sum_over_batch(loss.clone(), "losses")
 
     def replicate(self) -> None:
-        """Sum the stage's gradients over the copies of the pipeline."""
-        stage = self.pipeline.stage
-        self.pipeline.replace_stage(replicated(stage, self.world, finds_unused=False))
+        """Sum the stage's gradients over the copies of the pipeline from now on, after each batch: under
+        DistributedDataParallel PyTorch's stages sum those of the last micro-batch alone."""
+        self.copies = self.world.layout.copies
