@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -222,3 +224,29 @@ def test_a_port_in_use_is_told(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(EnvironmentFault, match=rf"the port {port} of 127.0.0.1 cannot be used: Address already"):
             vv.train(job(), team=Team(processes=2, port=port), out=tmp_path / "run")
+
+
+MACHINE = """
+import sys
+import vivace as vv
+from vivace.distributed.team import Team
+from vivace.testing.tiny_training import job
+
+if __name__ == "__main__":
+    team = Team(nodes=2, least_nodes=2, node_rank=1, port=int(sys.argv[1]))
+    vv.train(job(epochs=2), team=team, out=sys.argv[2])
+"""
+
+
+@pytest.mark.slow
+def test_two_machines_that_meet_at_a_port_train_as_one(tmp_path: Path) -> None:
+    (tmp_path / "machine.py").write_text(MACHINE)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, str(tmp_path / "machine.py"), str(port), str(tmp_path / "many")]
+    other = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    run = check_same_as_one(job(epochs=2), tmp_path, team=Team(nodes=2, least_nodes=2, port=port))
+
+    assert (other.communicate(timeout=60)[1], other.returncode) == ("", 0)
+    assert str(run.plan) == "data-parallel"

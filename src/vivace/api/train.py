@@ -12,6 +12,7 @@ from typing import Any
 from vivace.api.parity import LIMITS
 from vivace.api.request import machine_of, plan_of
 from vivace.api.step_plans import Choice, Chosen
+from vivace.api.together.ranks import with_layout
 from vivace.api.together.team import planned, team_for
 from vivace.api.training_request import checked, sending
 from vivace.api.training_worker import read_plan_of, took_part, trained
@@ -127,6 +128,7 @@ def _train(
     clock = SystemClock()
     began = clock.now()
     earlier = read_plan_of(folder, job) if resume and folder is not None else None
+    earlier = None if earlier is None else with_layout(earlier, Layout())  # it may have been of several processes
     progress.stage("diagnose", "the original's step")
     found = diagnose(job, limits)
     choice = dataclasses.replace(choice, diagnosis=found)
