@@ -87,8 +87,14 @@ class Refusing(Points):
 
 def ranks() -> list[psutil.Process]:
     """The processes that train for this one."""
-    found = psutil.Process().children(recursive=True)
-    return [one for one in found if one.is_running() and any("spawn_main" in word for word in one.cmdline())]
+    return [one for one in psutil.Process().children(recursive=True) if _is_rank(one)]
+
+
+def _is_rank(process: psutil.Process) -> bool:
+    try:
+        return any("spawn_main" in word for word in process.cmdline())
+    except psutil.Error:  # it has ended
+        return False
 
 
 class Killing(SilentProgress):
