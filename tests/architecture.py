@@ -17,7 +17,7 @@ FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "manager", "m
 PICKLERS = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 PICKLING_FILES = {"measure/parcel.py"}
 NETWORK = {"socket", "http", "requests", "httpx", "aiohttp", "ftplib", "smtplib", "ssl", "xmlrpc", "huggingface_hub"}
-NETWORKED_ROOMS = {"serve"}
+NETWORKED_ROOMS = {"serve", "distributed"}
 NETWORK_MODULES = {"urllib.request", "urllib.error", "urllib"}
 TIMERS = {"perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "process_time", "time", "thread_time"}
 

@@ -150,12 +150,11 @@ def test_a_killed_training_goes_on_exactly(tmp_path: Path, monkeypatch: pytest.M
     ("changes", "asked", "told"),
     [
         ({"evaluate": None}, {"until": 0.9}, "has no evaluate"),
-        ({}, {"processes": 2}, "processes is 2"),
         ({}, {"plan": ["no-such-technique"]}, "no-such-technique"),
         ({}, {"plan": ["float16", "recorded-step"]}, "needs a loss that is not scaled"),
         ({"loss": lambda model, batch: loss(model, batch) * float("nan")}, {"plan": ()}, "the loss is nan"),
     ],
-    ids=["until", "processes", "technique", "conflict", "nan"],
+    ids=["until", "technique", "conflict", "nan"],
 )
 def test_what_cannot_be_trained_is_told(changes: dict[str, Any], asked: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError, match=told):

@@ -66,7 +66,6 @@ def parity(
         worker.open(ENTRY, {}, (job, chosen), Phase.LOAD)
         progress.stage("gradients", f"{steps} steps against float64")
         found = worker.call("agreements", {"steps": steps}, Phase.VERIFY)
-        agreements = tuple(map(_agreement, found["agreements"]))
         runs = []
         for number in range(seeds):
             progress.stage("losses", f"seed {number + 1} of {seeds}, {curve_steps} steps of each")
@@ -76,9 +75,15 @@ def parity(
     curve = loss_curve([pair[0]["losses"] for pair in runs], [pair[1]["losses"] for pair in runs]) if runs else None
     scored = [pair for pair in runs if pair[0]["score"] is not None]
     scores = _scores([pair[0]["score"] for pair in scored], [pair[1]["score"] for pair in scored]) if scored else None
-    verdict, reason = judged(chosen.training_effect, agreements, curve, scores)
+    return parity_of(chosen, found, curve, scores)
+
+
+def parity_of(plan: Plan, found: Mapping[str, Any], curve: Curve | None = None, scores: Curve | None = None) -> Parity:
+    """The proof, from what `training.service.Examiner` found of a plan."""
+    agreements = tuple(map(_agreement, found["agreements"]))
+    verdict, reason = judged(plan.training_effect, agreements, curve, scores)
     return Parity(
-        str(chosen), chosen.training_effect.value, found["reference"], verdict, reason, agreements, curve, scores,
+        str(plan), plan.training_effect.value, found["reference"], verdict, reason, agreements, curve, scores,
         tuple(found["notes"]), found["whole_step"],
     )  # fmt: skip
 

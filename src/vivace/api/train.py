@@ -12,14 +12,18 @@ from typing import Any
 from vivace.api.parity import LIMITS
 from vivace.api.request import machine_of, plan_of
 from vivace.api.step_plans import Choice, Chosen
+from vivace.api.together.ranks import with_layout
+from vivace.api.together.team import planned, team_for
 from vivace.api.training_request import checked, sending
-from vivace.api.training_worker import read_plan_of, trained
+from vivace.api.training_worker import read_plan_of, took_part, trained
 from vivace.core.errors import UsageError, WorkerFailure
 from vivace.core.machine import Ceiling
 from vivace.core.plan import Plan
 from vivace.core.training.job import Training
 from vivace.core.training.run import Diagnosis, TrainingRun
 from vivace.devices import ceiling_store
+from vivace.distributed.layout import Layout
+from vivace.distributed.team import Team
 from vivace.measure import environment
 from vivace.measure.clock import SystemClock
 from vivace.measure.process import Limits, Phase, Worker
@@ -84,6 +88,8 @@ def train(
     plan: Plan | Sequence[str | Mapping[str, Any]] | None = None,
     changed: bool = False,
     resume: bool = False,
+    layout: str | Layout = "",
+    team: Team | None = None,
     progress: Progress | None = None,
     limits: Limits = LIMITS,
 ) -> TrainingRun:
@@ -100,6 +106,11 @@ def train(
     model.safetensors, run.json, its page report.html and, while it trains, checkpoints; with `resume` a run that was
     stopped goes on exactly where it was, with the plan that it had.
 
+    With `processes` more than 1, that many train together, arranged by `layout`: "" for copies of the model
+    ("data=2,tensor=2" and the like otherwise, see `distributed.layout.Layout`). Batches, their order, the schedule and
+    the random numbers stay those of one process, which is proved before. A process that dies is started again from the
+    last checkpoint. No technique is searched for then; `plan` may name some. `team` is for several machines.
+
     Raises UsageError for a job that cannot be used, and where a loss stops being finite; WorkerFailure where the
     training's process dies, after which `resume` goes on; DiskFull with the last checkpoint kept.
 
@@ -108,12 +119,16 @@ def train(
     True
     """
     progress = progress or SilentProgress()
-    _check_request(job, until, processes)
+    _check_request(job, until)
+    if team is None and (processes != 1 or layout):
+        team = Team(processes=processes, layout=layout if isinstance(layout, str) else str(layout))
     seconds = parse_duration(time)
     choice = Choice(job, seconds, only, without, changed, limits, progress)
     asked = plan if plan is None else plan_of(plan)
     options = {"until": until, "time": time, "only": list(only), "without": list(without), "changed": changed}
     with sending(job):
+        if team is not None:
+            return _train_together(choice, asked, None if out is None else Path(out), resume, options, team)
         return _train(choice, asked, None if out is None else Path(out), resume, options)
 
 
@@ -124,6 +139,7 @@ def _train(
     clock = SystemClock()
     began = clock.now()
     earlier = read_plan_of(folder, job) if resume and folder is not None else None
+    earlier = None if earlier is None else with_layout(earlier, Layout())  # it may have been of several processes
     progress.stage("diagnose", "the original's step")
     found = diagnose(job, limits)
     choice = dataclasses.replace(choice, diagnosis=found)
@@ -137,6 +153,28 @@ def _train(
         break_even_steps=break_even_steps(chosen.comparison, search_seconds),
     )  # fmt: skip
     return trained(job, started, options["until"], resume, progress, limits)
+
+
+def _train_together(
+    choice: Choice, asked: Plan | None, folder: Path | None, resume: bool, options: Mapping[str, Any], team: Team
+) -> TrainingRun:
+    """The same with a team's processes, and with the plan that was asked for."""
+    job, progress, limits = choice.job, choice.progress, choice.limits
+    clock = SystemClock()
+    began = clock.now()
+    team = team_for(job, team)
+    earlier = read_plan_of(folder, job) if resume and folder is not None else None
+    plan = planned(asked or earlier or Plan(), team)
+    progress.stage("diagnose", "the original's step in one process")
+    found = diagnose(job, limits)
+    progress.note(f"a step takes {found.step_seconds * 1e3:.3g} ms in one process")
+    options = {**options, "team": team.to_json()}
+    started = TrainingRun(
+        job.name, plan, found, (), None, None, clock.now() - began, conditions=_conditions(job, options), out=folder
+    )
+    if team.node_rank > 0:
+        return took_part(job, started, limits, team)
+    return trained(job, started, options["until"], resume, progress, limits, team)
 
 
 def _after(job: Training, plan: Plan, before: Diagnosis, limits: Limits, progress: Progress) -> Diagnosis | None:
@@ -158,10 +196,8 @@ def _conditions(job: Training, options: Mapping[str, Any]) -> dict[str, Any]:
     return {**environment.snapshot(), "machine": machine, "job": numbers, "options": dict(options)}
 
 
-def _check_request(job: Training, until: float | None, processes: int) -> None:
+def _check_request(job: Training, until: float | None) -> None:
     checked(job)
-    if processes != 1:
-        raise UsageError(f"processes is {processes}; allowed is 1 in this version, which trains in one process")
     if until is not None and job.evaluate is None:
         raise UsageError(
             "until was given, and the job has no evaluate; give evaluate=(model) -> score, higher is better"

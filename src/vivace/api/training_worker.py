@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
 import signal
+import statistics
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -14,6 +16,7 @@ from typing import Any
 
 from safetensors.torch import load_model
 
+from vivace.api.together.team import QUIET, RankHand, Restarted, open_ranks, proved
 from vivace.artifact.save import disk_errors
 from vivace.core import registry
 from vivace.core.documents import strict_json
@@ -21,7 +24,8 @@ from vivace.core.errors import DiskFull, UsageError, WorkerFailure
 from vivace.core.measurement import Outcome
 from vivace.core.plan import Plan, read_plan
 from vivace.core.training.job import Training
-from vivace.core.training.run import TrainingRun
+from vivace.core.training.run import Scaling, TrainingRun
+from vivace.distributed.team import Team
 from vivace.measure.clock import SystemClock
 from vivace.measure.process import Limits, Phase, Worker
 from vivace.report.duration import show_duration
@@ -40,12 +44,21 @@ PATIENCE_SECONDS, CHECKPOINT_SECONDS = 0.5, 30.0
 FIRST_STEPS, MOST_STEPS = 8, 10_000
 MODEL, PLAN, CHECKPOINTS = "model.safetensors", "plan.json", "checkpoints"
 SCHEMA = 1
+FOREVER_SECONDS = 3e7
+"""How long a machine may take part in what another one leads: a year."""
 
 
 def trained(
-    job: Training, run: TrainingRun, until: float | None, resume: bool, progress: Progress, limits: Limits
+    job: Training,
+    run: TrainingRun,
+    until: float | None,
+    resume: bool,
+    progress: Progress,
+    limits: Limits,
+    team: Team | None = None,
 ) -> TrainingRun:
-    """Train with the plan of `run`, and return it with what came of it and with the model."""
+    """Train with the plan of `run`, and return it with what came of it and with the model. With a `team` that is done
+    by its processes, after a proof that their steps are those of one."""
     with tempfile.TemporaryDirectory(prefix="vivace-") as name, disk_errors(run.out or Path(name)):
         home = Path(name) / "run" if run.out is None else run.out
         home.mkdir(parents=True, exist_ok=True)
@@ -56,11 +69,21 @@ def trained(
                 "remove it"
             )
         _write(home / PLAN, {"schema_version": SCHEMA, "job": identity(job), "plan": run.plan.to_json()})
-        with Worker(Path(name) / "worker", limits) as worker:
-            asked = {"keep": str(keep), "identity": identity(job)}
-            worker.open(ENTRY, asked, (job, run.plan), Phase.LOAD)
-            final = _Drive(job, worker, progress, until).run(run)
-            worker.call("write_model", {"to": str(home / MODEL)}, Phase.CONVERT)
+        with Worker(Path(name) / "worker", limits, None if team is None else QUIET) as worker:
+            asked = {"keep": str(keep.absolute()), "identity": identity(job)}
+            if team is None:
+                worker.open(ENTRY, asked, (job, run.plan), Phase.LOAD)
+                hand: Worker | RankHand = worker
+            else:
+                progress.stage(
+                    "launch", f"{team.everyone} processes, {team.layout or 'each with a part of every batch'}"
+                )
+                hand = open_ranks(worker, team, job, run.plan, asked)
+                progress.stage("prove", f"{run.plan}: steps of {team.everyone} processes against one")
+                run = dataclasses.replace(run, parity=proved(hand, run.plan))
+            final = _Drive(job, hand, progress, until).run(run)
+            final = dataclasses.replace(final, scaling=None if team is None else scaling_of(final, team))
+            hand.call("write_model", {"to": str((home / MODEL).absolute())}, Phase.CONVERT)
         with seeded(job.seed):
             model = job.model()
         load_model(model, home / MODEL)
@@ -69,6 +92,29 @@ def trained(
         (home / RUN).write_text(text, encoding="utf-8")
         (home / PAGE).write_text(page_of(read_training(text)), encoding="utf-8")  # what `vivace report` writes again
         return final
+
+
+def scaling_of(run: TrainingRun, team: Team) -> Scaling | None:
+    """The step of all processes, the median of what was seen but for the first steps, beside that of one; None where
+    too little was seen, or processes have left."""
+    seen = [span.step_seconds for span in run.course.spans if span.step_seconds is not None and span.step > FIRST_STEPS]
+    if not seen or run.restarts or team.everyone < 2:
+        return None
+    return Scaling(team.everyone, run.diagnosis.step_seconds, statistics.median(seen))
+
+
+def took_part(job: Training, run: TrainingRun, limits: Limits, team: Team) -> TrainingRun:
+    """Train on a machine other than the first of a team, which tells the processes here what to do; the run as it was.
+
+    Raises WorkerFailure where the team has ended without being told to.
+    """
+    with tempfile.TemporaryDirectory(prefix="vivace-") as name, Worker(Path(name), limits, QUIET) as worker:
+        keep = (run.out or Path(name)) / CHECKPOINTS
+        open_ranks(worker, team, job, run.plan, {"keep": str(keep.absolute()), "identity": identity(job)})
+        reason = worker.call("attend", {}, Phase.CONVERT, seconds=FOREVER_SECONDS)
+    if reason:
+        raise WorkerFailure(Outcome.CRASHED, f"the team's machine 0 has gone: {reason}")
+    return run
 
 
 def identity(job: Training) -> str:
@@ -100,25 +146,38 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 @dataclasses.dataclass
-class _Drive:
-    """Trains until the epochs are over or the score is reached, and keeps account. `opened` is what the worker told
-    when it was ready: where the training is, and how many steps an epoch has, where that is known."""
+class _Account:
+    """What was learned about a training so far."""
 
-    job: Training
-    worker: Worker
-    progress: Progress
-    until: float | None
     losses: list[float] = dataclasses.field(default_factory=list)
     scores: list[float | None] = dataclasses.field(default_factory=list)
     epoch_losses: list[float] = dataclasses.field(default_factory=list)
     epoch_seconds: list[float] = dataclasses.field(default_factory=list)
     spent: float = 0.0
     skipped: int = 0
+    course: CourseKeeper = dataclasses.field(default_factory=CourseKeeper)
+
+
+@dataclasses.dataclass
+class _Drive:
+    """Trains until the epochs are over or the score is reached, and keeps account. `opened` is what the worker told
+    when it was ready: where the training is, and how many steps an epoch has, where that is known. `restarts` says why
+    ranks have had to start again; what they had done since their last checkpoint is taken out of the account.
+    """
+
+    job: Training
+    worker: Worker | RankHand
+    progress: Progress
+    until: float | None
+    account: _Account = dataclasses.field(default_factory=_Account)
+    restarts: list[str] = dataclasses.field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.clock = SystemClock()
-        self.course = CourseKeeper()
         self.opened: Mapping[str, Any] = {}
+        self.resumed: int | None = None
+        self.began = self.saved = self.prepared = self.clock.now()
+        self._kept: dict[int, _Account] = {}
 
     def run(self, run: TrainingRun) -> TrainingRun:
         """Raises KeyboardInterrupt after Ctrl-C, with a checkpoint of the step that had begun."""
@@ -126,41 +185,82 @@ class _Drive:
             return self._train(run, stopping)
 
     def _train(self, run: TrainingRun, stopping: Stopping) -> TrainingRun:
-        clock, steps = self.clock, FIRST_STEPS
-        began = saved = clock.now()
-        position = self.opened = self.worker.call("prepare", {}, Phase.CONVERT)
-        self.course = CourseKeeper(position["steps"])
-        for note in position["notes"]:
-            self.progress.note(note)
-        prepared = clock.now()
+        self.began = self.saved = self.clock.now()
+        steps = self._prepare()
         while True:
-            started = clock.now()
-            told = self.worker.call("advance", {"steps": steps}, Phase.CONVERT)
-            spent, position = clock.now() - started, told["position"]
-            self._take_in(told["losses"], spent, clock.now() - began)
-            self.skipped = told["skipped"]
-            if told["losses"]:
-                each = spent / len(told["losses"])
-                steps = max(1, min(MOST_STEPS, int(PATIENCE_SECONDS / max(each, 1e-9))))
-                self.progress.stage("train", self._line(position, told["losses"][-1], each))
-            ended = clock.now() - began
-            reached = self._end_epoch(ended) if position["batch"] == 0 and self.epoch_losses else False
-            is_over = told["is_over"] or reached
-            is_late = stopping.is_asked or clock.now() - saved > CHECKPOINT_SECONDS
-            is_whole = self._left(position) != 0  # resumed with nothing left, it would lose the epoch
-            if is_over or (is_late and is_whole):
-                self._save()
-                saved = clock.now()
-            if stopping.is_asked and is_whole and not is_over:
-                raise KeyboardInterrupt
+            try:
+                told, steps = self._advance(steps)
+                reached, is_over = self._look(told, stopping)
+            except Restarted as restart:
+                self._go_back(restart)
+                steps = self._prepare()
+                continue
             if is_over:
                 break
+        account = self.account
         return dataclasses.replace(
-            run, losses=tuple(self.losses), scores=tuple(self.scores), steps=position["steps"],
-            seconds=clock.now() - began, prepare_seconds=prepared - began, epoch_seconds=tuple(self.epoch_seconds),
-            peak_bytes=self.worker.peak_bytes, resumed_steps=self.opened["steps"], skipped_steps=self.skipped,
-            reached=None if self.until is None else reached, course=self.course.course(),
+            run, losses=tuple(account.losses), scores=tuple(account.scores), steps=told["position"]["steps"],
+            seconds=self.clock.now() - self.began, prepare_seconds=self.prepared - self.began,
+            epoch_seconds=tuple(account.epoch_seconds), peak_bytes=self.worker.peak_bytes,
+            resumed_steps=self.resumed or 0, skipped_steps=account.skipped, restarts=tuple(self.restarts),
+            reached=None if self.until is None else reached, course=account.course.course(),
         )  # fmt: skip
+
+    def _prepare(self) -> int:
+        """Let the parts be made, again where ranks die meanwhile; how many steps to take first."""
+        while True:
+            try:
+                self.opened = self.worker.call("prepare", {}, Phase.CONVERT)
+                break
+            except Restarted as restart:
+                self._go_back(restart)
+        if self.resumed is None:
+            self.resumed = self.opened["steps"]
+            self.account.course = CourseKeeper(self.resumed)
+            self._remember(self.resumed)
+            self.prepared = self.clock.now()
+        self.account = copy.deepcopy(self._kept[self.opened["steps"]])
+        for note in self.opened["notes"]:
+            self.progress.note(note)
+        return FIRST_STEPS
+
+    def _advance(self, steps: int) -> tuple[Mapping[str, Any], int]:
+        """Some steps, taken into the account; and how many to take next."""
+        started = self.clock.now()
+        told: Mapping[str, Any] = self.worker.call("advance", {"steps": steps}, Phase.CONVERT)
+        spent = self.clock.now() - started
+        self._take_in(told["losses"], spent, self.clock.now() - self.began)
+        self.account.skipped = told["skipped"]
+        if told["losses"]:
+            each = spent / len(told["losses"])
+            steps = max(1, min(MOST_STEPS, int(PATIENCE_SECONDS / max(each, 1e-9))))
+            self.progress.stage("train", self._line(told["position"], told["losses"][-1], each))
+        return told, steps
+
+    def _look(self, told: Mapping[str, Any], stopping: Stopping) -> tuple[bool, bool]:
+        """Score where an epoch has ended, and save where it is time: whether the score is reached, and all is over."""
+        position = told["position"]
+        ended = self.clock.now() - self.began
+        reached = self._end_epoch(ended) if position["batch"] == 0 and self.account.epoch_losses else False
+        is_over = bool(told["is_over"] or reached)
+        is_late = stopping.is_asked or self.clock.now() - self.saved > CHECKPOINT_SECONDS
+        is_whole = self._left(position) != 0  # resumed with nothing left, it would lose the epoch
+        if is_over or (is_late and is_whole):
+            self._save(position["steps"])
+        if stopping.is_asked and is_whole and not is_over:
+            raise KeyboardInterrupt
+        return reached, is_over
+
+    def _go_back(self, restart: Restarted) -> None:
+        """Take note of a restart; `_prepare` then goes back to what was known at the last checkpoint."""
+        self.restarts.append(restart.reason)
+        self.progress.note(f"{restart.reason}; {restart.processes} processes go on from the last checkpoint")
+
+    def _remember(self, steps: int) -> None:
+        """What is known at a checkpoint of so many steps, and at the one before: the last may not be written whole."""
+        self._kept[steps] = copy.deepcopy(self.account)
+        for old in sorted(self._kept)[:-2]:
+            del self._kept[old]
 
     def _left(self, position: Mapping[str, Any]) -> int | None:
         """Steps that are left of the epoch, where that is known."""
@@ -168,24 +268,26 @@ class _Drive:
         return None if steps is None else steps - int(position["batch"])
 
     def _take_in(self, losses: list[float], spent: float, elapsed: float) -> None:
-        self.epoch_losses += losses
-        self.spent += spent
+        self.account.epoch_losses += losses
+        self.account.spent += spent
         if losses:
-            self.course.steps(losses, spent / len(losses), elapsed)
+            self.account.course.steps(losses, spent / len(losses), elapsed)
 
     def _end_epoch(self, elapsed: float) -> bool:
         """Take in an epoch and its score; whether the score that was asked for is reached."""
         started = self.clock.now()
         score = self.worker.call("score", {}, Phase.CONVERT)
         took = self.clock.now() - started
-        self.course.epoch(elapsed + took, None if score is None else took)
-        self.losses.append(sum(self.epoch_losses) / len(self.epoch_losses))
-        self.scores.append(score)
-        self.epoch_seconds.append(self.spent)
-        self.epoch_losses, self.spent = [], 0.0
+        account = self.account
+        account.course.epoch(elapsed + took, None if score is None else took)
+        account.losses.append(sum(account.epoch_losses) / len(account.epoch_losses))
+        account.scores.append(score)
+        account.epoch_seconds.append(account.spent)
+        account.epoch_losses, account.spent = [], 0.0
         return self.until is not None and score is not None and score >= self.until
 
-    def _save(self) -> None:
+    def _save(self, steps: int) -> None:
+        self._remember(steps)
         try:
             self.worker.call("save", {}, Phase.CONVERT)
         except WorkerFailure as failure:
@@ -193,9 +295,11 @@ class _Drive:
                 raise
             told = f"{failure.reason}; the checkpoint before it is kept: make room, and go on with resume (--resume)"
             raise DiskFull(told) from None
+        self.saved = self.clock.now()
 
     def _line(self, position: Mapping[str, Any], loss: float, each: float) -> str:
-        score = f", score {self.scores[-1]:.4g}" if self.scores and self.scores[-1] is not None else ""
+        scores = self.account.scores
+        score = f", score {scores[-1]:.4g}" if scores and scores[-1] is not None else ""
         epoch = min(position["epoch"] + 1, self.job.epochs)
         where = f"epoch {epoch} of {self.job.epochs}, step {position['steps']}"
         an_epoch = self.opened["steps_an_epoch"]

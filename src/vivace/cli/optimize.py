@@ -9,7 +9,7 @@ import typer
 
 from vivace.cli.options import Json, Quiet, TimeOrPreset, read_json, split_names
 from vivace.cli.output import document_only, emit, error_console, out_console
-from vivace.core.errors import Cancelled
+from vivace.core.errors import Cancelled, UsageError
 from vivace.core.quality import Budget, Gate
 from vivace.core.result import Result
 from vivace.core.workload import Objective, Preset
@@ -99,6 +99,23 @@ def optimize(
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of everything that is drawn by chance.")] = 0,
+    cluster: Annotated[
+        str,
+        typer.Option(
+            "--cluster",
+            help="Spread the trials over the Ray cluster at this address (HOST:PORT, auto), each node judged on its "
+            "own hardware; local starts a Ray here.",
+            metavar="ADDRESS",
+        ),
+    ] = "",
+    price: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--price",
+            help="What a node costs an hour, by its name, address or resource: c7i=0.36,gpu=2.10.",
+            metavar="NODE=PRICE,...",
+        ),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -143,9 +160,60 @@ def optimize(
         "seed": seed,
         **chosen,
     }
+    if cluster:
+        _on_cluster(target, cluster, _prices(price), asked, as_json, quiet)
+        return
     result = _search(target, asked, as_json, quiet)
     show_result(result, as_json)
     raise typer.Exit(result.status.exit_code)
+
+
+def _prices(given: list[str] | None) -> dict[str, float]:
+    """Prices as they are typed. Raises UsageError."""
+    found: dict[str, float] = {}
+    for word in split_names(given):
+        label, equals, value = word.rpartition("=")
+        try:
+            found[label] = float(value)
+        except ValueError:
+            equals = ""
+        if not equals or not label:
+            raise UsageError(f"--price has {word!r}; allowed is NODE=PRICE, such as c7i=0.36, for an hour")
+    return found
+
+
+def _on_cluster(
+    target: str, address: str, prices: dict[str, float], asked: dict[str, Any], as_json: bool, quiet: bool
+) -> None:
+    """The search over a cluster, shown."""
+    from vivace.report.cluster import cluster_block, cluster_document
+    from vivace.report.progress import progress_on
+    from vivace.report.terminal import print_block
+
+    kept = {"objective", "calls", "only", "without", "native", "fixed_shapes", "device", "gate", "keep", "seed"}
+    plan, out, budget, time = (asked[name] for name in ("plan", "out", "budget", "time"))
+    further = {name: value for name, value in asked.items() if name in kept}
+    if time is not None:
+        further["trial_time"] = time
+    progress = progress_on(error_console(), quiet)
+    with document_only(as_json):
+        from vivace.api.target import resolve_workload
+        from vivace.api.together.cluster import optimize_on_cluster
+
+        try:
+            found = optimize_on_cluster(
+                resolve_workload(target), address, budget, out=out, prices=prices, plans=[plan] if plan else (),
+                progress=progress, **further,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            raise Cancelled("cancelled; nothing of the cluster's trials was kept") from None
+        finally:
+            progress.done()
+    if as_json:
+        emit(cluster_document(found).to_text())
+    else:
+        print_block(out_console(), cluster_block(found))
+    raise typer.Exit(0 if found.standings and found.standings[0].speedup is not None else 3)
 
 
 def show_result(result: Result, as_json: bool) -> None:

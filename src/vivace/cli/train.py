@@ -28,9 +28,34 @@ def train(
     time: Annotated[
         str, typer.Option("--time", help="The most that choosing a plan may take, such as 2m or 90s.")
     ] = "2m",
-    processes: Annotated[
-        int, typer.Option("--processes", help="Processes that train together; 1 in this version.")
-    ] = 1,
+    processes: Annotated[int, typer.Option("--processes", help="Processes that train together, on this machine.")] = 1,
+    layout: Annotated[
+        str,
+        typer.Option(
+            "--layout",
+            help="How they are arranged: data, shard, tensor, pipeline, micro, schedule, each "
+            "with a number or name, as in shard=2,tensor=2; copies of the model (data) unless given.",
+            metavar="AXIS=N,...",
+        ),
+    ] = "",
+    nodes: Annotated[
+        str, typer.Option("--nodes", help="Machines that train together, or LEAST:MOST.", metavar="N|LEAST:MOST")
+    ] = "1",
+    node_rank: Annotated[int, typer.Option("--node-rank", help="The number of this machine, from 0.")] = 0,
+    rdzv_endpoint: Annotated[
+        str,
+        typer.Option(
+            "--rdzv-endpoint",
+            help="Where the processes meet: an address of machine 0, and a port.",
+            metavar="HOST[:PORT]",
+        ),
+    ] = "",
+    max_restarts: Annotated[
+        int, typer.Option("--max-restarts", help="How often all start again after one has died.")
+    ] = 3,
+    deadline: Annotated[
+        str, typer.Option("--deadline", help="How long processes wait for one of them, such as 5m.")
+    ] = "5m",
     only: Annotated[
         list[str] | None,
         typer.Option("--only", help="Techniques that may be used, with commas between them.", metavar="NAME,..."),
@@ -67,8 +92,8 @@ def train(
 
     parse_duration(time)
     asked: dict[str, Any] = {
-        "until": until, "processes": processes, "out": out, "time": time, "only": split_names(only),
-        "without": split_names(without), "changed": changed, "resume": resume,
+        "until": until, "out": out, "time": time, "only": split_names(only), "without": split_names(without),
+        "changed": changed, "resume": resume,
     }  # fmt: skip
     progress = progress_on(error_console(), quiet)
     with document_only(as_json):
@@ -76,6 +101,8 @@ def train(
         from vivace.api import train as learn
         from vivace.api.target import resolve_training
 
+        if processes != 1 or nodes != "1" or layout:
+            asked["team"] = _team(processes, nodes, node_rank, rdzv_endpoint, max_restarts, deadline, layout)
         job = resolve_training(target)
         try:
             if diagnose_only:
@@ -87,6 +114,23 @@ def train(
         finally:
             progress.done()
     _show(shown, as_json, diagnose_only)
+
+
+def _team(
+    processes: int, nodes: str, node_rank: int, endpoint: str, max_restarts: int, deadline: str, layout: str
+) -> Any:
+    from vivace.core.errors import UsageError
+    from vivace.distributed.team import Team
+    from vivace.report.duration import parse_duration
+
+    host, colon, port = endpoint.rpartition(":") if ":" in endpoint else (endpoint, "", "")
+    if colon and not port.isdigit():
+        raise UsageError(f"--rdzv-endpoint is {endpoint!r}; allowed is HOST or HOST:PORT")
+    meeting = {"address": host} if host else {}
+    return Team.of(
+        processes, nodes, node_rank=node_rank, restarts=max_restarts, deadline=parse_duration(deadline), layout=layout,
+        **meeting, **({"port": int(port)} if port else {}),
+    )  # fmt: skip
 
 
 def _how_to_go_on(target: str, out: Path) -> str:

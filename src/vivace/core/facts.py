@@ -27,6 +27,10 @@ class Fact(Enum):
     WHOLE_BATCH = "batches that are computed as a whole"
     UNSCALED_LOSS = "a loss that is not scaled"
     PLAIN_OPTIMIZER = "an optimizer whose kernels were not chosen yet"
+    ONE_PROCESS = "a training in one process"
+    WHOLE_LAYERS = "layers that are whole on each process"
+    WHOLE_CHAIN = "a model all of whose layers are on each process"
+    ONE_COPY = "a model of which no other process holds a copy"
 
     # of the model, as given
     HAS_CONV2D = "a two-dimensional convolution"

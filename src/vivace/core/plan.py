@@ -22,8 +22,8 @@ class Plan:
 
     @staticmethod
     def of(techniques: Iterable[Technique]) -> Plan:
-        """A plan of these techniques, sorted by stage and then by name."""
-        return Plan(tuple(sorted(techniques, key=lambda t: (t.stage.value, t.name()))))
+        """A plan of these techniques, sorted by stage, then by their order in it, then by name."""
+        return Plan(tuple(sorted(techniques, key=lambda t: (t.stage.value, t.order, t.name()))))
 
     @property
     def effect(self) -> Effect:

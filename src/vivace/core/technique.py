@@ -69,6 +69,8 @@ class Technique(ABC):
     """A guess at what it adds to building and loading a plan, for a search that has not seen it yet."""
     mends: ClassVar[bool] = False
     """Whether all that it gains is quality: a search adds it to plans that were refused for their answers."""
+    order: ClassVar[int] = 0
+    """When it acts among those of its stage; those of the same order act in the order of their names."""
     tries_all: ClassVar[bool] = False
     """Whether a training's search tries every setting, not only until one is kept: for those that cost little to try
     and of which one is often faster than another that is fast."""

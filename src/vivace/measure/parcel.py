@@ -125,7 +125,7 @@ def _typed(storage: torch.UntypedStorage, dtype: torch.dtype) -> TypedStorage:
 class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
     """cloudpickle, with storages sent as plain bytes instead of through torch.save."""
 
-    def __init__(self, file: io.RawIOBase) -> None:
+    def __init__(self, file: io.RawIOBase | io.BytesIO) -> None:
         super().__init__(file, protocol=5)
         self._storages: dict[int, _Bytes] = {}
 
@@ -145,15 +145,34 @@ class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
 def send(value: object, write: wire.Write) -> None:
     """Pickle a value into chunks. Raises UnsupportedModel when some part of it cannot be pickled."""
     writer = wire.ChunkWriter(write)
-    with _unreachable_modules_by_value():
-        try:
-            _Pickler(writer).dump(value)
-        except UNPICKLABLE as error:
-            raise UnsupportedModel(
-                f"the model cannot be sent to a worker process: {type(error).__name__}: {error}; remove open files, "
-                "locks and the like from it, or export it to a .pt2 or .onnx file and give its path"
-            ) from error
+    with _unreachable_modules_by_value(), _told():
+        _Pickler(writer).dump(value)
     writer.finish()
+
+
+def packed(value: object) -> bytes:
+    """A value as bytes, for a child that hands it on to children of its own. Raises UnsupportedModel as `send` does."""
+    file = io.BytesIO()
+    with _unreachable_modules_by_value(), _told():
+        _Pickler(file).dump(value)
+    return file.getvalue()
+
+
+def unpacked(data: bytes) -> object:
+    """What `packed` made bytes of, in a child of ours."""
+    return pickle.loads(data)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Say of what cannot be pickled what to do."""
+    try:
+        yield
+    except UNPICKLABLE as error:
+        raise UnsupportedModel(
+            f"the model cannot be sent to a worker process: {type(error).__name__}: {error}; remove open files, "
+            "locks and the like from it, or export it to a .pt2 or .onnx file and give its path"
+        ) from error
 
 
 def why_not_sent(value: object) -> str | None:

@@ -13,7 +13,7 @@ from vivace.core.measurement import Comparison, Interval, Outcome, SpeedVerdict
 from vivace.core.quality import QualityVerdict
 from vivace.core.training.course import Course
 from vivace.core.training.parity import Agreement, Curve, Parity
-from vivace.core.training.run import Diagnosis, StepTrial, TrainingRun
+from vivace.core.training.run import Diagnosis, Scaling, StepTrial, TrainingRun
 from vivace.report.duration import show_duration
 from vivace.report.layout import line, plain_table, short
 from vivace.report.results import PAGE, TechniqueDocument, technique_documents
@@ -115,6 +115,8 @@ class TrainingDocument(_Document):
     prepare_seconds: float = 0.0
     epoch_seconds: list[float] = []
     peak_bytes: int = 0
+    restarts: list[str] = []
+    scaling: Scaling | None = None
 
 
 class DiagnosisDocument(_Document):
@@ -140,7 +142,8 @@ def training_document(run: TrainingRun) -> TrainingDocument:
         ledger=[_entry(trial) for trial in run.ledger], losses=list(run.losses),
         scores=list(run.scores), steps=run.steps, seconds=run.seconds, search_seconds=run.search_seconds,
         prepare_seconds=run.prepare_seconds, epoch_seconds=list(run.epoch_seconds), peak_bytes=run.peak_bytes,
-        resumed_steps=run.resumed_steps, skipped_steps=run.skipped_steps, reached=run.reached,
+        resumed_steps=run.resumed_steps, skipped_steps=run.skipped_steps, restarts=list(run.restarts),
+        scaling=run.scaling, reached=run.reached,
         conditions=run.conditions,
         out=None if run.out is None else str(run.out), diagnosis_after=run.diagnosis_after,
         noise_ratios=list(run.noise_ratios), break_even_steps=run.break_even_steps, course=run.course,
@@ -187,6 +190,7 @@ def training_block(run: TrainingRun) -> RenderableType:
         *([table] if run.trials else []),
         *([line(f"and {len(run.trials) - len(shown)} more, in {RUN}")] if len(run.trials) > len(shown) else []),
         line(_course(run)),
+        *([line(_scaling(run.scaling))] if run.scaling else []),
         *([line(f"kept in {run.out}: model.safetensors, run.json, {PAGE}")] if run.out else []),
     )
 
@@ -237,6 +241,18 @@ def _after(found: Diagnosis) -> str:
     return f"a step of the plan: {told}"
 
 
+def _scaling(found: Scaling) -> str:
+    both = (
+        f"{found.step_seconds * 1e3:.3g} ms on {found.processes} processes and {found.one_seconds * 1e3:.3g} ms on one"
+    )
+    told = f"a step took {both}: {found.speedup:.3g} times as fast, MEASURED one after the other"
+    if found.speedup <= 1:
+        return f"{told}; talking to each other costs more than these processes save"
+    limit = f"at most {found.limit:.3g} times on any number" if found.serial_part > 0 else "no limit"
+    more = f"{found.scaled_speedup:.3g} times the work in the time of one"
+    return f"{told}; serial part {found.serial_part:.2g}: by Amdahl {limit}, by Gustafson {more}"
+
+
 def _course(run: TrainingRun) -> str:
     loss = f"loss {run.losses[0]:.4g} to {run.losses[-1]:.4g}" if run.losses else "no whole epoch"
     scores = [score for score in run.scores if score is not None and math.isfinite(score)]
@@ -246,5 +262,6 @@ def _course(run: TrainingRun) -> str:
     ]
     resumed = f", of which {run.resumed_steps} before it was resumed" if run.resumed_steps else ""
     left_out = f", {run.skipped_steps} left out (gradients were not finite)" if run.skipped_steps else ""
+    again = f", restarted {len(run.restarts)} times" if run.restarts else ""
     took = f"{show_duration(run.seconds)} of training after {show_duration(run.search_seconds)} of choosing"
-    return f"{run.steps} steps{resumed}{left_out}, {len(run.losses)} epochs: {loss}{score}{reached}; {took}"
+    return f"{run.steps} steps{resumed}{left_out}{again}, {len(run.losses)} epochs: {loss}{score}{reached}; {took}"

@@ -47,10 +47,10 @@ def open_function(program: ExportedProgram, change: Callable[[fx.Graph], object]
 
     `change` may change the graph, of which it gets a copy.
     """
-    graph = _copied(program)
+    graph = copied_graph(program)
     if change is not None:
         change(graph)
-    return functools.partial(_compiled(graph), program.graph_module)
+    return functools.partial(compiled_graph(graph), program.graph_module)
 
 
 def is_coarse(program: ExportedProgram) -> bool:
@@ -67,7 +67,7 @@ def as_module(program: ExportedProgram) -> fx.GraphModule:
     root = torch.nn.Module()
     for name, child in program.graph_module.named_children():
         root.add_module(name, child)
-    graph = _copied(program)
+    graph = copied_graph(program)
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     for node, name in zip(placeholders, lifted_names(program), strict=False):
         attribute = _attach(root, name, _value(program, name))
@@ -92,7 +92,8 @@ def _attach(root: torch.nn.Module, name: str, value: Any) -> str:
     return attribute
 
 
-def _copied(program: ExportedProgram) -> fx.Graph:
+def copied_graph(program: ExportedProgram) -> fx.Graph:
+    """A copy of a program's graph without what only checks."""
     graph = fx.Graph()
     graph.output(graph.graph_copy(program.graph_module.graph, {}))
     for node in list(graph.nodes):
@@ -101,8 +102,9 @@ def _copied(program: ExportedProgram) -> fx.Graph:
     return graph
 
 
-def _compiled(graph: fx.Graph) -> Callable[..., Any]:
-    """The function of a graph, its operators bound as globals instead of looked up on every call."""
+def compiled_graph(graph: fx.Graph) -> Callable[..., Any]:
+    """The function of a graph, its operators bound as globals instead of looked up on every call. Its first argument is
+    the module that holds what the graph gets by name."""
     code = graph.python_code("self")
     names: dict[str, Any] = {}
 

@@ -23,6 +23,7 @@ from vivace.core.program import Form, Model, Settings
 from vivace.core.signature import Signature
 from vivace.runtimes import aot, eager, inductor, instances, null, onnx_session, openvino_session, pt2
 from vivace.runtimes.calls import torch_dtype
+from vivace.runtimes.lanes import run as lanes
 from vivace.runtimes.onnx_graph import external_files
 from vivace.runtimes.program import Program
 from vivace.runtimes.settings import heap, padding
@@ -40,6 +41,7 @@ _RUNTIMES = {
 }
 _INDUCTOR = {"freezing": bool, "max_autotune": bool} | {name: type(value) for name, value in inductor.UNFUSED.items()}
 _OPTIONS: dict[Form, dict[str, type]] = {
+    Form.TORCH: {lanes.OPTION: str},
     Form.INDUCTOR: {**_INDUCTOR, "triton.cudagraphs": bool},
     Form.AOT_INDUCTOR: _INDUCTOR,
     Form.ONNX: {"allow_spinning": bool, "graph_optimization": str},
@@ -93,6 +95,8 @@ def open_model(folder: Path, model: Model, trust: bool = False) -> Program:
     if in_torch and model.settings.device != "cpu" and not _has_device(model.settings.device):
         raise NotApplicable(f"the program runs on {model.settings.device}, which PyTorch does not see here")
     open_one = _RUNTIMES[model.form]
+    if model.form is Form.TORCH and model.settings.option(lanes.OPTION, ""):
+        open_one = lanes.load
     if model.settings.instances > 1:
         open_one = functools.partial(instances.load, open_one)
     program = open_one(model) if model.settings.padding is None else padding.load(open_one, model)

@@ -86,28 +86,46 @@ class Generators:
 def save(folder: Path, job: str, rig: Rig, position: Position, at_epoch: Generators) -> Path:
     """Keep a checkpoint under `folder`; older ones but one go. Raises OSError where the disk is full; nothing is lost.
 
-    `at_epoch` are the generators as they were when the epoch began, from which its order is drawn again.
+    `at_epoch` are the generators as they were when the epoch began, from which its order is drawn again. Where several
+    processes train, all call this; what is kept is what one process would keep, and the first of them writes it.
     """
     final = folder / f"{PREFIX}{position.steps:09d}"
+    tensors, scalars, groups = _optimizer_state(rig)
+    tensors |= {f"model/{name}": value for name, value in rig.model.state_dict().items()}
+    if rig.ranks is not None:
+        tensors = {name: value for name, value in rig.ranks.whole(tensors).items() if value is not None}
+    if rig.ranks is None or rig.ranks.is_first:
+        _write(folder, final, _whole_note(job, rig, position, at_epoch, scalars, groups), tensors, at_epoch)
+    if rig.ranks is not None:
+        rig.ranks.meet("a checkpoint")
+    return final
+
+
+def _whole_note(
+    job: str, rig: Rig, position: Position, at_epoch: Generators, scalars: dict[str, Any], groups: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """What state.json holds, but for the generators as they are now."""
+    return {
+        "schema_version": SCHEMA, "job": job, **dataclasses.asdict(position), "groups": groups, "scalars": scalars,
+        "schedule": None if rig.schedule is None else _plain(rig.schedule.state_dict()),
+        "scaling": None if rig.scaling is None else rig.scaling.state(),
+        "python_at_epoch": _listed(at_epoch.python), "numpy_at_epoch": _numpy(at_epoch.numpy),
+    }  # fmt: skip
+
+
+def _write(folder: Path, final: Path, note: dict[str, Any], tensors: dict[str, Tensor], at_epoch: Generators) -> None:
+    """The files, beside and then renamed."""
     part = folder / f".{final.name}.part"
     for left in folder.glob(f".{PREFIX}*.part"):  # of a process that was killed while it wrote
         shutil.rmtree(left, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        tensors, scalars, groups = _optimizer_state(rig)
-        tensors |= {f"model/{name}": value for name, value in rig.model.state_dict().items()}
         now = Generators.now()
         for label, states in (("now", now), ("epoch", at_epoch)):
             tensors[f"generator/{label}"] = states.torch
             tensors[f"generator/{label}/numpy"] = torch.from_numpy(states.numpy[1].astype(np.int64))
             tensors |= {f"generator/{label}/{number}": one for number, one in enumerate(states.devices)}
-        note = {
-            "schema_version": SCHEMA, "job": job, **dataclasses.asdict(position), "groups": groups, "scalars": scalars,
-            "schedule": None if rig.schedule is None else _plain(rig.schedule.state_dict()),
-            "scaling": None if rig.scaling is None else rig.scaling.state(),
-            "python": _listed(now.python), "python_at_epoch": _listed(at_epoch.python),
-            "numpy": _numpy(now.numpy), "numpy_at_epoch": _numpy(at_epoch.numpy),
-        }  # fmt: skip
+        note |= {"python": _listed(now.python), "numpy": _numpy(now.numpy)}
         save_file(
             {name: value.detach().to("cpu").contiguous().clone() for name, value in tensors.items()}, part / TENSORS
         )
@@ -122,7 +140,6 @@ def save(folder: Path, job: str, rig: Rig, position: Position, at_epoch: Generat
         raise
     for old in _all(folder)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
-    return final
 
 
 def newest(folder: Path) -> Path | None:
@@ -152,7 +169,11 @@ def restore(checkpoint: Path, job: str, rig: Rig) -> tuple[Position, Generators]
             f"the checkpoint {checkpoint} is of another job or plan; give another out, or remove it to start afresh"
         )
     try:
-        rig.model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model/")})
+        model = {name[6:]: value for name, value in tensors.items() if name.startswith("model/")}
+        if rig.ranks is None:
+            rig.model.load_state_dict(model)
+        else:
+            rig.ranks.load(rig.model, model)
         _restore_optimizer(rig, tensors, note)
         if rig.schedule is not None and note.schedule is not None:
             rig.schedule.load_state_dict(_as_before(note.schedule, rig.schedule.state_dict()))
@@ -187,9 +208,12 @@ def _optimizer_state(rig: Rig) -> tuple[dict[str, Tensor], dict[str, Any], list[
 
 def _restore_optimizer(rig: Rig, tensors: Mapping[str, Tensor], note: _Note) -> None:
     state: dict[int, dict[str, Any]] = {}
+    parameters = [parameter for group in rig.optimizer.param_groups for parameter in group["params"]]
     everything = {**{k: v for k, v in tensors.items() if k.startswith("optimizer/")}, **note.scalars}
     for name, value in everything.items():
         _, number, key = name.split("/", 2)
+        if rig.ranks is not None and torch.is_tensor(value):
+            value = rig.ranks.part_of(value, parameters[int(number)])
         state.setdefault(int(number), {})[key] = value
     groups = [
         {key: _typed(value, mine.get(key)) for key, value in group.items()}

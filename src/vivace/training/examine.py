@@ -31,25 +31,34 @@ class Examined:
 
 
 def examine(
-    job: Training, equip: Callable[[Rig], Rig], unit_roundoff: float = FLOAT32_ROUNDOFF, steps: int = 3
+    job: Training,
+    equip: Callable[[Rig], Rig],
+    unit_roundoff: float = FLOAT32_ROUNDOFF,
+    steps: int = 3,
+    still: bool = True,
 ) -> Examined:
     """Compare `steps` steps of the rig that `equip` makes with the original's, tensor by tensor.
 
     Every step starts from the original's weights. The reference is the same step in float64; where the model cannot
-    compute in it, the original's own step in float32. Raises UsageError where the original's loss is not finite.
+    compute in it, the original's own step in float32. `still` switches dropout off; where it stays on, the plan must
+    draw the original's masks. Where several processes train, each calls this and computes the original's steps too.
+    Raises UsageError where the original's loss is not finite.
     """
     original, given, exact = assemble(job), assemble(job), _in_float64(job)
     plan = equip(given)
-    had_dropout = [stilled(rig.model) for rig in (original, plan, exact)]
+    had_dropout = [still and stilled(rig.model) for rig in (original, plan, exact)]
     notes = [*(["dropout is off while gradients are compared"] if any(had_dropout) else []), *plan.notes]
     batches = list(itertools.islice(original.feed.epoch(0), steps))
     is_fed_anew = plan.feed is not given.feed
-    found = list(_of_batches(job, original.feed, plan.feed, len(batches))) if is_fed_anew else []
+    found = list(_of_batches(job, original.feed, plan, len(batches))) if is_fed_anew else []
     reference, judge = FLOAT64, Judge(unit_roundoff)
     for number, batch in enumerate(batches):
         state = {name: value.detach().clone() for name, value in original.model.state_dict().items()}
-        for rig in (plan, exact):
-            rig.model.load_state_dict(state)
+        exact.model.load_state_dict(state)
+        if plan.ranks is None:
+            plan.model.load_state_dict(state)
+        else:
+            plan.ranks.load(plan.model, state)
         true = _float64_trace(exact, batch, job.seed + number) if reference == FLOAT64 else None
         own = trace(original, batch, job.seed + number)
         _check_finite(own, number)
@@ -85,10 +94,13 @@ def _check_finite(own: Trace, step: int) -> None:
         )
 
 
-def _of_batches(job: Training, original: Feed, plan: Feed, count: int) -> Iterator[Agreement]:
-    """Whether a plan's feed gives the same batches, and leaves alone those that it gave before."""
+def _of_batches(job: Training, original: Feed, plan: Rig, count: int) -> Iterator[Agreement]:
+    """Whether a plan's feed gives the same batches, and leaves alone those that it gave before; of several processes,
+    each its part of them."""
     own = _drawn(job, original, count)
-    other = _drawn(job, plan, count)
+    if plan.ranks is not None:
+        own = [plan.ranks.cut(batch) for batch in own]
+    other = _drawn(job, plan.feed, count)
     for number in range(count):
         if number >= len(other):
             yield _batch(number, "it is not there, and the original's is")
@@ -110,6 +122,8 @@ def _drawn(job: Training, feed: Feed, count: int) -> list[Any]:
 
 def same(one: Any, other: Any) -> bool:
     """Whether two batches hold the same values in the same structure, to the bit; NaN equals NaN."""
+    if dataclasses.is_dataclass(one) and type(one) is type(other):  # such as a share of a batch
+        one, other = (vars(each) for each in (one, other))
     mine, my_spec = pytree.tree_flatten(one)
     theirs, their_spec = pytree.tree_flatten(other)
     return my_spec == their_spec and all(map(_same_leaf, mine, theirs))

@@ -86,7 +86,7 @@ def samples_in(batch: Any) -> float:
 LOOP_HOLDS = frozenset(
     {
         "model", "optimizer", "forward", "feed", "update", "weight", "schedule", "around", "outside", "lineage",
-        "notes", "recomputes",
+        "notes", "recomputes", "ranks",
     }
 )  # fmt: skip
 """The parts of a rig that a hand-written loop uses, or need not know of. The others are at their defaults then."""

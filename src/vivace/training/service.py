@@ -9,16 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.optim.lr_scheduler import LRScheduler
 
 from vivace.core.errors import NotApplicable
 from vivace.core.plan import Plan
 from vivace.core.technique import Stage
 from vivace.core.training.job import Training
-from vivace.core.training.rig import Rig
+from vivace.core.training.rig import Ranks, Rig
 from vivace.training.examine import examine
 from vivace.training.loop import Loop, score_of
-from vivace.training.rig import assemble, takes_step
+from vivace.training.rig import assemble, seeded, takes_step
 
 Payload = tuple[Training, Plan]
 
@@ -44,11 +45,12 @@ def open_examiner(arguments: Mapping[str, Any], payload: Payload) -> Examiner:
 
 
 class Examiner:
-    """Compares a plan with its original, in a process of its own."""
+    """Compares a plan with its original, in a process of its own; in each of `ranks`, where several train together."""
 
-    def __init__(self, job: Training, plan: Plan) -> None:
+    def __init__(self, job: Training, plan: Plan, ranks: Ranks | None = None) -> None:
         self._job = job
         self._plan = plan
+        self._ranks = ranks
 
     def agreements(self, steps: int) -> dict[str, Any]:
         """What `examine` found, as JSON; infinite errors as null."""
@@ -56,10 +58,11 @@ class Examiner:
         equipped: list[Rig] = []
 
         def with_plan(rig: Rig) -> Rig:
-            equipped.append(equip(rig, self._job, self._plan))
+            equipped.append(equip(rig.replace(ranks=self._ranks), self._job, self._plan))
             return equipped[-1]
 
-        found = examine(self._job, with_plan, roundoff, steps)
+        still = self._ranks is None or torch.cuda.is_available()  # masks in float64 are others on a device
+        found = examine(self._job, with_plan, roundoff, steps, still)
         return {
             "whole_step": takes_step(equipped[0]),
             "reference": found.reference,
@@ -153,17 +156,18 @@ def open_loop(arguments: Mapping[str, Any], payload: Payload) -> Trainer:
 class Trainer:
     """Trains a little whenever it is asked, and keeps what it has."""
 
-    def __init__(self, job: Training, plan: Plan, keep: Path, identity: str) -> None:
+    def __init__(self, job: Training, plan: Plan, keep: Path, identity: str, ranks: Ranks | None = None) -> None:
         self._job = job
         self._plan = plan
         self._keep = keep
         self._identity = identity
+        self._ranks = ranks
 
     def prepare(self) -> dict[str, Any]:
         """Make the parts and go to the newest checkpoint; where that is. What makes the same batches faster may fail by
         now (a full disk), and is then left out."""
         untold = dataclasses.replace(self._job, evaluate=None)  # whoever asks for steps asks for scores too
-        rig = equip(assemble(self._job), self._job, self._plan, may_lack=(Stage.FEED,))
+        rig = equip(assemble(self._job).replace(ranks=self._ranks), self._job, self._plan, may_lack=(Stage.FEED,))
         self._loop = loop = Loop(untold, rig, self._keep, self._identity)
         return {
             **dataclasses.asdict(loop.resume()), "steps_an_epoch": rig.feed.steps(), "lineage": list(rig.lineage),
@@ -178,6 +182,8 @@ class Trainer:
         """The score of the model as it is; None without one. Raises UsageError with a checkpoint kept."""
         if self._job.evaluate is None:
             return None
+        if self._ranks is not None:
+            self._ranks.refresh(self._loop.rig.model)
         with self._loop.kept_if_it_fails():
             return score_of(self._job, self._loop.rig.model)
 
@@ -186,7 +192,16 @@ class Trainer:
         self._loop.save()
 
     def write_model(self, to: str) -> None:
-        """The model's state as safetensors."""
+        """The model's state as safetensors, whole."""
         from safetensors.torch import save_model
 
-        save_model(self._loop.rig.model, to)
+        model = self._loop.rig.model
+        if self._ranks is not None:
+            state = self._ranks.whole(model.state_dict())
+            with seeded(self._job.seed):
+                model = self._job.model()
+            model.load_state_dict({name: value for name, value in state.items() if value is not None})
+        if self._ranks is None or self._ranks.is_first:
+            save_model(model, to)
+        if self._ranks is not None:
+            self._ranks.meet("writing the model")

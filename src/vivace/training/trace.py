@@ -28,17 +28,28 @@ class Trace:
 def trace(rig: Rig, batch: Any, seed: int) -> Trace:
     """Take one step, with every generator set to `seed` before, and tell what it changed."""
     learning = {name: value for name, value in rig.model.named_parameters() if value.requires_grad}
-    before = {name: wide(value) for name, value in learning.items()}
+    before = _there(_wide(rig, learning))
     seed_everything(seed)
     with around(rig.outside):
         loss = train_step(rig, batch)
-    gradients = {name: None if value.grad is None else wide(value.grad) for name, value in learning.items()}
+    after = _there(_wide(rig, learning))
+    kept = {name: value for name, value in rig.model.named_buffers() if value.is_floating_point()}
     return Trace(
         loss=float(loss),
-        gradients=gradients,
-        updates={name: wide(value) - before[name] for name, value in learning.items()},
-        buffers={name: wide(value) for name, value in rig.model.named_buffers() if value.is_floating_point()},
+        gradients=_wide(rig, {name: value.grad for name, value in learning.items()}),
+        updates={name: after[name] - value for name, value in before.items()},
+        buffers=_there(_wide(rig, kept)),
     )
+
+
+def _wide(rig: Rig, tensors: Mapping[str, Tensor | None]) -> dict[str, Tensor | None]:
+    """Copies in float64 on the CPU, whole where processes hold parts."""
+    whole = tensors if rig.ranks is None else rig.ranks.whole(tensors)
+    return {name: None if (value := whole[name]) is None else wide(value) for name in tensors}
+
+
+def _there(tensors: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+    return {name: value for name, value in tensors.items() if value is not None}
 
 
 def wide(tensor: Tensor) -> Tensor:

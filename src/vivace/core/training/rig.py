@@ -49,6 +49,42 @@ class Scaling(Protocol):
         ...
 
 
+class Ranks(Protocol):
+    """The processes that train one model together, as each of them, a rank, sees them.
+
+    Every method but `cut` and `part_of` is for all ranks to call at the same time.
+    """
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this rank writes what is kept."""
+        ...
+
+    def cut(self, batch: Any) -> Any:
+        """What of a whole batch this rank computes."""
+        ...
+
+    def whole(self, tensors: Mapping[str, torch.Tensor | None]) -> dict[str, torch.Tensor | None]:
+        """Tensors by their names as one process would have them, from the parts that the ranks hold."""
+        ...
+
+    def part_of(self, whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """What of a whole tensor this rank holds where `like` is."""
+        ...
+
+    def load(self, model: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+        """Put whole tensors into a model, each rank its part."""
+        ...
+
+    def refresh(self, model: torch.nn.Module) -> None:
+        """Bring what other ranks have learned into a model that this rank holds a part of."""
+        ...
+
+    def meet(self, purpose: str) -> None:
+        """Wait until all ranks are here."""
+        ...
+
+
 Context = Callable[[], AbstractContextManager[Any]]
 
 
@@ -62,7 +98,7 @@ class Rig:
     of the batch's mean. `recomputes` says that the backward pass computes parts of the forward pass again. `gradients`,
     where there is one, sets the gradients of a whole batch and returns its loss, in place of both passes. `scaling`
     scales the loss and takes the optimizer's step in place of `update`. `notes` is what techniques found out that the
-    reader of a proof should know.
+    reader of a proof should know. `ranks` are the processes that train together; None where there is one.
     """
 
     model: torch.nn.Module
@@ -80,6 +116,7 @@ class Rig:
     scaling: Scaling | None = None
     lineage: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    ranks: Ranks | None = None
 
     def replace(self, **changes: Any) -> Rig:
         """A copy with other values."""

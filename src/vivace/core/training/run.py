@@ -99,6 +99,47 @@ class Diagnosis:
 
 
 @dataclasses.dataclass(frozen=True)
+class Scaling:
+    """A step of several processes beside the same step in one, MEASURED one after the other on this machine.
+
+    The serial part e is what Amdahl's law needs to explain the measured speed-up S of n processes, by Karp and Flatt:
+    e = (1/S - 1/n) / (1 - 1/n). It holds waiting and communication too, and is negative where more than n is gained.
+    By Amdahl no number of processes makes the same batch faster than 1/e; by Gustafson n processes would do
+    n - e (n - 1) times the work of one in the time of one, if only the batch grew with n.
+
+    Sources: Amdahl, AFIPS 1967; Gustafson, CACM 31(5), 1988; Karp and Flatt, CACM 33(5), 1990.
+
+    >>> found = Scaling(processes=4, one_seconds=0.10, step_seconds=0.04)
+    >>> round(found.speedup, 2), round(found.serial_part, 2), round(found.limit, 1), round(found.scaled_speedup, 1)
+    (2.5, 0.2, 5.0, 3.4)
+    """
+
+    processes: int
+    one_seconds: float
+    step_seconds: float
+
+    @property
+    def speedup(self) -> float:
+        """The seconds of one process over those of all."""
+        return self.one_seconds / self.step_seconds
+
+    @property
+    def serial_part(self) -> float:
+        """Of a step, by Karp and Flatt."""
+        return (1 / self.speedup - 1 / self.processes) / (1 - 1 / self.processes)
+
+    @property
+    def limit(self) -> float:
+        """The largest speed-up by Amdahl; infinite where nothing is serial."""
+        return 1 / self.serial_part if self.serial_part > 0 else float("inf")
+
+    @property
+    def scaled_speedup(self) -> float:
+        """By Gustafson: the work that these processes do in the time of one, with as many batches."""
+        return self.processes - self.serial_part * (self.processes - 1)
+
+
+@dataclasses.dataclass(frozen=True)
 class StepTrial:
     """A plan whose steps were tried: its speed-up over the best one before it (`over`), what its parity said and noted.
 
@@ -135,7 +176,8 @@ class TrainingRun:
     `prepare_seconds`, in which the plan's parts are made and its caches filled, then `epoch_seconds`, the steps of each
     epoch without its evaluation; what a compiler takes is in the first of them. `peak_bytes` is the most memory that
     the process that trained was seen to hold. `skipped_steps`
-    were left out because scaled gradients were not finite.
+    were left out because scaled gradients were not finite. `restarts` says why processes that train together have had
+    to start again from a checkpoint, one sentence each time; `scaling` is their step beside that of one process.
     """
 
     name: str
@@ -154,6 +196,8 @@ class TrainingRun:
     peak_bytes: int = 0
     resumed_steps: int = 0
     skipped_steps: int = 0
+    restarts: tuple[str, ...] = ()
+    scaling: Scaling | None = None
     reached: bool | None = None
     out: Path | None = None
     conditions: dict[str, Any] = dataclasses.field(default_factory=dict)

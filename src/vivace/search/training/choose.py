@@ -18,7 +18,7 @@ START = frozenset(
     {
         Fact.TRAINING, Fact.TORCH_GRAPH, Fact.FLOAT32, Fact.UNQUANTIZED, Fact.UNCOMPILED, Fact.ON_CPU, Fact.RUNNABLE,
         Fact.HAS_CONV2D, Fact.HAS_LINEAR, Fact.FED_ON_DEMAND, Fact.WHOLE_BATCH, Fact.UNSCALED_LOSS,
-        Fact.PLAIN_OPTIMIZER, Fact.AUTOGRAD,
+        Fact.PLAIN_OPTIMIZER, Fact.AUTOGRAD, Fact.ONE_PROCESS, Fact.WHOLE_LAYERS, Fact.WHOLE_CHAIN, Fact.ONE_COPY,
     }
 )  # fmt: skip
 """What is true of a job's step as it was given. Whether there is a convolution a technique finds out itself."""

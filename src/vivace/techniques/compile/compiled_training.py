@@ -45,7 +45,7 @@ class CompiledTraining(Technique):
     stage = Stage.COMPILE
     family = Family.ALGORITHM
     effect = Effect.ROUNDED
-    needs = frozenset({Fact.TRAINING, Fact.UNCOMPILED, Fact.CXX_COMPILER})
+    needs = frozenset({Fact.TRAINING, Fact.UNCOMPILED, Fact.CXX_COMPILER, Fact.ONE_PROCESS})
     breaks = frozenset({Fact.UNCOMPILED})
     source = "Ansel et al., PyTorch 2, ASPLOS 2024, https://docs.pytorch.org/assets/pytorch2-2.pdf"
     build_seconds = 30.0

@@ -29,7 +29,7 @@ class RecordedStep(Technique):
     stage = Stage.COMPILE
     family = Family.SYSTEM
     effect = Effect.EXACT
-    needs = frozenset({Fact.TRAINING, Fact.UNCOMPILED, Fact.WHOLE_BATCH, Fact.UNSCALED_LOSS})
+    needs = frozenset({Fact.TRAINING, Fact.UNCOMPILED, Fact.WHOLE_BATCH, Fact.UNSCALED_LOSS, Fact.ONE_PROCESS})
     breaks = frozenset({Fact.UNCOMPILED, Fact.AUTOGRAD})
     source = "Reed et al., torch.fx, MLSys 2022, arXiv:2112.08429"
 

@@ -31,7 +31,11 @@ class CapturedStep(Technique):
     stage = Stage.TARGET  # after what compiles the passes, whose kernels it captures
     family = Family.SYSTEM
     effect = Effect.ROUNDED
-    needs = frozenset({Fact.TRAINING, Fact.AUTOGRAD, Fact.WHOLE_BATCH, Fact.UNSCALED_LOSS, Fact.CUDA_DEVICE})
+    needs = frozenset(
+        {
+            Fact.TRAINING, Fact.AUTOGRAD, Fact.WHOLE_BATCH, Fact.UNSCALED_LOSS, Fact.ONE_PROCESS, Fact.CUDA_DEVICE,
+        }
+    )  # fmt: skip
     source = "https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs/"
 
     def equip(self, rig: Rig, job: Training) -> Rig:

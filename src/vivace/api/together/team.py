@@ -1,0 +1,106 @@
+"""Several processes that train together, seen from the front door: one worker launches them and passes things on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from vivace.api.parity import parity_of
+from vivace.api.together.ranks import with_layout
+from vivace.core.errors import UsageError
+from vivace.core.facts import OF_THE_MACHINE
+from vivace.core.plan import Plan
+from vivace.core.quality import QualityVerdict
+from vivace.core.training.job import Training
+from vivace.core.training.parity import Parity
+from vivace.devices.machine import threads_here
+from vivace.distributed.layout import Layout
+from vivace.distributed.team import Team
+from vivace.measure import parcel
+from vivace.measure.process import Phase, Worker
+from vivace.search.training.choose import START
+from vivace.training.rig import seeded
+
+LAUNCHER = "vivace.distributed.launch:open_launcher"
+MEMBER = "vivace.api.together.ranks:open_member"
+SLACK_SECONDS = 120.0
+"""What a command may take beside the deadline of a rank that hangs, and a restart."""
+PROVED_STEPS = 3
+QUIET = {"TORCH_CPP_LOG_LEVEL": "ERROR"}
+"""The store warns of each wait that was in vain, and those of the launcher are short on purpose."""
+
+
+class Restarted(Exception):
+    """The ranks have started again, and know nothing of what they were told before; `reason` says why."""
+
+    def __init__(self, reason: str, processes: int) -> None:
+        self.reason = reason
+        self.processes = processes
+        super().__init__(reason)
+
+
+class RankHand:
+    """A team's ranks, with the doors of a worker that trains: what it is told, every rank is told.
+
+    Raises Restarted from `call` where they have had to start again.
+    """
+
+    def __init__(self, worker: Worker, team: Team) -> None:
+        self._worker = worker
+        self._seconds = team.deadline + worker.limits.seconds(Phase.CONVERT) + SLACK_SECONDS
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory that the launcher and its ranks were seen to hold together."""
+        return self._worker.peak_bytes
+
+    def call(self, method: str, arguments: Mapping[str, Any] | None = None, phase: Phase = Phase.CONVERT) -> Any:
+        """Let every rank do something; the first one's answer."""
+        asked = {"method": method, "arguments": dict(arguments or {})}
+        told = self._worker.call("ask", asked, phase, seconds=self._seconds)
+        if "restarted" in told:
+            raise Restarted(told["restarted"], told["processes"])
+        return told["result"]
+
+
+def open_ranks(worker: Worker, team: Team, job: Training, plan: Plan, arguments: Mapping[str, Any]) -> RankHand:
+    """Start a team's ranks in a worker. Raises EnvironmentFault where they cannot meet."""
+    asked = {"team": team.to_json(), "entry": MEMBER, "arguments": dict(arguments)}
+    worker.open(LAUNCHER, asked, parcel.packed((job, plan)), Phase.CONVERT)
+    return RankHand(worker, team)
+
+
+def team_for(job: Training, team: Team) -> Team:
+    """A team with what depends on the job and the machine: where the model is, and the threads of each process."""
+    with seeded(job.seed):
+        parameter = next(job.model().parameters(), None)
+    device = "cuda" if parameter is not None and parameter.device.type == "cuda" else "cpu"
+    return dataclasses.replace(team, device=device, threads=max(1, threads_here() // team.processes))
+
+
+def planned(plan: Plan, team: Team) -> Plan:
+    """A plan with the techniques of the team's layout. Raises UsageError where they cannot stand together."""
+    found = with_layout(plan, Layout.of(team.layout, team.everyone))
+    reason = found.illegal(START | OF_THE_MACHINE)
+    if reason is not None:
+        raise UsageError(f"the plan {found} is not possible: {reason}")
+    return found
+
+
+def proved(ranks: RankHand, plan: Plan, steps: int = PROVED_STEPS) -> Parity:
+    """The proof that the ranks' steps are those of one process. Raises UsageError where they are not."""
+    while True:
+        try:
+            found = ranks.call("agreements", {"steps": steps})
+            break
+        except Restarted:  # as often as the team may
+            continue
+    proof = parity_of(plan, found)
+    if proof.verdict is QualityVerdict.NOT_HELD:
+        raise UsageError(
+            f"on several processes this job trains differently than on one: {proof.reason}; look for what mixes the "
+            "samples of a batch, such as a loss over pairs of them, give `weight` where not every sample weighs the "
+            "same, or train with processes=1"
+        )
+    return proof

@@ -1,0 +1,125 @@
+"""Random numbers as one process would draw them: every rank draws those of the whole batch, and keeps its rows."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from vivace.distributed.parts import Part
+
+
+class WholeDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Inside, an operator that draws random numbers for the rows of a part draws them for the whole batch.
+
+    So a dropout's mask is the one of one process, and the generators of all ranks stay alike. The axis of the batch is
+    the first one if it is as long as the part, or a multiple of that (rows times heads); else the first axis that is
+    exactly as long; else the draw is not the batch's, and every rank draws the same, as one process does.
+    """
+
+    def __init__(self, part: Part) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.part = part
+        self.draws = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if torch.Tag.nondeterministic_seeded not in getattr(func, "tags", ()):
+            return func(*args, **kwargs)
+        self.draws += 1
+        if args and torch.is_tensor(args[0]):
+            return self._drawn_like(func, args, kwargs)
+        return self._drawn(func, args, kwargs)
+
+    def _drawn_like(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """An operator on a tensor: run on a whole one, which holds the part's rows at their place."""
+        own: Tensor = args[0]
+        where = self._rows(own.shape)
+        if where is None:
+            return func(*args, **kwargs)
+        axis, start, length, size = where
+        shape = [*own.shape[:axis], size, *own.shape[axis + 1 :]]
+        whole = _zeros(shape, own)
+        whole.narrow(axis, start, length).copy_(own)
+        found = func(whole, *args[1:], **kwargs)
+        if found is whole:
+            return own.copy_(whole.narrow(axis, start, length))
+
+        def mine(one: Any) -> Any:
+            is_whole = torch.is_tensor(one) and one.shape == whole.shape
+            return one.narrow(axis, start, length).clone() if is_whole else one
+
+        return pytree.tree_map(mine, found)
+
+    def _drawn(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """An operator that is given a size: `rand`, `randn`, `randint`."""
+        place = next((n for n, one in enumerate(args) if isinstance(one, list | tuple | torch.Size)), None)
+        where = None if place is None else self._rows(args[place])
+        if where is None or place is None:
+            return func(*args, **kwargs)
+        axis, start, length, size = where
+        shape = [*args[place][:axis], size, *args[place][axis + 1 :]]
+        return func(*args[:place], shape, *args[place + 1 :], **kwargs).narrow(axis, start, length).clone()
+
+    def _rows(self, shape: Any) -> tuple[int, int, int, int] | None:
+        """The axis of the batch, where the part begins on it, how long it is there and how long the whole is."""
+        rows = self.part.rows
+        if len(shape) and shape[0] and shape[0] % rows == 0:
+            times = shape[0] // rows
+            return 0, self.part.start * times, rows * times, self.part.whole * times
+        axis = next((axis for axis, size in enumerate(shape) if size == rows), None)
+        return None if axis is None else (axis, self.part.start, rows, self.part.whole)
+
+
+class Draws:
+    """Runs steps so that they draw as one process would. Looking at every operator costs time, so that is done in a
+    step only if one before it has drawn outside of the model's dropout layers, which are looked at alone.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._everywhere = True
+        self._mode: WholeDraws | None = None
+        self._in_layers = 0
+        for module in model.modules():
+            if isinstance(module, nn.modules.dropout._DropoutNd):
+                module.register_forward_pre_hook(self._begin)
+                module.register_forward_hook(self._end, always_call=True)
+
+    @contextlib.contextmanager
+    def of(self, part: Part) -> Iterator[None]:
+        """A step on this part of a batch."""
+        self._mode, self._in_layers = WholeDraws(part), 0
+        if self._everywhere:
+            with self._mode:
+                yield
+            self._everywhere = self._mode.draws > self._in_layers
+        else:
+            yield
+        self._mode = None
+
+    def _begin(self, module: nn.Module, _: Any) -> None:
+        mode = self._mode
+        if mode is not None and module.training:
+            self._before = mode.draws
+            if not self._everywhere:
+                mode.__enter__()  # type: ignore[no-untyped-call]
+
+    def _end(self, module: nn.Module, *_: Any) -> None:
+        mode = self._mode
+        if mode is not None and module.training:
+            self._in_layers += mode.draws - self._before
+            if not self._everywhere:
+                mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+
+
+def _zeros(shape: list[int], like: Tensor) -> Tensor:
+    """Zeros whose axes lie in memory in the order of another tensor's: numbers are drawn in that order."""
+    strides = list(like.stride())
+    order = sorted(range(like.ndim), key=lambda axis: (-strides[axis], axis))
+    back = sorted(range(like.ndim), key=order.__getitem__)
+    return like.new_zeros([shape[axis] for axis in order]).permute(back)

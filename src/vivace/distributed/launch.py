@@ -1,0 +1,262 @@
+"""The launcher of one machine: hosts the store, runs torchrun's elastic agent, passes commands on, ends what hangs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import tempfile
+import threading
+import uuid
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import torch.distributed.elastic.rendezvous.registry as registry
+from torch._C._distributed_c10d import TCPStore
+from torch.distributed import DistError
+from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec, WorkerState
+from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+from torch.distributed.elastic.rendezvous import RendezvousParameters
+
+from vivace.core import errors
+from vivace.core.errors import EnvironmentFault, WorkerFailure
+from vivace.core.measurement import Outcome
+from vivace.distributed.channel import MOMENT, Channel, attempts
+from vivace.distributed.rank import CLOSE, live
+from vivace.distributed.team import Team
+from vivace.distributed.watch import Patience, Place
+
+JOIN_SECONDS = 600
+START_SECONDS = 180
+"""How long processes of one machine may take to start, again too, and of several to find each other."""
+STOP_SECONDS = 3
+LOOK_SECONDS = 1.0
+"""About how much time passes between two looks at where the ranks are."""
+
+
+def open_launcher(arguments: Mapping[str, Any], payload: bytes) -> Launcher:
+    """The entry of the worker that launches: {"team", "entry", "arguments"}; `payload` goes to every rank as it is."""
+    return Launcher(Team(**arguments["team"]), arguments["entry"], arguments["arguments"], payload)
+
+
+class Launcher:
+    """Runs the ranks of one machine, and on machine 0 tells all of them what to do.
+
+    Raises EnvironmentFault where the port is in use, or nobody is at the address.
+    """
+
+    def __init__(self, team: Team, entry: str, arguments: Mapping[str, Any], payload: bytes) -> None:
+        self._team = team
+        self._job = (entry, dict(arguments), payload)
+        self._store, self._port = _store(team)
+        self._channel: Channel | None = None
+        self._number = 0
+        self._answers = 0
+        self._said: list[str] = []
+        self._told = 0
+        self._restarts_left = team.restarts
+        self._starting = _Starting(team)
+        self._run: _Run
+        self._launch(team)
+
+    def ask(self, method: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Let all ranks do something: {"result": the first one's answer}, or {"restarted": why} where they have had to
+        start again, and know nothing of it yet.
+
+        Raises what a rank raised, with its number; WorkerFailure where they cannot go on.
+        """
+        channel = self._channel or self._next()
+        channel.tell(self._number, method, arguments)
+        patience = Patience(max(1, round(self._team.deadline / LOOK_SECONDS)))
+        looks = 0
+        while True:
+            with contextlib.suppress(LookupError):
+                result = channel.answered(self._number)
+                self._number += 1
+                self._answers += 1
+                return {"result": result}
+            self._raise_failure(channel)
+            if attempts(self._store) > channel.attempt or not self._run.alive:
+                self._next()
+                why = "; then ".join(self._said[self._told :]) or "the machines that take part have changed"
+                self._told = len(self._said)
+                return {"restarted": why, "processes": self._team.everyone}
+            looks += 1
+            if self._run.restarts_left != self._restarts_left:
+                self._starting.tick()
+            is_time = looks % round(LOOK_SECONDS / MOMENT.total_seconds()) == 0
+            if is_time and self._run.restarts_left == self._restarts_left:  # else what is seen is of ranks that died
+                self._end_what_hangs(patience, channel)
+
+    def attend(self) -> str:
+        """On a machine other than 0: take part until the ranks are done; an empty text, or why they are not."""
+        self._run.thread.join()
+        return self._run.reason
+
+    def close(self) -> None:
+        """Let the ranks leave."""
+        if self._channel is not None and self._run.alive:
+            self._channel.tell(self._number, CLOSE, {})
+            self._run.thread.join(STOP_SECONDS)
+
+    def _launch(self, team: Team) -> None:
+        self._team = team
+        self._run = _Run(team, self._port, self._job, self._said)
+
+    def _next(self) -> Channel:
+        """Wait for the next attempt's ranks, with fewer of them where no restart is left."""
+        before = self._channel.attempt if self._channel is not None else 0
+        while attempts(self._store) <= before:
+            self._run.thread.join(MOMENT.total_seconds())
+            self._starting.tick()
+            if not self._run.alive:
+                smaller = self._team.smaller() if self._answers and self._team.is_on_one_machine else None
+                if smaller is None:
+                    raise WorkerFailure(Outcome.CRASHED, self._said[-1] if self._said else self._run.reason)
+                self._said[-1:] = [f"{self._said[-1]}; no restart was left, so {smaller.processes} processes go on"]
+                self._answers = 0
+                self._launch(smaller)
+        self._channel, self._number = Channel(self._store, attempts(self._store)), 0
+        self._restarts_left = self._run.restarts_left
+        self._starting = _Starting(self._team)
+        return self._channel
+
+    def _raise_failure(self, channel: Channel) -> None:
+        told = channel.failure()
+        if told is None:
+            return
+        reason = f"rank {told['rank']}: {told['reason']}"
+        if "raise" in told:
+            kind: type[Exception] = getattr(errors, told["raise"])
+            raise kind(reason)
+        raise WorkerFailure(Outcome(told["outcome"] or Outcome.CRASHED.value), reason)
+
+    def _end_what_hangs(self, patience: Patience, channel: Channel) -> None:
+        places = {rank: Place(**json.loads(text)) for rank, text in channel.places(self._team.everyone).items()}
+        found = patience.look(places)
+        if found is None:
+            return
+        rank, sentence = found
+        reason = f"{sentence}; the deadline is {self._team.deadline:g} s"
+        if not self._team.restarts or not self._team.is_on_one_machine:
+            raise WorkerFailure(Outcome.TIMEOUT, reason)
+        self._said.append(reason)
+        self._restarts_left = -1  # nobody is looked for again until they have started again
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(places[rank].pid, signal.SIGKILL)  # the agent starts all of them again
+
+
+class _Starting:
+    """Counts the moments that ranks take to come together. Raises WorkerFailure from `tick` where they are too many."""
+
+    def __init__(self, team: Team) -> None:
+        seconds = START_SECONDS if team.is_on_one_machine else JOIN_SECONDS
+        self._left = round(seconds / MOMENT.total_seconds())
+        self._seconds = seconds
+
+    def tick(self) -> None:
+        """Another moment has passed."""
+        self._left -= 1
+        if self._left < 0:
+            raise WorkerFailure(Outcome.TIMEOUT, f"the processes did not come together within {self._seconds} s")
+
+
+class _Agent(LocalElasticAgent):
+    """torchrun's agent, which also says whose end made it restart the others."""
+
+    said: list[str]
+
+    def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
+        result: RunResult = super()._monitor_workers(worker_group)
+        if result.failures:
+            first = min(result.failures.values(), key=lambda one: one.timestamp)
+            local = first.local_rank
+            rank = worker_group.workers[local].global_rank
+            how = f"was killed by {first.signal_name()}"
+            if first.exitcode > 0:
+                how = f"ended: {_last_line(first.message)}"
+            if not self.said or not self.said[-1].startswith(f"rank {rank} "):  # a deadline has said it already
+                self.said.append(f"rank {rank} {how}")
+        return result
+
+
+class _Run:
+    """One agent with its ranks, in a thread; `reason` is why it ended, empty while all is well."""
+
+    def __init__(self, team: Team, port: int, job: tuple[str, dict[str, Any], bytes], said: list[str]) -> None:
+        self.reason = ""
+        entry, arguments, payload = job
+        parameters = RendezvousParameters(
+            backend="c10d", endpoint=f"{team.address}:{port}", run_id=_run_id(team), min_nodes=team.least_nodes,
+            max_nodes=team.nodes, is_host=False, join_timeout=JOIN_SECONDS,
+            local_addr=team.address if team.is_on_one_machine else None,
+        )  # fmt: skip
+        spec = WorkerSpec(
+            role="rank", local_world_size=team.processes, entrypoint=live,
+            args=(entry, arguments, payload, team.to_json(), port),
+            rdzv_handler=registry.get_rendezvous_handler(parameters), max_restarts=team.restarts,
+            monitor_interval=0.1, local_addr=team.address if team.is_on_one_machine else None,
+        )  # fmt: skip
+        self._logs = tempfile.TemporaryDirectory(prefix="vivace-")
+        logs = DefaultLogsSpecs(log_dir=self._logs.name)
+        self._agent = _Agent(spec, logs, "spawn", exit_barrier_timeout=60, shutdown_timeout=STOP_SECONDS)
+        self._agent.said = said
+        self.thread = threading.Thread(target=self._keep, name="vivace-agent", daemon=True)
+        self.thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the agent still runs."""
+        return self.thread.is_alive()
+
+    @property
+    def restarts_left(self) -> int:
+        """How often the agent may still start the ranks again."""
+        return int(self._agent._remaining_restarts)
+
+    def _keep(self) -> None:
+        try:
+            result = self._agent.run()
+            if result.state is not WorkerState.SUCCEEDED:
+                self.reason = "the ranks ended"
+        except Exception as error:  # noqa: BLE001  the agent's own failures, such as a rendezvous that nobody comes to
+            self.reason = f"{type(error).__name__}: {error}"
+        finally:
+            self._logs.cleanup()
+
+
+def _last_line(told: object) -> str:
+    """Of what an error says of itself."""
+    text = told.get("message", "") if isinstance(told, dict) else told
+    return next((line.strip() for line in reversed(str(text).splitlines()) if line.strip()), "nobody knows why")[:300]
+
+
+def _run_id(team: Team) -> str:
+    return str(uuid.uuid4()) if team.is_on_one_machine else "vivace"
+
+
+def _store(team: Team) -> tuple[TCPStore, int]:
+    """The store that all meet at: hosted on machine 0, where this is it, and its port."""
+    if team.node_rank > 0:
+        try:
+            store = TCPStore(team.address, team.port, is_master=False, timeout=timedelta(seconds=JOIN_SECONDS))
+        except DistError as error:
+            raise EnvironmentFault(
+                f"nobody answers at {team.address}, port {team.port}; start machine 0 there (node_rank 0), with the "
+                "same address and port"
+            ) from error
+        return store, team.port
+    try:
+        listening = socket.create_server((team.address, team.port))
+    except OSError as error:
+        raise EnvironmentFault(
+            f"the port {team.port} of {team.address} cannot be used: {error.strerror or error}; give another one "
+            "(--port), or leave it out where all processes are on one machine"
+        ) from error
+    port = listening.getsockname()[1]
+    store = TCPStore(team.address, port, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach())
+    return store, port

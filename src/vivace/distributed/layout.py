@@ -1,0 +1,99 @@
+"""The layout: into how many copies, shards, tensor parts and stages a training's processes divide a model."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+from vivace.core.errors import UsageError, unknown_name
+
+SCHEDULES = ("1f1b", "gpipe")
+AXES = ("pipeline", "data", "shard", "tensor")
+"""The axes of a mesh from the outermost: ranks that talk most are next to each other."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How processes are arranged: their number is the product of the first four.
+
+    `data` copies of the model, `shard` processes that hold a part of every parameter each, `tensor` processes that
+    compute a part of every pair of linear layers, `pipeline` stages that follow one another, with batches cut into
+    `micro` parts that pass through them in the order of `schedule` ("1f1b" or "gpipe").
+
+    >>> Layout.read("data=2,tensor=2").processes
+    4
+    """
+
+    data: int = 1
+    shard: int = 1
+    tensor: int = 1
+    pipeline: int = 1
+    micro: int = 4
+    schedule: str = "1f1b"
+
+    def __post_init__(self) -> None:
+        for name in (*AXES, "micro"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise UsageError(f"the layout has {name}={value!r}; allowed is a whole number of 1 or more")
+        if self.schedule not in SCHEDULES:
+            raise UsageError(f"the layout has schedule={self.schedule!r}; allowed are {', '.join(SCHEDULES)}")
+
+    @staticmethod
+    def read(text: str) -> Layout:
+        """A layout as users type it: `data=2,shard=2`. Raises UsageError."""
+        given: dict[str, int | str] = {}
+        known = [field.name for field in dataclasses.fields(Layout)]
+        for word in filter(None, (word.strip() for word in text.split(","))):
+            name, equals, value = word.partition("=")
+            if name not in known:
+                raise unknown_name("part of a layout", name, known)
+            if name == "schedule" and equals:
+                given[name] = value
+            elif value.isdigit():
+                given[name] = int(value)
+            else:
+                raise UsageError(f"the layout has {word!r}; allowed is {name}=NUMBER, as in data=2,tensor=2")
+        return Layout(**given)  # type: ignore[arg-type]
+
+    @staticmethod
+    def of(given: str | Layout | None, processes: int) -> Layout:
+        """The layout for so many processes: copies of the model unless something else is given; what it leaves open is
+        filled with copies. Raises UsageError where the numbers do not divide.
+
+        >>> Layout.of("tensor=2", 4).sizes()
+        {'data': 2, 'tensor': 2}
+        """
+        layout = given if isinstance(given, Layout) else Layout.read(given or "")
+        left, over = divmod(processes, layout.processes)
+        if over or left < 1:
+            raise UsageError(
+                f"the layout {layout} is for {layout.processes} processes, which do not divide {processes}; allowed "
+                f"are numbers whose product divides {processes}: {_divisors(processes)} for one axis"
+            )
+        return dataclasses.replace(layout, data=layout.data * left)
+
+    @property
+    def processes(self) -> int:
+        """How many there are."""
+        return math.prod(getattr(self, axis) for axis in AXES)
+
+    @property
+    def copies(self) -> int:
+        """In how many parts a batch is divided."""
+        return self.data * self.shard
+
+    def sizes(self) -> Mapping[str, int]:
+        """The axes along which there is more than one process."""
+        return {axis: getattr(self, axis) for axis in AXES if getattr(self, axis) > 1}
+
+    def __str__(self) -> str:
+        told = [f"{axis}={size}" for axis, size in self.sizes().items()] or ["data=1"]
+        if self.pipeline > 1:
+            told += [f"micro={self.micro}", f"schedule={self.schedule}"]
+        return ",".join(told)
+
+
+def _divisors(number: int) -> str:
+    return ", ".join(str(one) for one in range(1, number + 1) if number % one == 0)

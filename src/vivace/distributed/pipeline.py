@@ -1,0 +1,91 @@
+"""Steps of a model that is cut into stages: micro-batches pass through them by GPipe's or the 1F1B schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
+from torch.utils import _pytree as pytree
+
+from vivace.core.errors import UsageError
+from vivace.distributed.stages import Answered, Captured, Probe
+from vivace.distributed.world import World
+
+Loss = Callable[[Any, Any], Tensor]
+SCHEDULES: dict[str, Any] = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}
+
+
+class Pipeline:
+    """One stage, and what it does with a batch. `loss` is the job's, of (model, batch).
+
+    Sources: Huang et al., GPipe, NeurIPS 2019 (arXiv:1811.06965); Narayanan et al., PipeDream, SOSP 2019
+    (arXiv:1806.03377).
+    """
+
+    def __init__(self, world: World, model: nn.Module, stage: nn.Module, loss: Loss, micro: int, schedule: str) -> None:
+        self.world = world
+        self.stage = stage
+        self._model = model
+        self._loss = loss
+        self._micro = micro
+        self._schedule = schedule
+        self._known: dict[int, Any] = {}
+        self._batch: Any = None
+        self._weigh: Callable[[Any], float] = lambda _: 1.0
+
+    def step(self, batch: Any, weigh: Callable[[Any], float]) -> Tensor:
+        """Set the gradients of this stage; the weighted loss of the batch, the same for all stages. `weigh` says which
+        share of the whole batch's mean a micro-batch holds."""
+        rows = _rows(batch)
+        count = max(number for number in range(1, self._micro + 1) if rows % number == 0)
+        place, last = self.world.place["pipeline"], self.world.layout.pipeline - 1
+        schedule = self._for(rows, count)
+        self._batch, self._weigh = batch, weigh
+        losses: list[Tensor] = []
+        with self.world.watch.during("the pipeline's micro-batches", together=True):
+            given = (inputs_of(self._model, self._loss, batch),) if place == 0 else ()
+            wanted: dict[str, Any] = {"target": torch.arange(rows), "losses": losses} if place == last else {}
+            schedule.step(*given, **wanted, return_outputs=False)
+        self._batch = None
+        total = torch.stack([loss.detach() for loss in losses]).sum() if losses else torch.zeros(())
+        return self.world.from_last_stage(total.to(self.world.device), "losses")
+
+    def _for(self, rows: int, count: int) -> Any:
+        """A schedule for batches of so many rows: stages know their micro-batches' size."""
+        if rows not in self._known:
+            place, stages = self.world.place["pipeline"], self.world.layout.pipeline
+            group = self.world.mesh.get_group("pipeline")
+            stage = PipelineStage(self.stage, place, stages, self.world.device, group=group)
+            name = self._schedule if count >= stages else "gpipe"  # 1F1B needs a micro-batch for each stage
+            self._known[rows] = SCHEDULES[name](stage, count, loss_fn=self._weighted, scale_grads=False)
+        return self._known[rows]
+
+    def _weighted(self, output: Tensor, rows: Tensor) -> Tensor:
+        part = rows_of(self._batch, int(rows[0]), len(rows))
+        return self._loss(Answered(self._model, output), part) * self._weigh(part)
+
+
+def inputs_of(model: nn.Module, loss: Loss, batch: Any) -> Tensor:
+    """The one tensor that a loss calls its model with. Raises UsageError where it is something else."""
+    try:
+        loss(Probe(model), batch)
+    except Captured as captured:
+        given = captured.args_given
+        if len(given) == 1 and not captured.kwargs_given and torch.is_tensor(given[0]):
+            return given[0]
+        raise UsageError("a pipeline needs a loss that calls its model with one tensor, as in model(x)") from None
+    raise UsageError("a pipeline needs a loss that calls its model once, as in model(x); it did not")
+
+
+def rows_of(batch: Any, start: int, count: int) -> Any:
+    """Some rows of every tensor of a batch."""
+    return pytree.tree_map(
+        lambda leaf: leaf[start : start + count] if torch.is_tensor(leaf) and leaf.ndim else leaf, batch
+    )
+
+
+def _rows(batch: Any) -> int:
+    return next(leaf.shape[0] for leaf in pytree.tree_leaves(batch) if torch.is_tensor(leaf) and leaf.ndim)

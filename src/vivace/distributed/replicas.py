@@ -1,0 +1,61 @@
+"""Copies of a model, each with its part of every batch: DistributedDataParallel around the whole loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch._C._distributed_c10d import GradBucket
+from torch.nn.parallel import DistributedDataParallel
+
+from vivace.distributed.world import World
+
+
+class WholeLoss(nn.Module):
+    """The loss as a module, so that whoever wraps it sees every way in which the loss uses the model."""
+
+    def __init__(self, model: nn.Module, loss: Callable[[Any], Tensor]) -> None:
+        super().__init__()
+        self.model = model
+        self._loss = loss
+
+    def forward(self, batch: Any) -> Tensor:
+        """The loss of a batch."""
+        return self._loss(batch)
+
+
+def sum_gradients(module: nn.Module, world: World) -> None:
+    """Sum the gradients of a module over the ranks that divide a batch, all of one type at once."""
+    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    for dtype in dict.fromkeys(gradient.dtype for gradient in gradients):
+        mine = [gradient for gradient in gradients if gradient.dtype == dtype]
+        flat = world.sum_over_batch(torch.cat([gradient.flatten() for gradient in mine]), "gradients")
+        parts = torch.split(flat, [gradient.numel() for gradient in mine])
+        for gradient, part in zip(mine, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+
+def replicated(module: nn.Module, world: World) -> DistributedDataParallel:
+    """A module whose gradients are summed over the ranks that divide a batch, bucket by bucket while the backward pass
+    goes on. They are summed, not averaged: each rank's loss is weighted by its share of the batch before.
+
+    Source: Li et al., PyTorch Distributed, VLDB 2020 (arXiv:2006.15704).
+    """
+    replica = DistributedDataParallel(
+        module, process_group=world.batch_mesh.get_group(), broadcast_buffers=False,
+        find_unused_parameters=True,
+    )  # fmt: skip
+
+    def summed(_: object, bucket: GradBucket) -> torch.futures.Future[Tensor]:
+        world.watch.reach(f"the all-reduce of gradients (bucket {bucket.index()})", together=True)
+        work = dist.all_reduce(bucket.buffer(), group=world.batch_mesh.get_group(), async_op=True)
+        assert work is not None
+        found: torch.futures.Future[Tensor] = work.get_future().then(lambda future: future.value()[0])
+        return found
+
+    summed.__annotations__.clear()  # DDP compares them with its own classes, and here they are texts
+    replica.register_comm_hook(None, summed)
+    return replica

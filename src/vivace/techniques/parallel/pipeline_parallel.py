@@ -1,0 +1,147 @@
+"""Trains a model in stages, one on each process, through which the parts of a batch pass."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from vivace.core.errors import NotApplicable, UsageError
+from vivace.core.facts import Fact
+from vivace.core.machine import Machine
+from vivace.core.technique import Effect, Family, Stage, Technique
+from vivace.core.training.job import Training
+from vivace.core.training.rig import Rig
+from vivace.core.work import Work
+from vivace.distributed.layout import SCHEDULES
+from vivace.distributed.pipeline import Pipeline, inputs_of
+from vivace.distributed.stages import balanced, chain_of, shared_between
+from vivace.distributed.world import Axis, World, world_of
+from vivace.measure.clock import SystemClock
+from vivace.techniques.parallel.data_parallel import check_ways
+from vivace.techniques.parallel.spread import PartFeed, copied, example_of
+from vivace.techniques.parallel.staged import StagedGradients
+from vivace.training.rig import seeded
+
+TIMED = 3
+"""How often each module is timed; the quickest counts."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PipelineParallel(Technique):
+    """`ways` stages of about the same measured time; a batch passes through them in `micro` parts.
+
+    The model must be a chain of modules, each given the one tensor that the one before it gave. Where `micro` does not
+    divide a batch, the largest smaller number that does is taken. Gradients and optimizer state are on their stage's
+    process alone; the weights of all stages are on each. Raises NotApplicable for a model that is no chain, for
+    batch normalization, which would see parts of a batch, and for dropout, whose masks would be drawn in another order.
+
+    Source: Huang et al., GPipe, NeurIPS 2019 (arXiv:1811.06965); 1F1B: Narayanan et al., PipeDream, SOSP 2019
+    (arXiv:1806.03377).
+
+    >>> str(PipelineParallel(2, schedule="gpipe"))
+    'pipeline-parallel(schedule=gpipe)'
+    """
+
+    ways: int = 2
+    micro: int = 4
+    schedule: str = "1f1b"
+
+    stage = Stage.PARALLEL
+    order = 1
+    family = Family.SYSTEM
+    effect = Effect.ROUNDED
+    needs = frozenset(
+        {Fact.TRAINING, Fact.WHOLE_BATCH, Fact.UNSCALED_LOSS, Fact.ONE_COPY, Fact.WHOLE_CHAIN, Fact.WHOLE_LAYERS}
+    )
+    breaks = frozenset({Fact.ONE_PROCESS, Fact.WHOLE_CHAIN})
+    source = "Huang et al., NeurIPS 2019, arXiv:1811.06965; Narayanan et al., SOSP 2019, arXiv:1806.03377"
+
+    def __post_init__(self) -> None:
+        check_ways("pipeline-parallel", self.ways)
+        if self.schedule not in SCHEDULES:
+            raise UsageError(f"pipeline-parallel received schedule={self.schedule!r}; allowed are "
+                             f"{', '.join(SCHEDULES)}")  # fmt: skip
+
+    @classmethod
+    def variants(cls, work: Work, machine: Machine) -> Iterator[Technique]:
+        """None by itself: how many processes train is asked for."""
+        return iter(())
+
+    def equip(self, rig: Rig, job: Training) -> Rig:
+        """The rig of one stage."""
+        world = world_of(rig)
+        Axis("pipeline", self.ways).check(world)
+        refuse(rig.model)
+        batch = example_of(job, rig)
+        with seeded(job.seed):
+            given = inputs_of(rig.model, job.loss, batch)
+            chain = chain_of(rig.model, lambda: rig.model(given))
+        if len(chain) < self.ways:
+            raise NotApplicable(f"the model is a chain of {len(chain)} modules, which cannot make {self.ways} stages")
+        costs = _agreed(costs_of([copied(module) for _, module in chain], given), world)
+        ends = [*balanced(costs, self.ways), len(chain)]
+        stages = [nn.Sequential(*(module for _, module in chain[a:b])) for a, b in itertools.pairwise(ends)]
+        if shared_between(stages):
+            raise NotApplicable("two stages would hold the same parameter")
+        world.owned = _owned(rig.model, stages, world.place["pipeline"])
+        mine = stages[world.place["pipeline"]]
+        pipeline = Pipeline(world, rig.model, mine, job.loss, self.micro, self.schedule)
+        begins = ", ".join(chain[start][0] or "the model" for start in ends[:-1])
+        takes = ", ".join(f"{sum(costs[a:b]) * 1e3:.2g}" for a, b in itertools.pairwise(ends))
+        told = f"stages begin with {begins}; their modules were measured to take {takes} ms"
+        return rig.replace(
+            feed=PartFeed(rig.feed, world), gradients=StagedGradients(rig, world, pipeline), notes=(*rig.notes, told)
+        )
+
+
+def refuse(model: nn.Module) -> None:
+    """Raise NotApplicable for a model whose parts would not be computed as in one process."""
+    for name, module in model.named_modules():
+        if "BatchNorm" in type(module).__name__:
+            raise NotApplicable(f"{name} normalizes over the batch, and would over a part of it")
+        if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
+            raise NotApplicable(f"{name} is a dropout, whose masks would be drawn in another order than in one process")
+
+
+def costs_of(chain: Sequence[nn.Module], given: torch.Tensor) -> list[float]:
+    """Seconds of the forward and backward pass of each module of a chain, MEASURED on these inputs."""
+    clock, costs = SystemClock(), []
+    for module in chain:
+        seconds = []
+        for _ in range(TIMED):
+            began = clock.now()
+            x = given.detach().requires_grad_(given.is_floating_point())
+            gave = module(x)
+            if gave.requires_grad:
+                gave.sum().backward()
+            seconds.append(clock.now() - began)
+        costs.append(min(seconds))
+        given = gave.detach()
+    return costs
+
+
+def _agreed(costs: list[float], world: World) -> list[float]:
+    """The first rank's, for all."""
+    told: list[Any] = [costs]
+    dist.broadcast_object_list(told)
+    found: list[float] = told[0]
+    return found
+
+
+def _owned(model: nn.Module, stages: Sequence[nn.Module], place: int) -> frozenset[str]:
+    """Names of the tensors of a stage; of the first one also those that no stage has."""
+    mine = {id(tensor) for tensor in _tensors(stages[place])}
+    others = {id(tensor) for stage in stages for tensor in _tensors(stage)} - mine
+    held = {name: id(tensor) for name, tensor in model.state_dict(keep_vars=True).items()}
+    return frozenset(name for name, one in held.items() if one in mine or (place == 0 and one not in others))
+
+
+def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()

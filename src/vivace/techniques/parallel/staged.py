@@ -1,0 +1,45 @@
+"""The gradients of a model that is cut into stages: what a pipeline's step sets on its rank."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from torch import Tensor
+
+from vivace.core.training.rig import Rig
+from vivace.distributed.pipeline import Pipeline
+from vivace.distributed.replicas import sum_gradients
+from vivace.distributed.world import World
+from vivace.techniques.parallel.spread import whole_weight
+from vivace.training.rig import samples_in
+from vivace.training.step import around
+
+
+@dataclasses.dataclass
+class StagedGradients:
+    """Sets the gradients of this rank's stage; returns the loss of the whole batch."""
+
+    rig: Rig
+    world: World
+    pipeline: Pipeline
+    copies: int = 1
+
+    def __call__(self, batch: Any) -> Tensor:
+        share = self.world.cut(batch)
+        self.rig.optimizer.zero_grad(set_to_none=True)
+        counts = 1.0 if share.part.counts else 0.0
+        if self.rig.weight is samples_in:
+            whole = float(share.part.whole)
+        else:
+            whole = whole_weight(counts * self.rig.weight(share.batch), self.world)
+        with around(self.rig.around):
+            loss = self.pipeline.step(share.batch, lambda part: counts * self.rig.weight(part) / whole)
+        if self.copies > 1:
+            sum_gradients(self.pipeline.stage, self.world)
+        return self.world.sum_over_batch(loss.clone(), "losses")
+
+    def replicate(self) -> None:
+        """Sum the stage's gradients over the copies of the pipeline from now on, after each batch: under
+        DistributedDataParallel PyTorch's stages sum those of the last micro-batch alone."""
+        self.copies = self.world.layout.copies

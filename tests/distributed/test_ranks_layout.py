@@ -1,0 +1,109 @@
+"""Layouts and teams as users type them: read, filled with copies, and refused where the numbers do not divide."""
+
+from __future__ import annotations
+
+import pytest
+
+from vivace.core.errors import UsageError
+from vivace.core.plan import Plan
+from vivace.distributed.layout import Layout
+from vivace.distributed.team import PORT, Team
+from vivace.search.training.choose import START
+from vivace.techniques.compile.recorded_step import RecordedStep
+from vivace.techniques.memory.fused_optimizer import FusedOptimizer
+from vivace.techniques.parallel.layouts import techniques_of
+
+
+def test_a_layout_reads_back_what_it_says_of_itself() -> None:
+    layout = Layout(data=2, pipeline=3, micro=6, schedule="gpipe")
+
+    assert Layout.read(str(layout)) == layout
+
+
+def test_processes_that_no_axis_names_hold_copies() -> None:
+    assert Layout.of("", 4) == Layout(data=4)
+    assert Layout.of("tensor=2", 4) == Layout(data=2, tensor=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "processes", "told"),
+    [
+        ("tensor=3", 4, "tensor=3 is for 3 processes, which do not divide 4; .* 1, 2, 4"),
+        ("data=8", 4, "for 8 processes"),
+        ("tensro=2", 2, "did you mean 'tensor'"),
+        ("tensor", 2, "allowed is tensor=NUMBER"),
+        ("tensor=0", 2, "tensor=0; allowed is a whole number of 1"),
+        ("schedule=zigzag", 2, "allowed are 1f1b, gpipe"),
+    ],
+)
+def test_a_layout_that_cannot_be_is_refused(text: str, processes: int, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        Layout.of(text, processes)
+
+
+@pytest.mark.parametrize(
+    ("layout", "plan"),
+    [
+        (Layout(data=2), "data-parallel"),
+        (Layout(data=2, pipeline=2), "pipeline-parallel + data-parallel"),
+        (Layout(shard=2, tensor=2), "tensor-parallel + fully-sharded"),
+        (Layout(data=2, shard=2), "fully-sharded(copies=2)"),
+    ],
+)
+def test_a_legal_composition_is_a_plan_in_the_order_in_which_it_acts(layout: Layout, plan: str) -> None:
+    found = Plan.of(techniques_of(layout))
+
+    assert str(found) == plan
+    assert found.illegal(START) is None
+
+
+@pytest.mark.parametrize(
+    ("layout", "told"),
+    [
+        (Layout(data=2, tensor=2), "data-parallel needs layers that are whole on each process, which tensor-parallel"),
+        (Layout(tensor=2, pipeline=2), "tensor-parallel needs a model all of whose layers are on each process"),
+        (Layout(shard=2, pipeline=2), "fully-sharded needs a model all of whose layers"),
+    ],
+)
+def test_a_composition_that_cannot_be_says_which_fact_is_missing(layout: Layout, told: str) -> None:
+    assert told in (Plan.of(techniques_of(layout)).illegal(START) or "")
+
+
+def test_what_takes_a_step_as_a_whole_needs_one_process() -> None:
+    found = Plan.of([*techniques_of(Layout(data=2)), RecordedStep()]).illegal(START)
+
+    assert found == "recorded-step needs a training in one process, which data-parallel took away"
+
+
+def test_split_parameters_need_an_optimizer_that_was_not_taken_over() -> None:
+    found = Plan.of([*techniques_of(Layout(shard=2)), FusedOptimizer()]).illegal(START)
+
+    assert found is not None and found.startswith("fully-sharded needs an optimizer whose kernels were not chosen yet")
+
+
+def test_a_team_as_torchrun_has_it() -> None:
+    team = Team.of(4, "1:2", node_rank=1, address="10.0.0.1")
+
+    assert (team.least_nodes, team.nodes, team.everyone, team.port) == (1, 2, 8, PORT)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"nodes": "two"}, "allowed is a number, or LEAST:MOST"),
+        ({"nodes": "3:2"}, "LEAST from 1 to MOST"),
+        ({"nodes": "2", "node_rank": 2}, "there are 2 nodes; allowed is 0 to 1"),
+        ({"processes": 0}, "processes is 0"),
+        ({"port": 70000}, "allowed is 0"),
+        ({"deadline": 0.0}, "seconds above 0"),
+        ({"processes": 3, "layout": "tensor=2"}, "do not divide 3"),
+    ],
+)
+def test_a_team_that_cannot_be_is_refused(asked: dict[str, object], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        Team.of(**{"processes": 2, **asked})  # type: ignore[arg-type]
+
+
+def test_a_team_shrinks_to_what_its_layout_allows() -> None:
+    assert Team(processes=4, layout="tensor=2").smaller() == Team(processes=2, layout="tensor=2")
+    assert Team(processes=2, layout="tensor=2").smaller() is None

@@ -1,0 +1,130 @@
+"""What of a model can be cut: chains into stages, pairs of linear layers into parts."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from vivace.core.errors import NotApplicable, UsageError
+from vivace.distributed.pipeline import inputs_of, rows_of
+from vivace.distributed.stages import balanced, chain_of, shared_between
+from vivace.distributed.tensor_plan import linear_pairs
+from vivace.techniques.parallel.pipeline_parallel import refuse
+from vivace.techniques.parallel.tensor_parallel import TensorParallel
+
+X = torch.randn(4, 6)
+
+
+def test_the_cheapest_cut_is_the_one_that_trying_all_finds() -> None:
+    costs = [3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0]
+
+    for count in range(1, 6):
+        cuts = [*balanced(costs, count), len(costs)]
+        dearest = max(sum(costs[a:b]) for a, b in itertools.pairwise(cuts))
+        every = itertools.combinations(range(1, len(costs)), count - 1)
+        best = min(max(sum(costs[a:b]) for a, b in itertools.pairwise([0, *inner, len(costs)])) for inner in every)
+        assert (len(cuts), dearest) == (count + 1, best)
+
+
+class Residual(nn.Module):
+    """Two linear layers and what goes around them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.act, self.down = nn.Linear(6, 8), nn.GELU(), nn.Linear(8, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.down(self.act(self.up(x)))
+
+
+def test_a_chain_is_taken_apart_as_finely_as_it_goes() -> None:
+    model = nn.Sequential(nn.Linear(6, 6), nn.Sequential(Residual(), nn.ReLU()), nn.Linear(6, 2))
+
+    assert [name for name, _ in chain_of(model, lambda: model(X))] == ["0", "1.0", "1.1", "2"]
+
+
+def test_a_model_that_does_something_between_its_parts_is_one_piece() -> None:
+    model = Residual()
+
+    assert [name for name, _ in chain_of(model, lambda: model(X))] == [""]
+
+
+def test_stages_that_hold_the_same_parameter_are_found() -> None:
+    tied = nn.Linear(2, 2)
+
+    assert shared_between([tied, nn.Sequential(tied)])
+    assert not shared_between([nn.Sequential(tied, tied), nn.Linear(2, 2)])
+
+
+def test_a_loss_tells_what_it_calls_its_model_with() -> None:
+    given = inputs_of(nn.Linear(6, 2), lambda model, batch: model(batch[0] * 2).sum(), (X, 0))
+
+    assert torch.equal(given, X * 2)
+    with pytest.raises(UsageError, match="with one tensor"):
+        inputs_of(nn.Linear(6, 2), lambda model, batch: model(batch, batch).sum(), X)
+    assert torch.equal(rows_of((X, "name"), 1, 2)[0], X[1:3])
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm1d(6), nn.Dropout(0.1)])
+def test_what_sees_micro_batches_differently_is_refused(layer: nn.Module) -> None:
+    with pytest.raises(NotApplicable, match=r"^1 "):
+        refuse(nn.Sequential(nn.Linear(6, 6), layer))
+
+
+class Gated(nn.Module):
+    """A gate: the product of two branches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.up, self.down = nn.Linear(6, 8), nn.Linear(6, 8), nn.Linear(8, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.down(nn.functional.silu(self.gate(x)) * self.up(x))
+
+
+def pairs_of(model: nn.Module, x: torch.Tensor = X) -> list[str]:
+    return [str(pair) for pair in linear_pairs(model, lambda one: one(x).sum())]
+
+
+def test_pairs_of_linear_layers_are_found_through_what_acts_on_each_element() -> None:
+    assert pairs_of(nn.Sequential(Residual(), Gated())) == ["0.up with 0.down (8)", "1.gate and 1.up with 1.down (8)"]
+    assert pairs_of(Residual(), torch.randn(2, 3, 6)) == ["up with down (8)"]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.Linear(8, 2)),
+        nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.5), nn.Linear(8, 2)),
+        nn.Sequential(nn.Linear(6, 8), nn.Softmax(-1), nn.Linear(8, 2)),
+        nn.Linear(6, 2),
+    ],
+    ids=["normalized", "dropped", "softmax", "single"],
+)
+def test_layers_with_something_else_between_are_no_pair(model: nn.Module) -> None:
+    assert pairs_of(model) == []
+
+
+def test_a_layer_whose_output_somebody_else_uses_is_in_no_pair() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up, self.down = nn.Linear(6, 8), nn.Linear(8, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            wide = self.up(x)
+            return self.down(wide.relu()) + wide.sum()
+
+    assert pairs_of(Shared()) == []
+
+
+def test_a_width_that_does_not_divide_is_told() -> None:
+    pairs = linear_pairs(Residual(), lambda model: model(X).sum())
+
+    with pytest.raises(NotApplicable, match="3 processes do not divide the widths of its linear pairs: 8"):
+        TensorParallel(3).dividing(pairs)
+    with pytest.raises(NotApplicable, match="no two linear layers follow each other"):
+        TensorParallel(3).dividing([])

@@ -1,0 +1,70 @@
+"""Who keeps the others waiting: the rank is named, and the operation, and slow work alone is no reason."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from vivace.distributed.watch import Patience, Place, Watch
+
+REDUCE = Place(5, "the all-reduce of losses", True, 0, 10)
+FORWARD = Place(4, "the forward and backward pass", False, 0, 11)
+
+
+def beating(place: Place, beat: int) -> Place:
+    return dataclasses.replace(place, beat=beat)
+
+
+def test_a_rank_that_is_elsewhere_is_named_with_what_the_others_wait_in() -> None:
+    patience = Patience(looks=3)
+
+    found = [patience.look({0: beating(REDUCE, n), 1: beating(FORWARD, n)}) for n in range(4)]
+
+    assert found[:3] == [None, None, None]
+    assert found[3] == (
+        1,
+        "rank 1 is in the forward and backward pass and did not come to the all-reduce of losses, where rank 0 waits",
+    )
+
+
+def test_a_rank_without_a_sign_of_life_is_named_first() -> None:
+    patience = Patience(looks=2)
+
+    found = [patience.look({0: beating(REDUCE, n), 1: beating(FORWARD, n), 2: FORWARD}) for n in range(3)]
+
+    assert found[2] is not None
+    assert found[2][0] == 2
+    assert "rank 2 gives no sign of life, last in the forward and backward pass" in found[2][1]
+
+
+def test_ranks_that_all_wait_in_one_place_are_told_so() -> None:
+    patience = Patience(looks=2)
+
+    found = [patience.look({0: beating(REDUCE, n), 1: beating(REDUCE, n)}) for n in range(3)]
+
+    assert found[2] is not None and "all ranks wait in the all-reduce of losses" in found[2][1]
+
+
+def test_slow_work_that_nobody_waits_for_may_take_its_time() -> None:
+    patience = Patience(looks=2)
+
+    assert not any(patience.look({0: beating(FORWARD, n), 1: beating(FORWARD, n)}) for n in range(9))
+
+
+def test_ranks_that_move_are_not_stuck() -> None:
+    patience = Patience(looks=2)
+    moving = [dataclasses.replace(REDUCE, count=n, beat=n) for n in range(9)]
+
+    assert not any(patience.look({0: place, 1: place}) for place in moving)
+
+
+def test_a_watch_knows_where_its_rank_is_and_where_it_was_before() -> None:
+    watch = Watch(1, lambda text: None)
+
+    with watch.during("the step"):
+        watch.reach("the all-reduce", together=True)
+        inside = watch.place()
+    outside = watch.place()
+
+    assert (inside.name, inside.together) == ("the all-reduce", True)
+    assert (outside.name, outside.together) == ("starting", False)
+    assert outside.count > inside.count

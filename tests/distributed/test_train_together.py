@@ -1,0 +1,252 @@
+"""Several processes train as one: the same batches, losses and weights, whatever the layout, and whoever dies."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from together import (
+    Hanging,
+    Killing,
+    Refusing,
+    contrastive,
+    kept,
+    ranks,
+    weighted_loss,
+    wide_job,
+)
+from torch.utils.data import DataLoader
+
+import vivace as vv
+from interrupting import Interrupting
+from vivace.core.errors import EnvironmentFault, UsageError, WorkerFailure
+from vivace.core.quality import QualityVerdict
+from vivace.core.training.parity import Kind
+from vivace.distributed.team import Team
+from vivace.testing.tiny_training import Points, image_job, job, momentum, shifted
+
+pytestmark = pytest.mark.timeout(280)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def check_same_as_one(work: Any, folder: Path, **asked: Any) -> Any:
+    """Train on several processes and on one, and compare the proof, the losses and the weights."""
+    run = vv.train(work, out=folder / "many", **asked)
+    alone = vv.train(work, plan=(), out=folder / "one")
+
+    assert run.parity is not None
+    assert run.parity.verdict is QualityVerdict.HELD, run.parity.reason
+    assert run.steps == alone.steps
+    assert run.losses == pytest.approx(alone.losses, rel=2e-4)
+    one, many = weights(folder / "one"), weights(folder / "many")
+    assert one.keys() == many.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(many[name], value, rtol=2e-3, atol=2e-4)
+    assert ranks() == []
+    return run
+
+
+def test_two_processes_train_as_one_with_the_same_dropout_and_an_uneven_last_batch(tmp_path: Path) -> None:
+    run = check_same_as_one(job(epochs=2), tmp_path, processes=2)
+
+    assert str(run.plan) == "data-parallel"
+    assert not any("dropout is off" in note for note in run.parity.notes)
+    assert {one.kind for one in run.parity.agreements} >= {Kind.BATCH, Kind.GRADIENT, Kind.UPDATE}
+
+
+JOBS = {
+    "batch norm": lambda: image_job(epochs=2, optimizer=momentum),
+    "weights": lambda: job(loss=weighted_loss, weight=kept, epochs=2),
+    "augmented": lambda: image_job(augment=shifted, epochs=2, optimizer=momentum),
+    "loader": lambda: job(
+        data=DataLoader(Points(), batch_size=16, shuffle=True), batch_size=None, epochs=2,
+        schedule=lambda o: torch.optim.lr_scheduler.StepLR(o, 5, 0.5), advance="step",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", JOBS)
+def test_copies_train_as_one_process_whatever_the_job(name: str, tmp_path: Path) -> None:
+    check_same_as_one(JOBS[name](), tmp_path, processes=2)
+
+
+@pytest.mark.slow
+def test_more_processes_than_the_last_batch_has_samples_train_as_one(tmp_path: Path) -> None:
+    check_same_as_one(job(data=Points(50), batch_size=12, epochs=2), tmp_path, processes=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("layout", "plan"),
+    [
+        ("shard=2", "fully-sharded"),
+        ("tensor=2", "tensor-parallel"),
+        ("pipeline=2", "pipeline-parallel"),
+        ("pipeline=2,micro=2,schedule=gpipe", "pipeline-parallel(micro=2, schedule=gpipe)"),
+    ],
+)
+def test_a_layout_of_two_processes_trains_as_one(layout: str, plan: str, tmp_path: Path) -> None:
+    run = check_same_as_one(wide_job(), tmp_path, processes=2, layout=layout)
+
+    assert str(run.plan) == plan
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["data=2,pipeline=2", "shard=2,tensor=2", "data=2,shard=2"])
+def test_a_composition_of_four_processes_trains_as_one(layout: str, tmp_path: Path) -> None:
+    check_same_as_one(wide_job(epochs=1), tmp_path, processes=4, layout=layout)
+
+
+@pytest.mark.slow
+def test_sharded_dropout_draws_the_masks_of_one_process(tmp_path: Path) -> None:
+    run = check_same_as_one(job(epochs=2), tmp_path, processes=2, layout="shard=2")
+
+    assert not any("dropout is off" in note for note in run.parity.notes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "asked", "told"),
+    [
+        ({"loss": contrastive}, {}, "on several processes this job trains differently than on one: gradient of"),
+        ({"data": Refusing()}, {}, "rank 1: ValueError: the file of this sample is damaged"),
+        ({}, {"layout": "tensor=2"}, "the layout tensor=2 is not possible: tensor-parallel: no two linear layers"),
+        ({}, {"layout": "pipeline=2"}, "2 is a dropout, whose masks"),
+    ],
+    ids=["contrastive", "one rank", "no pair", "dropout"],
+)
+def test_what_several_processes_cannot_train_is_told(changes: Any, asked: Any, told: str, tmp_path: Path) -> None:
+    with pytest.raises((UsageError, WorkerFailure), match=told):
+        vv.train(job(**changes), processes=2, out=tmp_path / "run", **asked)
+    assert ranks() == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"processes": 0}, "processes is 0; allowed is a whole number of 1 or more"),
+        ({"processes": 3, "layout": "tensor=2"}, "do not divide 3"),
+        ({"processes": 4, "layout": "data=2,tensor=2"}, "data-parallel needs layers that are whole on each process"),
+        ({"processes": 2, "plan": ["recorded-step"]}, "recorded-step needs a training in one process"),
+    ],
+)
+def test_a_team_that_cannot_be_is_told_before_anything_starts(asked: Any, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        vv.train(job(), **asked)
+
+
+@pytest.fixture
+def checkpoints_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vivace.api.training_worker.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("vivace.api.training_worker.PATIENCE_SECONDS", 1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("checkpoints_often")
+def test_a_rank_that_is_killed_has_all_go_on_from_the_last_checkpoint(tmp_path: Path) -> None:
+    whole = vv.train(job(), processes=2, out=tmp_path / "whole")
+    run = vv.train(job(), processes=2, out=tmp_path / "run", progress=Killing("step 10:"))
+
+    assert run.restarts[0].startswith("rank 1 was killed by SIGKILL")
+    assert run.losses == whole.losses
+    assert len(run.course.spans) == run.steps
+    one, other = weights(tmp_path / "whole"), weights(tmp_path / "run")
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    assert ranks() == []
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("checkpoints_often")
+def test_where_no_restart_is_left_fewer_processes_go_on(tmp_path: Path) -> None:
+    killing = Killing("step 10:")
+
+    run = vv.train(job(), team=Team(processes=2, restarts=0), out=tmp_path / "run", progress=killing)
+    alone = vv.train(job(), plan=(), out=tmp_path / "one")
+
+    assert "no restart was left, so 1 processes go on" in run.restarts[0]
+    assert run.steps == alone.steps
+    assert run.losses == pytest.approx(alone.losses, rel=2e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("checkpoints_often")
+def test_a_rank_that_hangs_is_named_and_started_again(tmp_path: Path) -> None:
+    work = job(data=Hanging(tmp_path / "flag"))
+
+    run = vv.train(work, team=Team(processes=2, deadline=5.0), out=tmp_path / "run")
+
+    assert "rank 1 is in the reading of a batch and did not come to" in run.restarts[0]
+    assert "where rank 0 waits; the deadline is 5 s" in run.restarts[0]
+    assert run.steps == 21
+
+
+@pytest.mark.slow
+def test_a_rank_that_hangs_ends_a_training_without_restarts(tmp_path: Path) -> None:
+    work = job(data=Hanging(tmp_path / "flag", always=True))
+
+    with pytest.raises(WorkerFailure, match=r"rank 1 is in .* did not come to the all-reduce of .*, where rank 0"):
+        vv.train(work, team=Team(processes=2, deadline=4.0, restarts=0), out=tmp_path / "run")
+    assert ranks() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [({"processes": 2}, {"processes": 1}), ({"processes": 1}, {"processes": 2, "layout": "shard=2"})],
+    ids=["fewer", "sharded"],
+)
+def test_a_training_goes_on_with_another_number_of_processes(first: Any, then: Any, tmp_path: Path) -> None:
+    alone = vv.train(job(), plan=(), out=tmp_path / "one")
+    with pytest.raises(KeyboardInterrupt):
+        vv.train(job(), out=tmp_path / "run", plan=(), progress=Interrupting(), **first)
+    assert ranks() == []
+
+    run = vv.train(job(), out=tmp_path / "run", plan=(), resume=True, **then)
+
+    assert 0 < run.resumed_steps < run.steps == alone.steps
+    one, other = weights(tmp_path / "one"), weights(tmp_path / "run")
+    for name, value in one.items():
+        torch.testing.assert_close(other[name], value, rtol=2e-3, atol=2e-4)
+
+
+def test_a_port_in_use_is_told(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(EnvironmentFault, match=rf"the port {port} of 127.0.0.1 cannot be used: Address already"):
+            vv.train(job(), team=Team(processes=2, port=port), out=tmp_path / "run")
+
+
+MACHINE = """
+import sys
+import vivace as vv
+from vivace.distributed.team import Team
+from vivace.testing.tiny_training import job
+
+if __name__ == "__main__":
+    team = Team(nodes=2, least_nodes=2, node_rank=1, port=int(sys.argv[1]))
+    vv.train(job(epochs=2), team=team, out=sys.argv[2])
+"""
+
+
+@pytest.mark.slow
+def test_two_machines_that_meet_at_a_port_train_as_one(tmp_path: Path) -> None:
+    (tmp_path / "machine.py").write_text(MACHINE)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, str(tmp_path / "machine.py"), str(port), str(tmp_path / "many")]
+    other = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    run = check_same_as_one(job(epochs=2), tmp_path, team=Team(nodes=2, least_nodes=2, port=port))
+
+    assert (other.communicate(timeout=60)[1], other.returncode) == ("", 0)
+    assert str(run.plan) == "data-parallel"

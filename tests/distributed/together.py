@@ -1,0 +1,114 @@
+"""Jobs for trainings on several processes, and progresses that do harm to them while they train."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import nn
+from torch.nn import functional
+
+from vivace.report.progress import SilentProgress
+from vivace.testing.tiny_training import CLASSES, Points, job
+
+CLEAR = threading.Event()
+
+
+def wide() -> nn.Module:
+    """A chain of modules with a pair of linear layers, without dropout: every layout can train it."""
+    return nn.Sequential(nn.Linear(12, 16), nn.Tanh(), Block(16), Block(16), nn.Linear(16, CLASSES))
+
+
+class Block(nn.Module):
+    """A linear pair with a way around it, as transformers have it."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(size)
+        self.up, self.act, self.down = nn.Linear(size, 4 * size), nn.GELU(), nn.Linear(4 * size, size)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.down(self.act(self.up(self.norm(x))))
+
+
+def wide_job(**changes: Any) -> Any:
+    """The chain on points."""
+    return job(**{"model": wide, "epochs": 2, "name": "wide", **changes})
+
+
+def weighted_loss(model: nn.Module, batch: Any) -> torch.Tensor:
+    """The mean over the samples of the first classes alone, as over tokens without padding."""
+    points, labels = batch
+    kept = labels < 3
+    return functional.cross_entropy(model(points)[kept], labels[kept])
+
+
+def kept(batch: Any) -> float:
+    """How many samples count."""
+    return float((batch[1] < 3).sum())
+
+
+def contrastive(model: nn.Module, batch: Any) -> torch.Tensor:
+    """A loss over pairs of the batch's samples, which no process that has some of them can compute."""
+    found = functional.normalize(model(batch[0]), dim=1)
+    return functional.cross_entropy(found @ found.t(), torch.arange(len(found)))
+
+
+class Hanging(Points):
+    """A dataset that hangs, once, in whoever asks for a sample beyond the first half of a batch after some others."""
+
+    def __init__(self, flag: Path, always: bool = False) -> None:
+        super().__init__()
+        self.flag = flag
+        self.always = always
+        self.asked = 0
+
+    def __getitem__(self, index: int) -> Any:
+        self.asked += 1
+        if os.environ.get("RANK") == "1" and self.asked > 130 and (self.always or not self.flag.exists()):
+            self.flag.write_text("hung")
+            CLEAR.wait()
+        return super().__getitem__(index)
+
+
+class Refusing(Points):
+    """A dataset that one process cannot read to its end."""
+
+    def __getitem__(self, index: int) -> Any:
+        if os.environ.get("RANK") == "1":
+            raise ValueError("the file of this sample is damaged")
+        return super().__getitem__(index)
+
+
+def ranks() -> list[psutil.Process]:
+    """The processes that train for this one."""
+    return [one for one in psutil.Process().children(recursive=True) if _is_rank(one)]
+
+
+def _is_rank(process: psutil.Process) -> bool:
+    try:
+        return any("spawn_main" in word for word in process.cmdline())
+    except psutil.Error:  # it has ended
+        return False
+
+
+class Killing(SilentProgress):
+    """Kills a rank when the training has come so far, as often as is asked."""
+
+    def __init__(self, at: str, times: int = 1) -> None:
+        self.at = at
+        self.left = times
+        self.notes: list[str] = []
+
+    def stage(self, name: str, detail: str = "") -> None:
+        if name == "train" and self.at in detail and self.left:
+            self.left -= 1
+            os.kill(ranks()[-1].pid, signal.SIGKILL)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
