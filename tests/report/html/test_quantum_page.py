@@ -136,3 +136,13 @@ def test_gates_that_cannot_be_drawn_are_refused() -> None:
 
 def test_times_are_told_in_the_unit_that_suits_them() -> None:
     assert [lasting(seconds) for seconds in (1e-15, 5e-7, 90.0, 3e10)] == ["1 fs", "500 ns", "1.5 minutes", "951 years"]
+
+
+def test_gates_that_were_scaled_from_a_smaller_circuit_are_said(run: QuantumDocument) -> None:
+    scaled = run.model_copy(deep=True)
+    assert "are scaled from a smaller circuit" not in render(scaled)
+    for machine in scaled.estimate.machines:  # type: ignore[union-attr]
+        if machine.circuit is not None:
+            object.__setattr__(machine.circuit, "is_scaled", True)
+
+    assert "gates and depth are scaled from a smaller circuit that was translated" in render(scaled)

@@ -91,7 +91,10 @@ def _machines(document: QuantumDocument) -> Table:
         ))  # fmt: skip
     columns = ("machine", "qubits", "two-qubit gates", "depth", "shots without an error", "shots a product", "a shot",
                "the layer")  # fmt: skip
-    return table(columns, rows, f"PREDICTED, at a standard error of {number(found.error)} of both norms")
+    told = f"PREDICTED, at a standard error of {number(found.error)} of both norms"
+    if any(one.circuit is not None and one.circuit.is_scaled for one in found.machines):
+        told += "; gates and depth are scaled from a smaller circuit that was translated, as they grow with the numbers"
+    return table(columns, rows, told)
 
 
 def _corrected(document: QuantumDocument) -> Table:
