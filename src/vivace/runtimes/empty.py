@@ -122,7 +122,7 @@ def _openvino(model: Model, folder: Path) -> Model:
 
 
 def _xla(model: Model, folder: Path) -> Model:
-    return stablehlo.to_xla(_torch(model, folder), folder / "graph")
+    return stablehlo.to_xla(_torch(model.replace(form=Form.TORCH), folder), folder / "graph")
 
 
 _EMPTY: dict[Form, Callable[[Model, Path], Model]] = {
