@@ -23,7 +23,12 @@ def synthesize(
         ),
     ],
     chip: Annotated[
-        str, typer.Option("--chip", help="ecp5-25k, ecp5-45k, ecp5-85k or ice40-hx8k.", metavar="NAME")
+        str,
+        typer.Option(
+            "--chip",
+            help="ecp5-25k, ecp5-45k, ecp5-85k or ice40-hx8k; tpu-v4, tpu-v5e, tpu-v5p or tpu-v6e.",
+            metavar="NAME",
+        ),
     ] = "ecp5-85k",
     out: Annotated[Path, typer.Option("--out", help="Where the design goes; an earlier one there is replaced.")] = Path(
         "rtl"
@@ -78,6 +83,8 @@ def synthesize(
       vivace synthesize work.py:mlp --chip ecp5-85k --out rtl
 
       vivace synthesize work.py:mlp --chip ice40-hx8k --weight-bits 4 --no-place --json
+
+      vivace synthesize work.py:cnn --chip tpu-v5e --out tpu
     """
     from vivace.report.duration import parse_duration
 
@@ -110,10 +117,12 @@ def _made(target: str, asked: dict[str, Any], layers: Sequence[str], as_json: bo
 
 
 def _show(result: Any, as_json: bool) -> None:
-    from vivace.report.hardware import document_of, synthesis_block
+    from vivace.hardware.compiled import TpuCompilation
+    from vivace.report import hardware, tpu
     from vivace.report.terminal import print_block
 
+    page: Any = tpu if isinstance(result, TpuCompilation) else hardware
     if as_json:
-        emit(document_of(result).to_text())
+        emit(page.document_of(result).to_text())
     else:
-        print_block(out_console(), synthesis_block(result))
+        print_block(out_console(), page.synthesis_block(result))

@@ -6,13 +6,15 @@ import dataclasses
 import fnmatch
 import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 from vivace.api.silicon.integers import Integers, integers_of
 from vivace.api.silicon.publish import check_destination, conditions, publish
+from vivace.api.silicon.steps import Steps
+from vivace.api.silicon.tpu import PREFIX as TPU
+from vivace.api.silicon.tpu import compile_for_tpu
 from vivace.artifact import save
 from vivace.core.errors import UsageError, unknown_name
 from vivace.core.quality import Budget, Gate, QualityVerdict
@@ -25,6 +27,7 @@ from vivace.hardware.chip.fold import Fold
 from vivace.hardware.chip.parts import Part
 from vivace.hardware.chip.parts import part as part_named
 from vivace.hardware.chip.place import Placement, Resources
+from vivace.hardware.compiled import TpuCompilation
 from vivace.hardware.graph.integer import IntegerGraph, Product
 from vivace.hardware.graph.quantize import Precision
 from vivace.hardware.proof import simulate
@@ -37,7 +40,6 @@ from vivace.hardware.rtl.plan import Adders, Engine, Unrolled, plan_of, weights_
 from vivace.hardware.rtl.schedule import Schedule, roomy
 from vivace.hardware.rtl.top import Design, design_of
 from vivace.hardware.rtl.unrolled import is_linear
-from vivace.measure.clock import SystemClock
 from vivace.report.duration import parse_duration
 from vivace.report.progress import Progress, SilentProgress
 
@@ -79,27 +81,6 @@ class _Built:
     adders: Adders
 
 
-class _Steps:
-    """Tells where the job is, and how long each step took."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._clock = SystemClock()
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def step(self, name: str, detail: str = "") -> Iterator[None]:
-        """One step."""
-        self._progress.stage(name, detail)
-        started = self._clock.now()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + self._clock.now() - started
-
-    def note(self, text: str) -> None:
-        """Something worth reading now."""
-        self._progress.note(text)
-
-
 def synthesize(
     work: Workload,
     chip: str,
@@ -117,8 +98,11 @@ def synthesize(
     cycles: int | None = None,
     placing: bool = True,
     progress: Progress | None = None,
-) -> Synthesis:
+) -> Synthesis | TpuCompilation:
     """Turn a network into Verilog for a chip, prove it bit for bit, place and route it, and keep it all in a folder.
+
+    For a TPU (`chip="tpu-v5e"`) it becomes StableHLO instead, which Google's compiler is asked about: what follows is
+    for FPGAs, and of the settings `time` alone matters there.
 
     The network is quantized with its own data, to 1 to 8 bits (`layer_bits` has other (weight, activation) bits for
     layers by name or pattern), and judged against the original within `budget`; only integers that hold go on. The
@@ -136,6 +120,8 @@ def synthesize(
     >>> result.proof.vectors, result.latency_seconds < 100e-6  # doctest: +SKIP
     (10000, True)
     """
+    if isinstance(chip, str) and chip.startswith(TPU):
+        return compile_for_tpu(work, chip, Path(out), time, progress)
     named = tuple((pattern, *bits) for pattern, bits in (layer_bits or {}).items())
     precision = Precision(weight_bits, activation_bits, named)
     request = _checked(work, chip, budget, gate, precision, time, seeds, vectors, cycles, placing)
@@ -143,7 +129,7 @@ def synthesize(
     destination = Path(out)
     check_destination(destination)
     tools.require(tools.YOSYS, *([place.placer(request.part)] if placing else []))
-    steps = _Steps(progress or SilentProgress())
+    steps = Steps(progress or SilentProgress())
     with tempfile.TemporaryDirectory(prefix="vivace-") as name, save.disk_errors(Path(name)):
         folder = Path(name)
         with steps.step("integers", f"capturing {work.name}, calibrating and judging it in integers"):
@@ -212,7 +198,7 @@ def _adders(graph: IntegerGraph, patterns: Sequence[str]) -> Adders:
     return {number: adder_graph(weights_in_order(plan, number)) for number in chosen if plan is not None}
 
 
-def _build(graph: IntegerGraph, adders: Adders, request: _Request, folder: Path, steps: _Steps) -> _Built:
+def _build(graph: IntegerGraph, adders: Adders, request: _Request, folder: Path, steps: Steps) -> _Built:
     """The fold that fits, synthesized: where the netlist turns out too large, the next try allows for it."""
     most = place.cells_within(PLACING_SHARE * request.seconds / request.rounds) if request.placing else None
     scale = 1.0
@@ -257,7 +243,7 @@ def _actual(resources: Resources) -> folds.Estimate:
 
 
 def _finish(
-    result: Synthesis, built: _Built, found: Integers, request: _Request, folder: Path, destination: Path, steps: _Steps
+    result: Synthesis, built: _Built, found: Integers, request: _Request, folder: Path, destination: Path, steps: Steps
 ) -> Synthesis:
     """The proof beside the placing, then the numbers, then the folder."""
     with ThreadPoolExecutor(max_workers=1) as pool:
@@ -283,7 +269,7 @@ def _prove(built: _Built, found: Integers, request: _Request, folder: Path) -> P
 
 
 def _place(
-    built: _Built, request: _Request, folder: Path, proving: Future[Proof], steps: _Steps
+    built: _Built, request: _Request, folder: Path, proving: Future[Proof], steps: Steps
 ) -> tuple[Placement | None, str]:
     """All seeds placed, or the reason why none was."""
     if not request.placing:

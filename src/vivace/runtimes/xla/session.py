@@ -52,7 +52,7 @@ def batches_of(model: Model) -> tuple[int, ...]:
         told = strict_json.loads(str(model.settings.option("batches", "[1]")))
         sizes = tuple(sorted(set(told)))
         plain = all(type(size) is int and size > 0 for size in sizes)
-        fits = plain and max(numbers_of(_shapes(model.signature, size)) for size in sizes) <= MOST_PADDED
+        fits = plain and max(numbers_of(shapes_of(model.signature, size)) for size in sizes) <= MOST_PADDED
     except (ValueError, TypeError) as error:
         raise ArtifactError(f"the option batches is no list of numbers of samples: {error}") from error
     if not fits or len(sizes) > _MOST_BATCHES:
@@ -63,16 +63,15 @@ def batches_of(model: Model) -> tuple[int, ...]:
     return sizes
 
 
-def _shapes(signature: Signature, size: int) -> list[tuple[int, ...]]:
+def shapes_of(signature: Signature, size: int) -> list[tuple[int, ...]]:
+    """The shapes of the flat inputs of a call of so many samples."""
     return [tuple(size if n is None else n for n in spec.shape) for spec in signature.inputs]
 
 
 def _compiled(jax: Any, exported: Any, weights: Sequence[Any], signature: Signature, size: int, path: Path) -> Any:
-    from vivace.runtimes.xla.elementwise import jax_dtype
-
     specs = [
-        jax.ShapeDtypeStruct(shape, jax_dtype(getattr(torch, spec.dtype)))
-        for spec, shape in zip(signature.inputs, _shapes(signature, size), strict=True)
+        stablehlo.spec(jax, shape, stablehlo.dtype_of(spec))
+        for spec, shape in zip(signature.inputs, shapes_of(signature, size), strict=True)
     ]
     try:
         lowered = jax.jit(exported.call).lower(list(weights), specs)

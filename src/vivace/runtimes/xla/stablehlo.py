@@ -30,8 +30,11 @@ _ALLOWED_CALL = "stablehlo.custom_call @shape_assertion("
 _REFUSED = re.compile(r"custom_call|stablehlo\.(infeed|outfeed|send|recv|composite)\b")
 
 
-def to_xla(model: Model, folder: Path) -> Model:
+def to_xla(model: Model, folder: Path, products: str = "highest") -> Model:
     """The model as `folder`/model.stablehlo with its weights beside it, for any number of samples where it takes that.
+
+    `products` is how XLA multiplies float32 matrices: "highest" as float32, "default" as the device likes best, which
+    on a TPU is one pass in bfloat16.
 
     Raises MissingExtra without JAX; NotApplicable where an operator cannot be written in JAX, where a dimension other
     than the number of samples is free, and where threads or copies are asked for: XLA has one pool for the process.
@@ -44,9 +47,9 @@ def to_xla(model: Model, folder: Path) -> Model:
     weights = graph.weights_of(program)
     function = graph.jax_function(program)
     with wide(jax):
-        specs = [_fixed(jax, weight.shape, weight.dtype) for weight in weights]
+        specs = [spec(jax, weight.shape, weight.dtype) for weight in weights]
         inputs = _inputs(jax, model.signature)
-        with warnings.catch_warnings(), jax.default_matmul_precision("highest"):
+        with warnings.catch_warnings(), jax.default_matmul_precision(products):
             warnings.simplefilter("ignore")
             exported = _export(jax, function, specs, inputs)
         data = bytes(exported.serialize())
@@ -54,10 +57,15 @@ def to_xla(model: Model, folder: Path) -> Model:
     return model.replace(form=Form.XLA, program=folder / PROGRAM)
 
 
-def import_jax() -> Any:
-    """The jax package with jax.export. Raises MissingExtra."""
+def require_jax() -> None:
+    """Raise MissingExtra where JAX is not installed."""
     for package in ("jax", "jaxlib"):
         require(package, "tpu", "running programs in XLA")
+
+
+def import_jax() -> Any:
+    """The jax package with jax.export. Raises MissingExtra."""
+    require_jax()
     state = np.random.get_state()  # importing JAX draws from NumPy's generator, which is the user's
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -114,16 +122,23 @@ def _inputs(jax: Any, signature: Signature) -> list[Any]:
     scope = jax.export.SymbolicScope()
     (samples,) = jax.export.symbolic_shape(_BATCH, scope=scope)
 
-    def shape(spec: TensorSpec) -> tuple[Any, ...]:
-        return tuple(samples if size is None else size for size in spec.shape)
+    def shape(one: TensorSpec) -> tuple[Any, ...]:
+        return tuple(samples if size is None else size for size in one.shape)
 
-    return [_fixed(jax, shape(spec), getattr(torch, spec.dtype)) for spec in signature.inputs]
+    return [spec(jax, shape(one), dtype_of(one)) for one in signature.inputs]
 
 
-def _fixed(jax: Any, shape: Sequence[Any], dtype: torch.dtype) -> Any:
+def spec(jax: Any, shape: Sequence[Any], dtype: torch.dtype, place: Any = None) -> Any:
+    """A tensor that JAX is told of without its values, where `place` says, else anywhere."""
     from vivace.runtimes.xla.elementwise import jax_dtype
 
-    return jax.ShapeDtypeStruct(tuple(shape), jax_dtype(dtype))
+    return jax.ShapeDtypeStruct(tuple(shape), jax_dtype(dtype), sharding=place)
+
+
+def dtype_of(one: TensorSpec) -> torch.dtype:
+    """The dtype that a signature names."""
+    found: torch.dtype = getattr(torch, one.dtype)
+    return found
 
 
 def _export(jax: Any, function: graph.JaxFunction, weights: Sequence[Any], inputs: Sequence[Any]) -> Any:
