@@ -44,6 +44,7 @@ RUNTIMES = (
     ("nncf", "static int8 for OpenVINO", "openvino"),
     ("torchao", "int8 for PyTorch", "ao"),
     ("keras", "reads .keras models", "keras"),
+    ("jax", "runs programs in XLA, on a TPU where there is one", "tpu"),
     ("qiskit-aer", "simulates quantum circuits", "quantum"),
     ("scikit-learn", "the digits of `vivace demo`", "demo"),
 )

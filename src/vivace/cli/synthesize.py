@@ -26,7 +26,8 @@ def synthesize(
         str,
         typer.Option(
             "--chip",
-            help="ecp5-25k, ecp5-45k, ecp5-85k, ice40-hx8k, or asic:ROWSxCOLUMNS[:os|ws|is][:2of4].",
+            help="ecp5-25k, ecp5-45k, ecp5-85k, ice40-hx8k; asic:ROWSxCOLUMNS[:os|ws|is][:2of4]; tpu-v4, tpu-v5e, "
+            "tpu-v5p or tpu-v6e.",
             metavar="NAME",
         ),
     ] = "ecp5-85k",
@@ -89,6 +90,7 @@ def synthesize(
       vivace synthesize work.py:mlp --chip ice40-hx8k --weight-bits 4 --no-place --json
 
       vivace synthesize work.py:mlp --chip asic:16x16:ws:2of4 --bandwidth 8 --batch 16
+      vivace synthesize work.py:cnn --chip tpu-v5e --out tpu
     """
     from vivace.hardware.array.memory import Board
     from vivace.report.duration import parse_duration
@@ -124,11 +126,12 @@ def _made(target: str, asked: dict[str, Any], layers: Sequence[str], as_json: bo
 
 def _show(result: Any, as_json: bool) -> None:
     from vivace.hardware.array.result import ArraySynthesis
-    from vivace.report import array, hardware
+    from vivace.hardware.compiled import TpuCompilation
+    from vivace.report import array, hardware, tpu
     from vivace.report.terminal import print_block
 
-    of_array = isinstance(result, ArraySynthesis)
+    page: Any = array if isinstance(result, ArraySynthesis) else tpu if isinstance(result, TpuCompilation) else hardware
     if as_json:
-        emit((array if of_array else hardware).document_of(result).to_text())
+        emit(page.document_of(result).to_text())
     else:
-        print_block(out_console(), array.array_block(result) if of_array else hardware.synthesis_block(result))
+        print_block(out_console(), page.array_block(result) if page is array else page.synthesis_block(result))

@@ -26,6 +26,8 @@ class Form(Enum):
     """An ONNX file, run by ONNX Runtime."""
     OPENVINO = "openvino"
     """An OpenVINO model, compiled by OpenVINO when it is loaded."""
+    XLA = "xla"
+    """StableHLO with weights beside it, compiled by XLA when it is loaded, for whatever device JAX finds."""
     NULL = "null"
     """Nothing at all: answers zeros, for tests."""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("torch", "numpy", "onnxruntime", "openvino", "nncf", "torchao", "keras", "transformers")
+PACKAGES = ("torch", "numpy", "onnxruntime", "openvino", "nncf", "torchao", "keras", "transformers", "jax")
 VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "KMP_AFFINITY", "KMP_BLOCKTIME", "GOMP_CPU_AFFINITY",
              "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "LD_PRELOAD", "MALLOC_CONF")  # fmt: skip
 THROTTLING = (Path("/sys/fs/cgroup/cpu.stat"), Path("/sys/fs/cgroup/cpu/cpu.stat"))

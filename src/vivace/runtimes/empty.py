@@ -19,6 +19,7 @@ from vivace.runtimes.onnx_graph import require
 from vivace.runtimes.onnx_session import input_names
 from vivace.runtimes.openvino_graph import import_openvino, save_graph
 from vivace.runtimes.program import Program
+from vivace.runtimes.xla import stablehlo
 
 Shapes = Sequence[Sequence[int]]
 _ONNX_OPSET, _ONNX_IR = 17, 8
@@ -120,12 +121,17 @@ def _openvino(model: Model, folder: Path) -> Model:
     return model.replace(program=save_graph(openvino.Model(gives, takes, "empty"), folder / "graph"))
 
 
+def _xla(model: Model, folder: Path) -> Model:
+    return stablehlo.to_xla(_torch(model.replace(form=Form.TORCH), folder), folder / "graph")
+
+
 _EMPTY: dict[Form, Callable[[Model, Path], Model]] = {
     Form.TORCH: _torch,
     Form.INDUCTOR: _torch,
     Form.AOT_INDUCTOR: _aot,
     Form.ONNX: _onnx,
     Form.OPENVINO: _openvino,
+    Form.XLA: _xla,
 }
 
 

@@ -27,6 +27,8 @@ from vivace.runtimes.lanes import run as lanes
 from vivace.runtimes.onnx_graph import external_files
 from vivace.runtimes.program import Program
 from vivace.runtimes.settings import heap, padding
+from vivace.runtimes.xla import session as xla_session
+from vivace.runtimes.xla import stablehlo
 
 SCHEMA = 1
 PROGRAM_JSON = "program.json"
@@ -37,6 +39,7 @@ _RUNTIMES = {
     Form.AOT_INDUCTOR: aot.load,
     Form.ONNX: onnx_session.load,
     Form.OPENVINO: openvino_session.load,
+    Form.XLA: xla_session.load,
     Form.NULL: null.load,
 }
 _INDUCTOR = {"freezing": bool, "max_autotune": bool} | {name: type(value) for name, value in inductor.UNFUSED.items()}
@@ -46,6 +49,7 @@ _OPTIONS: dict[Form, dict[str, type]] = {
     Form.AOT_INDUCTOR: _INDUCTOR,
     Form.ONNX: {"allow_spinning": bool, "graph_optimization": str},
     Form.OPENVINO: {"exact_shapes": str},
+    Form.XLA: {"batches": str},
 }
 _EXPORTED = (Form.TORCH, Form.INDUCTOR)
 _FILES = {
@@ -54,6 +58,7 @@ _FILES = {
     Form.AOT_INDUCTOR: "native.pt2",
     Form.ONNX: "model.onnx",
     Form.OPENVINO: "model.xml",
+    Form.XLA: stablehlo.PROGRAM,
     Form.NULL: "",
 }
 
@@ -187,6 +192,8 @@ def _copy_files(source: Path, folder: Path, name: str) -> None:
     shutil.copyfile(source, folder / name)
     if name == "model.xml":
         shutil.copyfile(source.with_suffix(".bin"), folder / "model.bin")
+    if name == stablehlo.PROGRAM:
+        shutil.copyfile(stablehlo.beside(source), folder / stablehlo.WEIGHTS)
     if name == "model.onnx":
         for beside in external_files(source):
             shutil.copyfile(beside, folder / beside.name)
@@ -214,10 +221,13 @@ def _read_program(folder: Path, form: Form) -> Any:
 def _check_beside(folder: Path, form: Form) -> None:
     """Raise ArtifactError for a file that the form does not read, and for one that it lacks."""
     beside = {Form.TORCH: [EXAMPLE], Form.INDUCTOR: [EXAMPLE], Form.OPENVINO: ["model.bin"]}.get(form, [])
+    if form is Form.XLA:
+        beside = [stablehlo.WEIGHTS]
     if form is Form.ONNX:
         beside = [path.name for path in external_files(folder / _FILES[form])]
-    if form is Form.OPENVINO and not (folder / "model.bin").is_file():
-        raise ArtifactError(f"{folder} lacks model.bin")
+    for name in beside if form in (Form.OPENVINO, Form.XLA) else []:
+        if not (folder / name).is_file():
+            raise ArtifactError(f"{folder} lacks {name}")
     allowed = {PROGRAM_JSON, _FILES[form], *beside}
     for path in sorted(folder.iterdir()):
         if path.name not in allowed:

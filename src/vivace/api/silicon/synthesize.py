@@ -14,6 +14,8 @@ from vivace.api.silicon.array import synthesize_array
 from vivace.api.silicon.integers import Integers, integers_of
 from vivace.api.silicon.publish import check_destination, conditions, publish
 from vivace.api.silicon.steps import Steps
+from vivace.api.silicon.tpu import PREFIX as TPU
+from vivace.api.silicon.tpu import compile_for_tpu
 from vivace.artifact import save
 from vivace.core.errors import UsageError, unknown_name
 from vivace.core.quality import Budget, Gate, QualityVerdict
@@ -29,6 +31,7 @@ from vivace.hardware.chip.fold import Fold
 from vivace.hardware.chip.parts import Part
 from vivace.hardware.chip.parts import part as part_named
 from vivace.hardware.chip.place import Placement, Resources
+from vivace.hardware.compiled import TpuCompilation
 from vivace.hardware.graph.integer import IntegerGraph, Product
 from vivace.hardware.graph.quantize import Precision
 from vivace.hardware.proof import simulate
@@ -107,8 +110,11 @@ def synthesize(
     board: Board = USUAL,
     batch: int = 1,
     progress: Progress | None = None,
-) -> Synthesis | ArraySynthesis:
+) -> Synthesis | ArraySynthesis | TpuCompilation:
     """Turn a network into Verilog for a chip, prove it bit for bit, place and route it, and keep it all in a folder.
+
+    For a TPU (`chip="tpu-v5e"`) it becomes StableHLO instead, which Google's compiler is asked about: what follows is
+    for FPGAs, and of the settings `time` alone matters there.
 
     The network is quantized with its own data, to 1 to 8 bits (`layer_bits` has other (weight, activation) bits for
     layers by name or pattern), and judged against the original within `budget`; only integers that hold go on. The
@@ -130,6 +136,8 @@ def synthesize(
     >>> result.proof.vectors, result.latency_seconds < 100e-6  # doctest: +SKIP
     (10000, True)
     """
+    if isinstance(chip, str) and chip.startswith(TPU):
+        return compile_for_tpu(work, chip, Path(out), time, progress)
     named = tuple((pattern, *bits) for pattern, bits in (layer_bits or {}).items())
     precision = Precision(weight_bits, activation_bits, named)
     if is_array(chip):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from vivace.core.errors import unknown_name
+from vivace.hardware.chip.tpus import TPUS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,5 +47,5 @@ def part(name: str) -> Part:
     156
     """
     if name not in PARTS:
-        raise unknown_name("chip", name, PARTS)
+        raise unknown_name("chip", name, [*PARTS, *TPUS])
     return PARTS[name]

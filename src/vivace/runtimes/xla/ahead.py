@@ -1,0 +1,89 @@
+"""A program compiled for a TPU by Google's own compiler, on a machine that has none."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vivace.core.errors import NotApplicable
+from vivace.core.program import Model
+from vivace.runtimes.xla import session, stablehlo
+
+VARIABLES = {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
+"""For a process that compiles: it computes on the CPU, asks no metadata server what TPU it runs on, and takes no TPU
+for itself, so that it leaves the lock on that alone."""
+_LACKS_MEMORY = ("RESOURCE_EXHAUSTED", "Ran out of memory")
+
+
+@dataclasses.dataclass(frozen=True)
+class Analysis:
+    """What the compiler says of one call on one device; bytes, operations and seconds. `devices` are of one chip."""
+
+    devices: int
+    argument_bytes: int
+    output_bytes: int
+    temporary_bytes: int
+    code_bytes: int
+    flops: float
+    accessed_bytes: float
+    seconds: float
+
+
+class TooLarge(NotApplicable):
+    """The compiler found no room for the program in the device's memory."""
+
+
+def analyse(model: Model, size: int, topology: str, chips: int) -> Analysis:
+    """Compile a model of form XLA for the first device of a topology of so many chips, a call of `size` samples.
+
+    The process must have `VARIABLES` in its environment from its start. Raises NotApplicable where the compiler
+    refuses, TooLarge where it is for want of memory.
+    """
+    jax = stablehlo.import_jax()
+    from jax.experimental import topologies
+
+    exported, weights = stablehlo.read(Path(model.program))
+    try:
+        devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+    except Exception as error:  # libtpu and its loader have errors of their own
+        raise NotApplicable(f"the TPU compiler does not start: {_short(error)}") from error
+    place = jax.sharding.SingleDeviceSharding(devices[0])
+    with stablehlo.wide(jax):
+        specs = [stablehlo.spec(jax, one.shape, one.dtype, place) for one in weights]
+        inputs = [
+            stablehlo.spec(jax, shape, stablehlo.dtype_of(one), place)
+            for shape, one in zip(session.shapes_of(model.signature, size), model.signature.inputs, strict=True)
+        ]
+        try:
+            compiled = jax.jit(exported.call).lower(specs, inputs).compile()
+        except Exception as error:  # so has the compiler
+            kind = TooLarge if any(phrase in str(error) for phrase in _LACKS_MEMORY) else NotApplicable
+            raise kind(f"the TPU compiler refuses the program: {_short(error)}") from error
+    return _analysis(compiled, len(devices) // chips)
+
+
+def _analysis(compiled: Any, devices: int) -> Analysis:
+    memory, cost = compiled.memory_analysis(), _costs(compiled.cost_analysis())
+    return Analysis(
+        devices=devices,
+        argument_bytes=int(memory.argument_size_in_bytes),
+        output_bytes=int(memory.output_size_in_bytes),
+        temporary_bytes=int(memory.temp_size_in_bytes),
+        code_bytes=int(memory.generated_code_size_in_bytes),
+        flops=float(cost.get("flops", math.nan)),
+        accessed_bytes=float(cost.get("bytes accessed", math.nan)),
+        seconds=float(cost.get("optimal_seconds", math.nan)),
+    )
+
+
+def _costs(found: Any) -> Mapping[str, float]:
+    """Some versions of JAX give a list with one entry."""
+    costs: Mapping[str, float] = found[0] if isinstance(found, Sequence) else found
+    return costs
+
+
+def _short(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"

@@ -1,0 +1,162 @@
+"""Form XLA, run: compiled when it is loaded for a few numbers of samples, of which every call is made up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vivace.core.documents import strict_json
+from vivace.core.errors import ArtifactError, NotApplicable
+from vivace.core.program import MOST_PADDED, Form, Model, numbers_of
+from vivace.core.signature import Signature
+from vivace.runtimes.program import Program, as_numpy
+from vivace.runtimes.settings.around import Run
+from vivace.runtimes.xla import stablehlo
+
+_MOST_BATCHES = 32
+
+
+def load(model: Model) -> Program:
+    """A program on the first device that JAX finds: a TPU where there is one, else a GPU, else the CPU.
+
+    Everything is compiled here, once for each number of samples in the option `batches`. A call with another number is
+    answered in parts of these sizes, the last one filled up with copies of a sample whose answers are dropped: no call
+    compiles. Raises MissingExtra, ArtifactError, and NotApplicable where XLA cannot compile the program.
+    """
+    jax = stablehlo.import_jax()
+    path = Path(model.program)
+    exported, weights = stablehlo.read(path)
+    sizes = batches_of(model)
+    with stablehlo.wide(jax):
+        device = jax.devices()[0]
+        held = [jax.device_put(_given(jax, weight), device) for weight in weights]
+        compiled = {size: _compiled(jax, exported, held, model.signature, size, path) for size in sizes}
+    runs = {size: _runner(jax, call, held, model.signature, device) for size, call in compiled.items()}
+    run = _in_parts(runs, model.signature) if model.signature.has_batch else runs[sizes[0]]
+    return Program(model.signature, model.settings, run, Form.XLA)
+
+
+def batches_of(model: Model) -> tuple[int, ...]:
+    """The numbers of samples that get a compilation, smallest first; one of any number where the shapes are fixed.
+
+    Raises ArtifactError for an option `batches` that is no list of such numbers.
+    """
+    if not model.signature.has_batch:
+        return (1,)
+    try:
+        told = strict_json.loads(str(model.settings.option("batches", "[1]")))
+        sizes = tuple(sorted(set(told)))
+        plain = all(type(size) is int and size > 0 for size in sizes)
+        fits = plain and max(numbers_of(shapes_of(model.signature, size)) for size in sizes) <= MOST_PADDED
+    except (ValueError, TypeError) as error:
+        raise ArtifactError(f"the option batches is no list of numbers of samples: {error}") from error
+    if not fits or len(sizes) > _MOST_BATCHES:
+        raise ArtifactError(
+            f"the option batches is {str(told)[:80]}; allowed are 1 to {_MOST_BATCHES} numbers of samples, each of a "
+            f"call of {MOST_PADDED:,} numbers at most"
+        )
+    return sizes
+
+
+def shapes_of(signature: Signature, size: int) -> list[tuple[int, ...]]:
+    """The shapes of the flat inputs of a call of so many samples."""
+    return [tuple(size if n is None else n for n in spec.shape) for spec in signature.inputs]
+
+
+def _compiled(jax: Any, exported: Any, weights: Sequence[Any], signature: Signature, size: int, path: Path) -> Any:
+    specs = [
+        stablehlo.spec(jax, shape, stablehlo.dtype_of(spec))
+        for spec, shape in zip(signature.inputs, shapes_of(signature, size), strict=True)
+    ]
+    try:
+        lowered = jax.jit(exported.call).lower(list(weights), specs)
+    except Exception as error:  # JAX's checks of a call have many kinds of errors
+        raise ArtifactError(f"{path} does not take what its signature says: {str(error)[:300]}") from error
+    try:
+        return lowered.compile()
+    except Exception as error:  # so have XLA's compilers
+        raise NotApplicable(f"XLA cannot compile the program: {type(error).__name__}: {str(error)[:300]}") from error
+
+
+def _given(jax: Any, leaf: Tensor) -> Any:
+    """A tensor as JAX takes it, without a copy where it lies on the CPU in one piece."""
+    return jax.dlpack.from_dlpack(leaf.detach().contiguous()) if leaf.dtype is torch.bfloat16 else as_numpy(leaf)
+
+
+def _runner(jax: Any, call: Any, weights: Sequence[Any], signature: Signature, device: Any) -> Run:
+    """Flat tensors to flat tensors, for exactly one shape."""
+    promised = [getattr(torch, spec.dtype) for spec in signature.outputs]
+    back = _shared if device.platform == "cpu" else _copied
+    held = list(weights)
+
+    def run(leaves: Sequence[Tensor]) -> list[Tensor]:
+        with stablehlo.wide(jax):
+            answers = call(held, [_given(jax, leaf) for leaf in leaves])
+            jax.block_until_ready(answers)  # the caller may write to what it gave as soon as this returns
+            return [back(answer).to(dtype) for answer, dtype in zip(answers, promised, strict=True)]
+
+    return run
+
+
+def _shared(answer: Any) -> Tensor:
+    """A CPU buffer of JAX's own as a tensor, which keeps it alive."""
+    tensor: Tensor = torch.utils.dlpack.from_dlpack(answer)
+    return tensor
+
+
+def _copied(answer: Any) -> Tensor:
+    if answer.dtype.name == "bfloat16":
+        return torch.from_numpy(np.array(answer.astype("float32"))).bfloat16()
+    return torch.from_numpy(np.array(answer))
+
+
+def _in_parts(runs: Mapping[int, Run], signature: Signature) -> Run:
+    """A run for any number of samples, made of runs for some numbers."""
+    axes = [spec.batch_axis for spec in signature.inputs]
+    joined = [spec.batch_axis for spec in signature.outputs]
+    first = next(i for i, axis in enumerate(axes) if axis is not None)
+
+    def run(leaves: Sequence[Tensor]) -> Sequence[Tensor]:
+        size = leaves[first].shape[axes[first]]  # type: ignore[index]
+        exact = runs.get(size)
+        if exact is not None:
+            return exact(leaves)
+        answers = [
+            _cut(runs[whole](_filled(leaves, axes, start, length, whole)), joined, length)
+            for start, length, whole in parts_of(size, tuple(runs))
+        ]
+        return [
+            values[0] if axis is None else torch.cat(values, axis)
+            for values, axis in zip(zip(*answers, strict=True), joined, strict=True)
+        ]
+
+    return run
+
+
+def parts_of(size: int, compiled: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """A call's parts, as (first sample, samples, samples that it is filled up to): the largest that fit, then one more.
+
+    >>> list(parts_of(19, (1, 8)))
+    [(0, 8, 8), (8, 8, 8), (16, 3, 8)]
+    """
+    largest, start = max(compiled), 0
+    while size - start > largest:
+        yield start, largest, largest
+        start += largest
+    yield start, size - start, min(whole for whole in compiled if whole >= size - start)
+
+
+def _filled(leaves: Sequence[Tensor], axes: Sequence[int | None], start: int, length: int, whole: int) -> list[Tensor]:
+    chosen = torch.arange(start, start + whole).clamp(max=start + length - 1)
+    return [leaf if axis is None else leaf.index_select(axis, chosen) for leaf, axis in zip(leaves, axes, strict=True)]
+
+
+def _cut(answers: Sequence[Tensor], axes: Sequence[int | None], length: int) -> list[Tensor]:
+    return [
+        answer if axis is None else answer.narrow(axis, 0, length) for answer, axis in zip(answers, axes, strict=True)
+    ]

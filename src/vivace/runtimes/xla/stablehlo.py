@@ -1,0 +1,172 @@
+"""The files of form XLA: StableHLO by jax.export and weights as safetensors, written, and checked before use."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from vivace.core.errors import ArtifactError, NotApplicable
+from vivace.core.program import Form, Model
+from vivace.core.signature import Signature, TensorSpec
+from vivace.runtimes.onnx_graph import require
+from vivace.runtimes.xla import graph
+
+PROGRAM, WEIGHTS = "model.stablehlo", "model.safetensors"
+PLATFORMS = ("cpu", "cuda", "tpu")
+_BATCH = "samples"
+_ALLOWED_CALL = "stablehlo.custom_call @shape_assertion("
+_REFUSED = re.compile(r"custom_call|stablehlo\.(infeed|outfeed|send|recv|composite)\b")
+
+
+def to_xla(model: Model, folder: Path, products: str = "highest") -> Model:
+    """The model as `folder`/model.stablehlo with its weights beside it, for any number of samples where it takes that.
+
+    `products` is how XLA multiplies float32 matrices: "highest" as float32, "default" as the device likes best, which
+    on a TPU is one pass in bfloat16.
+
+    Raises MissingExtra without JAX; NotApplicable where an operator cannot be written in JAX, where a dimension other
+    than the number of samples is free, and where threads or copies are asked for: XLA has one pool for the process.
+    """
+    jax = import_jax()
+    if model.form is not Form.TORCH:
+        raise NotApplicable(f"a program of form {model.form.value} cannot be translated to JAX")
+    _check_settings(model)
+    program = graph.translatable(model.program)
+    weights = graph.weights_of(program)
+    function = graph.jax_function(program)
+    with wide(jax):
+        specs = [spec(jax, weight.shape, weight.dtype) for weight in weights]
+        inputs = _inputs(jax, model.signature)
+        with warnings.catch_warnings(), jax.default_matmul_precision(products):
+            warnings.simplefilter("ignore")
+            exported = _export(jax, function, specs, inputs)
+        data = bytes(exported.serialize())
+    _write(folder, data, weights)
+    return model.replace(form=Form.XLA, program=folder / PROGRAM)
+
+
+def require_jax() -> None:
+    """Raise MissingExtra where JAX is not installed."""
+    for package in ("jax", "jaxlib"):
+        require(package, "tpu", "running programs in XLA")
+
+
+def import_jax() -> Any:
+    """The jax package with jax.export. Raises MissingExtra."""
+    require_jax()
+    state = np.random.get_state()  # importing JAX draws from NumPy's generator, which is the user's
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import jax
+        import jax.export
+    np.random.set_state(state)
+    return jax
+
+
+def wide(jax: Any) -> contextlib.AbstractContextManager[Any]:
+    """In which 64-bit integers and floats stay so; JAX narrows them otherwise."""
+    context: contextlib.AbstractContextManager[Any] = jax.enable_x64(True)
+    return context
+
+
+def read(path: Path) -> tuple[Any, list[Tensor]]:
+    """What `to_xla` wrote: the exported program and its weights, neither trusted.
+
+    A program may call nothing but arithmetic: custom calls can run code of the process by address, and transfers wait
+    for ever. Raises ArtifactError, MissingExtra.
+    """
+    jax = import_jax()
+    try:
+        exported = jax.export.deserialize(bytearray(path.read_bytes()))
+        text = str(exported.mlir_module())
+    except Exception as error:  # the reader and MLIR have errors of their own
+        raise ArtifactError(f"{path} is no readable program of jax.export: {type(error).__name__}: {error}") from error
+    refused = _REFUSED.search(text.replace(_ALLOWED_CALL, ""))
+    if refused is not None:
+        raise ArtifactError(f"{path} holds {refused.group()}, which is not arithmetic; it is not loaded")
+    return exported, _read_weights(path.with_name(WEIGHTS))
+
+
+def beside(path: Path) -> Path:
+    """The weights' file of a program."""
+    return path.with_name(WEIGHTS)
+
+
+def _check_settings(model: Model) -> None:
+    if model.settings.threads is not None or model.settings.instances > 1:
+        raise NotApplicable("XLA computes with one pool of threads for the whole process, so threads cannot be chosen")
+    free = [
+        f"{spec.name} dimension {axis}"
+        for spec in model.signature.inputs
+        for axis, size in enumerate(spec.shape)
+        if size is None and axis != spec.batch_axis
+    ]
+    if free:
+        raise NotApplicable(f"XLA compiles for one shape, and {', '.join(free)} may vary; use fixed shapes")
+
+
+def _inputs(jax: Any, signature: Signature) -> list[Any]:
+    """Shapes and types of the flat inputs, with one symbol for the number of samples."""
+    scope = jax.export.SymbolicScope()
+    (samples,) = jax.export.symbolic_shape(_BATCH, scope=scope)
+
+    def shape(one: TensorSpec) -> tuple[Any, ...]:
+        return tuple(samples if size is None else size for size in one.shape)
+
+    return [spec(jax, shape(one), dtype_of(one)) for one in signature.inputs]
+
+
+def spec(jax: Any, shape: Sequence[Any], dtype: torch.dtype, place: Any = None) -> Any:
+    """A tensor that JAX is told of without its values, where `place` says, else anywhere."""
+    from vivace.runtimes.xla.elementwise import jax_dtype
+
+    return jax.ShapeDtypeStruct(tuple(shape), jax_dtype(dtype), sharding=place)
+
+
+def dtype_of(one: TensorSpec) -> torch.dtype:
+    """The dtype that a signature names."""
+    found: torch.dtype = getattr(torch, one.dtype)
+    return found
+
+
+def _export(jax: Any, function: graph.JaxFunction, weights: Sequence[Any], inputs: Sequence[Any]) -> Any:
+    try:
+        return jax.export.export(jax.jit(function), platforms=PLATFORMS)(list(weights), list(inputs))
+    except NotApplicable:
+        raise
+    except Exception as error:  # JAX's tracing has many kinds of errors
+        told = " ".join(str(error).split())[:400]
+        raise NotApplicable(f"JAX cannot write the program as StableHLO: {type(error).__name__}: {told}") from error
+
+
+def _write(folder: Path, data: bytes, weights: Sequence[Tensor]) -> None:
+    """Both files, all or nothing."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(prefix=".converting.", dir=folder.parent))
+    try:
+        (staged / PROGRAM).write_bytes(data)
+        save_file({str(i): one.cpu().contiguous().clone() for i, one in enumerate(weights)}, str(staged / WEIGHTS))
+        shutil.rmtree(folder, ignore_errors=True)
+        staged.rename(folder)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _read_weights(path: Path) -> list[Tensor]:
+    try:
+        found = load_file(str(path))
+        return [found[str(i)] for i in range(len(found))]
+    except (SafetensorError, KeyError, OSError, ValueError, TypeError, RuntimeError) as error:
+        raise ArtifactError(f"{path} is damaged: {type(error).__name__}: {error}") from error

@@ -1,0 +1,236 @@
+"""Form XLA: PyTorch's graphs in JAX answer as PyTorch does, for any number of samples, and files that could do more are
+refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vivace.core.errors import ArtifactError, CallError, NotApplicable
+from vivace.core.program import Form, Model, Settings
+from vivace.runtimes import store
+from vivace.runtimes.capture import capture
+from vivace.runtimes.empty import emptied
+
+pytest.importorskip("jax", reason="the extra vivace[tpu] is not installed")
+
+from vivace.runtimes.xla import session, stablehlo
+
+
+class VisionBlock(nn.Module):
+    """Patches, one attention block, a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, 32, 4, 4)
+        self.token = nn.Parameter(torch.randn(1, 1, 32))
+        self.norm, self.second = nn.LayerNorm(32), nn.LayerNorm(32)
+        self.qkv, self.out = nn.Linear(32, 96), nn.Linear(32, 32)
+        self.mlp = nn.Sequential(nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 32))
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patch(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1)
+        batch, length, width = x.shape
+        q, k, v = self.qkv(self.norm(x)).reshape(batch, length, 3, 4, 8).permute(2, 0, 3, 1, 4).unbind(0)
+        attended = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, length, width)
+        x = x + self.out(attended)
+        return self.head((x + self.mlp(self.second(x)))[:, 0])
+
+
+class Encoder(nn.Module):
+    """Token ids through PyTorch's own encoder layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(100, 32)
+        self.layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
+        self.head = nn.Linear(32, 2)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head(self.layer(self.embed(tokens)).mean(1))
+
+
+class Recurrent(nn.Module):
+    """Two layers of LSTM in both directions, then a GRU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells = nn.LSTM(8, 16, 2, batch_first=True, bidirectional=True)
+        self.gates = nn.GRU(32, 12, batch_first=True)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        found, (states, _) = self.cells(x)
+        return self.gates(found)[0], states.transpose(0, 1)
+
+
+def convolutional() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1),
+        nn.Conv2d(8, 16, 3, stride=2, padding=1, groups=4), nn.GroupNorm(4, 16), nn.ReLU6(), nn.AvgPool2d(2),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10), nn.LogSoftmax(-1),
+    )  # fmt: skip
+
+
+def perceptron() -> nn.Module:
+    return nn.Sequential(nn.Linear(20, 32), nn.SiLU(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 4), nn.Softmax(-1))
+
+
+NETWORKS = {
+    "cnn": (convolutional, torch.randn(4, 3, 32, 32)),
+    "vit": (VisionBlock, torch.randn(4, 3, 32, 32)),
+    "encoder": (Encoder, torch.randint(0, 100, (4, 12))),
+    "lstm": (Recurrent, torch.randn(4, 9, 8)),
+    "mlp": (perceptron, torch.randn(4, 20)),
+}
+
+
+def stored(module: nn.Module, x: Tensor, folder: Path, batches: str = "[1, 4]") -> Model:
+    """A network in form XLA in a program folder."""
+    captured = capture(module.eval(), (x,)).model
+    model = stablehlo.to_xla(captured, folder / "made")
+    if captured.signature.has_batch:
+        model = model.replace(settings=Settings().with_options(batches=batches))
+    store.save(model, folder / "program")
+    return model
+
+
+def flat(answer: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return answer if isinstance(answer, tuple) else (answer,)
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("xla")
+    stored(perceptron(), torch.randn(4, 20), folder)
+    return folder / "program"
+
+
+@pytest.fixture
+def own(program: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(program, tmp_path / "program"))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_in_xla_answers_as_pytorch_to_one_part_in_ten_thousand(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    build, x = NETWORKS[name]
+    module = build()
+    stored(module, x, tmp_path)
+
+    opened = store.load(tmp_path / "program")
+
+    assert opened.form is Form.XLA
+    for received, expected in zip(flat(opened(x)), flat(module(x)), strict=True):
+        assert received.dtype is expected.dtype
+        assert (received - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize("samples", [1, 3, 4, 11])
+def test_any_number_of_samples_is_answered_from_the_compiled_ones(samples: int, tmp_path: Path) -> None:
+    module, x = Recurrent(), torch.randn(samples, 9, 8)
+    stored(module, torch.randn(4, 9, 8), tmp_path)
+
+    received = store.load(tmp_path / "program")(x)
+
+    for got, want in zip(received, module(x), strict=True):
+        assert torch.allclose(got, want, atol=1e-5)
+
+
+def test_parts_cover_a_call_with_the_least_filling() -> None:
+    assert list(session.parts_of(9, (1, 2, 4))) == [(0, 4, 4), (4, 4, 4), (8, 1, 1)]
+
+
+def test_answers_stay_when_the_program_is_called_again(program: Path) -> None:
+    opened = store.load(program)
+
+    first = opened(torch.zeros(4, 20))
+    kept = first.clone()
+    opened(torch.ones(4, 20))
+
+    assert torch.equal(first, kept)
+
+
+def test_a_call_that_does_not_fit_is_refused(program: Path) -> None:
+    with pytest.raises(CallError, match="allowed is"):
+        store.load(program)(torch.zeros(4, 21))
+
+
+def test_bfloat16_goes_in_and_comes_out(tmp_path: Path) -> None:
+    module = nn.Linear(8, 4).bfloat16()
+    x = torch.randn(4, 8).bfloat16()
+    stored(module, x, tmp_path)
+
+    received = store.load(tmp_path / "program")(x)
+
+    assert received.dtype is torch.bfloat16
+    assert torch.allclose(received.float(), module(x).float(), rtol=2e-2, atol=2e-2)
+
+
+def test_an_operator_without_a_translation_is_named_with_its_layer(tmp_path: Path) -> None:
+    class Sorted(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.sort(1)[0]
+
+    with pytest.raises(NotApplicable, match=r"lacks aten\.sort"):
+        stored(Sorted(), torch.randn(4, 8), tmp_path)
+
+
+def test_chosen_threads_are_not_promised(tmp_path: Path) -> None:
+    model = capture(perceptron().eval(), (torch.randn(4, 20),)).model
+
+    with pytest.raises(NotApplicable, match="one pool of threads"):
+        stablehlo.to_xla(model.replace(settings=Settings(threads=1)), tmp_path / "made")
+
+
+def test_a_file_more_or_less_is_refused(own: Path) -> None:
+    (own / "extra.py").write_text("")
+    with pytest.raises(ArtifactError, match="none of the files"):
+        store.load(own)
+    (own / "extra.py").unlink()
+    (own / stablehlo.WEIGHTS).unlink()
+    with pytest.raises(ArtifactError, match=r"lacks model\.safetensors"):
+        store.load(own)
+
+
+@pytest.mark.parametrize("content", [b"", b"no program", bytes(4096)])
+def test_a_damaged_program_is_refused(own: Path, content: bytes) -> None:
+    (own / stablehlo.PROGRAM).write_bytes(content)
+    with pytest.raises(ArtifactError, match="no readable program"):
+        store.load(own)
+
+
+def test_a_program_that_calls_code_of_the_process_is_refused(own: Path) -> None:
+    import jax
+
+    def calling(weights: list[jax.Array], leaves: list[jax.Array]) -> tuple[jax.Array]:
+        return (jax.ffi.ffi_call("by_address", jax.ShapeDtypeStruct((4, 20), "float32"))(leaves[0]),)
+
+    x = jax.ShapeDtypeStruct((4, 20), "float32")
+    checks = [jax.export.DisabledSafetyCheck.custom_call("by_address")]
+    exported = jax.export.export(jax.jit(calling), platforms=["cpu"], disabled_checks=checks)([], [x])
+    (own / stablehlo.PROGRAM).write_bytes(bytes(exported.serialize()))
+
+    with pytest.raises(ArtifactError, match="custom_call, which is not arithmetic"):
+        store.load(own)
+
+
+@pytest.mark.parametrize("batches", ["[0]", "[-1]", "[true]", "no", "[]", "[1099511627776]", '["1"]'])
+def test_numbers_of_samples_that_cannot_be_compiled_are_refused(program: Path, batches: str) -> None:
+    model = store.read_model(program)
+    with pytest.raises(ArtifactError, match="the option batches is"):
+        session.load(model.replace(settings=Settings().with_options(batches=batches)))
+
+
+def test_an_empty_program_takes_and_gives_the_same_shapes(program: Path, tmp_path: Path) -> None:
+    empty = emptied(store.read_model(program), [[4, 20]], [[4, 4]], tmp_path)
+
+    answer = session.load(empty)(torch.ones(4, 20))
+
+    assert torch.equal(answer, torch.zeros(4, 4))
