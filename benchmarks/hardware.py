@@ -23,7 +23,7 @@ from vivace.devices.machine import cores_here, detect
 from vivace.hardware.result import Synthesis
 from vivace.measure import environment
 from vivace.measure.clock import SystemClock
-from vivace.report.hardware import document_of
+from vivace.report.silicon.hardware import document_of
 
 RESULT = Path(__file__).parent / "results" / "hardware.json"
 BATCH = 64

@@ -16,7 +16,7 @@ from vivace.api.silicon import tpu
 from vivace.core.errors import UsageError
 from vivace.hardware.compiled import TpuCompilation, TpuEstimate, TpuStatus
 from vivace.measure.process import Phase, Worker
-from vivace.report.tpu import document_of, synthesis_block
+from vivace.report.silicon.tpu import document_of, synthesis_block
 from vivace.runtimes import store
 from vivace.runtimes.capture import capture
 from vivace.runtimes.xla import ahead

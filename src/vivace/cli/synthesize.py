@@ -127,7 +127,7 @@ def _made(target: str, asked: dict[str, Any], layers: Sequence[str], as_json: bo
 def _show(result: Any, as_json: bool) -> None:
     from vivace.hardware.array.result import ArraySynthesis
     from vivace.hardware.compiled import TpuCompilation
-    from vivace.report import array, hardware, tpu
+    from vivace.report.silicon import array, hardware, tpu
     from vivace.report.terminal import print_block
 
     page: Any = array if isinstance(result, ArraySynthesis) else tpu if isinstance(result, TpuCompilation) else hardware

@@ -28,9 +28,9 @@ from vivace.hardware.array.verilog import TOP, verilog_of
 from vivace.hardware.chip import tools
 from vivace.hardware.graph.quantize import Precision
 from vivace.hardware.result import Status
-from vivace.report.array import document_of
 from vivace.report.duration import parse_duration
 from vivace.report.progress import Progress, SilentProgress
+from vivace.report.silicon.array import document_of
 
 LARGEST_SIMULATED = 256
 """Elements of an array that is compiled whole; of a larger one, an array of at most so many from the same templates."""

@@ -12,8 +12,8 @@ from vivace.artifact import save
 from vivace.core.errors import UsageError
 from vivace.hardware.chip.parts import Part
 from vivace.hardware.result import Synthesis
-from vivace.report.hardware import document_of
 from vivace.report.results import RESULTS
+from vivace.report.silicon.hardware import document_of
 
 TOPS = ("vivace_top.v", "vivace_array.v")
 """One of them is in the folder of every synthesis."""

@@ -32,7 +32,7 @@ from vivace.measure.process import Phase, Worker
 from vivace.report.duration import parse_duration
 from vivace.report.progress import Progress, SilentProgress
 from vivace.report.results import RESULTS
-from vivace.report.tpu import document_of
+from vivace.report.silicon.tpu import document_of
 from vivace.runtimes import store
 from vivace.runtimes.xla import ahead, stablehlo
 from vivace.search.laboratory import compiler_variables

@@ -91,7 +91,8 @@ def _pad(x: Array, pads: Sequence[Any], mode: Any = "constant", value: Any = Non
 
 
 def _arange(*bounds: Any, dtype: Any = None, **_: Any) -> Array:
-    return jnp.arange(*bounds, dtype=None if dtype is None else jax_dtype(dtype))
+    kind: Any = {"dtype": None if dtype is None else jax_dtype(dtype)}
+    return jnp.arange(*bounds, **kind)
 
 
 def _full(shape: Sequence[Any], value: Any, dtype: Any = None, **_: Any) -> Array:

@@ -11,8 +11,8 @@ from rich.text import Text
 
 from vivace.hardware.compiled import TpuCompilation, TpuEstimate, TpuStatus
 from vivace.report.duration import show_duration
-from vivace.report.hardware import show_time
 from vivace.report.layout import line, plain_table
+from vivace.report.silicon.hardware import show_time
 
 
 class TpuDocument(BaseModel):

@@ -17,8 +17,8 @@ from vivace.hardware.array.result import ArrayProof, ArraySynthesis, LayerRow
 from vivace.hardware.array.sweep import SweepPoint
 from vivace.hardware.result import Status
 from vivace.report.duration import show_duration
-from vivace.report.hardware import show_time
 from vivace.report.layout import line, plain_table
+from vivace.report.silicon.hardware import show_time
 from vivace.report.wording import quality_sentence
 
 MOST_LAYERS, MOST_POINTS = 16, 12
