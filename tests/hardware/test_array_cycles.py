@@ -95,7 +95,8 @@ def test_a_full_array_is_used_whole_but_for_filling_and_emptying():
 
 
 @pytest.mark.parametrize(
-    "text", ["asic", "asic:", "asic:16", "asic:16x", "asic:16x16:wt", "asic:16x16:2of8", "asic:16x16:ws:os", "asic:ax4"]
+    "text",
+    ["asic", "asic:16", "asic:16x", "asic:16x16:wt", "asic:16x16:2of8", "asic:16x16:ws:os", "asic:ax4", "ASIC:4X4"],
 )
 def test_a_name_that_cannot_be_read_is_told_what_is_allowed(text):
     with pytest.raises(UsageError, match=r"allowed is asic:ROWSxCOLUMNS\[:os\|ws\|is\]\[:2of4\]"):
@@ -111,6 +112,12 @@ def test_a_size_that_is_out_of_range_is_told_the_range(text):
 @pytest.mark.parametrize("text", ["asic:4x8:os", "asic:16x16:is:2of4", "asic:1x1:ws"])
 def test_a_name_is_written_as_it_was_read(text):
     assert chip_of(text).name == text
+
+
+@pytest.mark.parametrize("given", [0, -1.0, float("nan"), float("inf"), "16", True])
+def test_a_bandwidth_that_is_none_is_refused(given):
+    with pytest.raises(UsageError, match=r"the bandwidth of a chip is .*; allowed is a number above 0"):
+        Board(bandwidth=given)
 
 
 @pytest.mark.parametrize("sizes", [(0, 1, 1), (1, -2, 1), (1, 1, 1.5), (True, 1, 1)])

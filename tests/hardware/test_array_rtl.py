@@ -89,6 +89,13 @@ def test_layers_become_products_with_a_row_for_each_place(residual):
     assert list(found.values()) == [(192, 4, 18, 1), (192, 1, 9, 4), (192, 4, 4, 1), (3, 3, 16, 1)]
 
 
+def test_what_is_not_a_product_is_named_but_for_reordering(residual):
+    names = layers.beside(residual)
+
+    assert {"pool", "average"} <= set(names)
+    assert "flatten" not in names
+
+
 def test_a_layer_is_seen_to_have_two_of_four_weights(made):
     torch.manual_seed(0)
     half, full = nn.Linear(16, 4), nn.Linear(4, 4)

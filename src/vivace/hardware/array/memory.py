@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ class Board:
 
     def __post_init__(self) -> None:
         for label, number in (("clock", self.hertz), ("bandwidth", self.bandwidth), ("buffer", self.buffer_bytes)):
-            if not 0 < number < float("inf"):
+            if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number < math.inf:
                 raise UsageError(f"the {label} of a chip is {number!r}; allowed is a number above 0")
 
 
