@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from vivace.core.errors import UsageError
@@ -10,6 +12,7 @@ from vivace.hardware.array.cycles import Gemm, compute_cycles, tile_cycles, util
 from vivace.hardware.array.memory import Board, time_of
 from vivace.hardware.array.published import TPU_V1
 
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guide" / "asic.md"
 # SCALE-Sim 3.0.0, 32 x 32, cycles of each product [M, N, K]: outputs, weights, inputs at rest; weights of which 2 of 4
 SCALE_SIM = {
     (64, 64, 64): (503, 631, 631, 315),
@@ -36,6 +39,13 @@ def test_the_regular_workloads_of_tpu_v1_are_within_a_fifth_of_the_published(nam
     found = next(one for one in TPU_V1 if one.name == name)
 
     assert abs(found.error) < 0.2
+
+
+@pytest.mark.parametrize("found", TPU_V1, ids=lambda found: found.name)
+def test_the_guide_tells_what_the_model_gives(found):
+    assert f"| {found.name} | {found.predicted:.1f} | {found.tera_operations:.1f} |" in GUIDE.read_text(
+        encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize("name", ["LSTM1", "CNN1"])
