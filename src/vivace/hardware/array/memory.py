@@ -62,7 +62,7 @@ def time_of(gemm: Gemm, chip: Chip, board: Board) -> LayerTime:
     weights come once where they fit beside them, and otherwise whenever a tile needs them. Sums wait in accumulators of
     their own. Tiles are taken in the order of the simulated array.
 
-    >>> time_of(Gemm(8, 1024, 1024), Chip(32, 32), Board()).memory_bound
+    >>> time_of(Gemm(8, 1024, 1024), Chip(32, 32), Board(bandwidth=1e9)).memory_bound
     True
     """
     fetched, written = _traffic(gemm, chip, board)
@@ -71,7 +71,7 @@ def time_of(gemm: Gemm, chip: Chip, board: Board) -> LayerTime:
     loads = np.concatenate([fetched, [0.0]]) / each
     writes = np.concatenate([[0.0], written]) / each
     moved = loads[1:] + writes[:-1]  # during a tile: the next one's operands, and the results of the one before
-    stalls = loads[0] + float(np.maximum(moved - period, 0).sum()) + writes[-1]
+    stalls = float(loads[0] + np.maximum(moved - period, 0).sum() + writes[-1])
     compute = compute_cycles(gemm, chip)
     cycles = compute + stalls
     total = float(fetched.sum() + written.sum())
