@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from vivace.core.errors import UsageError
@@ -10,6 +12,7 @@ from vivace.hardware.array.cycles import Gemm, compute_cycles, tile_cycles, util
 from vivace.hardware.array.memory import Board, time_of
 from vivace.hardware.array.published import TPU_V1
 
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guide" / "asic.md"
 # SCALE-Sim 3.0.0, 32 x 32, cycles of each product [M, N, K]: outputs, weights, inputs at rest; weights of which 2 of 4
 SCALE_SIM = {
     (64, 64, 64): (503, 631, 631, 315),
@@ -36,6 +39,13 @@ def test_the_regular_workloads_of_tpu_v1_are_within_a_fifth_of_the_published(nam
     found = next(one for one in TPU_V1 if one.name == name)
 
     assert abs(found.error) < 0.2
+
+
+@pytest.mark.parametrize("found", TPU_V1, ids=lambda found: found.name)
+def test_the_guide_tells_what_the_model_gives(found):
+    assert f"| {found.name} | {found.predicted:.1f} | {found.tera_operations:.1f} |" in GUIDE.read_text(
+        encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize("name", ["LSTM1", "CNN1"])
@@ -95,7 +105,8 @@ def test_a_full_array_is_used_whole_but_for_filling_and_emptying():
 
 
 @pytest.mark.parametrize(
-    "text", ["asic", "asic:", "asic:16", "asic:16x", "asic:16x16:wt", "asic:16x16:2of8", "asic:16x16:ws:os", "asic:ax4"]
+    "text",
+    ["asic", "asic:16", "asic:16x", "asic:16x16:wt", "asic:16x16:2of8", "asic:16x16:ws:os", "asic:ax4", "ASIC:4X4"],
 )
 def test_a_name_that_cannot_be_read_is_told_what_is_allowed(text):
     with pytest.raises(UsageError, match=r"allowed is asic:ROWSxCOLUMNS\[:os\|ws\|is\]\[:2of4\]"):
@@ -111,6 +122,12 @@ def test_a_size_that_is_out_of_range_is_told_the_range(text):
 @pytest.mark.parametrize("text", ["asic:4x8:os", "asic:16x16:is:2of4", "asic:1x1:ws"])
 def test_a_name_is_written_as_it_was_read(text):
     assert chip_of(text).name == text
+
+
+@pytest.mark.parametrize("given", [0, -1.0, float("nan"), float("inf"), "16", True])
+def test_a_bandwidth_that_is_none_is_refused(given):
+    with pytest.raises(UsageError, match=r"the bandwidth of a chip is .*; allowed is a number above 0"):
+        Board(bandwidth=given)
 
 
 @pytest.mark.parametrize("sizes", [(0, 1, 1), (1, -2, 1), (1, 1, 1.5), (True, 1, 1)])

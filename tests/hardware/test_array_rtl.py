@@ -89,6 +89,13 @@ def test_layers_become_products_with_a_row_for_each_place(residual):
     assert list(found.values()) == [(192, 4, 18, 1), (192, 1, 9, 4), (192, 4, 4, 1), (3, 3, 16, 1)]
 
 
+def test_what_is_not_a_product_is_named_but_for_reordering(residual):
+    names = layers.beside(residual)
+
+    assert {"pool", "average"} <= set(names)
+    assert "flatten" not in names
+
+
 def test_a_layer_is_seen_to_have_two_of_four_weights(made):
     torch.manual_seed(0)
     half, full = nn.Linear(16, 4), nn.Linear(4, 4)
@@ -109,8 +116,13 @@ def test_a_part_of_a_long_product_stays_within_the_cycles():
     assert np.array_equal(part.weights, whole.weights[: len(part.weights), : part.weights.shape[1]])
 
 
-def test_operands_that_are_too_wide_for_the_array_are_refused(tmp_path):
-    product = dataclasses.replace(product_of(2, 2, 2, False, False), activations=np.full((2, 2), 256))
+@pytest.mark.parametrize(
+    ("part", "number", "signed"),
+    [("activations", 256, False), ("activations", -1, False), ("activations", 128, True), ("weights", 128, False)],
+)
+def test_operands_that_are_too_wide_for_the_array_are_refused(part, number, signed, tmp_path):
+    whole = product_of(2, 2, 2, signed, False)
+    product = dataclasses.replace(whole, **{part: np.full((2, 2), number)})
 
     with pytest.raises(UsageError, match="integers of more than 8 bits"):
         simulate.Simulator(Chip(2, 2), tmp_path / "none").prove([product])

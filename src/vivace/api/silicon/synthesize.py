@@ -126,7 +126,8 @@ def synthesize(
 
     A chip of the name asic:ROWSxCOLUMNS[:os|ws|is][:2of4] is a systolic array, in which outputs, weights or inputs
     rest: the answer is then an ArraySynthesis, with the cycles and the energy of each layer for `batch` samples on a
-    chip with the clock, the bandwidth and the buffer of `board`; nothing is folded, unrolled or placed for it.
+    chip with the clock, the bandwidth and the buffer of `board`; nothing is folded, unrolled or placed for it,
+    and every layer is simulated on the array with a few samples of the workload's own data.
 
     Raises UsageError for a chip that is not known (with the nearest names) and for what else cannot be used,
     UnsupportedModel for a layer that has no hardware here or a network that no fold makes fit, MissingExtra where the

@@ -47,7 +47,7 @@ class Chip:
 
 def is_array(text: str) -> bool:
     """Whether a chip's name asks for an array, rightly or wrongly written."""
-    return isinstance(text, str) and (text == "asic" or text.startswith(PREFIX))
+    return isinstance(text, str) and text.lower().startswith("asic")
 
 
 def chip_of(text: str) -> Chip:

@@ -14,7 +14,7 @@ from vivace.hardware.array.cycles import Gemm, compute_cycles
 from vivace.hardware.array.simulate import Operands
 from vivace.hardware.array.sparse import is_two_of_four
 from vivace.hardware.graph import golden
-from vivace.hardware.graph.integer import Array, IntegerGraph, Product
+from vivace.hardware.graph.integer import Array, Flatten, IntegerGraph, Product
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +31,8 @@ def layers_of(graph: IntegerGraph, batch: int = 1) -> tuple[ArrayLayer, ...]:
 
 
 def beside(graph: IntegerGraph) -> tuple[str, ...]:
-    """The operations that are not the array's: pools, additions, rescaling."""
-    return tuple(
-        operation.name for operation in graph.operations if not isinstance(operation, Product) and operation.name
-    )
+    """The operations that are not the array's and take work: pools, additions, rescaling."""
+    return tuple(operation.name for operation in graph.operations if not isinstance(operation, (Product, Flatten)))
 
 
 def operands_of(graph: IntegerGraph, inputs: Array) -> tuple[Operands, ...]:

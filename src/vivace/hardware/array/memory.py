@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ class Board:
 
     def __post_init__(self) -> None:
         for label, number in (("clock", self.hertz), ("bandwidth", self.bandwidth), ("buffer", self.buffer_bytes)):
-            if not 0 < number < float("inf"):
+            if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number < math.inf:
                 raise UsageError(f"the {label} of a chip is {number!r}; allowed is a number above 0")
 
 
@@ -61,7 +62,7 @@ def time_of(gemm: Gemm, chip: Chip, board: Board) -> LayerTime:
     weights come once where they fit beside them, and otherwise whenever a tile needs them. Sums wait in accumulators of
     their own. Tiles are taken in the order of the simulated array.
 
-    >>> time_of(Gemm(8, 1024, 1024), Chip(32, 32), Board()).memory_bound
+    >>> time_of(Gemm(8, 1024, 1024), Chip(32, 32), Board(bandwidth=1e9)).memory_bound
     True
     """
     fetched, written = _traffic(gemm, chip, board)
@@ -70,7 +71,7 @@ def time_of(gemm: Gemm, chip: Chip, board: Board) -> LayerTime:
     loads = np.concatenate([fetched, [0.0]]) / each
     writes = np.concatenate([[0.0], written]) / each
     moved = loads[1:] + writes[:-1]  # during a tile: the next one's operands, and the results of the one before
-    stalls = loads[0] + float(np.maximum(moved - period, 0).sum()) + writes[-1]
+    stalls = float(loads[0] + np.maximum(moved - period, 0).sum() + writes[-1])
     compute = compute_cycles(gemm, chip)
     cycles = compute + stalls
     total = float(fetched.sum() + written.sum())

@@ -41,8 +41,8 @@ class ArrayProof:
     """What the simulated array computed: one product a layer, each sum and each cycle as told. SIMULATED.
 
     `chip` is the array that was simulated: the one asked for, or a smaller one from the same templates where that would
-    take too long to compile. `whole` counts the products that ran whole; of the others it was a part, whose sizes each
-    entry gives.
+    take too long to compile. `whole` counts the layers that ran whole; of the others it was a part, whose sizes each
+    entry gives, and of a layer in groups the first one.
     """
 
     chip: str

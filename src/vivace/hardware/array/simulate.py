@@ -168,9 +168,8 @@ def _job(product: Operands, chip: Chip) -> _Job:
 
 def _lanes(product: Operands, chip: Chip) -> tuple[Integers, Integers, bool]:
     """Weights [steps, N, fields] and activations [M, steps, fields] as they enter the array, each field of 8 bits."""
-    values = np.concatenate([product.activations.ravel(), product.weights.ravel() * 2])
-    low, high = (-128, 127) if product.signed else (0, 255)
-    if product.activations.min() < low or product.activations.max() > high or np.abs(values).max() > 256:
+    activations_fit = _within(product.activations, *((-128, 127) if product.signed else (0, 255)))
+    if not activations_fit or not _within(product.weights, -128, 127):
         raise UsageError(f"{product.name} has integers of more than {ACTIVATION_BITS} bits; the array takes no wider")
     if not chip.sparse:
         return product.weights[:, :, None], product.activations[:, :, None], False
@@ -179,6 +178,10 @@ def _lanes(product: Operands, chip: Chip) -> tuple[Integers, Integers, bool]:
     each = 2 if sparse else 4
     activations = np.repeat(groups, each, axis=1)[:, : len(kept)]
     return np.stack([kept, index], -1), activations, sparse
+
+
+def _within(values: Integers, low: int, high: int) -> bool:
+    return bool(values.min() >= low and values.max() <= high)
 
 
 def _resting_blocks(rest: Integers, chip: Chip, downs: int) -> Integers:

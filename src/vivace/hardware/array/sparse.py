@@ -33,13 +33,6 @@ def compress(weights: Integers) -> tuple[Integers, Integers, bool]:
     return values.reshape(-1, weights.shape[1]), order.reshape(-1, weights.shape[1]).astype(np.int64), True
 
 
-def expand(values: Integers, indices: Integers, depth: int) -> Integers:
-    """The weights [depth, N] that 2:4 values and indices stand for."""
-    groups = np.zeros((len(values) // 2, 4, values.shape[1]), np.int64)
-    np.put_along_axis(groups, indices.reshape(-1, 2, values.shape[1]), values.reshape(-1, 2, values.shape[1]), 1)
-    return groups.reshape(-1, values.shape[1])[:depth]
-
-
 def padded(values: Integers, multiple: int) -> Integers:
     """With rows of zeros at the end, up to a whole multiple."""
     return np.pad(values, ((0, -len(values) % multiple), (0, 0)))
