@@ -246,3 +246,15 @@ def test_an_empty_program_takes_and_gives_the_same_shapes(program: Path, tmp_pat
     answer = session.load(empty)(torch.ones(4, 20))
 
     assert torch.equal(answer, torch.zeros(4, 4))
+
+
+def test_positions_are_counted_from_where_the_model_says(tmp_path: Path) -> None:
+    class Positions(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            counted = torch.arange(5, dtype=x.dtype) + torch.arange(2, 7) + torch.arange(0, 10, 2)
+            return (x[:, None] * counted).where(counted > 4, 0.0).sum((1, 2), keepdim=True)
+
+    x = torch.randn(4, 5)
+    stored(Positions(), x, tmp_path)
+
+    assert torch.allclose(store.load(tmp_path / "program")(x), Positions()(x), atol=1e-5)
