@@ -184,10 +184,10 @@ def test_every_workload_and_peer_of_the_benchmark_has_its_file():
     folder = table.ROOT / "benchmarks"
     workloads = {file.stem for file in (folder / "workloads").glob("*.py")} - {"__init__"}
     files = {file.stem for file in (folder / "peers").glob("*.py")} - {"__init__", "eager", "ours"}
-    assert (workloads, files) == (set(race.WORKLOADS), set(peers.PEERS))
+    assert (workloads, files) == (set(race.WORKLOADS), {*peers.PEERS, *peers.FOR_CARDS})
 
 
-@pytest.mark.parametrize("peer", peers.PEERS)
+@pytest.mark.parametrize("peer", [*peers.PEERS, *peers.FOR_CARDS])
 def test_every_peer_opens_a_model_and_needs_nothing_to_be_imported(peer):
     module = importlib.import_module(f"peers.{peer}")
     assert callable(module.open_peer)

@@ -199,23 +199,35 @@ def test_a_file_more_or_less_is_refused(own: Path) -> None:
         store.load(own)
 
 
-@pytest.mark.parametrize("content", [b"", b"no program", bytes(4096)])
+@pytest.mark.parametrize("content", [b"", b"no program", bytes(4096), b"module {", b"\xff"])
 def test_a_damaged_program_is_refused(own: Path, content: bytes) -> None:
     (own / stablehlo.PROGRAM).write_bytes(content)
-    with pytest.raises(ArtifactError, match="no readable program"):
+    with pytest.raises(ArtifactError, match=r"no readable StableHLO|does not take what its signature says"):
         store.load(own)
 
 
-def test_a_program_that_calls_code_of_the_process_is_refused(own: Path) -> None:
-    import jax
+CALLING = """
+module {
+  func.func public @main(%arg0: tensor<4x20xf32>) -> tensor<4x4xf32> {
+    %0 = CALL : (tensor<4x20xf32>) -> tensor<4x4xf32>
+    return %0 : tensor<4x4xf32>
+  }
+}
+"""
+CALLS = {
+    "plain": "stablehlo.custom_call @by_address(%arg0)",
+    "escaped": r'"stablehlo.custom\5Fcall"(%arg0) {call_target_name = "by_address"}',
+    "named like an assertion": 'stablehlo.custom_call @"shape_assertion_by_address"(%arg0)',
+}
 
-    def calling(weights: list[jax.Array], leaves: list[jax.Array]) -> tuple[jax.Array]:
-        return (jax.ffi.ffi_call("by_address", jax.ShapeDtypeStruct((4, 20), "float32"))(leaves[0]),)
 
-    x = jax.ShapeDtypeStruct((4, 20), "float32")
-    checks = [jax.export.DisabledSafetyCheck.custom_call("by_address")]
-    exported = jax.export.export(jax.jit(calling), platforms=["cpu"], disabled_checks=checks)([], [x])
-    (own / stablehlo.PROGRAM).write_bytes(bytes(exported.serialize()))
+def test_a_program_says_nothing_of_the_files_that_it_was_made_by(program: Path) -> None:
+    assert ".py" not in (program / stablehlo.PROGRAM).read_text()
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+def test_a_program_that_calls_code_of_the_process_is_refused(own: Path, call: str) -> None:
+    (own / stablehlo.PROGRAM).write_text(CALLING.replace("CALL", call))
 
     with pytest.raises(ArtifactError, match="custom_call, which is not arithmetic"):
         store.load(own)
@@ -234,3 +246,15 @@ def test_an_empty_program_takes_and_gives_the_same_shapes(program: Path, tmp_pat
     answer = session.load(empty)(torch.ones(4, 20))
 
     assert torch.equal(answer, torch.zeros(4, 4))
+
+
+def test_positions_are_counted_from_where_the_model_says(tmp_path: Path) -> None:
+    class Positions(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            counted = torch.arange(5, dtype=x.dtype) + torch.arange(2, 7) + torch.arange(0, 10, 2)
+            return (x[:, None] * counted).where(counted > 4, 0.0).sum((1, 2), keepdim=True)
+
+    x = torch.randn(4, 5)
+    stored(Positions(), x, tmp_path)
+
+    assert torch.allclose(store.load(tmp_path / "program")(x), Positions()(x), atol=1e-5)

@@ -193,7 +193,8 @@ def _copy_files(source: Path, folder: Path, name: str) -> None:
     if name == "model.xml":
         shutil.copyfile(source.with_suffix(".bin"), folder / "model.bin")
     if name == stablehlo.PROGRAM:
-        shutil.copyfile(stablehlo.beside(source), folder / stablehlo.WEIGHTS)
+        for kept in stablehlo.BESIDE:
+            shutil.copyfile(source.with_name(kept), folder / kept)
     if name == "model.onnx":
         for beside in external_files(source):
             shutil.copyfile(beside, folder / beside.name)
@@ -222,7 +223,7 @@ def _check_beside(folder: Path, form: Form) -> None:
     """Raise ArtifactError for a file that the form does not read, and for one that it lacks."""
     beside = {Form.TORCH: [EXAMPLE], Form.INDUCTOR: [EXAMPLE], Form.OPENVINO: ["model.bin"]}.get(form, [])
     if form is Form.XLA:
-        beside = [stablehlo.WEIGHTS]
+        beside = list(stablehlo.BESIDE)
     if form is Form.ONNX:
         beside = [path.name for path in external_files(folder / _FILES[form])]
     for name in beside if form in (Form.OPENVINO, Form.XLA) else []:

@@ -91,8 +91,8 @@ def _pad(x: Array, pads: Sequence[Any], mode: Any = "constant", value: Any = Non
 
 
 def _arange(*bounds: Any, dtype: Any = None, **_: Any) -> Array:
-    kind: Any = {"dtype": None if dtype is None else jax_dtype(dtype)}
-    return jnp.arange(*bounds, **kind)
+    start, stop, step = {1: (0, *bounds, 1), 2: (*bounds, 1)}.get(len(bounds), bounds)
+    return jnp.arange(start, stop, step, None if dtype is None else jax_dtype(dtype))
 
 
 def _full(shape: Sequence[Any], value: Any, dtype: Any = None, **_: Any) -> Array:

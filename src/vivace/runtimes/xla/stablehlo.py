@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 import shutil
 import tempfile
@@ -23,7 +24,10 @@ from vivace.core.signature import Signature, TensorSpec
 from vivace.runtimes.onnx_graph import require
 from vivace.runtimes.xla import graph
 
-PROGRAM, WEIGHTS = "model.stablehlo", "model.safetensors"
+PROGRAM, CALL, WEIGHTS = "model.stablehlo", "model.call", "model.safetensors"
+"""The program is text. Its packed form is not kept: the reader of that crashes on bytes that were changed. The call is
+what jax.export says of the program, without the program: types and shapes of what it takes and gives."""
+BESIDE = (CALL, WEIGHTS)
 PLATFORMS = ("cpu", "cuda", "tpu")
 _BATCH = "samples"
 _ALLOWED_CALL = "stablehlo.custom_call @shape_assertion("
@@ -52,8 +56,9 @@ def to_xla(model: Model, folder: Path, products: str = "highest") -> Model:
         with warnings.catch_warnings(), jax.default_matmul_precision(products):
             warnings.simplefilter("ignore")
             exported = _export(jax, function, specs, inputs)
-        data = bytes(exported.serialize())
-    _write(folder, data, weights)
+        text = _text_of(exported)
+        call = bytes(dataclasses.replace(exported, mlir_module_serialized=b"").serialize())
+    _write(folder, text, call, weights)
     return model.replace(form=Form.XLA, program=folder / PROGRAM)
 
 
@@ -84,24 +89,43 @@ def wide(jax: Any) -> contextlib.AbstractContextManager[Any]:
 def read(path: Path) -> tuple[Any, list[Tensor]]:
     """What `to_xla` wrote: the exported program and its weights, neither trusted.
 
-    A program may call nothing but arithmetic: custom calls can run code of the process by address, and transfers wait
-    for ever. Raises ArtifactError, MissingExtra.
+    The text is parsed, printed anew and searched before XLA sees it: a program may hold nothing but arithmetic, as
+    custom calls can run code of the process by its address, and transfers wait for ever. Raises ArtifactError,
+    MissingExtra.
     """
     jax = import_jax()
     try:
-        exported = jax.export.deserialize(bytearray(path.read_bytes()))
-        text = str(exported.mlir_module())
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} is no readable StableHLO: {type(error).__name__}: {error}") from error
+    try:
+        exported = jax.export.deserialize(bytearray(path.with_name(CALL).read_bytes()))
+        exported = dataclasses.replace(exported, mlir_module_serialized=_packed(text))
+        plain = _text_of(exported)
     except Exception as error:  # the reader and MLIR have errors of their own
-        raise ArtifactError(f"{path} is no readable program of jax.export: {type(error).__name__}: {error}") from error
-    refused = _REFUSED.search(text.replace(_ALLOWED_CALL, ""))
+        told = " ".join(str(error).split())[:300]
+        raise ArtifactError(f"{path} is no readable StableHLO: {type(error).__name__}: {told}") from error
+    refused = _REFUSED.search(plain.replace(_ALLOWED_CALL, ""))
     if refused is not None:
         raise ArtifactError(f"{path} holds {refused.group()}, which is not arithmetic; it is not loaded")
     return exported, _read_weights(path.with_name(WEIGHTS))
 
 
-def beside(path: Path) -> Path:
-    """The weights' file of a program."""
-    return path.with_name(WEIGHTS)
+def _text_of(exported: Any) -> str:
+    """The program as MLIR prints it, however it was written, without the places in source files that it came from."""
+    from jax.interpreters.mlir import make_ir_context
+
+    with make_ir_context():
+        return str(exported.mlir_module(serialized=False).operation.get_asm(enable_debug_info=False))
+
+
+def _packed(text: str) -> bytes:
+    """StableHLO as text in the form that JAX hands to XLA. Raises what MLIR does for text that is none."""
+    from jaxlib.mlir.dialects import stablehlo
+
+    version = stablehlo.get_version_from_compatibility_requirement(stablehlo.StablehloCompatibilityRequirement.WEEK_4)
+    packed: bytes = stablehlo.serialize_portable_artifact_str(text.encode(), version)
+    return packed
 
 
 def _check_settings(model: Model) -> None:
@@ -151,12 +175,13 @@ def _export(jax: Any, function: graph.JaxFunction, weights: Sequence[Any], input
         raise NotApplicable(f"JAX cannot write the program as StableHLO: {type(error).__name__}: {told}") from error
 
 
-def _write(folder: Path, data: bytes, weights: Sequence[Tensor]) -> None:
-    """Both files, all or nothing."""
+def _write(folder: Path, text: str, call: bytes, weights: Sequence[Tensor]) -> None:
+    """All files, all or nothing."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=".converting.", dir=folder.parent))
     try:
-        (staged / PROGRAM).write_bytes(data)
+        (staged / PROGRAM).write_text(text, encoding="utf-8")
+        (staged / CALL).write_bytes(call)
         save_file({str(i): one.cpu().contiguous().clone() for i, one in enumerate(weights)}, str(staged / WEIGHTS))
         shutil.rmtree(folder, ignore_errors=True)
         staged.rename(folder)
