@@ -52,6 +52,11 @@ def test_a_folder_with_other_files_is_not_replaced(work: vv.Workload, workbench:
         vv.synthesize(work, chip="tpu-v5e", out="tpu")
 
 
+def test_a_setting_for_fpgas_is_refused_instead_of_ignored(work: vv.Workload) -> None:
+    with pytest.raises(UsageError, match="weight_bits is for designs of FPGAs; tpu-v5e runs the network as it is"):
+        vv.synthesize(work, chip="tpu-v5e", weight_bits=4)
+
+
 def test_what_the_compiler_says_is_labelled_as_predicted() -> None:
     document = json.loads(document_of(compilation()).to_text())
 

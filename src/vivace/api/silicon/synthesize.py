@@ -114,7 +114,7 @@ def synthesize(
     """Turn a network into Verilog for a chip, prove it bit for bit, place and route it, and keep it all in a folder.
 
     For a TPU (`chip="tpu-v5e"`) it becomes StableHLO instead, which Google's compiler is asked about: what follows is
-    for FPGAs, and of the settings `time` alone matters there.
+    for FPGAs, and of the settings `time` alone matters there; others than the usual bits are refused.
 
     The network is quantized with its own data, to 1 to 8 bits (`layer_bits` has other (weight, activation) bits for
     layers by name or pattern), and judged against the original within `budget`; only integers that hold go on. The
@@ -138,6 +138,8 @@ def synthesize(
     (10000, True)
     """
     if isinstance(chip, str) and chip.startswith(TPU):
+        told = {"weight_bits": weight_bits != 8, "activation_bits": activation_bits != 8, "layer_bits": layer_bits}
+        _refuse(chip, {**told, "unroll": unroll, "cycles": cycles, "placing": not placing})
         return compile_for_tpu(work, chip, Path(out), time, progress)
     named = tuple((pattern, *bits) for pattern, bits in (layer_bits or {}).items())
     precision = Precision(weight_bits, activation_bits, named)
@@ -164,6 +166,13 @@ def synthesize(
         adders = _adders(found.graph, request.unroll)
         built = _build(found.graph, adders, request, folder, steps)
         return _finish(result, built, found, request, folder, destination, steps)
+
+
+def _refuse(chip: str, told: Mapping[str, object]) -> None:
+    """Raise UsageError for settings that mean something for FPGAs alone."""
+    given = [name for name, value in told.items() if value]
+    if given:
+        raise UsageError(f"{', '.join(given)} is for designs of FPGAs; {chip} runs the network as it is: leave it out")
 
 
 def _checked(

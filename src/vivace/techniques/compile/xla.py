@@ -50,6 +50,7 @@ class Xla(Technique):
             operator_seconds=min(cost.operator_seconds, 2e-6),
             call_seconds=max(cost.call_seconds, 1e-4),
             activation_bytes=cost.activation_bytes * 0.6,
+            efficiency=min(1.0, cost.efficiency * 1.2),
         )
 
     def apply(self, model: Model, work: Work) -> Model:
