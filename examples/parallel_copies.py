@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import vivace as vv
+from vivace.devices.scaling import implied
 
 
 def network() -> nn.Module:
@@ -30,7 +31,7 @@ def main(time: str = "60s") -> None:
     ))  # fmt: skip
     print(f"one thread: {alone.speedup} times the original; {cores} copies: {together.speedup} times")
     gained = together.speedup.value / alone.speedup.value
-    serial = max(0.0, (cores / gained - 1) / (cores - 1))
+    serial = max(0.0, implied(cores, gained).serial)
     print(f"{cores} copies did {gained:.2f} times the work of one thread: by Amdahl's law {serial:.0%} is serial")
 
 

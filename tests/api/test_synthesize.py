@@ -120,7 +120,11 @@ def test_an_unrolled_layer_takes_no_multiplier(work, workbench):
         ("asic:16by16", {}, r"allowed is asic:ROWSxCOLUMNS\[:os\|ws\|is\]\[:2of4\]"),
         ("asic:0x4", {}, "allowed are 1 to 1024 rows and columns"),
         ("asic:4x4", {"batch": 0}, r"batch \(--batch\) is 0"),
-        ("asic:4x4", {"cycles": 100}, r"cycles \(--cycles\) are for FPGAs"),
+        (
+            "asic:4x4",
+            {"cycles": 100},
+            r"cycles \(--cycles\): of no use for the chip asic:4x4, for which activation_bits, batch, board",
+        ),
         ("asic:4x4", {"gate": "strikt"}, "did you mean 'strict'"),
     ],
 )
@@ -175,3 +179,20 @@ def test_a_pruned_network_takes_half_the_steps_on_an_array_that_skips_zeros(work
     ]
     assert ratios == [8 / 16, 2 / 3]
     assert sparse.element.gates > dense.element.gates
+
+
+@pytest.mark.parametrize(
+    ("chip", "setting", "told"),
+    [
+        ("asic:4x4", {"seeds": 5}, r"seeds \(--seeds\): of no use for the chip asic:4x4"),
+        ("asic:4x4", {"placing": False}, r"placing \(--no-place\): of no use"),
+        ("ecp5-25k", {"batch": 4}, r"batch \(--batch\): of no use for the chip ecp5-25k"),
+        ("tpu-v5e", {"gate": "point", "vectors": 100}, r"gate \(--gate\), vectors \(--vectors\): of no use"),
+    ],
+)
+def test_a_setting_of_another_kind_of_chip_is_refused_instead_of_ignored(
+    chip: str, setting: dict[str, object], told: str
+) -> None:
+    work = vv.Workload(torch.nn.Linear(4, 2), inputs=(torch.zeros(1, 4),))
+    with pytest.raises(UsageError, match=told):
+        vv.synthesize(work, chip=chip, **setting)

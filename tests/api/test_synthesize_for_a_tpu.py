@@ -53,7 +53,10 @@ def test_a_folder_with_other_files_is_not_replaced(work: vv.Workload, workbench:
 
 
 def test_a_setting_for_fpgas_is_refused_instead_of_ignored(work: vv.Workload) -> None:
-    with pytest.raises(UsageError, match="weight_bits is for designs of FPGAs; tpu-v5e runs the network as it is"):
+    with pytest.raises(
+        UsageError,
+        match=r"weight_bits \(--weight-bits\): of no use for the chip tpu-v5e, for which time can be set; leave it out",
+    ):
         vv.synthesize(work, chip="tpu-v5e", weight_bits=4)
 
 

@@ -59,9 +59,9 @@ def options_of(
     for name in (*only, *without):
         if name not in known:
             raise unknown_name("technique", name, known)
-    chosen = _choice(Gate, "gate", gate)
-    aim = _choice(Objective, "objective", objective)
-    thorough = _choice(Preset, "preset", preset)
+    chosen = choice(Gate, "gate", gate)
+    aim = choice(Objective, "objective", objective)
+    thorough = choice(Preset, "preset", preset)
     return Options(
         budget=budget,
         gate=chosen,
@@ -141,7 +141,8 @@ def _calls(calls: int | None, objective: Objective) -> int | None:
     return calls
 
 
-def _choice(kind: Any, label: str, value: Any) -> Any:
+def choice(kind: Any, label: str, value: Any) -> Any:
+    """The member of an enumeration that a user names by its value. Raises UsageError with what is allowed."""
     value = getattr(value, "value", value)
     allowed = [member.value for member in kind]
     if value not in allowed:

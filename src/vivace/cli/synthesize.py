@@ -78,10 +78,11 @@ def synthesize(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Turn a network into Verilog for a chip, prove it bit for bit, place and route it with open tools.
+    """Turn a network into Verilog for an FPGA or a systolic array, proved bit for bit; or compile it for a TPU.
 
-    The integers are judged against the original first (exit code 4 where they do not hold). No design is delivered
-    whose simulation differs from the golden model in one bit or one cycle.
+    For an FPGA it is placed and routed with open tools. The integers are judged against the original first (exit code
+    4 where they do not hold). No design is delivered whose simulation differs from the golden model in one bit or one
+    cycle.
 
     Examples:
 
@@ -90,6 +91,7 @@ def synthesize(
       vivace synthesize work.py:mlp --chip ice40-hx8k --weight-bits 4 --no-place --json
 
       vivace synthesize work.py:mlp --chip asic:16x16:ws:2of4 --bandwidth 8 --batch 16
+
       vivace synthesize work.py:cnn --chip tpu-v5e --out tpu
     """
     from vivace.hardware.array.memory import Board
@@ -127,11 +129,12 @@ def _made(target: str, asked: dict[str, Any], layers: Sequence[str], as_json: bo
 def _show(result: Any, as_json: bool) -> None:
     from vivace.hardware.array.result import ArraySynthesis
     from vivace.hardware.compiled import TpuCompilation
+    from vivace.hardware.result import Synthesis
     from vivace.report.silicon import array, hardware, tpu
     from vivace.report.terminal import print_block
 
-    page: Any = array if isinstance(result, ArraySynthesis) else tpu if isinstance(result, TpuCompilation) else hardware
+    page: Any = {Synthesis: hardware, ArraySynthesis: array, TpuCompilation: tpu}[type(result)]
     if as_json:
         emit(page.document_of(result).to_text())
     else:
-        print_block(out_console(), page.array_block(result) if page is array else page.synthesis_block(result))
+        print_block(out_console(), page.synthesis_block(result))

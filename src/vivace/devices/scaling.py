@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from enum import Enum
@@ -51,6 +52,34 @@ def gustafson(serial: float, workers: float) -> float:
 def speedup(law: Law, serial: float, workers: float) -> float:
     """The speed-up that a law gives."""
     return amdahl(serial, workers) if law is Law.AMDAHL else gustafson(serial, workers)
+
+
+@dataclasses.dataclass(frozen=True)
+class Implied:
+    """What one measured speed-up implies: the serial part, the most that any number of workers gives by Amdahl, and by
+    Gustafson the work that these workers do in the time of one."""
+
+    serial: float
+    limit: float
+    scaled_speedup: float
+
+
+def implied(workers: int, ratio: float) -> Implied:
+    """The serial part e that Amdahl's law needs for a speed-up S of n workers: e = (1/S - 1/n) / (1 - 1/n).
+
+    It holds waiting and communication too, and is negative where more than n is gained; there is no limit then.
+    Source: Karp and Flatt, Communications of the ACM 33(5), 1990. Raises UsageError for fewer than 2 workers, and for a
+    speed-up that is not above 0.
+
+    >>> found = implied(4, 2.5)
+    >>> round(found.serial, 2), round(found.limit, 1), round(found.scaled_speedup, 1)
+    (0.2, 5.0, 3.4)
+    """
+    if workers < 2 or not ratio > 0:
+        raise UsageError(f"workers is {workers} and ratio {ratio}; allowed are 2 workers or more and a ratio above 0")
+    x, y = _on_line(Law.AMDAHL, workers, ratio)
+    serial = y / x
+    return Implied(serial, 1 / serial if serial > 0 else math.inf, workers - serial * (workers - 1.0))
 
 
 def fitted_serial(law: Law, speedups: Mapping[int, float]) -> Interval:

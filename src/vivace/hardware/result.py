@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 
-from vivace.core.quality import Quality
+from vivace.core.quality import Quality, QualityVerdict
 from vivace.hardware.chip.energy import Energy
 from vivace.hardware.chip.fold import Estimate
 from vivace.hardware.chip.place import Placement, Resources
@@ -21,6 +21,12 @@ class Status(Enum):
     SYNTHESIZED = "synthesized, not placed"
     REFUSED = "the integers lose too much quality"
     UNCERTIFIED = "quality uncertified"
+
+    @staticmethod
+    def of(verdict: QualityVerdict) -> Status:
+        """What a verdict on the integers means, before anything is placed."""
+        kept = Status.SYNTHESIZED if verdict is QualityVerdict.HELD else Status.UNCERTIFIED
+        return Status.REFUSED if verdict is QualityVerdict.NOT_HELD else kept
 
     @property
     def exit_code(self) -> int:

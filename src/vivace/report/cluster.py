@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
 from rich.console import Group, RenderableType
 
 from vivace.core.measurement import Outcome
 from vivace.distributed.standings import ClusterResult, Node, NodeTrial, Standing
+from vivace.report.document import JsonDocument, document_from
 from vivace.report.layout import line, plain_table, short
 from vivace.report.wording import show_speedup
 
 SCHEMA_VERSION = 1
 
 
-class ClusterDocument(BaseModel):
+class ClusterDocument(JsonDocument):
     """A search over a cluster. Seconds are of a call, MEASURED on the node that is named."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
     schema_version: int
     name: str
@@ -27,18 +25,12 @@ class ClusterDocument(BaseModel):
     lost: list[str]
     artifact: str | None
 
-    def to_text(self) -> str:
-        """JSON text, indented, with a line end."""
-        return self.model_dump_json(indent=2) + "\n"
-
 
 def cluster_document(found: ClusterResult) -> ClusterDocument:
     """The document of a search over a cluster; `by_cost` names kinds of hardware, the cheapest call first."""
-    return ClusterDocument(
-        schema_version=SCHEMA_VERSION, name=found.name, nodes=list(found.nodes), standings=list(found.standings),
-        by_cost=[one.kind for one in found.by_cost], trials=list(found.trials), lost=list(found.lost),
-        artifact=None if found.artifact is None else str(found.artifact),
-    )  # fmt: skip
+    artifact = None if found.artifact is None else str(found.artifact)
+    by_cost = [one.kind for one in found.by_cost]
+    return document_from(ClusterDocument, found, schema_version=SCHEMA_VERSION, by_cost=by_cost, artifact=artifact)
 
 
 def cluster_block(found: ClusterResult) -> RenderableType:

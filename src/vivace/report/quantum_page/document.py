@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from vivace.quantum.choices.answer import Comparison
 from vivace.quantum.layers.estimate import Simulation
 from vivace.quantum.resources.break_even import LayerEstimate, Verdict
 from vivace.quantum.result import LayerShape, QuantumResult
 from vivace.quantum.words.demonstration import Demonstration
+from vivace.report.document import JsonDocument, document_from
 from vivace.report.html.words import number
 
 SCHEMA_VERSION = 1
@@ -21,11 +20,9 @@ DROWNED = 0.5
 """Below this share of shots without an error the verdict says so."""
 
 
-class QuantumDocument(BaseModel):
+class QuantumDocument(JsonDocument):
     """A quantum run. Simulations and words are SIMULATED; estimates and verdicts PREDICTED; `classical_seconds` in them
     and the seconds of solvers MEASURED here."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
     schema_version: int
     headline: str
@@ -44,10 +41,6 @@ class QuantumDocument(BaseModel):
     conditions: dict[str, Any]
     out: str | None = None
 
-    def to_text(self) -> str:
-        """JSON text, indented, with a line end."""
-        return self.model_dump_json(indent=2) + "\n"
-
     @property
     def estimate(self) -> LayerEstimate | None:
         """What the chosen layer takes."""
@@ -56,13 +49,8 @@ class QuantumDocument(BaseModel):
 
 def quantum_document(result: QuantumResult) -> QuantumDocument:
     """The document of a result."""
-    return QuantumDocument(
-        schema_version=SCHEMA_VERSION, headline=verdict_line(result.name, result.layer, result.verdict),
-        name=result.name, layer=result.layer, layers=result.layers, simulations=result.simulations,
-        kept_signal=result.kept_signal, estimates=result.estimates, verdict=result.verdict,
-        model_verdict=result.model_verdict, choices=result.choices, words=result.words, refused=result.refused,
-        notes=result.notes, conditions=result.conditions, out=None if result.out is None else str(result.out),
-    )  # fmt: skip
+    told = verdict_line(result.name, result.layer, result.verdict)
+    return document_from(QuantumDocument, result, schema_version=SCHEMA_VERSION, headline=told)
 
 
 def headline(document: QuantumDocument) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -16,25 +15,21 @@ from vivace.hardware.array.memory import Board
 from vivace.hardware.array.result import ArrayProof, ArraySynthesis, LayerRow
 from vivace.hardware.array.sweep import SweepPoint
 from vivace.hardware.result import Status
-from vivace.report.duration import show_duration
+from vivace.report.document import document_from
 from vivace.report.layout import line, plain_table
+from vivace.report.silicon.document import SiliconDocument, after_refusal, took
 from vivace.report.silicon.hardware import show_time
 from vivace.report.wording import quality_sentence
 
 MOST_LAYERS, MOST_POINTS = 16, 12
 
 
-class ArrayDocument(BaseModel):
+class ArrayDocument(SiliconDocument):
     """results.json of an array's synthesis, and what `vivace synthesize --chip asic:... --json` prints.
 
     `proof` is of kind SIMULATED, everything else with a cycle, a second, a joule or a gate of a whole array PREDICTED.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
-
-    schema_version: Literal[1] = 1
-    name: str
-    chip: str
     status: Status
     kind: Literal["PREDICTED"] = "PREDICTED"
     quality: Quality
@@ -56,48 +51,14 @@ class ArrayDocument(BaseModel):
     element: Area | None
     gates: float | None
     sweep: list[SweepPoint]
-    seconds: dict[str, float]
-    notes: list[str]
-    conditions: dict[str, str]
-    out: str | None
-
-    def to_text(self) -> str:
-        """JSON text, indented, with a line end."""
-        return self.model_dump_json(indent=2) + "\n"
 
 
 def document_of(result: ArraySynthesis) -> ArrayDocument:
     """The document of a result."""
-    return ArrayDocument(
-        name=result.name,
-        chip=result.chip,
-        status=result.status,
-        quality=result.quality,
-        weight_bits=result.weight_bits,
-        activation_bits=result.activation_bits,
-        board=result.board,
-        batch=result.batch,
-        layers=list(result.layers),
-        beside=list(result.beside),
-        proof=result.proof,
-        cycles=result.cycles,
-        latency_seconds=result.latency_seconds,
-        samples_per_second=result.samples_per_second,
-        energy=result.energy,
-        energy_joules=None if result.energy is None else result.energy.value,
-        energy_model=result.energy_model,
-        accumulator_bytes=result.accumulator_bytes,
-        element=result.element,
-        gates=result.gates,
-        sweep=list(result.sweep),
-        seconds=dict(result.seconds),
-        notes=list(result.notes),
-        conditions=dict(result.conditions),
-        out=None if result.out is None else str(result.out),
-    )
+    return document_from(ArrayDocument, result, energy_joules=None if result.energy is None else result.energy.value)
 
 
-def array_block(result: ArraySynthesis) -> RenderableType:
+def synthesis_block(result: ArraySynthesis) -> RenderableType:
     """What a reader needs of an array's synthesis, verdict first."""
     parts: list[RenderableType] = [Text(_headline(result), f"bold {'yellow' if result.status.exit_code else 'green'}")]
     parts.append(line(quality_sentence(result.quality)))
@@ -159,7 +120,7 @@ def _figures(result: ArraySynthesis) -> list[str]:
         told.append(f"area of an element: {element.square_micrometres:,.0f} square micrometres in {element.library}")
     if result.beside:
         told.append(f"not the array's, and not counted: {', '.join(result.beside)}")
-    told.append("took " + ", ".join(f"{name} {show_duration(taken)}" for name, taken in result.seconds.items()))
+    told.append(took(result.seconds))
     return told
 
 
@@ -175,8 +136,7 @@ def _front_table(result: ArraySynthesis) -> Table:
 
 
 def _next_step(result: ArraySynthesis) -> str:
-    if result.status is Status.REFUSED:
-        return "next: give more bits (--weight-bits, --activation-bits up to 8) or a larger budget (--max-drop)"
-    if result.status is Status.UNCERTIFIED:
-        return "next: give more labelled data, or accept the point estimate with --gate point"
-    return f"next: {result.out}/ has the Verilog, and in results.json all arrays that were compared"
+    return (
+        after_refusal(result.status)
+        or f"next: {result.out}/ has the Verilog, and in results.json all arrays that were compared"
+    )

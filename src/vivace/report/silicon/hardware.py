@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -16,23 +15,16 @@ from vivace.hardware.chip.fold import Estimate
 from vivace.hardware.chip.place import Resources
 from vivace.hardware.proof.simulate import Proof
 from vivace.hardware.result import StageRow, Status, Synthesis
-from vivace.report.duration import show_duration
+from vivace.report.document import JsonDocument, document_from
 from vivace.report.layout import line, plain_table
+from vivace.report.silicon.document import SiliconDocument, after_refusal, took
 from vivace.report.wording import quality_sentence
 
 SCHEMA_VERSION = 1
 MOST_STAGES, MOST_POINTS = 10, 6
 
 
-class _Document(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
-
-    def to_text(self) -> str:
-        """JSON text, indented, with a line end."""
-        return self.model_dump_json(indent=2) + "\n"
-
-
-class FoldPointDocument(_Document):
+class FoldPointDocument(JsonDocument):
     """One way to fold the network. Cycles are the schedule's, the rest is estimated."""
 
     kind: Literal["PREDICTED"] = "PREDICTED"
@@ -42,7 +34,7 @@ class FoldPointDocument(_Document):
     chosen: bool
 
 
-class PlacementDocument(_Document):
+class PlacementDocument(JsonDocument):
     """Every seed's frequency in MHz, with their median, and what the placer counted."""
 
     seeds: list[int]
@@ -53,16 +45,13 @@ class PlacementDocument(_Document):
     critical_path: str
 
 
-class SynthesisDocument(_Document):
+class SynthesisDocument(SiliconDocument):
     """results.json of a synthesis, and what `vivace synthesize --json` prints.
 
     `kind` is of cycles, latency and throughput: they come from the simulator, at the frequency that the placer found.
     Times are seconds, energies joules; `energy_kind` is of `energy`.
     """
 
-    schema_version: Literal[1] = 1
-    name: str
-    chip: str
     status: Status
     kind: Literal["SIMULATED"] = "SIMULATED"
     quality: Quality
@@ -81,50 +70,16 @@ class SynthesisDocument(_Document):
     energy_kind: Literal["PREDICTED"] = "PREDICTED"
     energy_model: str
     bitstream: str | None
-    seconds: dict[str, float]
-    notes: list[str]
-    conditions: dict[str, str]
-    out: str | None
 
 
 def document_of(result: Synthesis) -> SynthesisDocument:
     """The document of a result."""
     placed = result.placement
-    return SynthesisDocument(
-        name=result.name,
-        chip=result.chip,
-        status=result.status,
-        quality=result.quality,
-        weight_bits=result.weight_bits,
-        activation_bits=result.activation_bits,
-        stages=list(result.stages),
-        front=[
-            FoldPointDocument(cycles=point.cycles, lanes=point.lanes, estimate=point.estimate, chosen=point.chosen)
-            for point in result.front
-        ],
-        latency_cycles=result.latency_cycles,
-        interval_cycles=result.interval_cycles,
-        proof=result.proof,
-        resources=result.resources,
-        placement=None
-        if placed is None
-        else PlacementDocument(
-            seeds=list(placed.seeds),
-            megahertz=list(placed.megahertz),
-            median_megahertz=placed.median,
-            used=dict(placed.used),
-            available=dict(placed.available),
-            critical_path=placed.critical_path,
-        ),
-        latency_seconds=result.latency_seconds,
-        samples_per_second=result.samples_per_second,
-        energy=result.energy,
-        energy_model=result.energy_model,
-        bitstream=result.bitstream,
-        seconds=dict(result.seconds),
-        notes=list(result.notes),
-        conditions=dict(result.conditions),
-        out=None if result.out is None else str(result.out),
+    return document_from(
+        SynthesisDocument,
+        result,
+        front=[document_from(FoldPointDocument, point) for point in result.front],
+        placement=None if placed is None else document_from(PlacementDocument, placed, median_megahertz=placed.median),
     )
 
 
@@ -205,7 +160,7 @@ def _figures(result: Synthesis) -> list[str]:
     if result.energy is not None:
         value, low, high = (1e6 * part for part in (result.energy.value, result.energy.low, result.energy.high))
         told.append(f"energy a sample: {value:.3g} uJ, from {low:.2g} to {high:.2g}, PREDICTED by a stated model")
-    told.append("took " + ", ".join(f"{name} {show_duration(taken)}" for name, taken in result.seconds.items()))
+    told.append(took(result.seconds))
     return told
 
 
@@ -224,12 +179,7 @@ def _front_table(result: Synthesis) -> Table:
 
 
 def _next_step(result: Synthesis) -> str:
-    if result.status is Status.REFUSED:
-        return (
-            "next: give more bits (--weight-bits, --activation-bits up to 8), a larger budget (--max-drop), or train "
-            "the network with fake quantization"
-        )
-    if result.status is Status.UNCERTIFIED:
-        return "next: give more labelled data, or accept the point estimate with --gate point"
+    if refused := after_refusal(result.status):
+        return refused
     packed = f"; {result.bitstream} is the bitstream (pins are free: constrain them first)" if result.bitstream else ""
     return f"next: {result.out}/ has the Verilog, vivace_tb.v checks it in any simulator{packed}"

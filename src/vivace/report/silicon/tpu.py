@@ -4,28 +4,23 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from vivace.hardware.compiled import TpuCompilation, TpuEstimate, TpuStatus
-from vivace.report.duration import show_duration
+from vivace.report.document import document_from
 from vivace.report.layout import line, plain_table
+from vivace.report.silicon.document import SiliconDocument, took
 from vivace.report.silicon.hardware import show_time
 
 
-class TpuDocument(BaseModel):
+class TpuDocument(SiliconDocument):
     """results.json of a compilation for a TPU, and what `vivace synthesize --json` prints.
 
     `kind` is of `estimates`: the compiler's own words. `error_kind` is of `relative_error`, on XLA's CPU back end.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
-
-    schema_version: Literal[1] = 1
-    name: str
-    chip: str
     status: TpuStatus
     kind: Literal["PREDICTED"] = "PREDICTED"
     batch: int
@@ -35,33 +30,11 @@ class TpuDocument(BaseModel):
     memory_bytes: float | None
     devices: int | None
     estimates: list[TpuEstimate]
-    seconds: dict[str, float]
-    notes: list[str]
-    conditions: dict[str, str]
-    out: str | None
-
-    def to_text(self) -> str:
-        """JSON text, indented, with a line end."""
-        return self.model_dump_json(indent=2) + "\n"
 
 
 def document_of(result: TpuCompilation) -> TpuDocument:
     """The document of a result."""
-    return TpuDocument(
-        name=result.name,
-        chip=result.chip,
-        status=result.status,
-        batch=result.batch,
-        relative_error=result.relative_error,
-        compared=result.compared,
-        memory_bytes=result.memory_bytes,
-        devices=result.devices,
-        estimates=list(result.estimates),
-        seconds=dict(result.seconds),
-        notes=list(result.notes),
-        conditions=dict(result.conditions),
-        out=None if result.out is None else str(result.out),
-    )
+    return document_from(TpuDocument, result)
 
 
 def synthesis_block(result: TpuCompilation) -> RenderableType:
@@ -77,7 +50,7 @@ def synthesis_block(result: TpuCompilation) -> RenderableType:
         parts += [line(f"a call of {result.batch} samples, as the compiler sees it (PREDICTED):"), _table(result)]
         parts.append(line(_memory_sentence(result)))
     parts += [line(f"note: {note}") for note in result.notes]
-    parts.append(line("took " + ", ".join(f"{name} {show_duration(taken)}" for name, taken in result.seconds.items())))
+    parts.append(line(took(result.seconds)))
     parts.append(line(f'next: vivace.load("{result.out}") runs it on whatever JAX finds, a TPU where there is one'))
     return Group(*parts)
 
