@@ -9,6 +9,7 @@ from vivace.core.result import Result
 from vivace.report.candidates import is_slower, seconds_of, speed_of, winner_of
 from vivace.report.headline import headline, why_kept
 from vivace.report.results import to_document
+from vivace.report.wording import speed_sentence
 
 
 def test_a_gain_has_its_interval_its_label_and_the_verdict_on_quality(result: Result) -> None:
@@ -53,3 +54,11 @@ def test_a_candidate_s_time_is_on_the_confirmed_original_s_axis(result: Result) 
     assert found is not None
     assert (round(found.value, 6), found.low < found.value < found.high) == (round(0.00277 / 1.3, 6), True)
     assert seconds_of(document, document.candidates[2]) is None
+
+
+def test_a_gain_whose_runs_disagreed_begins_with_what_is_sure(result: Result) -> None:
+    wide = dataclasses.replace(result.comparison, speedup=Interval(32.7, 2.13, 502.0))
+
+    assert speed_sentence(wide) == (
+        "at least 2.13x faster than the original, MEASURED (32.7x [2.13, 502], for runs disagreed)"
+    )
