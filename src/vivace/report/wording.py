@@ -12,7 +12,7 @@ P99_CALLS = 473
 
 
 WIDE = 10.0
-"""Where an interval's ends are so many times apart, its middle says little: a sentence then begins with the lower end."""
+"""An interval whose ends are so many times apart has a middle that says little: a sentence begins with its lower end."""
 
 
 def show_speedup(speedup: Interval | float | None) -> str:
