@@ -12,7 +12,7 @@ P99_CALLS = 473
 
 
 WIDE = 10.0
-"""An interval whose ends are so many times apart has a middle that says little: a sentence begins with its lower end."""
+"""Ends of an interval so many times apart leave its middle saying little: a sentence begins with the lower one."""
 
 
 def show_speedup(speedup: Interval | float | None) -> str:
