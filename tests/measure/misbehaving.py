@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from vivace.core import errors
 from vivace.core.measurement import Outcome
 from vivace.measure.process import Phase, Worker, _Deadline
@@ -34,6 +36,22 @@ def tied(arguments: dict[str, Any], payload: Any) -> Any:
 def variable(arguments: dict[str, Any], payload: object) -> Any:
     """One variable of the environment."""
     return os.environ.get(arguments["name"])
+
+
+def evaluated(arguments: dict[str, Any], payload: object) -> Any:
+    """What a Python expression gives here."""
+    return eval(arguments["expression"])  # the tests' own words
+
+
+def forks(arguments: dict[str, Any], payload: object) -> dict[str, list[int]]:
+    """Have a worker forked and forget it; the server's process and the worker's."""
+    worker = Worker(Path(arguments["folder"]), fresh=False)
+    worker.ready()
+    FORGOTTEN.append(worker)
+    return {"pids": [worker.pid, psutil.Process(worker.pid).ppid()]}
+
+
+FORGOTTEN: list[Worker] = []
 
 
 def service(arguments: dict[str, Any], payload: object) -> Service:

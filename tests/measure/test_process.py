@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import signal
 import sys
 import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -20,22 +21,30 @@ from vivace.core.measurement import Outcome
 from vivace.measure import memory, process
 from vivace.measure.process import Limits, Phase, Worker
 
+Start = Callable[..., Worker]
+
+
+@pytest.fixture(params=[True, False], ids=["a fresh interpreter", "a fork"])
+def start(request: pytest.FixtureRequest) -> Start:
+    """Workers are the same to their parent, however they started."""
+    return functools.partial(Worker, fresh=request.param)
+
 
 @pytest.fixture
-def worker(tmp_path: Path) -> Iterator[Worker]:
-    with Worker(tmp_path / "w") as started:
+def worker(tmp_path: Path, start: Start) -> Iterator[Worker]:
+    with start(tmp_path / "w") as started:
         started.open("misbehaving:service", {})
         yield started
 
 
-def test_open_returns_the_json_that_the_entry_returned(tmp_path: Path) -> None:
-    with Worker(tmp_path) as worker:
+def test_open_returns_the_json_that_the_entry_returned(tmp_path: Path, start: Start) -> None:
+    with start(tmp_path) as worker:
         answer = worker.open("misbehaving:echo", {"a": [1, 2.5, None, "é"]})
     assert answer == {"a": [1, 2.5, None, "é"]}
 
 
-def test_open_returns_what_a_service_says_of_itself(tmp_path: Path) -> None:
-    with Worker(tmp_path) as worker:
+def test_open_returns_what_a_service_says_of_itself(tmp_path: Path, start: Start) -> None:
+    with start(tmp_path) as worker:
         assert worker.open("misbehaving:service", {}) == {"ready": True}
 
 
@@ -55,8 +64,8 @@ def test_a_child_that_leaves_in_a_call_is_a_crash_with_its_code(worker: Worker) 
         worker.call("leave")
 
 
-def test_a_hang_is_a_timeout_that_names_the_phase(tmp_path: Path) -> None:
-    with Worker(tmp_path, Limits(compile=0.5)) as worker:
+def test_a_hang_is_a_timeout_that_names_the_phase(tmp_path: Path, start: Start) -> None:
+    with start(tmp_path, Limits(compile=0.5)) as worker:
         worker.open("misbehaving:service", {})
         with pytest.raises(WorkerFailure, match=r"compile took longer than 0\.5 seconds") as caught:
             worker.call("hang", phase=Phase.COMPILE)
@@ -76,16 +85,16 @@ def test_a_child_that_ignores_termination_is_killed(worker: Worker, monkeypatch:
     assert not psutil.pid_exists(worker.pid)
 
 
-def test_a_leak_is_out_of_memory(tmp_path: Path) -> None:
-    with Worker(tmp_path, Limits(memory_bytes=400_000_000)) as worker:
+def test_a_leak_is_out_of_memory(tmp_path: Path, start: Start) -> None:
+    with start(tmp_path, Limits(memory_bytes=400_000_000)) as worker:
         worker.open("misbehaving:service", {})
         with pytest.raises(WorkerFailure, match=r"allowed are 0\.40 GB") as caught:
             worker.call("leak")
     assert caught.value.outcome is Outcome.OOM
 
 
-def test_memory_of_grandchildren_counts_and_they_are_killed(tmp_path: Path) -> None:
-    with Worker(tmp_path, Limits(memory_bytes=400_000_000)) as worker:
+def test_memory_of_grandchildren_counts_and_they_are_killed(tmp_path: Path, start: Start) -> None:
+    with start(tmp_path, Limits(memory_bytes=400_000_000)) as worker:
         worker.open("misbehaving:service", {})
         with pytest.raises(WorkerFailure) as caught:
             worker.call("child_leaks", phase=Phase.CONVERT)
@@ -94,8 +103,8 @@ def test_memory_of_grandchildren_counts_and_they_are_killed(tmp_path: Path) -> N
     assert members == []
 
 
-def test_two_hundred_megabytes_of_errors_neither_block_nor_fill_the_disk(tmp_path: Path) -> None:
-    with Worker(tmp_path, Limits(log_bytes=1_000_000)) as worker:
+def test_two_hundred_megabytes_of_errors_neither_block_nor_fill_the_disk(tmp_path: Path, start: Start) -> None:
+    with start(tmp_path, Limits(log_bytes=1_000_000)) as worker:
         worker.open("misbehaving:service", {})
         assert worker.call("shout", {"megabytes": 200}) == "done"
         assert worker.log_tail().endswith("the end\n")
@@ -120,15 +129,15 @@ def test_an_answer_that_is_not_json_is_an_error_and_the_worker_lives_on(worker: 
     assert worker.call("count") == 1
 
 
-def test_a_service_that_hangs_at_exit_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_that_hangs_at_exit_is_killed(tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "CLOSE_SECONDS", 0.3)
-    with Worker(tmp_path) as worker:
+    with start(tmp_path) as worker:
         worker.open("misbehaving:hangs_at_exit", {})
     assert not psutil.pid_exists(worker.pid)
 
 
-def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
-    with Worker(tmp_path / "outer") as outer:
+def test_a_child_dies_with_its_parent(tmp_path: Path, start: Start) -> None:
+    with start(tmp_path / "outer") as outer:
         outer.open("misbehaving:starts", {})
         inner = psutil.Process(outer.call("start", {"folder": str(tmp_path / "inner")}))
         os.kill(outer.pid, signal.SIGKILL)
@@ -136,8 +145,8 @@ def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
     assert gone == [inner]
 
 
-def test_an_interrupt_in_the_parent_leaves_no_child(tmp_path: Path) -> None:
-    worker = Worker(tmp_path)
+def test_an_interrupt_in_the_parent_leaves_no_child(tmp_path: Path, start: Start) -> None:
+    worker = start(tmp_path)
     timer = threading.Timer(1.0, signal.raise_signal, [signal.SIGINT])
     with pytest.raises(KeyboardInterrupt), worker:
         worker.open("misbehaving:service", {})
@@ -146,8 +155,8 @@ def test_an_interrupt_in_the_parent_leaves_no_child(tmp_path: Path) -> None:
     assert not psutil.pid_exists(worker.pid)
 
 
-def test_a_forgotten_worker_is_ended(tmp_path: Path) -> None:
-    worker = Worker(tmp_path)
+def test_a_forgotten_worker_is_ended(tmp_path: Path, start: Start) -> None:
+    worker = start(tmp_path)
     child = psutil.Process(worker.pid)
     worker._finalizer()
     assert not child.is_running()
@@ -188,55 +197,59 @@ def test_a_worker_that_ended_says_so(worker: Worker) -> None:
     ],
 )
 def test_an_error_in_the_child_becomes_its_outcome(
-    tmp_path: Path, error: str, phase: Phase, outcome: Outcome, reason: str
+    tmp_path: Path, start: Start, error: str, phase: Phase, outcome: Outcome, reason: str
 ) -> None:
-    with Worker(tmp_path) as worker, pytest.raises(WorkerFailure, match=reason) as caught:
+    with start(tmp_path) as worker, pytest.raises(WorkerFailure, match=reason) as caught:
         worker.open("misbehaving:raises", {"error": error}, phase=phase)
     assert caught.value.outcome is outcome
 
 
 @pytest.mark.parametrize(("error", "kind"), [("usage", UsageError), ("artifact", ArtifactError)])
-def test_an_error_about_what_the_user_gave_is_raised_as_itself(tmp_path: Path, error: str, kind: type) -> None:
-    with Worker(tmp_path) as worker, pytest.raises(kind, match=r"received 3|damaged") as caught:
+def test_an_error_about_what_the_user_gave_is_raised_as_itself(
+    tmp_path: Path, start: Start, error: str, kind: type
+) -> None:
+    with start(tmp_path) as worker, pytest.raises(kind, match=r"received 3|damaged") as caught:
         worker.open("misbehaving:raises", {"error": error})
     assert type(caught.value) is kind
 
 
-def test_the_traceback_of_an_error_is_in_the_log(tmp_path: Path) -> None:
-    with Worker(tmp_path) as worker:
+def test_the_traceback_of_an_error_is_in_the_log(tmp_path: Path, start: Start) -> None:
+    with start(tmp_path) as worker:
         with pytest.raises(WorkerFailure):
             worker.open("misbehaving:raises", {"error": "any"})
         assert "in raises" in worker.log_tail()
 
 
-def test_an_entry_that_does_not_exist_is_a_crash_with_its_name(tmp_path: Path) -> None:
-    with Worker(tmp_path) as worker, pytest.raises(WorkerFailure, match="no_such_module"):
+def test_an_entry_that_does_not_exist_is_a_crash_with_its_name(tmp_path: Path, start: Start) -> None:
+    with start(tmp_path) as worker, pytest.raises(WorkerFailure, match="no_such_module"):
         worker.open("no_such_module:entry", {})
 
 
-def test_the_environment_is_the_users_with_what_was_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_the_users_with_what_was_added(
+    tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("VIVACE_TEST", "user")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    with Worker(tmp_path, environment={"TORCHINDUCTOR_CACHE_DIR": "/x"}) as worker:
+    with start(tmp_path, environment={"TORCHINDUCTOR_CACHE_DIR": "/x"}) as worker:
         names = ("VIVACE_TEST", "TORCHINDUCTOR_CACHE_DIR", "KERAS_BACKEND", "OMP_NUM_THREADS")
         found = [worker.open("misbehaving:variable", {"name": name}) for name in names]
     assert found == ["user", "/x", "torch", None]
 
 
-def test_a_class_of_main_goes_by_value(tmp_path: Path) -> None:
+def test_a_class_of_main_goes_by_value(tmp_path: Path, start: Start) -> None:
     kind = type("FromNotebook", (torch.nn.Linear,), {"__module__": "__main__"})
-    with Worker(tmp_path) as worker:
+    with start(tmp_path) as worker:
         answer = worker.open("misbehaving:about", {}, kind(2, 2))
     assert answer["type"] == "FromNotebook"
 
 
-def test_a_class_of_a_file_that_was_loaded_from_a_path_goes_by_value(tmp_path: Path) -> None:
+def test_a_class_of_a_file_that_was_loaded_from_a_path_goes_by_value(tmp_path: Path, start: Start) -> None:
     file = tmp_path / "elsewhere" / "their_model.py"
     file.parent.mkdir()
     file.write_text("import torch\nclass Net(torch.nn.Linear):\n    pass\n")
     module = _load(file)
     try:
-        with Worker(tmp_path) as worker:
+        with start(tmp_path) as worker:
             answer = worker.open("misbehaving:about", {}, module.Net(2, 2))
     finally:
         del sys.modules["their_model"]
@@ -253,25 +266,25 @@ def _load(file: Path) -> types.ModuleType:
     return module
 
 
-def test_tied_tensors_stay_tied_and_keep_their_values(tmp_path: Path) -> None:
+def test_tied_tensors_stay_tied_and_keep_their_values(tmp_path: Path, start: Start) -> None:
     tensor = torch.arange(6.0).reshape(2, 3)
-    with Worker(tmp_path) as worker:
+    with start(tmp_path) as worker:
         answer = worker.open("misbehaving:tied", {}, [tensor, tensor.view(3, 2).view(2, 3)])
     assert answer == {"shared": True, "values": tensor.tolist()}
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.int8, torch.bool, torch.float64])
-def test_tensors_of_every_dtype_arrive(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_tensors_of_every_dtype_arrive(tmp_path: Path, start: Start, dtype: torch.dtype) -> None:
     tensor = torch.tensor([[0, 1], [1, 0]]).to(dtype)
-    with Worker(tmp_path) as worker:
+    with start(tmp_path) as worker:
         answer = worker.open("misbehaving:tied", {}, [tensor, tensor])
     assert answer["values"] == tensor.tolist()
 
 
-def test_a_model_that_cannot_be_pickled_says_what_to_do(tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_pickled_says_what_to_do(tmp_path: Path, start: Start) -> None:
     model = torch.nn.Linear(2, 2)
     model.lock = threading.Lock()  # type: ignore[assignment]
-    with Worker(tmp_path) as worker, pytest.raises(UnsupportedModel, match=r"lock.*export it to a \.pt2"):
+    with start(tmp_path) as worker, pytest.raises(UnsupportedModel, match=r"lock.*export it to a \.pt2"):
         worker.open("misbehaving:about", {}, model)
     assert not worker.alive
 

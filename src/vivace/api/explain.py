@@ -90,7 +90,7 @@ def ceilings_for(
     precisions = [name for name in PRECISIONS if name in {c.precision for c in costs if c.device == "cpu"}]
     arguments: dict[str, Any] = {"threads": threads, "precisions": precisions, "on_device": on_device}
     try:
-        with Worker(log, Limits().within(seconds)) as worker:
+        with Worker(log, Limits().within(seconds), fresh=False) as worker:
             worker.open("vivace.measure.services.probe:open_probe", {}, phase=Phase.LOAD)
             told = worker.call("ceilings", arguments, Phase.MEASURE)
     except FAILURES as failure:

@@ -20,6 +20,7 @@ from vivace.core.result import Result
 from vivace.core.technique import Technique
 from vivace.core.workload import Objective, Workload
 from vivace.measure.clock import SystemClock
+from vivace.measure.forking import client
 from vivace.measure.process import Limits
 from vivace.report.progress import Progress, SilentProgress
 from vivace.runtimes.program import Program
@@ -87,6 +88,7 @@ def optimize(
     True
     """
     started = SystemClock().now()
+    client.prepare()
     progress = progress or SilentProgress()
     options = options_of(
         work,

@@ -76,7 +76,8 @@ class Reader:
 
     def _worker(self, name: str) -> Worker:
         folder = self._prepared.work.folder
-        return Worker(folder / name, Limits().within(max(1.0, self.left())), compiler_variables(folder), PRELOAD)
+        limits = Limits().within(max(1.0, self.left()))
+        return Worker(folder / name, limits, compiler_variables(folder), PRELOAD, fresh=False)
 
     def _profiled_winner(self, worker: Worker) -> tuple[Profile | None, str]:
         if not len(self._result.plan):

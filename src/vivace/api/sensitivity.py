@@ -60,7 +60,9 @@ def rank(prepared: Prepared, schedule: Schedule) -> None:
     folder = prepared.work.folder
     arguments = {"work": prepared.work.to_json(), "original": str(prepared.program)}
     try:
-        with Worker(folder / "sensitivity-log", Limits().within(left), compiler_variables(folder)) as worker:
+        with Worker(
+            folder / "sensitivity-log", Limits().within(left), compiler_variables(folder), fresh=False
+        ) as worker:
             worker.open(BUILDER_ENTRY, arguments, phase=Phase.LOAD)
             left = schedule.left() - schedule.publish_seconds(None)
             worker.call("rank_layers", {}, Phase.MEASURE, max(0.0, left))

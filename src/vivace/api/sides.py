@@ -116,7 +116,7 @@ class Sides:
             program = self.folder / "programs" / key_of(plan)
             variables = compiler_variables(self.folder)
             arguments = {"work": self._prepared.work.to_json(), "original": str(self._prepared.program)}
-            with Worker(self.folder / "builder", self._limits, variables) as builder:
+            with Worker(self.folder / "builder", self._limits, variables, fresh=False) as builder:
                 builder.open(BUILDER_ENTRY, arguments)
                 builder.call("build", {"plan": plan.to_json(), "to": str(program)}, Phase.CONVERT)
         arm = ArmSpec(STORE_ENTRY, {"folder": str(program), "trust": True}, None, str(plan), self._prepared.device)
@@ -125,7 +125,7 @@ class Sides:
     def _implied(self, file: Path) -> Path:
         """The example call that a bare model file implies."""
         to = self.folder / "implied"
-        with Worker(self.folder / "inspect", self._limits) as worker:
+        with Worker(self.folder / "inspect", self._limits, fresh=False) as worker:
             worker.open("vivace.search.inspection:open_inspection", {"file": str(file.absolute())})
             worker.call("example", {"to": str(to)}, Phase.FIRST_CALL)
         return to

@@ -131,8 +131,10 @@ def optimize(
 
       vivace optimize work.py:digits --only threads,openvino --dry-run
     """
+    from vivace.measure.forking import client
     from vivace.report.duration import parse_duration
 
+    client.prepare()  # it imports PyTorch while we do
     budget = Budget(drop=max_drop, relative=relative)
     if time is not None:
         parse_duration(time)

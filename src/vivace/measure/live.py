@@ -70,11 +70,12 @@ def installed_modules(payload: object) -> tuple[str, ...]:
 
 
 class LiveArm:
-    """One arm in a worker of its own, whose interpreter starts at once. A context manager; leaving it ends the worker.
+    """One arm in a worker of its own, which starts at once. A context manager; leaving it ends the worker.
 
-    `seconds` are all calls that were timed, in order; `mix` says which shape each input has that timing walks, and is
-    None where they all have the same. Failures of the worker are raised as WorkerFailure; those of a
-    baseline (`is_baseline`) as INFRA_ERROR, so that no candidate is blamed for them.
+    `fresh` asks for an interpreter of its own, as a claim needs it. `seconds` are all calls that were timed, in order;
+    `mix` says which shape each input has that timing walks, and is None where they all have the same. Failures of the
+    worker are raised as WorkerFailure; those of a baseline (`is_baseline`) as INFRA_ERROR, so that no candidate is
+    blamed for them.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class LiveArm:
         limits: Limits = STANDARD,
         environment: Mapping[str, str] | None = None,
         is_baseline: bool = False,
+        fresh: bool = True,
     ) -> None:
         self.spec = spec
         self.is_baseline = is_baseline
@@ -101,7 +103,7 @@ class LiveArm:
         self._cached: dict[str, Any] | None = None
         modules = (entry.partition(":")[0] for entry in (ENTRY, spec.program, spec.samples))
         preload = (*modules, *installed_modules(spec.payload))
-        self.worker = Worker(folder, limits, environment, preload=preload)
+        self.worker = Worker(folder, limits, environment, preload=preload, fresh=fresh)
 
     def start(self, warm_seconds: float = 5.0) -> None:
         """Load the program and its calls, make the first call, warm up, and stop until asked."""

@@ -197,7 +197,7 @@ def receive(descriptor: int) -> object:
 @contextlib.contextmanager
 def _unreachable_modules_by_value() -> Iterator[None]:
     """Classes of modules that a fresh interpreter could not import by name (loaded from a path) go by value."""
-    modules = [module for name, module in list(sys.modules.items()) if _is_unreachable(name, module)]
+    modules = [module for name, module in sys.modules.copy().items() if _is_unreachable(name, module)]
     for module in modules:
         cloudpickle.register_pickle_by_value(module)
     try:

@@ -1,4 +1,4 @@
-"""Isolated workers, the parent's side: one fresh interpreter each, with deadlines, a memory limit and captured output.
+"""Isolated workers, the parent's side: one process each, with deadlines, a memory limit and captured output.
 
 The parent sleeps in poll(2) while a worker works. It wakes to take what the worker prints and, every POLL_SECONDS, to
 read the resident size of the worker's processes from /proc (about 0.1 ms; finding new members of its session, a few
@@ -13,7 +13,6 @@ import json
 import os
 import select
 import signal
-import subprocess
 import sys
 import time
 import weakref
@@ -28,6 +27,8 @@ from vivace.core.errors import WorkerFailure
 from vivace.core.measurement import Outcome
 from vivace.measure import memory, wire
 from vivace.measure.child_environment import child_environment
+from vivace.measure.forking import client
+from vivace.measure.forking.child import Child, Executed
 from vivace.measure.log import CappedLog
 from vivace.measure.waiting import exit_descriptor, sleep_until_readable
 
@@ -85,7 +86,8 @@ class Worker:
     """One child process. Use it as a context manager: leaving it ends the child and everything that it started.
 
     `folder` receives worker.log. `environment` is added to the child's. The child imports the modules of `preload` at
-    once, before anything is asked of it: start a worker early, and it is ready when it is needed. Every failure raises
+    once, before anything is asked of it: start a worker early, and it is ready when it is needed. It is a `fresh`
+    interpreter, or else a fork of one that has imported PyTorch, where that is possible. Every failure raises
     WorkerFailure with its Outcome, except errors about what the user gave, which are raised as in the parent; after a
     crash, a timeout or a kill the worker is gone.
     """
@@ -96,6 +98,7 @@ class Worker:
         limits: Limits = STANDARD,
         environment: Mapping[str, str] | None = None,
         preload: Sequence[str] = (),
+        fresh: bool = True,
     ) -> None:
         self.folder = folder
         self.limits = limits
@@ -107,20 +110,16 @@ class Worker:
         self._buffer = bytearray()
         self._paused = False
         self._closed = False
-        self._start(child_environment(environment or {}), preload)
+        self._start(child_environment(environment or {}), preload, fresh)
 
-    def _start(self, environment: dict[str, str], preload: Sequence[str]) -> None:
+    def _start(self, environment: dict[str, str], preload: Sequence[str], fresh: bool) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         child_reads, self._commands = os.pipe()
         self._answers, child_writes = os.pipe()
         printed, child_prints = os.pipe()
-        command = [sys.executable, "-P", "-m", "vivace.measure.worker"]
         try:
-            self._child = subprocess.Popen(
-                [*command, str(child_reads), str(child_writes), str(os.getpid()), *preload],
-                stdin=subprocess.DEVNULL, stdout=child_prints, stderr=child_prints,
-                pass_fds=(child_reads, child_writes), env=environment, start_new_session=True,
-            )  # fmt: skip
+            forked = None if fresh else client.forked(environment, preload, child_reads, child_writes, child_prints)
+            self._child = forked or _executed(environment, preload, child_reads, child_writes, child_prints)
         except OSError as error:
             for descriptor in (self._commands, self._answers, printed):
                 os.close(descriptor)
@@ -138,6 +137,11 @@ class Worker:
     def pid(self) -> int:
         """The child's process id, which is also its group's and its session's."""
         return self._child.pid
+
+    @property
+    def spared_seconds(self) -> float:
+        """What a fresh interpreter would have taken longer to be ready for timing; 0 for one that is fresh."""
+        return self._child.spared_seconds
 
     def open(
         self,
@@ -174,7 +178,7 @@ class Worker:
         if not self._paused and not self._closed:
             self._signal(signal.SIGSTOP)
             self._paused = True
-            self._wait_until(lambda: self._has_state(os.WSTOPPED | os.WEXITED), STOP_SECONDS)
+            self._wait_until(self._child.is_stopped, STOP_SECONDS)
 
     def resume(self) -> None:
         """Let a paused worker go on."""
@@ -191,7 +195,7 @@ class Worker:
     @property
     def alive(self) -> bool:
         """Whether the child still runs (or is paused)."""
-        return not self._closed and not self._has_exited()
+        return not self._closed and not self._child.has_exited()
 
     def close(self) -> None:
         """Ask the child to leave, wait CLOSE_SECONDS at most, then end it and all that it started. Never raises."""
@@ -284,7 +288,7 @@ class Worker:
                 poller.unregister(self._log.descriptor)
             if descriptor in ready:
                 return True
-            if self._exit in ready or (self._exit is None and self._has_exited()):
+            if self._exit in ready or (self._exit is None and self._child.has_exited()):
                 return False
             if deadline.left() <= 0:
                 raise WorkerFailure(Outcome.TIMEOUT, f"{deadline.phase.value} took longer than {deadline.seconds:g} "
@@ -305,8 +309,7 @@ class Worker:
     def _death(self, phase: Phase) -> WorkerFailure:
         """What to say of a child that ended by itself. What it started goes with it."""
         self._signal(signal.SIGKILL)
-        self._child.wait()
-        code = self._child.returncode
+        code = self._child.wait()
         if code == -signal.SIGKILL and memory.kernel_kills() > self._kernel_kills:
             return WorkerFailure(Outcome.OOM, f"the kernel killed the worker in {phase.value} for lack of memory")
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
@@ -315,16 +318,6 @@ class Worker:
     def _said(self) -> str:
         tail = self.log_tail().strip()
         return f"; its last words: {tail}" if tail else ""
-
-    def _has_exited(self) -> bool:
-        """Without reaping, so that the group's id stays ours until the whole group is ended."""
-        return self._child.returncode is not None or self._has_state(os.WEXITED)
-
-    def _has_state(self, states: int) -> bool:
-        try:
-            return os.waitid(os.P_PID, self.pid, states | os.WNOHANG | os.WNOWAIT) is not None
-        except ChildProcessError:
-            return True
 
     def _wait_until(self, condition: Callable[[], bool], seconds: float) -> None:
         """Sleep in short steps until the condition holds or time is up."""
@@ -335,7 +328,7 @@ class Worker:
     def _wait_for_exit(self, seconds: float) -> None:
         """Sleep until the child is gone, taking what it still prints."""
         deadline = _Deadline(Phase.MEASURE, seconds)
-        while not self._has_exited() and deadline.left() > 0:
+        while not self._child.has_exited() and deadline.left() > 0:
             self._log.drain()
             sleep_until_readable(self._exit, max(0.0, min(0.02, deadline.left())))
 
@@ -349,7 +342,7 @@ class Worker:
             return
         self._closed = True
         self._signal(signal.SIGCONT)
-        if not self._has_exited():
+        if not self._child.has_exited():
             self._signal(signal.SIGTERM)
             self._wait_for_exit(TERM_SECONDS)
         self._finalizer()
@@ -373,7 +366,14 @@ class _Deadline:
         return self._until - time.monotonic()
 
 
-def _end_group(child: subprocess.Popen[bytes]) -> None:
+def _executed(
+    environment: Mapping[str, str], preload: Sequence[str], commands: int, answers: int, prints: int
+) -> Child:
+    command = [sys.executable, "-P", "-m", "vivace.measure.worker", str(commands), str(answers), str(os.getpid())]
+    return Executed([*command, *preload], environment, prints, (commands, answers))
+
+
+def _end_group(child: Child) -> None:
     """Kill what is left of the group, then reap its leader; also runs when the interpreter exits."""
     if child.returncode is None:
         with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -52,7 +52,7 @@ class Laboratory:
         self.variables = compiler_variables(folder)
         self.rules = Rules(options.budget, options.gate, options.metric)
         self.race = dataclasses.replace(RACE, max_seconds=min(10.0, max(2.0, RACE_SHARE * options.seconds)))
-        self.opening_seconds = 0.0
+        self.opening_seconds = self.race_opening_seconds = 0.0
         self._champion = Champion(dataclasses.replace(self.race, max_seconds=self.race.max_seconds / 2), options.seed)
         self._must_be_finite = True
         self._clock = SystemClock()
@@ -155,7 +155,9 @@ class Laboratory:
             started = self._clock.now()
             self._baseline = self._arm("baseline")
             self._baseline.start(self.race.warm_seconds)
-            self.opening_seconds = self._clock.now() - started
+            self.race_opening_seconds = self._clock.now() - started
+            # as in a confirmation, whose arms are fresh interpreters
+            self.opening_seconds = self.race_opening_seconds + self._baseline.worker.spared_seconds
             self._baseline.read_memory()
         return self._baseline
 
@@ -165,7 +167,8 @@ class Laboratory:
         with made as again:
             started = self._clock.now()
             again.start(self.race.warm_seconds)
-            self.opening_seconds = max(self.opening_seconds, self._clock.now() - started)
+            opening = self._clock.now() - started + again.worker.spared_seconds
+            self.opening_seconds = max(self.opening_seconds, opening)
             pair = Pair(self.baseline(), again, self.race.block_seconds, self._chance)
             pair.run(self.race)
             return pair.log_ratios
@@ -186,7 +189,7 @@ class Laboratory:
 
     def _candidate(self, plan: Plan, limits: Limits) -> LiveArm:
         folder = self.folder / "examined" / key_of(plan)
-        return LiveArm(self.spec(plan), self.prepared.race_calls, folder, limits, self.variables)
+        return LiveArm(self.spec(plan), self.prepared.race_calls, folder, limits, self.variables, fresh=False)
 
     def _examined(self, arm: LiveArm, plan: Plan) -> Trial:
         trial = Trial(plan, Outcome.OK, TrialStage.LADDER)
@@ -216,8 +219,9 @@ class Laboratory:
         limits = self.options.limits.within(max(seconds, 1.0))
         spec, folder = self.spec(plan), self.folder / "arms" / key_of(plan)
         with ExitStack() as kept:
-            # its interpreter starts while the plan is built
-            arm = kept.enter_context(LiveArm(spec, self.prepared.race_calls, folder, limits, self.variables))
+            # it starts while the plan is built
+            arm = LiveArm(spec, self.prepared.race_calls, folder, limits, self.variables, fresh=False)
+            kept.enter_context(arm)
             try:
                 started = self._clock.now()
                 self.build(plan, limits.convert)
@@ -311,12 +315,13 @@ class Laboratory:
             self.options.limits,
             self.variables,
             is_baseline=True,
+            fresh=False,
         )
 
     def _start_builder(self) -> Worker:
-        """A worker whose interpreter has started, or is about to have; whoever times something waits for it."""
+        """A worker that has started, or is about to have; whoever times something waits for it."""
         preload = [BUILDER_ENTRY.partition(":")[0]]
-        self._builder = Worker(self.folder / "builder", self.options.limits, self.variables, preload)
+        self._builder = Worker(self.folder / "builder", self.options.limits, self.variables, preload, fresh=False)
         self._builder_is_open = False
         return self._builder
 

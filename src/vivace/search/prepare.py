@@ -84,7 +84,7 @@ def prepare(
     _refuse_options(workload, fixed_shapes, throughput)
     file = str(workload.file.absolute()) if workload.file else None
     original = _original_arm(workload, file, device)
-    with Worker(folder / "inspect", limits) as worker:
+    with Worker(folder / "inspect", limits, fresh=False) as worker:
         worker.open("vivace.search.inspection:open_inspection", {"file": file}, original.payload, Phase.LOAD)
         examples = _examples(workload, worker, folder)
         example = examples.main

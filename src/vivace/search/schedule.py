@@ -57,11 +57,12 @@ CACHED_LOAD_SECONDS = 5.0
 class Schedule:
     """`seconds` are all that the user gave, counted from the clock's reading `started`.
 
-    `opening_seconds` is what opening the original's arm took: an interpreter, the model, the warm-up. `is_disturbed`
-    says that the original differed much from itself, so that restarts will have to be added. `race_seconds` is what
-    judging and racing a candidate takes. `trial_seconds` are those of the trials so far, by compiler and by whether
-    quality was won back. `call_seconds` is what a call of the original takes, and `is_tiny` says that it is so short
-    that the overhead of calling will be asked for.
+    `opening_seconds` is what opening the original's arm takes: an interpreter, the model, the warm-up; in a race, whose
+    arms are forked, it takes `race_opening_seconds` (None: as long). `is_disturbed` says that the original differed
+    much from itself, so that restarts will have to be added. `race_seconds` is what judging and racing a candidate
+    takes. `trial_seconds` are those of the trials so far, by compiler and by whether quality was won back.
+    `call_seconds` is what a call of the original takes, and `is_tiny` says that it is so short that the overhead of
+    calling will be asked for.
     """
 
     seconds: float
@@ -69,6 +70,7 @@ class Schedule:
     restarts: int
     clock: Clock = dataclasses.field(default_factory=SystemClock)
     opening_seconds: float = FIRST_GUESS_SECONDS
+    race_opening_seconds: float | None = None
     is_disturbed: bool = False
     is_tiny: bool = False
     call_seconds: float = 0.0
@@ -200,7 +202,8 @@ class Schedule:
         seen = self.trial_seconds.get(_kind(plan))
         if seen:
             return statistics.median(seen[-RECENT:])
-        return self.opening_seconds + min(self.race_seconds, MOST_GUESSED * self.seconds) + plan.build_seconds
+        opening = self.opening_seconds if self.race_opening_seconds is None else self.race_opening_seconds
+        return opening + min(self.race_seconds, MOST_GUESSED * self.seconds) + plan.build_seconds
 
     def tried(self, plan: Plan, seconds: float) -> None:
         """Remember how long a trial took."""

@@ -1,0 +1,77 @@
+"""What a parent holds of a worker's process: its number, what state it is in, and how it ended."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+
+class Child(Protocol):
+    """A process that was started for a worker. It leads a session of its own, and is reaped only by `wait`."""
+
+    @property
+    def pid(self) -> int:
+        """Its number, which is also its group's and its session's."""
+        ...
+
+    @property
+    def returncode(self) -> int | None:
+        """None until it was reaped."""
+        ...
+
+    @property
+    def spared_seconds(self) -> float:
+        """What importing the modules of an arm would have taken, had they not been imported before."""
+        ...
+
+    def wait(self) -> int:
+        """Sleep until it has ended, reap it, and return its exit code, or the signal's number, negative."""
+        ...
+
+    def has_exited(self) -> bool:
+        """Whether it has ended. It is not reaped, so that its number, and its group's, stay its own."""
+        ...
+
+    def is_stopped(self) -> bool:
+        """Whether it is stopped, or has ended."""
+        ...
+
+
+class Executed:
+    """A child of this process, in a new interpreter. Raises OSError where none can be started."""
+
+    spared_seconds = 0.0
+
+    def __init__(
+        self, arguments: Sequence[str], environment: Mapping[str, str], prints: int, inherited: Sequence[int]
+    ) -> None:
+        self._child = subprocess.Popen(
+            arguments, stdin=subprocess.DEVNULL, stdout=prints, stderr=prints, pass_fds=tuple(inherited),
+            env=dict(environment), start_new_session=True,
+        )  # fmt: skip
+        self.pid = self._child.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """None until it was reaped."""
+        return self._child.returncode
+
+    def wait(self) -> int:
+        """Sleep until it has ended, and reap it."""
+        return self._child.wait()
+
+    def has_exited(self) -> bool:
+        """Whether it has ended."""
+        return self.returncode is not None or self._has_state(os.WEXITED)
+
+    def is_stopped(self) -> bool:
+        """Whether it is stopped, or has ended."""
+        return self.returncode is not None or self._has_state(os.WSTOPPED | os.WEXITED)
+
+    def _has_state(self, states: int) -> bool:
+        try:
+            return os.waitid(os.P_PID, self.pid, states | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return True

@@ -1,0 +1,192 @@
+"""Having a worker forked: the parent's side of the fork server, one for each process that asks.
+
+An interpreter with PyTorch takes seconds to start, a fork of one that has it milliseconds. Where a claim is made the
+worker is an interpreter of its own all the same: processes that are forked from one share how their memory is laid out,
+and this is one of the things that differ between two runs of a user's.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vivace.measure.child_environment import child_environment
+from vivace.measure.forking.child import Child
+from vivace.measure.forking.server import LARGEST_MESSAGE
+
+ARM = ("vivace.measure.arm", "vivace.runtimes.store", "vivace.data.samples")
+OTHERS = ("vivace.search.build", "vivace.search.inspection")
+"""What the server imports: PyTorch and what an arm needs, then what other workers do. None of it starts a thread."""
+READ_AT_START = (
+    "LD_", "MALLOC_", "GLIBC_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "TORCH", "PYTORCH", "ATEN",
+    "DNNL", "ONEDNN", "PYTHON", "CUDA", "NCCL", "XLA", "JAX", "KERAS", "TBB",
+)  # fmt: skip
+"""Variables that a library reads when it is loaded: a worker for which they differ cannot be forked."""
+READ_LATER = ("PYTHONPATH", "TORCHINDUCTOR_CACHE_DIR")
+START_SECONDS = 120.0
+ANSWER_SECONDS = 10.0
+REAP_SECONDS = 60.0
+"""A process that was killed while it held much memory needs a while to end."""
+
+
+class ForkServer:
+    """One server, for one set of the variables that are read at start. It ends with this process, or by `close`."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.owner = os.getpid()
+        self._started = False
+        self._lock = threading.Lock()
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, "-P", "-m", "vivace.measure.forking.server", str(theirs.fileno()), str(os.getpid())]
+        try:
+            self._server = subprocess.Popen(
+                [*command, ",".join(ARM), ",".join(OTHERS)], env=dict(environment), stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )  # fmt: skip
+        finally:
+            theirs.close()
+
+    def fork(
+        self, environment: Mapping[str, str], preload: Sequence[str], commands: int, answers: int, prints: int
+    ) -> Forked | None:
+        """A worker with these descriptors; None where the server cannot give one."""
+        request = {
+            "do": "fork",
+            "environment": dict(environment),
+            "preload": list(preload),
+            "folder": str(Path.cwd()),
+            "cores": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [],
+        }
+        answer = self._ask(request, [commands, answers, prints], ANSWER_SECONDS if self._started else START_SECONDS)
+        self._started = True
+        return Forked(self, answer["pid"], answer["spared"]) if answer and "pid" in answer else None
+
+    def reap(self, pid: int) -> int | None:
+        """Wait for a child that has ended or was killed; its exit code, None where the server is gone."""
+        answer = self._ask({"do": "reap", "pid": pid}, [], REAP_SECONDS)
+        return None if answer is None else answer.get("code")
+
+    @property
+    def alive(self) -> bool:
+        """Whether this process may still ask it."""
+        return self.owner == os.getpid() and self._server.poll() is None
+
+    def close(self) -> None:
+        """End it. Its children end with it."""
+        with contextlib.suppress(OSError):
+            self._channel.close()
+        if self.owner == os.getpid():
+            with contextlib.suppress(OSError):
+                self._server.kill()
+                self._server.wait()
+
+    def _ask(self, request: dict[str, Any], descriptors: list[int], seconds: float) -> dict[str, Any] | None:
+        with self._lock:
+            try:
+                socket.send_fds(self._channel, [json.dumps(request).encode()], descriptors)
+                poller = select.poll()
+                poller.register(self._channel, select.POLLIN)
+                if not poller.poll(1000 * seconds):
+                    self.close()  # it answers nobody; an answer that came later would be taken for another's
+                    return None
+                text = self._channel.recv(LARGEST_MESSAGE)
+            except OSError:
+                return None
+        answer: dict[str, Any] | None = json.loads(text) if text else None
+        return answer
+
+
+class Forked:
+    """A child of the fork server, whose states are read from /proc."""
+
+    def __init__(self, server: ForkServer, pid: int, spared_seconds: float) -> None:
+        self.pid = pid
+        self.spared_seconds = spared_seconds
+        self.returncode: int | None = None
+        self._server = server
+
+    def wait(self) -> int:
+        """Sleep until it has ended, and have it reaped. Where the server is gone, it has been killed with it."""
+        if self.returncode is None:
+            code = self._server.reap(self.pid)
+            self.returncode = -9 if code is None else code
+        return self.returncode
+
+    def has_exited(self) -> bool:
+        """Whether it has ended."""
+        return self.returncode is not None or self._state() in ("Z", "X", "")
+
+    def is_stopped(self) -> bool:
+        """Whether it is stopped, or has ended."""
+        return self.returncode is not None or self._state() in ("T", "Z", "X", "")
+
+    def _state(self) -> str:
+        """Field 3 of proc(5) stat; empty when there is no such process."""
+        try:
+            text = (Path("/proc") / str(self.pid) / "stat").read_text(errors="replace")
+        except OSError:
+            return ""
+        return text.rpartition(")")[2].split()[0]
+
+
+_servers: dict[frozenset[tuple[str, str]], ForkServer] = {}
+_guard = threading.Lock()
+MOST_SERVERS = 2
+
+
+def prepare() -> None:
+    """Start the server that `forked` will ask, so that it imports while other things are done. Never raises."""
+    _server_for(child_environment({}))
+
+
+def forked(
+    environment: Mapping[str, str], preload: Sequence[str], commands: int, answers: int, prints: int
+) -> Child | None:
+    """A worker with exactly this environment, forked; None where that is not possible, and one must be executed."""
+    server = _server_for(environment)
+    return server.fork(environment, preload, commands, answers, prints) if server else None
+
+
+def close_all() -> None:
+    """End every server of this process."""
+    with _guard:
+        for server in _servers.values():
+            server.close()
+        _servers.clear()
+
+
+def _server_for(environment: Mapping[str, str]) -> ForkServer | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    key = frozenset((name, value) for name, value in environment.items() if _is_read_at_start(name))
+    with _guard:
+        found = _servers.get(key)
+        if found is not None and found.alive:
+            return found
+        for other, server in list(_servers.items()):
+            if not server.alive:
+                server.close()
+                del _servers[other]
+        if len(_servers) >= MOST_SERVERS:
+            return None
+        with contextlib.suppress(OSError):
+            _servers[key] = ForkServer(environment)
+        return _servers.get(key)
+
+
+def _is_read_at_start(name: str) -> bool:
+    return name.startswith(READ_AT_START) and name not in READ_LATER
+
+
+atexit.register(close_all)
