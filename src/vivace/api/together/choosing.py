@@ -28,7 +28,8 @@ class TogetherChoice:
     """What may be chosen for a job that several processes may train.
 
     `layouts` are tried in this order. One that was asked for (`is_given`) trains whatever is faster, and that is told;
-    else one process competes with them, bare and with techniques of its own, and what is fastest trains.
+    all time for choosing is its techniques' then. Else one process competes with them, bare and with techniques of its
+    own, and what is fastest trains.
     """
 
     choice: Choice
@@ -47,8 +48,7 @@ class TogetherChoice:
             if not timed:
                 return self._alone(found, self._left(began), calls, logs)
             start = max(timed, key=lambda trial: 0.0 if trial.speedup is None else trial.speedup.value)
-            left = self._left(began)
-            share = left if self.is_given else left * TOGETHER_SHARE
+            share = self.choice.seconds if self.is_given else self._left(began) * TOGETHER_SHARE
             best, more = self.choice.search(start.plan, share, calls, logs / "together")
             scaling = scaling_of(start, timed)
             if self.is_given:
