@@ -112,6 +112,12 @@ def test_a_composition_of_four_processes_trains_as_one(layout: str, tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("layout", ["data=2,tensor=2,pipeline=2", "shard=2,tensor=2,pipeline=2"])
+def test_eight_processes_on_three_axes_train_as_one(layout: str, tmp_path: Path) -> None:
+    check_same_as_one(wide_job(epochs=1), tmp_path, processes=8, layout=layout)
+
+
+@pytest.mark.slow
 def test_sharded_dropout_draws_the_masks_of_one_process(tmp_path: Path) -> None:
     run = check_same_as_one(job(epochs=2), tmp_path, processes=2, layout="shard=2")
 
@@ -169,6 +175,8 @@ def test_a_rank_that_is_killed_has_all_go_on_from_the_last_checkpoint(tmp_path: 
     run = vv.train(job(), processes=2, plan=(), out=tmp_path / "run", progress=Killing("step 10:"))
 
     assert run.restarts[0].startswith("rank 1 was killed by SIGKILL")
+    assert run.restarts[0] in (tmp_path / "run" / "report.html").read_text()
+    assert [one.rank for one in run.ranks] == [0, 1]
     assert run.losses == whole.losses
     assert len(run.course.spans) == run.steps
     one, other = weights(tmp_path / "whole"), weights(tmp_path / "run")

@@ -182,7 +182,8 @@ class Choice:
         return compare(*sides, calls, logs, rule=RACE, limits=self.limits, environment_variables=VARIABLES)
 
     def _proof(self, plan: Plan, steps: int) -> Parity:
-        return compared(self.job, plan, Comparing(steps), self.team, SilentProgress(), self.limits)
+        team = None if self.team is None else dataclasses.replace(self.team, restarts=0)
+        return compared(self.job, plan, Comparing(steps), team, SilentProgress(), self.limits)
 
     def _steps(self) -> int | None:
         """Steps of the whole training; None where only walking the data tells."""

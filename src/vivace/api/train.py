@@ -124,11 +124,13 @@ def train(
     """
     progress = progress or SilentProgress()
     _check_request(job, until)
+    asked = plan if plan is None else plan_of(plan)
     if team is None and (processes != 1 or layout):
         team = Team(processes=processes, layout=layout if isinstance(layout, str) else str(layout))
+    elif team is None and asked is not None and layout_of(asked).processes > 1:
+        team = Team(processes=layout_of(asked).processes, layout=str(layout_of(asked)))
     seconds = parse_duration(time)
     choice = Choice(job, seconds, only, without, changed, limits, progress)
-    asked = plan if plan is None else plan_of(plan)
     options = {"until": until, "time": time, "only": list(only), "without": list(without), "changed": changed}
     with sending(job):
         if team is not None:
@@ -204,8 +206,9 @@ def _chosen_together(choice: Choice, found: Diagnosis, team: Team) -> Chosen:
     layouts = [
         layout for count in counts for layout in Layout.every(count) if count == team.everyone or _copies(layout)
     ]
-    cores = machine_of("auto").cores_allowed
-    return TogetherChoice(choice, ranked(layouts, found, cores), is_given=False).make()
+    machine = machine_of("auto")
+    at_once = len(machine.gpus) if found.device == "cuda" else machine.cores_allowed
+    return TogetherChoice(choice, ranked(layouts, found, at_once), is_given=False).make()
 
 
 def _copies(layout: Layout) -> bool:

@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from vivace.core.errors import UsageError
+from vivace.core.errors import UsageError, WorkerFailure
 from vivace.core.facts import OF_THE_MACHINE
+from vivace.core.measurement import Outcome
 from vivace.core.plan import Plan
 from vivace.core.training.job import Training
 from vivace.devices.machine import threads_here
@@ -43,6 +44,7 @@ class RankHand:
     """
 
     def __init__(self, worker: Worker, team: Team) -> None:
+        self.processes = team.everyone
         self._worker = worker
         self._seconds = team.deadline + worker.limits.seconds(Phase.CONVERT) + SLACK_SECONDS
 
@@ -99,9 +101,11 @@ def team_of(plan: Plan, job: Training, like: Team | None = None) -> Team | None:
 
 
 def steadily(ranks: RankHand, method: str, arguments: Mapping[str, Any]) -> Any:
-    """What ranks answer to something that needs nothing told before: again where they have started again meanwhile."""
+    """What ranks answer to something that needs nothing told before: again where they have started again meanwhile.
+    Raises WorkerFailure where fewer of them are left: what these would answer is of another layout."""
     while True:
         try:
             return ranks.call(method, arguments)
-        except Restarted:  # as often as the team may
-            continue
+        except Restarted as restart:  # as often as the team may
+            if restart.processes < ranks.processes:
+                raise WorkerFailure(Outcome.CRASHED, restart.reason) from restart

@@ -79,7 +79,7 @@ def _drawing(found: Scaling) -> Markup:
     panel = Panel(x, y)
     marks = [
         svg.hover(
-            f"{plural(count, 'process')}: {number(value)}x",
+            f"{count} processes: {number(value)}x",
             panel.upward(low, high, x.at(count), "arm"),
             svg.marker("circle", x.at(count), y.at(value), "dominated"),
         )
