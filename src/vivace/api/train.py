@@ -171,7 +171,7 @@ def _train_together(
     team = team_for(job, team)
     earlier = _earlier(folder, job, team) if resume and folder is not None else None
     is_open = asked is None and earlier is None and team.is_on_one_machine and team.everyone > 1
-    plan = Plan() if is_open else earlier or planned(asked or Plan(), team)
+    plan = Plan() if is_open else _named(asked, earlier, team)
     progress.stage("diagnose", "the original's step in one process")
     found = diagnose(job, limits)
     progress.note(f"a step takes {found.step_seconds * 1e3:.3g} ms in one process")
@@ -194,6 +194,13 @@ def _train_together(
             return trained(job, started, options["until"], resume, progress, limits)
         team = team_for(job, dataclasses.replace(team, processes=layout.processes, layout=str(layout)))
     return trained(job, started, options["until"], resume, progress, limits, team)
+
+
+def _named(asked: Plan | None, earlier: Plan | None, team: Team) -> Plan:
+    """The plan that was asked for, or that of the run that goes on, with the team's layout."""
+    if asked is None or (not len(asked) and earlier is not None):
+        return planned(Plan(), team) if earlier is None else earlier
+    return planned(asked, team)
 
 
 def _chosen_together(choice: Choice, found: Diagnosis, team: Team) -> Chosen:

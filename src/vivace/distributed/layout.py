@@ -84,7 +84,8 @@ class Layout:
         ['data=2', 'shard=2', 'tensor=2', 'pipeline=2,micro=4,schedule=1f1b']
         """
         sizes = [number for number in range(1, processes + 1) if processes % number == 0]
-        found = (Layout(*reversed(axes)) for axes in itertools.product(sizes, repeat=len(AXES)))
+        four = itertools.product(sizes, repeat=len(AXES))
+        found = (Layout(data, shard, tensor, pipeline) for pipeline, tensor, shard, data in four)
         return [layout for layout in found if layout.processes == processes]
 
     @property

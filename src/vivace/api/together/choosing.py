@@ -48,6 +48,7 @@ class TogetherChoice:
             if not timed:
                 return self._alone(found, self._left(began), calls, logs)
             start = max(timed, key=lambda trial: 0.0 if trial.speedup is None else trial.speedup.value)
+            found = [one if one is start else _unkept(one, f"{start.plan} is faster still") for one in found]
             share = self.choice.seconds if self.is_given else self._left(began) * TOGETHER_SHARE
             best, more = self.choice.search(start.plan, share, calls, logs / "together")
             scaling = scaling_of(start, timed)
@@ -112,9 +113,11 @@ class TogetherChoice:
         if best != start:
             found = self.choice.against(start, best, calls, logs / "techniques")
             is_faster = trained_with(best, found.verdict) == best
-            reason = f"the layout with all of them over the layout alone, confirmed: {found.verdict.value}"
-            trials.append(StepTrial(best, Outcome.OK if is_faster else Outcome.NOT_FASTER, found.speedup, 0.0, False,
-                                    reason, over=start))  # fmt: skip
+            reason = f"all of them over the layout alone, in three fresh pairs: {found.verdict.value}"
+            if not is_faster:
+                trials = [one if one.plan == start else _unkept(one, "together they are not") for one in trials]
+            trials.append(StepTrial(best, Outcome.OK if is_faster else Outcome.NOT_FASTER, found.speedup, 0.0,
+                                    is_faster, reason, over=start))  # fmt: skip
             best = best if is_faster else start
         chosen = self.choice.confirmed(best, calls, logs, is_asked=True)
         return dataclasses.replace(chosen, trials=tuple(trials))
@@ -132,15 +135,16 @@ class TogetherChoice:
             wins = last.accepted
             trials.append(last)
         winner, loser = (best, alone) if wins else (alone, best)
-        told = "it was kept until the other number of processes was faster as a whole"
-        is_of_loser = layout_of(loser).processes
-        trials = [
-            dataclasses.replace(one, accepted=False, reason=one.reason or told)
-            if one.accepted and layout_of(one.plan).processes == is_of_loser else one for one in trials
-        ]  # fmt: skip
+        told, lost = "the other number of processes is faster as a whole", layout_of(loser).processes
+        trials = [_unkept(one, told) if layout_of(one.plan).processes == lost else one for one in trials]
         if not wins:
             self.choice.progress.note(f"one process is faster: {start.plan} takes {start.speedup} of its speed")
         return dataclasses.replace(self.choice.confirmed(winner, calls, logs), trials=tuple(trials))
+
+
+def _unkept(trial: StepTrial, why: str) -> StepTrial:
+    """A trial that was kept for a while, as one that was not."""
+    return dataclasses.replace(trial, accepted=False, reason=why) if trial.accepted else trial
 
 
 def scaling_of(chosen: StepTrial, timed: Sequence[StepTrial]) -> Scaling | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vivace.core.errors import NotApplicable, UsageError
+from vivace.core.errors import NotApplicable
 from vivace.core.plan import Plan
 from vivace.core.technique import Technique
 from vivace.core.training.job import Training
@@ -67,6 +67,8 @@ def why_not(layout: Layout, job: Training) -> str:
                 technique.pairs(rig, job)
             if isinstance(technique, PipelineParallel):
                 technique.chain(rig, job)
-        except (NotApplicable, UsageError) as error:
-            return f"{technique.name()}: {error.reason if isinstance(error, NotApplicable) else error}"
+        except NotApplicable as error:
+            return f"{technique.name()}: {error.reason}"
+        except Exception as error:  # noqa: BLE001  the user's loss may raise anything when it is given a few samples
+            return f"{technique.name()}: {error}"
     return ""
