@@ -112,7 +112,15 @@ def test_a_composition_of_four_processes_trains_as_one(layout: str, tmp_path: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", ["data=2,tensor=2,pipeline=2", "shard=2,tensor=2,pipeline=2"])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "data=2,tensor=2,pipeline=2",
+        "shard=2,tensor=2,pipeline=2",
+        "data=2,shard=2,tensor=2",
+        "data=2,shard=2,pipeline=2",
+    ],
+)
 def test_eight_processes_on_three_axes_train_as_one(layout: str, tmp_path: Path) -> None:
     check_same_as_one(wide_job(epochs=1), tmp_path, processes=8, layout=layout)
 

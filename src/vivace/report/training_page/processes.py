@@ -17,7 +17,7 @@ from vivace.report.wording import show_bytes
 
 NUMBER, KEY, TITLE = 8, "processes", "Several processes beside one"
 LEFT, RIGHT, HEIGHT = 44.0, 440.0, 190.0
-LEGEND = (("line", "one", "ideal"), ("line", "gain", "Amdahl"), ("line", "winner", "Gustafson"))
+LEGEND = (("line", "one", "ideal"), ("line", "original curve", "Amdahl"), ("line", "winner curve", "Gustafson"))
 MARK = ("circle", "dominated", "measured, 95% interval")
 
 
@@ -88,8 +88,10 @@ def _drawing(found: Scaling) -> Markup:
     drawn = [svg.line(x.at(1), y.at(1), x.at(most), y.at(most), "one")]
     if serial is not None:
         counts = [1 + step * (most - 1) / 40 for step in range(41)]
-        drawn.append(svg.path([(x.at(n), y.at(amdahl(min(1.0, serial.amdahl), n))) for n in counts], "gain"))
-        drawn.append(svg.path([(x.at(n), y.at(gustafson(min(1.0, serial.gustafson), n))) for n in counts], "winner"))
+        drawn.append(svg.path([(x.at(n), y.at(amdahl(min(1.0, serial.amdahl), n))) for n in counts], "original curve"))
+        drawn.append(
+            svg.path([(x.at(n), y.at(gustafson(min(1.0, serial.gustafson), n))) for n in counts], "winner curve")
+        )
     told = "; ".join(f"{count} processes {number(value)} times" for count, value, *_ in points)
     axes = panel.axes("processes", "speed-up over one process, times (MEASURED)", most=min(8, most))
     return svg.drawing(KEY, TITLE, told, chart.WIDTH, top + HEIGHT + 34, key, axes, *drawn, *marks)
