@@ -192,7 +192,8 @@ def _train_together(
             after = _after(job, chosen.plan, found, limits, progress)
             started = dataclasses.replace(started, diagnosis_after=after)
             return trained(job, started, options["until"], resume, progress, limits)
-        team = team_for(job, dataclasses.replace(team, processes=layout.processes, layout=str(layout)))
+        others = str(dataclasses.replace(layout, data=1))  # with copies left open, fewer processes can go on
+        team = team_for(job, dataclasses.replace(team, processes=layout.processes, layout=others))
     return trained(job, started, options["until"], resume, progress, limits, team)
 
 

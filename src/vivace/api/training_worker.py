@@ -26,6 +26,7 @@ from vivace.core.measurement import Outcome
 from vivace.core.plan import Plan, read_plan
 from vivace.core.training.job import Training
 from vivace.core.training.run import Rank, Scaling, TrainingRun
+from vivace.distributed.layout import Layout
 from vivace.distributed.team import Team
 from vivace.measure.clock import SystemClock
 from vivace.measure.process import Limits, Phase, Worker
@@ -78,9 +79,7 @@ def trained(
                 worker.open(ENTRY, asked, (job, run.plan), Phase.LOAD)
                 hand: Worker | RankHand = worker
             else:
-                progress.stage(
-                    "launch", f"{team.everyone} processes, {team.layout or 'each with a part of every batch'}"
-                )
+                progress.stage("launch", f"{team.everyone} processes, {Layout.of(team.layout, team.everyone)}")
                 hand = open_ranks(worker, team, job, run.plan, asked)
                 progress.stage("prove", f"{run.plan}: steps of {team.everyone} processes against one")
                 run = dataclasses.replace(run, parity=proved(hand, run.plan))
