@@ -5,13 +5,17 @@ from __future__ import annotations
 import pytest
 
 from vivace.core.errors import UsageError
+from vivace.core.facts import Fact
 from vivace.core.plan import Plan
+from vivace.core.technique import Technique
 from vivace.distributed.layout import Layout
 from vivace.distributed.team import PORT, Team
 from vivace.search.training.choose import START
+from vivace.techniques.compile.compiled_training import CompiledTraining
 from vivace.techniques.compile.recorded_step import RecordedStep
 from vivace.techniques.memory.fused_optimizer import FusedOptimizer
-from vivace.techniques.parallel.layouts import techniques_of
+from vivace.techniques.memory.gradient_accumulation import GradientAccumulation
+from vivace.techniques.parallel.layouts import layout_of, techniques_of, with_layout
 
 
 def test_a_layout_reads_back_what_it_says_of_itself() -> None:
@@ -57,28 +61,53 @@ def test_a_legal_composition_is_a_plan_in_the_order_in_which_it_acts(layout: Lay
     assert found.illegal(START) is None
 
 
+def test_every_arrangement_of_four_processes_is_a_legal_plan_that_tells_its_layout() -> None:
+    layouts = Layout.every(4)
+    plans = [Plan.of(techniques_of(layout)) for layout in layouts]
+
+    assert len(layouts) == len(set(layouts)) == 10
+    assert {layout.processes for layout in layouts} == {4}
+    assert [plan.illegal(START) for plan in plans] == [None] * 10
+    assert [layout_of(plan) for plan in plans] == layouts
+
+
+def test_a_plan_without_a_layout_is_of_one_process() -> None:
+    assert layout_of(Plan((FusedOptimizer(),))) == Layout()
+
+
+def test_another_layout_takes_the_place_of_the_one_that_a_plan_has() -> None:
+    before = Plan.of([FusedOptimizer(), *techniques_of(Layout(data=2))])
+
+    assert str(with_layout(before, Layout(data=2, shard=2))) == "fused-optimizer + fully-sharded(copies=2)"
+    assert str(with_layout(before, Layout())) == "fused-optimizer"
+
+
+COMPILED = [RecordedStep(), CompiledTraining(), CompiledTraining("loss")]
+
+
+@pytest.mark.parametrize("technique", COMPILED, ids=str)
+def test_what_takes_a_step_as_a_whole_may_stand_beside_copies_of_the_model(technique: Technique) -> None:
+    assert Plan.of([*techniques_of(Layout(data=2)), technique]).illegal(START | {Fact.CXX_COMPILER}) is None
+
+
 @pytest.mark.parametrize(
-    ("layout", "told"),
+    ("layout", "technique", "told"),
     [
-        (Layout(data=2, tensor=2), "data-parallel needs layers that are whole on each process, which tensor-parallel"),
-        (Layout(tensor=2, pipeline=2), "tensor-parallel needs a model all of whose layers are on each process"),
-        (Layout(shard=2, pipeline=2), "fully-sharded needs a model all of whose layers"),
+        (Layout(shard=2), RecordedStep(), "recorded-step needs layers that are whole on each process, which fully-"),
+        (Layout(tensor=2), CompiledTraining(), "compiled-training needs layers that are whole on each process, which"),
+        (Layout(pipeline=2), RecordedStep(), "recorded-step needs a model all of whose layers are on each process"),
+        (Layout(pipeline=2), GradientAccumulation(), "pipeline-parallel needs batches that are computed as a whole"),
+        (Layout(shard=2), GradientAccumulation(), "fully-sharded needs batches that are computed as a whole"),
+        (Layout(tensor=2), FusedOptimizer(), "tensor-parallel needs an optimizer whose kernels were not chosen yet"),
     ],
-)
-def test_a_composition_that_cannot_be_says_which_fact_is_missing(layout: Layout, told: str) -> None:
-    assert told in (Plan.of(techniques_of(layout)).illegal(START) or "")
+    ids=str,
+)  # fmt: skip
+def test_what_cannot_stand_beside_a_layout_says_which_fact_is_missing(
+    layout: Layout, technique: Technique, told: str
+) -> None:
+    found = Plan.of([*techniques_of(layout), technique]).illegal(START | {Fact.CXX_COMPILER})
 
-
-def test_what_takes_a_step_as_a_whole_needs_one_process() -> None:
-    found = Plan.of([*techniques_of(Layout(data=2)), RecordedStep()]).illegal(START)
-
-    assert found == "recorded-step needs a training in one process, which data-parallel took away"
-
-
-def test_split_parameters_need_an_optimizer_that_was_not_taken_over() -> None:
-    found = Plan.of([*techniques_of(Layout(shard=2)), FusedOptimizer()]).illegal(START)
-
-    assert found is not None and found.startswith("fully-sharded needs an optimizer whose kernels were not chosen yet")
+    assert found is not None and found.startswith(told)
 
 
 def test_a_team_as_torchrun_has_it() -> None:

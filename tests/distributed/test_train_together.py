@@ -40,7 +40,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def check_same_as_one(work: Any, folder: Path, **asked: Any) -> Any:
     """Train on several processes and on one, and compare the proof, the losses and the weights."""
-    run = vv.train(work, out=folder / "many", **asked)
+    run = vv.train(work, plan=(), out=folder / "many", **asked)
     alone = vv.train(work, plan=(), out=folder / "one")
 
     assert run.parity is not None
@@ -102,9 +102,27 @@ def test_a_layout_of_two_processes_trains_as_one(layout: str, plan: str, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", ["data=2,pipeline=2", "shard=2,tensor=2", "data=2,shard=2"])
+@pytest.mark.parametrize(
+    "layout",
+    ["data=2,pipeline=2", "shard=2,tensor=2", "data=2,shard=2", "data=2,tensor=2", "tensor=2,pipeline=2",
+     "shard=2,pipeline=2"],
+)  # fmt: skip
 def test_a_composition_of_four_processes_trains_as_one(layout: str, tmp_path: Path) -> None:
     check_same_as_one(wide_job(epochs=1), tmp_path, processes=4, layout=layout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "data=2,tensor=2,pipeline=2",
+        "shard=2,tensor=2,pipeline=2",
+        "data=2,shard=2,tensor=2",
+        "data=2,shard=2,pipeline=2",
+    ],
+)
+def test_eight_processes_on_three_axes_train_as_one(layout: str, tmp_path: Path) -> None:
+    check_same_as_one(wide_job(epochs=1), tmp_path, processes=8, layout=layout)
 
 
 @pytest.mark.slow
@@ -127,7 +145,7 @@ def test_sharded_dropout_draws_the_masks_of_one_process(tmp_path: Path) -> None:
 )
 def test_what_several_processes_cannot_train_is_told(changes: Any, asked: Any, told: str, tmp_path: Path) -> None:
     with pytest.raises((UsageError, WorkerFailure), match=told):
-        vv.train(job(**changes), processes=2, out=tmp_path / "run", **asked)
+        vv.train(job(**changes), processes=2, plan=(), out=tmp_path / "run", **asked)
     assert ranks() == []
 
 
@@ -136,8 +154,15 @@ def test_what_several_processes_cannot_train_is_told(changes: Any, asked: Any, t
     [
         ({"processes": 0}, "processes is 0; allowed is a whole number of 1 or more"),
         ({"processes": 3, "layout": "tensor=2"}, "do not divide 3"),
-        ({"processes": 4, "layout": "data=2,tensor=2"}, "data-parallel needs layers that are whole on each process"),
-        ({"processes": 2, "plan": ["recorded-step"]}, "recorded-step needs a training in one process"),
+        ({"processes": 2, "plan": ["captured-step"]}, "captured-step needs a training in one process"),
+        (
+            {"processes": 2, "layout": "pipeline=2", "plan": ["recorded-step"]},
+            "recorded-step needs a model all of whose layers are on each process, which pipeline-parallel took away",
+        ),
+        (
+            {"processes": 2, "layout": "tensor=2", "plan": ["fused-optimizer"]},
+            "tensor-parallel needs an optimizer whose kernels were not chosen yet, which fused-optimizer took away",
+        ),
     ],
 )
 def test_a_team_that_cannot_be_is_told_before_anything_starts(asked: Any, told: str) -> None:
@@ -154,10 +179,12 @@ def checkpoints_often(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("checkpoints_often")
 def test_a_rank_that_is_killed_has_all_go_on_from_the_last_checkpoint(tmp_path: Path) -> None:
-    whole = vv.train(job(), processes=2, out=tmp_path / "whole")
-    run = vv.train(job(), processes=2, out=tmp_path / "run", progress=Killing("step 10:"))
+    whole = vv.train(job(), processes=2, plan=(), out=tmp_path / "whole")
+    run = vv.train(job(), processes=2, plan=(), out=tmp_path / "run", progress=Killing("step 10:"))
 
     assert run.restarts[0].startswith("rank 1 was killed by SIGKILL")
+    assert run.restarts[0] in (tmp_path / "run" / "report.html").read_text()
+    assert [one.rank for one in run.ranks] == [0, 1]
     assert run.losses == whole.losses
     assert len(run.course.spans) == run.steps
     one, other = weights(tmp_path / "whole"), weights(tmp_path / "run")
@@ -170,7 +197,7 @@ def test_a_rank_that_is_killed_has_all_go_on_from_the_last_checkpoint(tmp_path: 
 def test_where_no_restart_is_left_fewer_processes_go_on(tmp_path: Path) -> None:
     killing = Killing("step 10:")
 
-    run = vv.train(job(), team=Team(processes=2, restarts=0), out=tmp_path / "run", progress=killing)
+    run = vv.train(job(), plan=(), team=Team(processes=2, restarts=0), out=tmp_path / "run", progress=killing)
     alone = vv.train(job(), plan=(), out=tmp_path / "one")
 
     assert "no restart was left, so 1 processes go on" in run.restarts[0]
@@ -183,7 +210,7 @@ def test_where_no_restart_is_left_fewer_processes_go_on(tmp_path: Path) -> None:
 def test_a_rank_that_hangs_is_named_and_started_again(tmp_path: Path) -> None:
     work = job(data=Hanging(tmp_path / "flag"))
 
-    run = vv.train(work, team=Team(processes=2, deadline=5.0), out=tmp_path / "run")
+    run = vv.train(work, plan=(), team=Team(processes=2, deadline=5.0), out=tmp_path / "run")
 
     assert "rank 1 is in the reading of a batch and did not come to" in run.restarts[0]
     assert "where rank 0 waits; the deadline is 5 s" in run.restarts[0]
@@ -195,7 +222,7 @@ def test_a_rank_that_hangs_ends_a_training_without_restarts(tmp_path: Path) -> N
     work = job(data=Hanging(tmp_path / "flag", always=True))
 
     with pytest.raises(WorkerFailure, match=r"rank 1 is in .* did not come to the all-reduce of .*, where rank 0"):
-        vv.train(work, team=Team(processes=2, deadline=4.0, restarts=0), out=tmp_path / "run")
+        vv.train(work, plan=(), team=Team(processes=2, deadline=4.0, restarts=0), out=tmp_path / "run")
     assert ranks() == []
 
 
@@ -223,7 +250,7 @@ def test_a_port_in_use_is_told(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(EnvironmentFault, match=rf"the port {port} of 127.0.0.1 cannot be used: Address already"):
-            vv.train(job(), team=Team(processes=2, port=port), out=tmp_path / "run")
+            vv.train(job(), plan=(), team=Team(processes=2, port=port), out=tmp_path / "run")
 
 
 MACHINE = """

@@ -95,6 +95,11 @@ def restless(arguments: dict[str, Any], payload: object) -> Callable[[Tensor], T
     return lambda x: x + torch.rand(())
 
 
+def itself(arguments: dict[str, Any], payload: object) -> object:
+    """The program that was sent."""
+    return payload
+
+
 def uncallable(arguments: dict[str, Any], payload: object) -> int:
     """Not a program."""
     return 3

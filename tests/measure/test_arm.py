@@ -49,6 +49,28 @@ def test_times_are_seconds(calls: Path) -> None:
     assert min(seconds) == pytest.approx(0.01, rel=0.2)
 
 
+class Timed:
+    """A program that makes and times its calls itself."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def __call__(self, *_: Any) -> None:
+        raise AssertionError("it times itself")
+
+    def timed(self, calls: int) -> list[float]:
+        self.asked.append(calls)
+        return [0.25] * calls
+
+
+def test_a_program_that_times_itself_is_asked_for_a_number_of_calls(calls: Path) -> None:
+    program = Timed()
+    arm = opened(calls, "itself", program)
+    assert arm.time(3, 5, settle=True) == [0.25] * 5
+    assert program.asked == [1, 5]
+    assert arm.warm(60.0, 10)["seconds_per_call"] == 0.25
+
+
 def test_a_steady_program_warms_up(calls: Path) -> None:
     found = opened(calls, "spin", seconds=0.002).warm(20.0, 5000)
     assert found["steady"]

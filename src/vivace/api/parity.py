@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -9,18 +10,27 @@ from pathlib import Path
 from typing import Any
 
 from vivace.api.request import plan_of
+from vivace.api.together.team import QUIET, RankHand, laid_out, open_ranks, steadily, team_of
 from vivace.api.training_request import checked, sending
-from vivace.core.errors import UsageError
+from vivace.core.errors import UsageError, WorkerFailure
+from vivace.core.measurement import Outcome
 from vivace.core.plan import Plan
 from vivace.core.quality import QualityVerdict
 from vivace.core.technique import Effect
 from vivace.core.training.job import Training
 from vivace.core.training.parity import Agreement, Curve, Kind, Parity
+from vivace.distributed.layout import Layout
+from vivace.distributed.team import Team
 from vivace.measure.process import Limits, Phase, Worker
 from vivace.measure.stats import equivalence, mean_interval
 from vivace.report.progress import Progress, SilentProgress
+from vivace.techniques.parallel.layouts import layout_of
 
 ENTRY = "vivace.training.service:open_examiner"
+MIXES = (
+    "look for what mixes the samples of a batch, such as a loss over pairs of them, give `weight` where not every "
+    "sample weighs the same, or train with processes=1"
+)
 SHARE_OF_GAIN = 0.02
 """Of what the original's loss falls: so much may the plan's loss be off, or the spread over seeds if that is more."""
 SCORE_MARGIN = 0.01
@@ -30,8 +40,9 @@ LIMITS = Limits(load=300, convert=600, verify=3600)
 
 def parity(
     job: Training,
-    plan: Plan | Sequence[str | Mapping[str, Any]],
+    plan: Plan | Sequence[str | Mapping[str, Any]] = (),
     *,
+    layout: str | Layout = "",
     steps: int = 3,
     seeds: int = 0,
     curve_steps: int = 100,
@@ -45,37 +56,86 @@ def parity(
     With `seeds` (3 or more tell something) both are then trained for `curve_steps` from each seed, and their losses and
     scores compared by equivalence tests. `plan` is a Plan, or the names of its techniques as `optimize` takes them.
 
+    With a `layout` ("data=2", see `distributed.layout.Layout`), or a plan that has one, so many processes of this
+    machine take the plan's steps together; the original's are those of one process.
+
     Techniques that change the computation by design (CHANGED) are judged by losses and scores alone.
 
-    Raises UsageError for a job or a plan that cannot be used; WorkerFailure where the plan's step fails.
+    Raises UsageError for a job, a plan or a layout that cannot be used; WorkerFailure where the plan's step fails.
 
     >>> vv.parity(job, ["fused-optimizer"]).verdict.value  # doctest: +SKIP
     'HELD'
+    >>> vv.parity(job, layout="data=2,shard=2", seeds=3).curve.verdict.value  # doctest: +SKIP
+    'HELD'
     """
-    progress = progress or SilentProgress()
     if steps < 1 or seeds < 0 or curve_steps < 4:
         raise UsageError(
             f"steps is {steps}, seeds {seeds} and curve_steps {curve_steps}; allowed are 1, 0 and 4, or more of each"
         )
     chosen = plan_of(plan)
-    with (
-        sending(checked(job)),
-        tempfile.TemporaryDirectory(prefix="vivace-") as name,
-        Worker(Path(name), limits) as worker,
-    ):
-        worker.open(ENTRY, {}, (job, chosen), Phase.LOAD)
-        progress.stage("gradients", f"{steps} steps against float64")
-        found = worker.call("agreements", {"steps": steps}, Phase.VERIFY)
+    if str(layout):
+        chosen = laid_out(chosen, layout if isinstance(layout, Layout) else Layout.read(layout))
+    asked = Comparing(steps, seeds, curve_steps)
+    with sending(checked(job)):
+        try:
+            return compared(job, chosen, asked, None, progress or SilentProgress(), limits)
+        except WorkerFailure as failure:
+            raise as_asked(failure, chosen) from failure
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparing:
+    """How much is compared: single steps; and losses of so many steps from each of `seeds`, where there are any."""
+
+    steps: int
+    seeds: int = 0
+    curve_steps: int = 100
+
+
+def compared(
+    job: Training, plan: Plan, asked: Comparing, team: Team | None, progress: Progress, limits: Limits
+) -> Parity:
+    """The proof of a plan, by a worker, or by as many ranks as the plan's layout needs, as patient as `team` is."""
+    team = team_of(plan, job, team)
+    variables = None if team is None else QUIET
+    with tempfile.TemporaryDirectory(prefix="vivace-") as name, Worker(Path(name), limits, variables) as worker:
+        if team is None:
+            worker.open(ENTRY, {}, (job, plan), Phase.LOAD)
+        hand = None if team is None else open_ranks(worker, team, job, plan, {})
+
+        def told(method: str, **arguments: Any) -> Any:
+            if hand is None:
+                return worker.call(method, arguments, Phase.VERIFY)
+            return steadily(hand, method, arguments)
+
+        progress.stage("gradients", f"{asked.steps} steps against float64")
+        found = told("agreements", steps=asked.steps)
         runs = []
-        for number in range(seeds):
-            progress.stage("losses", f"seed {number + 1} of {seeds}, {curve_steps} steps of each")
-            asked = {"seed": job.seed + number, "steps": curve_steps}
-            pair = [worker.call("curve", {**asked, "with_plan": which}, Phase.VERIFY) for which in (False, True)]
-            runs.append(pair)
+        for number in range(asked.seeds):
+            progress.stage("losses", f"seed {number + 1} of {asked.seeds}, {asked.curve_steps} steps of each")
+            seed = job.seed + number
+            runs.append([told("curve", seed=seed, steps=asked.curve_steps, with_plan=one) for one in (False, True)])
     curve = loss_curve([pair[0]["losses"] for pair in runs], [pair[1]["losses"] for pair in runs]) if runs else None
     scored = [pair for pair in runs if pair[0]["score"] is not None]
     scores = _scores([pair[0]["score"] for pair in scored], [pair[1]["score"] for pair in scored]) if scored else None
-    return parity_of(chosen, found, curve, scores)
+    return parity_of(plan, found, curve, scores)
+
+
+def proved(ranks: RankHand, plan: Plan, steps: int = 3) -> Parity:
+    """The proof that the ranks' steps are those of one process. Raises UsageError where they are not."""
+    try:
+        proof = parity_of(plan, steadily(ranks, "agreements", {"steps": steps}))
+    except WorkerFailure as failure:
+        raise as_asked(failure, plan) from failure
+    if proof.verdict is QualityVerdict.NOT_HELD:
+        raise UsageError(f"on several processes this job trains differently than on one: {proof.reason}; {MIXES}")
+    return proof
+
+
+def as_asked(failure: WorkerFailure, plan: Plan) -> Exception:
+    """The error for who asked for a plan that ranks say is not possible."""
+    is_asked = failure.outcome is Outcome.UNSUPPORTED and layout_of(plan).processes > 1
+    return UsageError(failure.reason) if is_asked else failure
 
 
 def parity_of(plan: Plan, found: Mapping[str, Any], curve: Curve | None = None, scores: Curve | None = None) -> Parity:

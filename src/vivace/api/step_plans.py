@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 
-from vivace.api.parity import parity
+from vivace.api.parity import Comparing, compared
 from vivace.api.request import machine_of, offered
+from vivace.api.together.arm import VARIABLES, arm_of
 from vivace.core import registry
 from vivace.core.cost import Cost
 from vivace.core.errors import UsageError, WorkerFailure, unknown_name
@@ -24,17 +25,27 @@ from vivace.core.signature import Signature
 from vivace.core.structure import Structure
 from vivace.core.training.job import Training
 from vivace.core.training.parity import Parity
-from vivace.core.training.run import Diagnosis, StepTrial
+from vivace.core.training.run import Diagnosis, Scaling, StepTrial
 from vivace.core.work import Work
 from vivace.data import samples
+from vivace.distributed.team import Team
 from vivace.measure.clock import SystemClock
 from vivace.measure.paired import ArmSpec, StopRule, compare, measure_noise
 from vivace.measure.process import Limits
-from vivace.report.progress import Progress
-from vivace.search.training.choose import LEAST_GAIN, START, facts_of, greedy, pays_after, settings_of
+from vivace.report.progress import Progress, SilentProgress
+from vivace.search.training.choose import (
+    LEAST_GAIN,
+    START,
+    facts_of,
+    greedy,
+    pays_after,
+    promising,
+    refusals,
+    settings_of,
+)
+from vivace.techniques.parallel.layouts import layout_of
 from vivace.training.feed import feed_of
 
-STEP_ENTRY = "vivace.training.service:open_step"
 RACE = StopRule(half_width=0.02, min_blocks=8, max_blocks=40, max_seconds=3.0, warm_seconds=2.0)
 CONFIRM = StopRule(half_width=0.01, min_blocks=12, max_blocks=60, max_seconds=9.0, warm_seconds=2.0)
 SURE_GAIN = 1.3
@@ -49,19 +60,21 @@ PROVED_STEPS, CONFIRMED_STEPS = 2, 3
 @dataclasses.dataclass(frozen=True)
 class Chosen:
     """The plan, everything that was tried, and the confirmation and the proof of the plan, where it is not empty.
-    `noise_ratios` are those of the original against itself."""
+    `noise_ratios` are those of the original against itself, `scaling` is what steps of several processes took."""
 
     plan: Plan
     trials: tuple[StepTrial, ...] = ()
     comparison: Comparison | None = None
     parity: Parity | None = None
     noise_ratios: tuple[float, ...] = ()
+    scaling: Scaling | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
     """What may be chosen for a job, and how long that may take. `changed` allows what changes the computation;
-    `own_loop` leaves out what takes the step as a whole, which the user's own loop cannot hold.
+    `own_loop` leaves out what takes the step as a whole, which the user's own loop cannot hold. Plans of several
+    processes are tried with as many, as patient as `team` is.
     """
 
     job: Training
@@ -73,12 +86,13 @@ class Choice:
     progress: Progress
     own_loop: bool = False
     diagnosis: Diagnosis | None = None
+    team: Team | None = None
 
     def make(self) -> Chosen:
         """Search, confirm, prove. Raises UsageError for a technique that is not known."""
-        with _stepping() as (calls, logs):
-            plan, trials = self._search(calls, logs)
-            return dataclasses.replace(self._confirmed(plan, calls, logs), trials=tuple(trials))
+        with stepping_calls() as (calls, logs):
+            plan, trials = self.search(Plan(), self.seconds, calls, logs)
+            return dataclasses.replace(self.confirmed(plan, calls, logs), trials=tuple(trials))
 
     def proved(self, plan: Plan) -> Chosen:
         """A plan that was asked for, without timing it; the original where its steps are not the same."""
@@ -88,43 +102,48 @@ class Choice:
         if reason is not None:
             raise UsageError(f"the plan {plan} is not possible: {reason}")
         self.progress.stage("prove", f"{plan}: {CONFIRMED_STEPS} steps against float64")
-        proof = parity(self.job, plan, steps=CONFIRMED_STEPS, limits=self.limits)
+        proof = self._proof(plan, CONFIRMED_STEPS)
         if proof.verdict is not QualityVerdict.NOT_HELD:
             return Chosen(plan, parity=proof)
         self.progress.note(f"it trains differently, so the original is kept: {proof.reason}")
         return Chosen(Plan(), parity=proof)
 
-    def _search(self, calls: Path, logs: Path) -> tuple[Plan, list[StepTrial]]:
+    def search(self, start: Plan, seconds: float, calls: Path, logs: Path) -> tuple[Plan, list[StepTrial]]:
+        """Add techniques to a plan for as long as is allowed: the best plan, and what was tried. What cannot stand
+        beside the plan to start from is told first."""
         device = "cpu" if self.diagnosis is None else self.diagnosis.device
         known, machine, clock = registry.techniques(), offered(machine_of("auto"), device), SystemClock()
         for name in (*self.only, *self.without):
             if name not in known:
                 raise unknown_name("technique", name, known)
         settings = settings_of(self._work(), machine, known, self.only, self.without, self.changed)
-        strategy = greedy(settings, facts_of(machine, device))
-        trials: list[StepTrial] = []
-        started, best = clock.now(), Plan()
+        if len(start) and self.diagnosis is not None:
+            settings = promising(settings, self.diagnosis.bound)
+        facts = facts_of(machine, device)
+        strategy = greedy(settings, facts, start)
+        trials = refusals(settings, facts, start)
+        started, best = clock.now(), start
         with contextlib.suppress(StopIteration):
             plan = next(strategy)
             while True:
-                left = self.seconds - (clock.now() - started)
+                left = seconds - (clock.now() - started)
                 if left <= 0:
                     self.progress.note(
                         f"the time for choosing is over; not tried: {plan}, and what would have followed"
                     )
                     break
                 self.progress.stage("choose", f"{len(trials) + 1}: {plan}")
-                trial = self._try(best, plan, calls, logs / str(len(trials)))
+                trial = self.tried(best, plan, calls, logs / str(len(trials)))
                 trials.append(trial)
                 best = plan if trial.accepted else best
                 self.progress.trial(plan, trial.outcome, trial.speedup, None, left)
                 plan = strategy.send(trial)
         return best, trials
 
-    def _try(self, best: Plan, plan: Plan, calls: Path, logs: Path) -> StepTrial:
+    def tried(self, best: Plan, plan: Plan, calls: Path, logs: Path) -> StepTrial:
         """One plan against the best so far: the same gradients first, then faster steps."""
         try:
-            proof = parity(self.job, plan, steps=PROVED_STEPS, limits=self.limits)
+            proof = self._proof(plan, PROVED_STEPS)
             if proof.verdict is QualityVerdict.NOT_HELD:
                 return StepTrial(plan, Outcome.QUALITY_FAILED, None, 0.0, False, proof.reason, proof.notes)
             if self.own_loop and proof.whole_step:
@@ -133,7 +152,11 @@ class Choice:
             is_small = found.speedup.low > LEAST_GAIN and found.speedup.value < SURE_GAIN
             again = self._race(best, plan, calls, logs / "again") if is_small else found
         except WorkerFailure as failure:
-            return StepTrial(plan, failure.outcome, None, 0.0, False, failure.reason)
+            return StepTrial(plan, failure.outcome, None, 0.0, False, failure.reason, over=best)
+        except UsageError as error:
+            if layout_of(plan).processes == 1:  # it is about the job, and ends the search
+                raise
+            return StepTrial(plan, Outcome.UNSUPPORTED, None, 0.0, False, str(error), over=best)
         outcome = Outcome.NOT_FASTER if found.verdict is SpeedVerdict.SLOWER else Outcome.OK
         first, before = found.candidate.first_call_seconds, found.baseline.first_call_seconds
         after = pays_after(first, before, found.baseline.median_seconds - found.candidate.median_seconds)
@@ -148,11 +171,19 @@ class Choice:
                 f"pay back, and this training has {self._steps()}"
             )
         prepare_seconds = found.candidate.load_seconds + first
-        return StepTrial(plan, outcome, found.speedup, prepare_seconds, not reason, reason, proof.notes, best, after)
+        medians = (found.candidate.median_seconds, found.baseline.median_seconds)
+        return StepTrial(
+            plan, outcome, found.speedup, prepare_seconds, not reason, reason, proof.notes, best, after, *medians
+        )
 
     def _race(self, best: Plan, plan: Plan, calls: Path, logs: Path) -> Comparison:
         """A plan's steps against those of the best so far, in one pair of processes."""
-        return compare(self._arm(best), self._arm(plan), calls, logs, rule=RACE, limits=self.limits)
+        sides = (self._arm(best), self._arm(plan))
+        return compare(*sides, calls, logs, rule=RACE, limits=self.limits, environment_variables=VARIABLES)
+
+    def _proof(self, plan: Plan, steps: int) -> Parity:
+        team = None if self.team is None else dataclasses.replace(self.team, restarts=0)
+        return compared(self.job, plan, Comparing(steps), team, SilentProgress(), self.limits)
 
     def _steps(self) -> int | None:
         """Steps of the whole training; None where only walking the data tells."""
@@ -168,28 +199,36 @@ class Choice:
         cost = work.cost.replace(flops=max(found.flops, 1.0), activation_bytes=float(found.activation_bytes))
         return dataclasses.replace(work, cost=cost)
 
-    def _confirmed(self, plan: Plan, calls: Path, logs: Path) -> Chosen:
-        """The plan against the original, from scratch and as a whole; the original where that does not hold."""
-        chosen = self.proved(plan)
+    def confirmed(self, plan: Plan, calls: Path, logs: Path, is_asked: bool = False) -> Chosen:
+        """The plan against the original, from scratch and as a whole; the original where that does not hold, unless it
+        `is_asked` for. Processes that train together prove once more that they do so as one, when they begin."""
+        chosen = self.proved(plan) if layout_of(plan).processes == 1 else Chosen(plan)
         if not len(chosen.plan):
             return chosen
         self.progress.stage("noise", "the original against itself")
-        original = self._arm(Plan())
-        same = measure_noise(original, calls, logs / "noise", rule=RACE, limits=self.limits)
-        self.progress.stage("confirm", f"{plan}: three fresh pairs of processes")
-        found = compare(
-            original, self._arm(plan), calls, logs / "confirm", rule=CONFIRM, restarts=3,
-            noise_floor=same.noise_floor, limits=self.limits,
-        )  # fmt: skip
-        trains = trained_with(plan, found.verdict)
+        same = measure_noise(
+            self._arm(Plan()), calls, logs / "noise", rule=RACE, limits=self.limits, environment_variables=VARIABLES
+        )
+        found = self.against(Plan(), plan, calls, logs / "confirm", same.noise_floor)
+        trains = plan if is_asked else trained_with(plan, found.verdict)
+        if is_asked and found.verdict is SpeedVerdict.SLOWER:
+            self.progress.note(f"{plan} was asked for, and is slower than one process: {found.speedup}")
         if trains != plan:
             told = f"{plan} was confirmed as {found.speedup}, {found.verdict.value}"
             self.progress.note(f"{told}: it is not shown to be faster, so the original is kept")
         ratios = tuple(itertools.chain.from_iterable(same.ratios))
         return dataclasses.replace(chosen, plan=trains, comparison=found, noise_ratios=ratios)
 
+    def against(self, one: Plan, plan: Plan, calls: Path, logs: Path, noise_floor: float = 0.0) -> Comparison:
+        """A plan's steps against those of another one, in three fresh pairs of processes."""
+        self.progress.stage("confirm", f"{plan} over {one}: three fresh pairs of processes")
+        return compare(
+            self._arm(one), self._arm(plan), calls, logs, rule=CONFIRM, restarts=3, noise_floor=noise_floor,
+            limits=self.limits, environment_variables=VARIABLES,
+        )  # fmt: skip
+
     def _arm(self, plan: Plan) -> ArmSpec:
-        return ArmSpec(STEP_ENTRY, {}, (self.job, plan), str(plan))
+        return arm_of(self.job, plan, self.team)
 
 
 def trained_with(plan: Plan, verdict: SpeedVerdict) -> Plan:
@@ -198,7 +237,7 @@ def trained_with(plan: Plan, verdict: SpeedVerdict) -> Plan:
 
 
 @contextlib.contextmanager
-def _stepping() -> Iterator[tuple[Path, Path]]:
+def stepping_calls() -> Iterator[tuple[Path, Path]]:
     """The folder of the one call that arms of steps are given, which take nothing from it; and one for logs."""
     with tempfile.TemporaryDirectory(prefix="vivace-") as name:
         call = Structure("dict", (Structure("tensor"),), ("step",))

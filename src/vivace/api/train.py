@@ -12,10 +12,10 @@ from typing import Any
 from vivace.api.parity import LIMITS
 from vivace.api.request import machine_of, plan_of
 from vivace.api.step_plans import Choice, Chosen
-from vivace.api.together.ranks import with_layout
+from vivace.api.together.choosing import TogetherChoice
 from vivace.api.together.team import planned, team_for
 from vivace.api.training_request import checked, sending
-from vivace.api.training_worker import read_plan_of, took_part, trained
+from vivace.api.training_worker import processes_of, read_plan_of, took_part, trained
 from vivace.core.errors import UsageError, WorkerFailure
 from vivace.core.machine import Ceiling
 from vivace.core.plan import Plan
@@ -31,6 +31,8 @@ from vivace.report.duration import parse_duration
 from vivace.report.progress import Progress, SilentProgress
 from vivace.search.account.payback import break_even_steps
 from vivace.search.training.diagnosis import diagnosis_of
+from vivace.search.training.layouts import ranked
+from vivace.techniques.parallel.layouts import layout_of, with_layout
 
 DIAGNOSED_STEPS = 20
 DIAGNOSIS_ENTRY = "vivace.search.training.diagnosis:open_diagnosis"
@@ -109,7 +111,9 @@ def train(
     With `processes` more than 1, that many train together, arranged by `layout`: "" for copies of the model
     ("data=2,tensor=2" and the like otherwise, see `distributed.layout.Layout`). Batches, their order, the schedule and
     the random numbers stay those of one process, which is proved before. A process that dies is started again from the
-    last checkpoint. No technique is searched for then; `plan` may name some. `team` is for several machines.
+    last checkpoint. Without a layout every one that is possible is timed against one process, and the fastest trains,
+    which may be one process; a layout that is given trains. Techniques are tried with all processes at work. `team` is
+    for several machines, on which the plan is taken as it is given.
 
     Raises UsageError for a job that cannot be used, and where a loss stops being finite; WorkerFailure where the
     training's process dies, after which `resume` goes on; DiskFull with the last checkpoint kept.
@@ -120,11 +124,13 @@ def train(
     """
     progress = progress or SilentProgress()
     _check_request(job, until)
+    asked = plan if plan is None else plan_of(plan)
     if team is None and (processes != 1 or layout):
         team = Team(processes=processes, layout=layout if isinstance(layout, str) else str(layout))
+    elif team is None and asked is not None and layout_of(asked).processes > 1:
+        team = Team(processes=layout_of(asked).processes, layout=str(layout_of(asked)))
     seconds = parse_duration(time)
     choice = Choice(job, seconds, only, without, changed, limits, progress)
-    asked = plan if plan is None else plan_of(plan)
     options = {"until": until, "time": time, "only": list(only), "without": list(without), "changed": changed}
     with sending(job):
         if team is not None:
@@ -158,23 +164,73 @@ def _train(
 def _train_together(
     choice: Choice, asked: Plan | None, folder: Path | None, resume: bool, options: Mapping[str, Any], team: Team
 ) -> TrainingRun:
-    """The same with a team's processes, and with the plan that was asked for."""
+    """The same with a team's processes: with the plan that was asked for, or the one that is found to be fastest."""
     job, progress, limits = choice.job, choice.progress, choice.limits
     clock = SystemClock()
     began = clock.now()
     team = team_for(job, team)
-    earlier = read_plan_of(folder, job) if resume and folder is not None else None
-    plan = planned(asked or earlier or Plan(), team)
+    earlier = _earlier(folder, job, team) if resume and folder is not None else None
+    is_open = asked is None and earlier is None and team.is_on_one_machine and team.everyone > 1
+    plan = Plan() if is_open else _named(asked, earlier, team)
     progress.stage("diagnose", "the original's step in one process")
     found = diagnose(job, limits)
     progress.note(f"a step takes {found.step_seconds * 1e3:.3g} ms in one process")
+    chosen = Chosen(plan)
+    if is_open:
+        chosen = _chosen_together(dataclasses.replace(choice, diagnosis=found, team=team), found, team)
     options = {**options, "team": team.to_json()}
     started = TrainingRun(
-        job.name, plan, found, (), None, None, clock.now() - began, conditions=_conditions(job, options), out=folder
-    )
+        job.name, chosen.plan, found, chosen.trials, chosen.comparison, chosen.parity, clock.now() - began,
+        conditions=_conditions(job, options), out=folder, noise_ratios=chosen.noise_ratios, scaling=chosen.scaling,
+        break_even_steps=break_even_steps(chosen.comparison, clock.now() - began),
+    )  # fmt: skip
     if team.node_rank > 0:
         return took_part(job, started, limits, team)
+    if team.is_on_one_machine and team.everyone > 1:
+        layout = layout_of(chosen.plan)
+        if layout.processes == 1:
+            after = _after(job, chosen.plan, found, limits, progress)
+            started = dataclasses.replace(started, diagnosis_after=after)
+            return trained(job, started, options["until"], resume, progress, limits)
+        others = str(dataclasses.replace(layout, data=1))  # with copies left open, fewer processes can go on
+        team = team_for(job, dataclasses.replace(team, processes=layout.processes, layout=others))
     return trained(job, started, options["until"], resume, progress, limits, team)
+
+
+def _named(asked: Plan | None, earlier: Plan | None, team: Team) -> Plan:
+    """The plan that was asked for, or that of the run that goes on, with the team's layout."""
+    if asked is None or (not len(asked) and earlier is not None):
+        return planned(Plan(), team) if earlier is None else earlier
+    return planned(asked, team)
+
+
+def _chosen_together(choice: Choice, found: Diagnosis, team: Team) -> Chosen:
+    """What is fastest of the team's layout, or of all that so many processes can have, and fewer."""
+    if team.layout:
+        given = Layout.of(team.layout, team.everyone)
+        planned(Plan(), team)
+        return TogetherChoice(choice, [given], is_given=True).make()
+    counts = [count for count in range(2, team.everyone + 1) if team.everyone % count == 0]
+    layouts = [
+        layout for count in counts for layout in Layout.every(count) if count == team.everyone or _copies(layout)
+    ]
+    machine = machine_of("auto")
+    at_once = len(machine.gpus) if found.device == "cuda" else machine.cores_allowed
+    return TogetherChoice(choice, ranked(layouts, found, at_once), is_given=False).make()
+
+
+def _copies(layout: Layout) -> bool:
+    """Whether a layout is of copies alone: with fewer processes too, these tell how a job scales."""
+    return layout.data == layout.processes
+
+
+def _earlier(folder: Path, job: Training, team: Team) -> Plan | None:
+    """The plan of a run that goes on: as it was, where as many processes are asked for as then and no other layout."""
+    plan = read_plan_of(folder, job)
+    if plan is None:
+        return None
+    is_same = processes_of(folder) == team.processes and not team.layout
+    return plan if is_same else planned(plan, team)
 
 
 def _after(job: Training, plan: Plan, before: Diagnosis, limits: Limits, progress: Progress) -> Diagnosis | None:

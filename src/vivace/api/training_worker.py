@@ -16,7 +16,8 @@ from typing import Any
 
 from safetensors.torch import load_model
 
-from vivace.api.together.team import QUIET, RankHand, Restarted, open_ranks, proved
+from vivace.api.parity import proved
+from vivace.api.together.team import QUIET, RankHand, Restarted, open_ranks
 from vivace.artifact.save import disk_errors
 from vivace.core import registry
 from vivace.core.documents import strict_json
@@ -24,7 +25,8 @@ from vivace.core.errors import DiskFull, UsageError, WorkerFailure
 from vivace.core.measurement import Outcome
 from vivace.core.plan import Plan, read_plan
 from vivace.core.training.job import Training
-from vivace.core.training.run import Scaling, TrainingRun
+from vivace.core.training.run import Rank, Scaling, TrainingRun
+from vivace.distributed.layout import Layout
 from vivace.distributed.team import Team
 from vivace.measure.clock import SystemClock
 from vivace.measure.process import Limits, Phase, Worker
@@ -68,21 +70,23 @@ def trained(
                 f"{home} holds checkpoints of a training; go on with it (resume=True, --resume), give another out, or "
                 "remove it"
             )
-        _write(home / PLAN, {"schema_version": SCHEMA, "job": identity(job), "plan": run.plan.to_json()})
+        asked_for = (run.conditions.get("options", {}).get("team") or {}).get("processes", 1)
+        _write(home / PLAN, {"schema_version": SCHEMA, "job": identity(job), "plan": run.plan.to_json(),
+                             "processes": asked_for})  # fmt: skip
         with Worker(Path(name) / "worker", limits, None if team is None else QUIET) as worker:
             asked = {"keep": str(keep.absolute()), "identity": identity(job)}
             if team is None:
                 worker.open(ENTRY, asked, (job, run.plan), Phase.LOAD)
                 hand: Worker | RankHand = worker
             else:
-                progress.stage(
-                    "launch", f"{team.everyone} processes, {team.layout or 'each with a part of every batch'}"
-                )
+                progress.stage("launch", f"{team.everyone} processes, {Layout.of(team.layout, team.everyone)}")
                 hand = open_ranks(worker, team, job, run.plan, asked)
                 progress.stage("prove", f"{run.plan}: steps of {team.everyone} processes against one")
                 run = dataclasses.replace(run, parity=proved(hand, run.plan))
             final = _Drive(job, hand, progress, until).run(run)
-            final = dataclasses.replace(final, scaling=None if team is None else scaling_of(final, team))
+            if team is not None:
+                ranks = tuple(Rank(**one) for one in hand.call("readings", {}, Phase.CONVERT))
+                final = dataclasses.replace(final, scaling=run.scaling or scaling_of(final, team), ranks=ranks)
             hand.call("write_model", {"to": str((home / MODEL).absolute())}, Phase.CONVERT)
         with seeded(job.seed):
             model = job.model()
@@ -138,6 +142,12 @@ def read_plan_of(folder: Path, job: Training) -> Plan | None:
     if of != identity(job):
         raise UsageError(f"{file} is of another job, or this one has changed; give another out, or leave resume out")
     return plan
+
+
+def processes_of(folder: Path) -> int:
+    """How many processes a run was asked to be of, whether or not that many trained."""
+    found = strict_json.loads((folder / PLAN).read_text(encoding="utf-8")).get("processes", 1)
+    return found if isinstance(found, int) else 1
 
 
 def has_checkpoint(folder: Path) -> bool:

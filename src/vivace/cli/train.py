@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vivace.cli.options import Json, Quiet, split_names
+from vivace.cli.options import Json, Quiet, read_json, split_names
 from vivace.cli.output import document_only, emit, error_console, out_console
 from vivace.core.errors import Cancelled
 
@@ -28,13 +28,15 @@ def train(
     time: Annotated[
         str, typer.Option("--time", help="The most that choosing a plan may take, such as 2m or 90s.")
     ] = "2m",
-    processes: Annotated[int, typer.Option("--processes", help="Processes that train together, on this machine.")] = 1,
+    processes: Annotated[
+        int, typer.Option("--processes", help="Processes that may train together, if one is not faster.")
+    ] = 1,
     layout: Annotated[
         str,
         typer.Option(
             "--layout",
             help="How they are arranged: data, shard, tensor, pipeline, micro, schedule, each "
-            "with a number or name, as in shard=2,tensor=2; copies of the model (data) unless given.",
+            "with a number or name, as in shard=2,tensor=2. Unless given, the fastest is measured; given, it trains.",
             metavar="AXIS=N,...",
         ),
     ] = "",
@@ -63,6 +65,15 @@ def train(
     without: Annotated[
         list[str] | None, typer.Option("--without", help="Techniques that may not be used.", metavar="NAME,...")
     ] = None,
+    plan: Annotated[
+        str,
+        typer.Option(
+            "--plan",
+            help="Train with this plan, proved and not timed: '[\"fused-optimizer\"]', or as run.json holds it; "
+            "'[]' for the layout alone.",
+            metavar="JSON",
+        ),
+    ] = "",
     changed: Annotated[
         bool, typer.Option("--changed", help="Allow techniques that change the computation by design.")
     ] = False,
@@ -93,7 +104,7 @@ def train(
     parse_duration(time)
     asked: dict[str, Any] = {
         "until": until, "out": out, "time": time, "only": split_names(only), "without": split_names(without),
-        "changed": changed, "resume": resume,
+        "changed": changed, "resume": resume, "plan": read_json(plan),
     }  # fmt: skip
     progress = progress_on(error_console(), quiet)
     with document_only(as_json):

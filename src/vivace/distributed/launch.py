@@ -129,7 +129,8 @@ class Launcher:
         told = channel.failure()
         if told is None:
             return
-        reason = f"rank {told['rank']}: {told['reason']}"
+        is_of_all = told.get("outcome") == Outcome.UNSUPPORTED.value  # they do the same, and any of them says it first
+        reason = told["reason"] if is_of_all else f"rank {told['rank']}: {told['reason']}"
         if "raise" in told:
             kind: type[Exception] = getattr(errors, told["raise"])
             raise kind(reason)

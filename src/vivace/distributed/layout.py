@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping
 
@@ -73,6 +74,19 @@ class Layout:
                 f"are numbers whose product divides {processes}: {_divisors(processes)} for one axis"
             )
         return dataclasses.replace(layout, data=layout.data * left)
+
+    @staticmethod
+    def every(processes: int) -> list[Layout]:
+        """Every way to arrange so many processes along the four axes; a pipeline has the micro-batches and the schedule
+        that it has unless others are asked for.
+
+        >>> [str(one) for one in Layout.every(2)]
+        ['data=2', 'shard=2', 'tensor=2', 'pipeline=2,micro=4,schedule=1f1b']
+        """
+        sizes = [number for number in range(1, processes + 1) if processes % number == 0]
+        four = itertools.product(sizes, repeat=len(AXES))
+        found = (Layout(data, shard, tensor, pipeline) for pipeline, tensor, shard, data in four)
+        return [layout for layout in found if layout.processes == processes]
 
     @property
     def processes(self) -> int:

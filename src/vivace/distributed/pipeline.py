@@ -36,13 +36,13 @@ class Pipeline:
         self._batch: Any = None
         self._weigh: Callable[[Any], float] = lambda _: 1.0
 
-    def step(self, batch: Any, weigh: Callable[[Any], float]) -> Tensor:
-        """Set the gradients of this stage; the weighted loss of the batch, the same for all stages. `weigh` says which
-        share of the whole batch's mean a micro-batch holds."""
+    def step(self, batch: Any, whole: int, weigh: Callable[[Any], float]) -> Tensor:
+        """Set the gradients of this stage; the weighted loss of the batch, the same for all stages. `whole` is how many
+        rows the batch has of which this is a part, `weigh` says which share of its mean a micro-batch holds."""
         rows = _rows(batch)
         count = max(number for number in range(1, self._micro + 1) if rows % number == 0)
         place, last = self.world.place["pipeline"], self.world.layout.pipeline - 1
-        schedule = self._for(rows, count)
+        schedule = self._for(whole, count)
         self._batch, self._weigh = batch, weigh
         losses: list[Tensor] = []
         with self.world.watch.during("the pipeline's micro-batches", together=True):
@@ -53,15 +53,16 @@ class Pipeline:
         total = torch.stack([loss.detach() for loss in losses]).sum() if losses else torch.zeros(())
         return self.world.from_last_stage(total.to(self.world.device), "losses")
 
-    def _for(self, rows: int, count: int) -> Any:
-        """A schedule for batches of so many rows: stages know their micro-batches' size."""
-        if rows not in self._known:
+    def _for(self, whole: int, count: int) -> Any:
+        """A schedule for batches of so many rows in all: stages know their micro-batches' size. PyTorch learns it from
+        a pass of its own, in which split layers are gathered, so that all ranks must come to one at the same step."""
+        if whole not in self._known:
             place, stages = self.world.place["pipeline"], self.world.layout.pipeline
             group = self.world.mesh.get_group("pipeline")
             stage = PipelineStage(self.stage, place, stages, self.world.device, group=group)
             name = self._schedule if count >= stages else "gpipe"  # 1F1B needs a micro-batch for each stage
-            self._known[rows] = SCHEDULES[name](stage, count, loss_fn=self._weighted, scale_grads=False)
-        return self._known[rows]
+            self._known[whole] = SCHEDULES[name](stage, count, loss_fn=self._weighted, scale_grads=False)
+        return self._known[whole]
 
     def _weighted(self, output: Tensor, rows: Tensor) -> Tensor:
         part = rows_of(self._batch, int(rows[0]), len(rows))

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch._C._distributed_c10d import GradBucket
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from vivace.distributed.world import World
@@ -27,15 +28,38 @@ class WholeLoss(nn.Module):
         return self._loss(batch)
 
 
+class Replica:
+    """The loss of one of several copies of a model, which is replicated when it is first called: until then another way
+    to set gradients may take its place."""
+
+    def __init__(self, model: nn.Module, loss: Callable[[Any], Tensor], world: World) -> None:
+        self._whole = WholeLoss(model, loss)
+        self._world = world
+        self._replica: DistributedDataParallel | None = None
+
+    def __call__(self, batch: Any) -> Tensor:
+        """The loss of a batch; going backward from it sums gradients over the copies."""
+        if self._replica is None:
+            self._replica = replicated(self._whole, self._world)
+        found: Tensor = self._replica(batch)
+        return found
+
+
+@torch.no_grad()
 def sum_gradients(module: nn.Module, world: World) -> None:
-    """Sum the gradients of a module over the ranks that divide a batch, all of one type at once."""
-    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    """Sum the gradients of a module over the ranks that divide a batch, all of one type at once; of a layer that is
+    computed in parts, the part that this rank has, with that of the ranks that have the same."""
+    gradients = [_here(parameter.grad) for parameter in module.parameters() if parameter.grad is not None]
     for dtype in dict.fromkeys(gradient.dtype for gradient in gradients):
         mine = [gradient for gradient in gradients if gradient.dtype == dtype]
         flat = world.sum_over_batch(torch.cat([gradient.flatten() for gradient in mine]), "gradients")
         parts = torch.split(flat, [gradient.numel() for gradient in mine])
         for gradient, part in zip(mine, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
+
+
+def _here(gradient: Tensor) -> Tensor:
+    return gradient.to_local() if isinstance(gradient, DTensor) else gradient
 
 
 def replicated(module: nn.Module, world: World) -> DistributedDataParallel:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -15,16 +17,30 @@ def shard(model: nn.Module, world: World) -> list[str]:
 
     Source: Zhao et al., PyTorch FSDP, VLDB 2023 (arXiv:2304.11277).
     """
-    mesh: DeviceMesh = world.mesh["data", "shard"] if world.layout.data > 1 else world.mesh["shard"]
     blocks = blocks_of(model)
-    for _, block in blocks:
-        fully_shard(block, mesh=mesh)
-    fully_shard(model, mesh=mesh)
+    _split(model, [block for _, block in blocks], world)
+    return [name for name, _ in blocks]
+
+
+def shard_stage(stage: nn.Module, world: World) -> int:
+    """The same of one stage of a pipeline, a sequence of modules, each gathered by itself wherever it is called from;
+    how many have parameters. They are gathered once for all micro-batches of a step, and let go after the last."""
+    members = [member for member in stage.children() if next(member.parameters(), None) is not None]
+    _split(stage, members, world, lets_go=False)
+    return len(members)
+
+
+def _split(model: nn.Module, blocks: Iterable[nn.Module], world: World, lets_go: bool | None = None) -> None:
+    """Split a model's blocks, then what is left of it. They are let go after the forward pass, as PyTorch does by
+    itself, unless `lets_go` is False."""
+    mesh: DeviceMesh = world.mesh["data", "shard"] if world.layout.data > 1 else world.mesh["shard"]
+    for block in blocks:
+        fully_shard(block, mesh=mesh, reshard_after_forward=lets_go)
+    fully_shard(model, mesh=mesh, reshard_after_forward=lets_go)
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)  # gloo has no sum that multiplies before
-    return [name for name, _ in blocks]
 
 
 def blocks_of(model: nn.Module) -> list[tuple[str, nn.Module]]:

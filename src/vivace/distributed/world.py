@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -77,6 +77,17 @@ class World:
         with self.watch.during(f"the barrier after {purpose}", together=True):
             dist.barrier()
 
+    def where(self) -> dict[str, int]:
+        """This rank's place along the axes that have more than one process."""
+        return {axis: self.place[axis] for axis in self.layout.sizes()}
+
+    def told_by_all(self, told: dict[str, Any]) -> list[dict[str, Any]]:
+        """What every rank tells, in the order of their numbers."""
+        found: list[Any] = [None] * dist.get_world_size()
+        with self.watch.during("the gathering of what ranks tell", together=True):
+            dist.all_gather_object(found, told)
+        return found
+
     def whole(self, tensors: Mapping[str, Tensor | None]) -> dict[str, Tensor | None]:
         """Tensors by their names as one process would have them, from the parts that the ranks hold."""
         with self.watch.during("the gathering of tensors", together=True):
@@ -133,6 +144,12 @@ class World:
         if self.owned is not None:
             found = self.whole(model.state_dict())
             self.load(model, {name: value for name, value in found.items() if value is not None})
+
+
+def bytes_here(tensors: Iterable[Tensor]) -> int:
+    """What tensors take on this rank, of those that are split its part."""
+    local = [one.to_local() if isinstance(one, DTensor) else one for one in tensors]
+    return sum(one.numel() * one.element_size() for one in local)
 
 
 def world_of(rig: Rig) -> World:

@@ -42,8 +42,9 @@ def open_arm(arguments: Mapping[str, Any], payload: object | None) -> Arm:
 
     `arguments`: "program" ("module:function", called with its "arguments" and the payload, returns the callable),
     "calls" (a folder of stored calls), and optionally "samples" (the store's module) and "device" (where inputs lie).
-    A program whose `runs_ahead` is true launches work on a CUDA device and nobody waits for one call before the next,
-    as in a training: calls of a block are then timed together.
+    A program that has `timed`, a function of how many calls, makes and times them itself: it takes no inputs, and
+    asking it takes longer than reading a clock. One whose `runs_ahead` is true launches work on a CUDA device and
+    nobody waits for one call before the next, as in a training: calls of a block are then timed together.
     """
     store = importlib.import_module(arguments.get("samples", SAMPLES))
     device = torch.device(arguments.get("device", "cpu"))
@@ -78,6 +79,7 @@ class Arm:
         self._store = store
         self._device = device
         self._runs_ahead = bool(getattr(program, "runs_ahead", False))
+        self._times_itself: Callable[[int], list[float]] | None = getattr(program, "timed", None)
         self._on_cuda = device.type == "cuda" or self._runs_ahead
         self._clock = clock.SystemClock()
         self._watch: ClockWatch | None = None
@@ -213,6 +215,8 @@ class Arm:
     def _timed(self, indices: Any) -> list[float]:
         program, calls, count = self._program, self._calls, len(self._calls)
         timed = [calls[index % count] for index in indices]
+        if self._times_itself is not None:
+            return self._times_itself(len(timed))
 
         def run(index: int) -> Any:
             args, kwargs = timed[index]

@@ -13,12 +13,12 @@ from vivace.core.measurement import Comparison, Interval, Outcome, SpeedVerdict
 from vivace.core.quality import QualityVerdict
 from vivace.core.training.course import Course
 from vivace.core.training.parity import Agreement, Curve, Parity
-from vivace.core.training.run import Diagnosis, Scaling, StepTrial, TrainingRun
-from vivace.devices.scaling import implied
+from vivace.core.training.run import Diagnosis, Rank, Scaling, StepTrial, TrainingRun
 from vivace.report.document import JsonDocument
 from vivace.report.duration import show_duration
 from vivace.report.layout import line, plain_table, short
 from vivace.report.results import PAGE, TechniqueDocument, technique_documents
+from vivace.report.training_page.laws import scaling_words
 from vivace.report.wording import show_bytes, show_speedup
 
 SCHEMA_VERSION = 1
@@ -53,6 +53,8 @@ class StepTrialDocument(JsonDocument):
     notes: list[str] = Field(default_factory=list)
     over_name: str = ""
     pays_after: int | None = None
+    seconds: float | None = None
+    over_seconds: float | None = None
 
 
 class LedgerEntryDocument(JsonDocument):
@@ -111,6 +113,7 @@ class TrainingDocument(JsonDocument):
     peak_bytes: int = 0
     restarts: list[str] = Field(default_factory=list)
     scaling: Scaling | None = None
+    ranks: list[Rank] = Field(default_factory=list)
 
 
 class DiagnosisDocument(JsonDocument):
@@ -137,7 +140,7 @@ def training_document(run: TrainingRun) -> TrainingDocument:
         scores=list(run.scores), steps=run.steps, seconds=run.seconds, search_seconds=run.search_seconds,
         prepare_seconds=run.prepare_seconds, epoch_seconds=list(run.epoch_seconds), peak_bytes=run.peak_bytes,
         resumed_steps=run.resumed_steps, skipped_steps=run.skipped_steps, restarts=list(run.restarts),
-        scaling=run.scaling, reached=run.reached,
+        scaling=run.scaling, ranks=list(run.ranks), reached=run.reached,
         conditions=run.conditions,
         out=None if run.out is None else str(run.out), diagnosis_after=run.diagnosis_after,
         noise_ratios=list(run.noise_ratios), break_even_steps=run.break_even_steps, course=run.course,
@@ -157,7 +160,7 @@ def _trial(trial: StepTrial) -> StepTrialDocument:
         plan=technique_documents(trial.plan), plan_name=str(trial.plan), outcome=trial.outcome, speedup=trial.speedup,
         prepare_seconds=trial.prepare_seconds, accepted=trial.accepted, reason=trial.reason,
         notes=list(trial.notes),
-        over_name=str(trial.over), pays_after=trial.pays_after,
+        over_name=str(trial.over), pays_after=trial.pays_after, seconds=trial.seconds, over_seconds=trial.over_seconds,
     )  # fmt: skip
 
 
@@ -184,7 +187,7 @@ def training_block(run: TrainingRun) -> RenderableType:
         *([table] if run.trials else []),
         *([line(f"and {len(run.trials) - len(shown)} more, in {RUN}")] if len(run.trials) > len(shown) else []),
         line(_course(run)),
-        *([line(_scaling(run.scaling))] if run.scaling else []),
+        *([line(scaling_words(run.scaling))] if run.scaling else []),
         *([line(f"kept in {run.out}: model.safetensors, run.json, {PAGE}")] if run.out else []),
     )
 
@@ -193,11 +196,15 @@ def headline(document: TrainingDocument) -> str:
     """One sentence: the speed-up of a step and how sure that is, with the verdict on parity; or that nothing won."""
     name, found, proof = document.name, document.comparison, document.parity
     if not document.plan:
-        return f"{name}: no plan was faster and the same, so it was trained as given"
+        slow = "" if document.scaling is None else f"; {document.scaling.processes} processes were slower than one"
+        return f"{name}: no plan was faster and the same, so it was trained as given{slow}"
     proved = f"; parity {proof.verdict.value}" if proof is not None else ""
     if found is None:
         return f"{name}: trained with {document.plan_name}, which was not timed{proved}"
     sure = f"(95% interval, {found.restarts} pairs of processes, MEASURED: {found.verdict.value}{proved})"
+    if found.verdict is SpeedVerdict.SLOWER:
+        slow = f"{name}: trained with {document.plan_name}, as was asked for: its step is SLOWER than in one process"
+        return f"{slow}, {show_speedup(found.speedup)} as fast {sure}"
     if found.verdict is not SpeedVerdict.FASTER:
         speed = show_speedup(found.speedup)
         return f"{name}: trained with {document.plan_name}, whose step was not shown to be faster: {speed} {sure}"
@@ -233,19 +240,6 @@ def diagnosis_block(found: Diagnosis) -> RenderableType:
 def _after(found: Diagnosis) -> str:
     told = f"{found.step_seconds * 1e3:.3g} ms, bound by {found.bound.value}: {found.evidence}"
     return f"a step of the plan: {told}"
-
-
-def _scaling(found: Scaling) -> str:
-    both = (
-        f"{found.step_seconds * 1e3:.3g} ms on {found.processes} processes and {found.one_seconds * 1e3:.3g} ms on one"
-    )
-    told = f"a step took {both}: {found.speedup:.3g} times as fast, MEASURED one after the other"
-    if found.speedup <= 1:
-        return f"{told}; talking to each other costs more than these processes save"
-    laws = implied(found.processes, found.speedup)
-    limit = f"at most {laws.limit:.3g} times on any number" if laws.serial > 0 else "no limit"
-    more = f"{laws.scaled_speedup:.3g} times the work in the time of one"
-    return f"{told}; serial part {laws.serial:.2g}: by Amdahl {limit}, by Gustafson {more}"
 
 
 def _course(run: TrainingRun) -> str:

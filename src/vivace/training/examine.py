@@ -19,6 +19,7 @@ from vivace.training.rig import assemble, seed_everything
 from vivace.training.trace import Trace, stilled, trace, widened
 
 FLOAT64, FLOAT32 = "float64", "float32"
+STILLED = "dropout is off while gradients are compared"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +48,7 @@ def examine(
     original, given, exact = assemble(job), assemble(job), _in_float64(job)
     plan = equip(given)
     had_dropout = [still and stilled(rig.model) for rig in (original, plan, exact)]
-    notes = [*(["dropout is off while gradients are compared"] if any(had_dropout) else []), *plan.notes]
+    notes = [*([STILLED] if any(had_dropout) else []), *plan.notes]
     batches = list(itertools.islice(original.feed.epoch(0), steps))
     is_fed_anew = plan.feed is not given.feed
     found = list(_of_batches(job, original.feed, plan, len(batches))) if is_fed_anew else []

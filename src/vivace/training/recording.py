@@ -16,6 +16,7 @@ from torch.nn.utils.stateless import _reparametrize_module
 from torch.utils import _pytree as pytree
 
 from vivace.core.errors import NotApplicable, UsageError
+from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
 from vivace.training.checkpoint import Generators
 from vivace.training.step import accumulate, around
@@ -125,6 +126,34 @@ class RecordedGradients:
                 f"after {self._steps} steps the model computes something else than in its first step, which was "
                 "recorded; train without recorded-step and compiled-training (--without)"
             )
+
+
+def computed_by(passes: Callable[[Any], Tensor], rig: Rig) -> Rig:
+    """A rig whose gradients are set by these passes; of several processes each computes its share by them.
+
+    Raises NotApplicable where processes hold parts of the model, and where a step of theirs cannot be taken apart.
+    """
+    if rig.ranks is None:
+        return rig.replace(gradients=passes)
+    if rig.spread is None:
+        raise NotApplicable("other processes hold parts of the model, which are exchanged in the midst of a step")
+    return rig.replace(gradients=rig.spread(passes))
+
+
+def whole_passes(rig: Rig) -> Callable[[Any], Tensor]:
+    """Forward and backward pass by autograd, as one process takes them; returns the loss."""
+    alone = rig.replace(gradients=None)
+
+    def passes(batch: Any) -> Tensor:
+        alone.optimizer.zero_grad(set_to_none=True)
+        return accumulate(alone, batch)
+
+    return passes
+
+
+def usual_of(rig: Rig, job: Training) -> int | None:
+    """How many samples this process computes in a step; None, the first step's, where it computes a share."""
+    return job.batch_size if rig.ranks is None else None
 
 
 def record(rig: Rig, batch: Any) -> Recording:

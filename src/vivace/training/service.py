@@ -14,10 +14,10 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from vivace.core.errors import NotApplicable
 from vivace.core.plan import Plan
-from vivace.core.technique import Stage
+from vivace.core.technique import Stage, Technique
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Ranks, Rig
-from vivace.training.examine import examine
+from vivace.training.examine import STILLED, Examined, examine
 from vivace.training.loop import Loop, score_of
 from vivace.training.rig import assemble, seeded, takes_step
 
@@ -53,35 +53,55 @@ class Examiner:
         self._ranks = ranks
 
     def agreements(self, steps: int) -> dict[str, Any]:
-        """What `examine` found, as JSON; infinite errors as null."""
-        roundoff = max((technique.unit_roundoff for technique in self._plan), default=2.0**-24)
+        """What `examine` found, as JSON; infinite errors as null.
+
+        Dropout is off meanwhile where one process computes. Several must draw its masks, so it is on; if techniques are
+        in the plan that would draw others in one process too, it is on in a step without them.
+        """
+        together = self._ranks is not None and not torch.cuda.is_available()  # masks in float64 are others on a device
+        drawing = Plan.of(technique for technique in self._plan if not _draws_anew(technique))
+        rig, found = self._examined(self._plan, steps, still=not together or len(drawing) < len(self._plan))
+        agreements, notes = list(found.agreements), list(found.notes)
+        if together and STILLED in notes:
+            agreements += self._examined(drawing, 1, still=False)[1].agreements
+            notes.append(f"with dropout on, one more step compares the masks of {drawing} with those of one process")
+        return {
+            "whole_step": takes_step(rig),
+            "reference": found.reference,
+            "notes": notes,
+            "agreements": [
+                {**dataclasses.asdict(one), "kind": one.kind.value, "error": None if one.reason else one.error}
+                for one in agreements
+            ],
+        }
+
+    def _examined(self, plan: Plan, steps: int, still: bool) -> tuple[Rig, Examined]:
+        roundoff = max((technique.unit_roundoff for technique in plan), default=2.0**-24)
         equipped: list[Rig] = []
 
         def with_plan(rig: Rig) -> Rig:
-            equipped.append(equip(rig.replace(ranks=self._ranks), self._job, self._plan))
+            equipped.append(equip(rig.replace(ranks=self._ranks), self._job, plan))
             return equipped[-1]
 
-        still = self._ranks is None or torch.cuda.is_available()  # masks in float64 are others on a device
         found = examine(self._job, with_plan, roundoff, steps, still)
-        return {
-            "whole_step": takes_step(equipped[0]),
-            "reference": found.reference,
-            "notes": list(found.notes),
-            "agreements": [
-                {**dataclasses.asdict(one), "kind": one.kind.value, "error": None if one.reason else one.error}
-                for one in found.agreements
-            ],
-        }
+        return equipped[0], found
 
     def curve(self, seed: int, steps: int, with_plan: bool) -> dict[str, Any]:
         """The losses of so many steps from a seed, and the score after them."""
         job = dataclasses.replace(self._job, seed=seed, epochs=10**9)
         rig = assemble(job)
-        loop = Loop(job, equip(rig, job, self._plan) if with_plan else rig, None, "")
+        loop = Loop(job, equip(rig.replace(ranks=self._ranks), job, self._plan) if with_plan else rig, None, "")
         losses: list[float] = []
         while len(losses) < steps:
             losses += loop.advance(steps - len(losses)).losses
+        if with_plan and self._ranks is not None:
+            self._ranks.refresh(loop.rig.model)
         return {"losses": losses, "score": loop.score()}
+
+
+def _draws_anew(technique: Technique) -> bool:
+    """Whether a technique draws other random numbers from the same seed: compilers do, and coarser numbers."""
+    return technique.stage is Stage.COMPILE or technique.unit_roundoff > Technique.unit_roundoff
 
 
 def open_fitting(arguments: Mapping[str, Any], payload: Payload) -> list[int]:
@@ -97,9 +117,13 @@ def open_fitting(arguments: Mapping[str, Any], payload: Payload) -> list[int]:
 
 def open_step(arguments: Mapping[str, Any], payload: Payload) -> Stepper:
     """A program for an arm: each call takes one training step on the next batch, with whatever feeding it costs."""
-    job, plan = payload
+    return stepping(*payload)
+
+
+def stepping(job: Training, plan: Plan, ranks: Ranks | None = None) -> Stepper:
+    """Takes steps of a job with a plan for as long as it is asked to; together with other `ranks`, where there are."""
     job = dataclasses.replace(job, epochs=10**9, evaluate=None)
-    rig = equip(assemble(job), job, plan)
+    rig = equip(assemble(job).replace(ranks=ranks), job, plan)
     if rig.schedule is not None:
         rig = rig.replace(schedule=Circling(rig.schedule))
     return Stepper(Loop(job, rig, None, ""))
@@ -190,6 +214,12 @@ class Trainer:
     def save(self) -> None:
         """A checkpoint."""
         self._loop.save()
+
+    def held(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """The parameters, and the tensors of the optimizer's state."""
+        rig = self._loop.rig
+        states = [value for state in rig.optimizer.state.values() for value in state.values()]
+        return list(rig.model.parameters()), [value for value in states if torch.is_tensor(value)]
 
     def write_model(self, to: str) -> None:
         """The model's state as safetensors, whole."""

@@ -12,7 +12,7 @@ from vivace.core.measurement import Comparison, Interval, Outcome, SpeedVerdict
 from vivace.core.quality import QualityVerdict
 from vivace.core.training.course import Course, EpochEnd, Span
 from vivace.core.training.parity import Agreement, Curve, Kind
-from vivace.core.training.run import Diagnosis, StepBound
+from vivace.core.training.run import Count, Diagnosis, Rank, Scaling, StepBound
 from vivace.report.training import ParityDocument, StepTrialDocument, TrainingDocument
 
 CACHE, CHANNELS, FUSED, COMPILED = (
@@ -120,6 +120,20 @@ def comparison(speedup: float = 4.1) -> Comparison:
                       ratios)  # fmt: skip
 
 
+def scaling() -> Scaling:
+    """Two, four and eight copies that gain less and less, and a layout that loses."""
+    counts = [Count(n, f"data={n}", 4e-3, 4e-3 / ratio, interval(ratio)) for n, ratio in ((2, 1.7), (4, 2.6), (8, 3.5))]
+    return Scaling(8, 4e-3, 4e-3 / 3.5, (*counts, Count(4, "shard=4", 4e-3, 5e-3, interval(0.8))))
+
+
+def ranks() -> list[Rank]:
+    """Eight processes, each with a copy of the model."""
+    return [Rank(n, {"data": n}, 1, 40_000, 80_000, 310_000_000 + n) for n in range(8)]
+
+
+RESTART = "rank 3 was killed by SIGKILL; no restart was left, so 4 processes go on"
+
+
 def rich() -> TrainingDocument:
     """A training with every figure filled."""
     return TrainingDocument(
@@ -137,7 +151,7 @@ def rich() -> TrainingDocument:
         },
         out="run", diagnosis_after=diagnosis_after(),
         noise_ratios=[random.Random(n).lognormvariate(0, 0.01) for n in range(16)], break_even_steps=22_900,
-        course=course(),
+        course=course(), scaling=scaling(), ranks=ranks(), restarts=[RESTART],
     )  # fmt: skip
 
 
@@ -147,7 +161,7 @@ def as_given() -> TrainingDocument:
         "plan": [], "plan_name": "original", "speedup": None, "comparison": None, "parity": None, "trials": [],
         "diagnosis": diagnosis(ceiling_gflops=None, evaluate_seconds=None), "losses": [], "scores": [], "reached": None,
         "diagnosis_after": None, "noise_ratios": [], "break_even_steps": None, "course": Course(), "conditions": {},
-        "out": None,
+        "out": None, "scaling": None, "ranks": [], "restarts": [],
     }  # fmt: skip
     return rich().model_copy(update=update)
 
@@ -194,6 +208,7 @@ def extreme() -> TrainingDocument:
     node["trials"][0]["speedup"] = Interval(0.0, 0.0, 0.0)
     node["course"]["spans"] = [{"step": 1, "steps": 1, "loss": 1e30, "lowest": -1e30, "highest": 1e30,
                                 "step_seconds": None, "elapsed_seconds": 0.0}]  # fmt: skip
+    node["scaling"] |= {"step_seconds": 0.0, "counts": []}
     node["losses"], node["scores"] = [1e30], [-1e9]
     node["parity"]["curve"] = {"original": [[1.0]], "plan": [[2.0]], "difference": endless, "margin": 0.0,
                                "verdict": "HELD"}  # fmt: skip

@@ -157,7 +157,7 @@ def test_whatever_the_numbers_are_a_page_is_drawn(seed: int) -> None:
     document = ResultDocument.model_validate(_with(planted_results.rich(4, 2).model_dump(), stream))
     assert render(document).count("<figure") == 9
     training = TrainingDocument.model_validate(_with(planted_training_run.rich().model_dump(), stream))
-    assert render_training(training).count("<figure") == 7
+    assert render_training(training).count("<figure") == 8
     quantum = QuantumDocument.model_validate(_with(planted_quantum_run.rich().model_dump(), stream))
     assert render_quantum(quantum).count("<figure") == 7
 

@@ -11,10 +11,11 @@ import planted_training_run
 import pytest
 
 from vivace.core.measurement import Interval, SpeedVerdict
+from vivace.core.training.run import Scaling
 from vivace.report.html.figure import Figure
 from vivace.report.reading import read_training
 from vivace.report.training import TrainingDocument, headline
-from vivace.report.training_page import agreements, around, course, gains, memory, phases, ratios, tried
+from vivace.report.training_page import agreements, around, course, gains, memory, phases, processes, ratios, tried
 from vivace.report.training_page.page import FIGURES, render
 
 Draw = Callable[[TrainingDocument], Figure]
@@ -60,8 +61,8 @@ def test_what_was_not_measured_is_said_in_a_sentence(draw: Draw, as_given: Train
     assert found.drawings or not found.tables
 
 
-def test_the_numbers_of_figures_are_one_to_seven(run: TrainingDocument) -> None:
-    assert [module.figure(run).number for module in FIGURES] == list(range(1, 8))
+def test_the_numbers_of_figures_are_one_to_eight(run: TrainingDocument) -> None:
+    assert [module.figure(run).number for module in FIGURES] == list(range(1, 9))
 
 
 @pytest.mark.parametrize("make", ["rich", "as_given", "refused", "extreme", "hostile"])
@@ -71,7 +72,7 @@ def test_a_document_reads_back_and_its_page_has_no_number_that_is_none(make: str
     assert again == document
     page = render(again)
     assert page == render(document)
-    assert page.count("<figure") == 7
+    assert page.count("<figure") == 8
     assert not re.search(r'(?:x|y|x1|y1|x2|y2|cx|cy|r|width|height|points)="[^"]*(?:nan|inf)', page)
 
 
@@ -166,6 +167,53 @@ def test_the_waterfall_has_every_trial_its_reason_and_the_confirmation(run: Trai
     assert any(tip.startswith("bfloat16: quality failed: gradient of layer0.weight in step 0") for tip in shown)
     assert "the whole plan over the original: 4.1x [4.02, 4.18]" in shown
     assert found.drawings[0].count('class="arm"') == 3 * (5 + 1)  # an interval and its caps of all that was timed
+
+
+def test_several_processes_are_told_with_the_laws_fitted_to_what_was_timed(run: TrainingDocument) -> None:
+    found = processes.figure(run)
+    assert "A step took 1.14 ms on 8 processes and 4 ms on one: 3.5 times as fast, MEASURED in blocks" in found.said
+    assert "serial part fitted to 2, 4, 8 copies: 0.18 [0.17, 0.19] by Amdahl and " in found.said
+    assert "They started again 1 time." in found.said
+    assert {"2 processes: 1.7x", "4 processes: 0.8x"} <= set(tips(found))
+    layouts, held, restarts = found.tables
+    assert [row[0].text for row in layouts.rows] == ["data=2", "data=4", "data=8", "shard=4"]
+    assert [row[1].text for row in held.rows] == [f"data {n}" for n in range(8)]
+    assert restarts.rows[0][1].text == planted_training_run.RESTART
+
+
+def test_one_count_of_processes_has_the_serial_part_that_its_speed_up_implies(run: TrainingDocument) -> None:
+    found = processes.figure(changed(run, scaling=Scaling(2, 4e-3, 2.5e-3), restarts=[]))
+    assert (
+        "1.6 times as fast, MEASURED one after the other; serial part 0.25, which this speed-up implies" in found.said
+    )
+    assert "by Amdahl at most 4 times on any number, by Gustafson 1.75 times the work" in found.said
+
+
+def test_processes_that_are_slower_are_called_so_and_who_trained_is_told(run: TrainingDocument) -> None:
+    slower = changed(run, scaling=Scaling(2, 1e-3, 4e-3), restarts=[])
+    assert "talking to each other costs more than these processes save" in processes.figure(slower).said
+    assert "one process would have been faster" in processes.figure(slower).said
+    assert "So one process trained." in processes.figure(changed(slower, ranks=[])).said
+
+
+def test_a_layout_that_was_asked_for_and_is_slower_is_said_first(run: TrainingDocument) -> None:
+    node = run.model_dump()
+    node["comparison"] |= {"speedup": Interval(0.4, 0.3, 0.5), "verdict": SpeedVerdict.SLOWER}
+    told = headline(TrainingDocument.model_validate(node))
+    assert "as was asked for: its step is SLOWER than in one process, 0.40x [0.30, 0.50] as fast" in told
+
+
+def test_the_command_of_a_run_of_several_processes_has_their_layout(run: TrainingDocument) -> None:
+    options = {**run.conditions["options"], "team": {"processes": 4, "layout": "data=2,shard=2"}}
+    told = dict(around.commands(changed(run, conditions={**run.conditions, "options": options})))
+    assert "--processes 4 --layout data=2,shard=2" in told["the whole run, in another folder"]
+
+
+def test_a_bar_begins_where_the_plan_that_it_was_timed_against_ended(run: TrainingDocument) -> None:
+    first, _, _, _, other, *_ = (trial.model_copy() for trial in run.trials)
+    over_the_original = other.model_copy(update={"over_name": "original"})
+    one, two = gains._starts([first, over_the_original])[:2]
+    assert (one, two) == (1.0, 1.0)
 
 
 def test_a_bar_begins_where_the_last_plan_that_was_kept_ended(run: TrainingDocument) -> None:

@@ -6,30 +6,37 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from vivace.core.errors import NotApplicable
+from vivace.core.measurement import Outcome
 from vivace.core.plan import Plan
 from vivace.core.training.job import Training
-from vivace.core.training.rig import Ranks
 from vivace.distributed.layout import Layout
-from vivace.distributed.world import World
-from vivace.measure import parcel
+from vivace.distributed.world import World, bytes_here
+from vivace.measure import clock, memory, parcel
 from vivace.measure.worker import describe
-from vivace.techniques.parallel.layouts import techniques_of
-from vivace.training.service import Examiner, Trainer
+from vivace.techniques.parallel.layouts import techniques_of, why_not, with_layout
+from vivace.training.service import Examiner, Trainer, stepping
 
 
 def open_member(arguments: Mapping[str, Any], payload: bytes, world: World) -> Member:
     """The entry of a rank: {"keep": folder of checkpoints, "identity"}, and the job with its plan as `parcel` packs
     them. What the layout asks for is added to the plan."""
-    return Member(payload, world.layout, world, Path(arguments["keep"]), arguments["identity"])
+    return Member(payload, world, Path(arguments.get("keep", "")), arguments.get("identity", ""))
+
+
+def open_possible(arguments: Mapping[str, Any], job: Training) -> list[str]:
+    """The entry of a worker that looks at a job's model alone: {"layouts"}; why each is not possible, or nothing."""
+    return [why_not(Layout.read(text), job) for text in arguments["layouts"]]
 
 
 class Member:
     """One of the processes that train together. All of them are told the same; the first one's answers count."""
 
-    def __init__(self, payload: bytes, layout: Layout, ranks: Ranks, keep: Path, identity: str) -> None:
+    def __init__(self, payload: bytes, ranks: World, keep: Path, identity: str) -> None:
         self._payload = payload
-        self._layout = layout
+        self._layout = ranks.layout
         self._ranks = ranks
         self._keep = keep
         self._identity = identity
@@ -41,6 +48,17 @@ class Member:
     def curve(self, seed: int, steps: int, with_plan: bool) -> dict[str, Any]:
         """What `Examiner.curve` says: the losses of so many steps, of one process without the plan."""
         return Examiner(*self._fresh(), self._ranks).curve(seed, steps, with_plan)
+
+    def begin(self) -> None:
+        """Make what `take` takes steps with."""
+        self._stepper = stepping(*self._fresh(), self._ranks)
+
+    def take(self, steps: int) -> list[float]:
+        """Take so many steps, as `measure.arm` does with those of one process; the seconds of each on this rank."""
+        stepper = self._stepper
+        timer = clock.time_device_block if stepper.runs_ahead else clock.time_calls
+        with clock.quiet_collector():
+            return timer(stepper, range(steps))
 
     def prepare(self) -> dict[str, Any]:
         """What `Trainer.prepare` says, with how many processes there are."""
@@ -59,6 +77,16 @@ class Member:
         """A checkpoint, written by the first process."""
         self._trainer.save()
 
+    def readings(self) -> list[dict[str, Any]]:
+        """What `Rank` says, of every process."""
+        parameters, states = self._trainer.held()
+        mine = {
+            "rank": self._ranks.rank, "place": self._ranks.where(), "threads": torch.get_num_threads(),
+            "parameter_bytes": bytes_here(parameters), "optimizer_bytes": bytes_here(states),
+            "peak_bytes": memory.peak_bytes(),
+        }  # fmt: skip
+        return self._ranks.told_by_all(mine)
+
     def write_model(self, to: str) -> None:
         """The whole model's state as safetensors."""
         self._trainer.write_model(to)
@@ -66,7 +94,10 @@ class Member:
     def describe(self, error: BaseException) -> dict[str, str]:
         """An error as the launcher is told it."""
         if isinstance(error, NotApplicable):
-            return {"raise": "UsageError", "reason": f"the layout {self._layout} is not possible: {error.reason}"}
+            who = error.reason.partition(":")[0]
+            is_of_layout = who in {technique.name() for technique in techniques_of(self._layout)}
+            told = f"the layout {self._layout} is not possible: " if is_of_layout else ""
+            return {"outcome": Outcome.UNSUPPORTED.value, "reason": f"{told}{error.reason}"}
         return describe(error)
 
     def _fresh(self) -> tuple[Training, Plan]:
@@ -74,9 +105,3 @@ class Member:
         found: Any = parcel.unpacked(self._payload)
         job, plan = found
         return job, with_layout(plan, self._layout)
-
-
-def with_layout(plan: Plan, layout: Layout) -> Plan:
-    """A plan with the techniques of a layout in place of those that it has of another one."""
-    kinds = {type(one) for one in techniques_of(Layout(2, 1, 2, 2))} | {type(techniques_of(Layout(shard=2))[0])}
-    return Plan.of([*(one for one in plan if type(one) not in kinds), *techniques_of(layout)])

@@ -6,27 +6,24 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from vivace.api.parity import parity_of
-from vivace.api.together.ranks import with_layout
-from vivace.core.errors import UsageError
+from vivace.core.errors import UsageError, WorkerFailure
 from vivace.core.facts import OF_THE_MACHINE
+from vivace.core.measurement import Outcome
 from vivace.core.plan import Plan
-from vivace.core.quality import QualityVerdict
 from vivace.core.training.job import Training
-from vivace.core.training.parity import Parity
 from vivace.devices.machine import threads_here
 from vivace.distributed.layout import Layout
 from vivace.distributed.team import Team
 from vivace.measure import parcel
 from vivace.measure.process import Phase, Worker
 from vivace.search.training.choose import START
+from vivace.techniques.parallel.layouts import layout_of, with_layout
 from vivace.training.rig import seeded
 
 LAUNCHER = "vivace.distributed.launch:open_launcher"
 MEMBER = "vivace.api.together.ranks:open_member"
 SLACK_SECONDS = 120.0
 """What a command may take beside the deadline of a rank that hangs, and a restart."""
-PROVED_STEPS = 3
 QUIET = {"TORCH_CPP_LOG_LEVEL": "ERROR"}
 """The store warns of each wait that was in vain, and those of the launcher are short on purpose."""
 
@@ -47,6 +44,7 @@ class RankHand:
     """
 
     def __init__(self, worker: Worker, team: Team) -> None:
+        self.processes = team.everyone
         self._worker = worker
         self._seconds = team.deadline + worker.limits.seconds(Phase.CONVERT) + SLACK_SECONDS
 
@@ -81,26 +79,33 @@ def team_for(job: Training, team: Team) -> Team:
 
 def planned(plan: Plan, team: Team) -> Plan:
     """A plan with the techniques of the team's layout. Raises UsageError where they cannot stand together."""
-    found = with_layout(plan, Layout.of(team.layout, team.everyone))
+    return laid_out(plan, Layout.of(team.layout, team.everyone))
+
+
+def laid_out(plan: Plan, layout: Layout) -> Plan:
+    """A plan with the techniques of a layout. Raises UsageError where they cannot stand together."""
+    found = with_layout(plan, layout)
     reason = found.illegal(START | OF_THE_MACHINE)
     if reason is not None:
         raise UsageError(f"the plan {found} is not possible: {reason}")
     return found
 
 
-def proved(ranks: RankHand, plan: Plan, steps: int = PROVED_STEPS) -> Parity:
-    """The proof that the ranks' steps are those of one process. Raises UsageError where they are not."""
+def team_of(plan: Plan, job: Training, like: Team | None = None) -> Team | None:
+    """The team of this machine that a plan needs, as patient as another one; None where one process trains with it."""
+    layout = layout_of(plan)
+    if layout.processes == 1:
+        return None
+    found = dataclasses.replace(like or Team(), processes=layout.processes, layout=str(layout))
+    return team_for(job, found)
+
+
+def steadily(ranks: RankHand, method: str, arguments: Mapping[str, Any]) -> Any:
+    """What ranks answer to something that needs nothing told before: again where they have started again meanwhile.
+    Raises WorkerFailure where fewer of them are left: what these would answer is of another layout."""
     while True:
         try:
-            found = ranks.call("agreements", {"steps": steps})
-            break
-        except Restarted:  # as often as the team may
-            continue
-    proof = parity_of(plan, found)
-    if proof.verdict is QualityVerdict.NOT_HELD:
-        raise UsageError(
-            f"on several processes this job trains differently than on one: {proof.reason}; look for what mixes the "
-            "samples of a batch, such as a loss over pairs of them, give `weight` where not every sample weighs the "
-            "same, or train with processes=1"
-        )
-    return proof
+            return ranks.call(method, arguments)
+        except Restarted as restart:  # as often as the team may
+            if restart.processes < ranks.processes:
+                raise WorkerFailure(Outcome.CRASHED, restart.reason) from restart

@@ -98,7 +98,9 @@ class Rig:
     of the batch's mean. `recomputes` says that the backward pass computes parts of the forward pass again. `gradients`,
     where there is one, sets the gradients of a whole batch and returns its loss, in place of both passes. `scaling`
     scales the loss and takes the optimizer's step in place of `update`. `notes` is what techniques found out that the
-    reader of a proof should know. `ranks` are the processes that train together; None where there is one.
+    reader of a proof should know. `ranks` are the processes that train together; None where there is one. Where each of
+    them computes a share of every batch with a model that it holds whole, `spread` makes `gradients` of another way to
+    set those of a share; None where there is one process, or where parts of the model are on others.
     """
 
     model: torch.nn.Module
@@ -117,6 +119,7 @@ class Rig:
     lineage: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     ranks: Ranks | None = None
+    spread: Callable[[Callable[[Any], torch.Tensor]], Callable[[Any], torch.Tensor]] | None = None
 
     def replace(self, **changes: Any) -> Rig:
         """A copy with other values."""

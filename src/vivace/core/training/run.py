@@ -99,20 +99,50 @@ class Diagnosis:
 
 
 @dataclasses.dataclass(frozen=True)
-class Scaling:
-    """A step of several processes beside the same step in one, MEASURED one after the other on this machine.
+class Count:
+    """The original's step on so many processes, arranged by `layout`, beside that of one: medians in seconds, and the
+    speed-up with its 95% interval."""
 
-    What the laws of Amdahl and Gustafson make of it: `devices.scaling.implied`.
+    processes: int
+    layout: str
+    one_seconds: float
+    step_seconds: float
+    speedup: Interval
+
+
+@dataclasses.dataclass(frozen=True)
+class Rank:
+    """One of the processes that trained together: its place on the mesh by axis, and what it held at the end, in bytes.
+
+    Parameters and optimizer state are its own parts; `peak_bytes` is the most memory that its process was seen to hold.
+    """
+
+    rank: int
+    place: dict[str, int]
+    threads: int
+    parameter_bytes: int
+    optimizer_bytes: int
+    peak_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """A step of several processes beside the same step in one, MEASURED on this machine: in blocks that alternate where
+    the plan was searched for (`counts`), else one after the other.
+
+    `counts` has every layout that was timed so, also with fewer processes. What the laws of Amdahl and Gustafson make
+    of it: `devices.scaling`.
     """
 
     processes: int
     one_seconds: float
     step_seconds: float
+    counts: tuple[Count, ...] = ()
 
     @property
     def speedup(self) -> float:
-        """The seconds of one process over those of all."""
-        return self.one_seconds / self.step_seconds
+        """The seconds of one process over those of all; 0 where these took none."""
+        return self.one_seconds / self.step_seconds if self.step_seconds else 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +150,8 @@ class StepTrial:
     """A plan whose steps were tried: its speed-up over the best one before it (`over`), what its parity said and noted.
 
     `pays_after` is after how many steps a first step that takes longer, for compiling, has paid for itself; None where
-    no time is saved or none was measured.
+    no time is saved or none was measured. `seconds` is the plan's median step, `over_seconds` that of the one before it
+    in the same pair of processes; None where none was timed.
     """
 
     plan: Plan
@@ -132,6 +163,8 @@ class StepTrial:
     notes: tuple[str, ...] = ()
     over: Plan = dataclasses.field(default_factory=Plan)
     pays_after: int | None = None
+    seconds: float | None = None
+    over_seconds: float | None = None
 
     @property
     def brought(self) -> str:
@@ -153,7 +186,8 @@ class TrainingRun:
     epoch without its evaluation; what a compiler takes is in the first of them. `peak_bytes` is the most memory that
     the process that trained was seen to hold. `skipped_steps`
     were left out because scaled gradients were not finite. `restarts` says why processes that train together have had
-    to start again from a checkpoint, one sentence each time; `scaling` is their step beside that of one process.
+    to start again from a checkpoint, one sentence each time; `scaling` is their step beside that of one process, also
+    where one process was faster and trained; `ranks` are those that trained, none where it was one.
     """
 
     name: str
@@ -174,6 +208,7 @@ class TrainingRun:
     skipped_steps: int = 0
     restarts: tuple[str, ...] = ()
     scaling: Scaling | None = None
+    ranks: tuple[Rank, ...] = ()
     reached: bool | None = None
     out: Path | None = None
     conditions: dict[str, Any] = dataclasses.field(default_factory=dict)

@@ -60,10 +60,19 @@ def key_numbers(document: TrainingDocument) -> Iterator[Tile]:
         f"{number(before.flops / 1e6)} MFLOP",
         reached([before, *([after] if after else [])]),
     )
+    yield from _processes(document)
     yield from _course(document)
     if found is not None and document.noise_ratios:
         yield "noise floor, MEASURED", f"{found.noise_floor:.1%}", "the original against itself (A/A)"
     yield from _search(document)
+
+
+def _processes(document: TrainingDocument) -> Iterator[Tile]:
+    found = document.scaling
+    if found is not None:
+        trained = f"{len(document.ranks)} processes" if document.ranks else "one process"
+        told = f"{found.processes} processes over one"
+        yield f"{told}, MEASURED", f"{number(found.speedup)}x", f"the original's step; {trained} trained"
 
 
 def _course(document: TrainingDocument) -> Iterator[Tile]:
@@ -114,7 +123,10 @@ def commands(document: TrainingDocument) -> Iterator[tuple[str, str]]:
 def _options(document: TrainingDocument) -> str:
     """What was asked for, as the command takes it."""
     asked = _mapping(document.conditions.get("options"))
+    team = _mapping(asked.get("team"))
     words = [f"--until {asked['until']}"] if asked.get("until") is not None else []
+    words += [f"--processes {team['processes']}"] if team.get("processes") else []
+    words += [f"--layout {shlex.quote(str(team['layout']))}"] if team.get("layout") else []
     words += [f"--time {shlex.quote(str(asked['time']))}"] if asked.get("time") else []
     words += [f"--{key} {shlex.quote(','.join(map(str, asked[key])))}" for key in ("only", "without") if asked.get(key)]
     return "".join(f" {word}" for word in [*words, *(["--changed"] if asked.get("changed") else [])])

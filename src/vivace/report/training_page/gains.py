@@ -5,6 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from vivace.core.measurement import Interval
+from vivace.core.plan import BASELINE_NAME
 from vivace.report.html import chart, svg
 from vivace.report.html.chart import Panel
 from vivace.report.html.figure import Cell, Figure, Table, absent, table
@@ -96,10 +97,15 @@ def _drawing(document: TrainingDocument, trials: list[Tried]) -> Markup:
 
 
 def _starts(trials: list[StepTrialDocument]) -> list[float]:
-    """Where the bar of each trial begins: at the end of the last one that was kept. The last entry is where all end."""
+    """Where the bar of each trial begins: at the end of the plan that it was timed against, or of the last one that was
+    kept where that is not known. The last entry is where all end."""
     found = [1.0]
+    ends = {BASELINE_NAME: 1.0}
     for trial in trials:
-        found.append(found[-1] * trial.speedup.value if trial.accepted and trial.speedup is not None else found[-1])
+        start = found[-1] = ends.get(trial.over_name, found[-1])
+        end = start * trial.speedup.value if trial.speedup is not None else start
+        ends[trial.plan_name] = end
+        found.append(end if trial.accepted else start)
     return found
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from vivace.report.html.skeleton import Page, drawn
 from vivace.report.html.words import LONG, cut, made_visible
 from vivace.report.training import RUN, TrainingDocument, headline
-from vivace.report.training_page import agreements, around, course, gains, memory, phases, ratios, tried
+from vivace.report.training_page import agreements, around, course, gains, memory, phases, processes, ratios, tried
 
-FIGURES = (phases, gains, ratios, agreements, course, memory, tried)
+FIGURES = (phases, gains, ratios, agreements, course, memory, tried, processes)
 
 
 def render(document: TrainingDocument) -> str:

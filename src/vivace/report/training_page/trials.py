@@ -39,7 +39,9 @@ def listed(document: TrainingDocument) -> list[Tried]:
     found: list[Tried] = []
     best: list[TechniqueDocument] = []
     for number, trial in enumerate(document.trials, 1):
-        added = [name for name, part in zip(_names(trial), trial.plan, strict=True) if part not in best]
+        before = set(trial.over_name.split(" + "))
+        parts = zip(_names(trial), trial.plan, strict=True)
+        added = [name for name, part in parts if (name not in before if trial.over_name else part not in best)]
         found.append(Tried(number, " + ".join(added) or trial.plan_name, trial))
         best = trial.plan if trial.accepted else best
     return found

@@ -8,10 +8,11 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
 from vivace.core.facts import Fact
 from vivace.core.machine import Machine
+from vivace.core.measurement import Outcome
 from vivace.core.plan import Plan
 from vivace.core.registry import missing_package
 from vivace.core.technique import Effect, Stage, Technique
-from vivace.core.training.run import StepTrial
+from vivace.core.training.run import StepBound, StepTrial
 from vivace.core.work import Work
 
 START = frozenset(
@@ -54,18 +55,26 @@ def settings_of(
     return sorted(found, key=lambda technique: (technique.stage.value, technique.build_seconds))
 
 
-def greedy(settings: Iterable[Technique], facts: frozenset[Fact]) -> Strategy:
+def promising(settings: Iterable[Technique], bound: StepBound) -> list[Technique]:
+    """The same settings with those that only feed a step last, unless waiting for its batch is what bounds it: with
+    several processes every trial starts all of them, and few fit into the time."""
+    return sorted(settings, key=lambda one: one.stage is Stage.FEED and bound is not StepBound.INPUT)
+
+
+def greedy(settings: Iterable[Technique], facts: frozenset[Fact], start: Plan | None = None) -> Strategy:
     """Add one technique at a time, in the order of stages; of the settings of one technique the first that is
-    kept; of a technique that tries all, each that is faster takes the place of the one before.
+    kept; of a technique that tries all, each that is faster takes the place of the one before. Techniques of the plan
+    to `start` from, such as those of a layout, stay.
 
     One that cannot stand beside another of its stage is tried in its place. What was refused for its speed alone is
     tried once more if the plan has changed since; then, in pairs, what often wins only together (`TOGETHER`).
 
     Yields the plan to try, is sent its trial, and returns the best plan.
     """
-    best, slow = Plan(), list[tuple[Technique, Plan]]()
+    best, slow = start or Plan(), list[tuple[Technique, Plan]]()
+    held = best.techniques
     for technique in settings:
-        plan = added(best, (technique,), facts)
+        plan = added(best, (technique,), facts, held)
         if plan is None or (_has(best, technique) and not technique.tries_all):
             continue
         trial = yield plan
@@ -74,11 +83,11 @@ def greedy(settings: Iterable[Technique], facts: frozenset[Fact]) -> Strategy:
         elif trial.speedup is not None and trial.speedup.low <= LEAST_GAIN:  # not one that never pays for its compiler
             slow.append((technique, best))
     for technique, then in slow:
-        plan = added(best, (technique,), facts)
+        plan = added(best, (technique,), facts, held)
         if plan is not None and best != then and not _has(best, technique):
             best = plan if (yield plan).accepted else best
     for pair in _pairs([technique for technique, _ in slow]):
-        plan = added(best, pair, facts)
+        plan = added(best, pair, facts, held)
         if plan is not None and not any(_has(best, technique) for technique in pair):
             best = plan if (yield plan).accepted else best
     return best
@@ -88,15 +97,29 @@ TOGETHER = (Stage.PRECISION, Stage.COMPILE)
 """Casting to narrower numbers costs about what it saves until a compiler makes casts part of other kernels."""
 
 
-def added(best: Plan, techniques: Sequence[Technique], facts: frozenset[Fact]) -> Plan | None:
+def added(
+    best: Plan, techniques: Sequence[Technique], facts: frozenset[Fact], held: Sequence[Technique] = ()
+) -> Plan | None:
     """A plan with these techniques too, in place of other settings of theirs and, if it is not legal otherwise, of
-    what else is in their stages; None where there is none."""
+    what else is in their stages and is not `held`; None where there is none."""
     names = {technique.name() for technique in techniques}
     stages = {technique.stage for technique in techniques}
     others = [other for other in best if other.name() not in names]
-    apart = [other for other in others if other.stage not in stages]
+    apart = [other for other in others if other.stage not in stages or other in held]
     plans = (Plan.of([*kept, *techniques]) for kept in (others, apart))
     return next((plan for plan in plans if plan != best and plan.illegal(facts) is None), None)
+
+
+def refusals(settings: Iterable[Technique], facts: frozenset[Fact], start: Plan) -> list[StepTrial]:
+    """The techniques that cannot stand beside a plan to start from, though each could by itself, and why."""
+    firsts = {technique.name(): technique for technique in reversed(list(settings))}
+    found = []
+    for technique in reversed(firsts.values()):
+        plan = Plan.of([*start, technique])
+        reason = plan.illegal(facts)
+        if reason is not None and Plan((technique,)).illegal(facts) is None:
+            found.append(StepTrial(plan, Outcome.UNSUPPORTED, None, 0.0, False, reason, over=start))
+    return found
 
 
 def _has(plan: Plan, technique: Technique) -> bool:

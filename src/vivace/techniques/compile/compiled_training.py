@@ -15,7 +15,7 @@ from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
 from vivace.core.work import Work
-from vivace.training.recording import RecordedGradients
+from vivace.training.recording import RecordedGradients, computed_by, usual_of, whole_passes
 
 SCOPES = ("step", "loss", "model")
 
@@ -45,7 +45,7 @@ class CompiledTraining(Technique):
     stage = Stage.COMPILE
     family = Family.ALGORITHM
     effect = Effect.ROUNDED
-    needs = frozenset({Fact.TRAINING, Fact.UNCOMPILED, Fact.CXX_COMPILER, Fact.ONE_PROCESS})
+    needs = frozenset({Fact.TRAINING, Fact.UNCOMPILED, Fact.CXX_COMPILER, Fact.WHOLE_LAYERS, Fact.WHOLE_CHAIN})
     breaks = frozenset({Fact.UNCOMPILED})
     source = "Ansel et al., PyTorch 2, ASPLOS 2024, https://docs.pytorch.org/assets/pytorch2-2.pdf"
     build_seconds = 30.0
@@ -73,11 +73,14 @@ class CompiledTraining(Technique):
                 raise NotApplicable("a step in parts, or with a scaled loss, is no single graph; use scope=loss")
             if rig.recomputes:
                 raise NotApplicable("in a single graph, what was to be computed again would be kept; use scope=loss")
-            return rig.replace(gradients=RecordedGradients(rig, job.batch_size, by_inductor))
+            return computed_by(RecordedGradients(rig, usual_of(rig, job), by_inductor), rig)
         if self.scope == "loss":
-            return rig.replace(forward=_guarded(torch.compile(rig.forward)))
-        rig.model.compile()
-        return rig.replace(forward=_guarded(rig.forward))
+            forward = _guarded(torch.compile(rig.forward))
+        else:
+            rig.model.compile()
+            forward = _guarded(rig.forward)
+        rig = rig.replace(forward=forward)
+        return rig if rig.ranks is None else computed_by(whole_passes(rig), rig)
 
 
 def by_inductor(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:

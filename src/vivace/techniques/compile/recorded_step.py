@@ -8,7 +8,7 @@ from vivace.core.facts import Fact
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
-from vivace.training.recording import RecordedGradients
+from vivace.training.recording import RecordedGradients, computed_by, usual_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +29,12 @@ class RecordedStep(Technique):
     stage = Stage.COMPILE
     family = Family.SYSTEM
     effect = Effect.EXACT
-    needs = frozenset({Fact.TRAINING, Fact.UNCOMPILED, Fact.WHOLE_BATCH, Fact.UNSCALED_LOSS, Fact.ONE_PROCESS})
+    needs = frozenset(
+        {Fact.TRAINING, Fact.UNCOMPILED, Fact.WHOLE_BATCH, Fact.UNSCALED_LOSS, Fact.WHOLE_LAYERS, Fact.WHOLE_CHAIN}
+    )
     breaks = frozenset({Fact.UNCOMPILED, Fact.AUTOGRAD})
     source = "Reed et al., torch.fx, MLSys 2022, arXiv:2112.08429"
 
     def equip(self, rig: Rig, job: Training) -> Rig:
         """The rig whose gradients come from recordings."""
-        return rig.replace(gradients=RecordedGradients(rig, job.batch_size))
+        return computed_by(RecordedGradients(rig, usual_of(rig, job)), rig)

@@ -13,10 +13,11 @@ from vivace.core.training.rig import Rig
 from vivace.core.work import Work
 from vivace.distributed.batch_norm import share_batch_norms
 from vivace.distributed.draws import Draws
-from vivace.distributed.sharding import shard
+from vivace.distributed.sharding import shard, shard_stage
 from vivace.distributed.world import Axis, world_of
 from vivace.techniques.parallel.data_parallel import check_ways
 from vivace.techniques.parallel.spread import PartFeed, SpreadGradients, weighted, with_new_optimizer
+from vivace.techniques.parallel.staged import StagedGradients
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,8 @@ class FullySharded(Technique):
 
     PyTorch's FSDP2: a block's parameters are gathered before it computes and let go after, so that each process holds
     about 1 / `ways` of the model. Batches are divided as in data-parallel. The loss must use the model by calling it.
-    Raises NotApplicable where one process trains.
+    Of a pipeline each stage is split, and gathered once for all micro-batches. Raises NotApplicable where one process
+    trains.
 
     Source: Zhao et al., PyTorch FSDP, VLDB 2023 (arXiv:2304.11277); Rajbhandari et al., ZeRO, SC 2020.
 
@@ -42,8 +44,7 @@ class FullySharded(Technique):
     effect = Effect.ROUNDED
     needs = frozenset(
         {
-            Fact.TRAINING, Fact.WHOLE_BATCH, Fact.UNSCALED_LOSS, Fact.ONE_COPY, Fact.PLAIN_OPTIMIZER,
-            Fact.WHOLE_CHAIN,
+            Fact.TRAINING, Fact.WHOLE_BATCH, Fact.UNSCALED_LOSS, Fact.ONE_COPY,
         }
     )  # fmt: skip
     breaks = frozenset({Fact.ONE_PROCESS, Fact.ONE_COPY, Fact.WHOLE_LAYERS})
@@ -62,9 +63,16 @@ class FullySharded(Technique):
         world = world_of(rig)
         Axis("shard", self.ways).check(world)
         Axis("data", self.copies).check(world)
+        is_mixed = world.layout.tensor > 1
+        staged = rig.gradients
+        if isinstance(staged, StagedGradients):
+            count = shard_stage(staged.pipeline.stage, world)
+            told = f"parameters of this stage are gathered in {count} groups"
+            rig = with_new_optimizer(rig, job, is_mixed).replace(notes=(*rig.notes, told))
+            return rig.replace(gradients=staged.of(rig))
         norms, draws = share_batch_norms(rig.model, world), Draws(rig.model)
         blocks = shard(rig.model, world)
         told = f"parameters are gathered in {len(blocks) + 1} groups"
-        rig = with_new_optimizer(rig, job).replace(notes=(*rig.notes, told))
+        rig = with_new_optimizer(rig, job, is_mixed).replace(notes=(*rig.notes, told))
         gradients = SpreadGradients(rig, world, weighted(rig, rig.forward), draws, norms)
         return rig.replace(feed=PartFeed(rig.feed, world), gradients=gradients)

@@ -77,13 +77,7 @@ class PipelineParallel(Technique):
         """The rig of one stage."""
         world = world_of(rig)
         Axis("pipeline", self.ways).check(world)
-        refuse(rig.model)
-        batch = example_of(job, rig)
-        with seeded(job.seed):
-            given = inputs_of(rig.model, job.loss, batch)
-            chain = chain_of(rig.model, lambda: rig.model(given))
-        if len(chain) < self.ways:
-            raise NotApplicable(f"the model is a chain of {len(chain)} modules, which cannot make {self.ways} stages")
+        given, chain = self.chain(rig, job)
         costs = _agreed(costs_of([copied(module) for _, module in chain], given), world)
         ends = [*balanced(costs, self.ways), len(chain)]
         stages = [nn.Sequential(*(module for _, module in chain[a:b])) for a, b in itertools.pairwise(ends)]
@@ -98,6 +92,18 @@ class PipelineParallel(Technique):
         return rig.replace(
             feed=PartFeed(rig.feed, world), gradients=StagedGradients(rig, world, pipeline), notes=(*rig.notes, told)
         )
+
+    def chain(self, rig: Rig, job: Training) -> tuple[torch.Tensor, list[tuple[str, nn.Module]]]:
+        """What a small batch gives to a rig's model, and the modules that this is a chain of. Raises NotApplicable
+        where they do not make so many stages, and UsageError for a loss that uses the model in another way."""
+        refuse(rig.model)
+        batch = example_of(job)
+        with seeded(job.seed):
+            given = inputs_of(rig.model, job.loss, batch)
+            found = chain_of(rig.model, lambda: rig.model(given))
+        if len(found) < self.ways:
+            raise NotApplicable(f"the model is a chain of {len(found)} modules, which cannot make {self.ways} stages")
+        return given, found
 
 
 def refuse(model: nn.Module) -> None:

@@ -16,8 +16,9 @@ from vivace.core.training.rig import Feed, Rig
 from vivace.distributed.batch_norm import WholeBatchNorm
 from vivace.distributed.draws import Draws
 from vivace.distributed.parts import Share
+from vivace.distributed.replicas import sum_gradients
 from vivace.distributed.world import World
-from vivace.training.feed import SampleFeed
+from vivace.training.feed import SampleFeed, feed_of
 from vivace.training.rig import samples_in, seeded
 from vivace.training.step import accumulate
 
@@ -66,7 +67,8 @@ class PartFeed:
 class SpreadGradients:
     """Sets the gradients of a whole batch, of which each rank computes its share; returns the whole batch's loss.
 
-    `compute` goes forward and backward from a share's batch with its weight in the whole batch's mean.
+    `compute` goes forward and backward from a share's batch with its weight in the whole batch's mean. `sums` says that
+    it leaves the gradients of the share, which are summed afterwards, all at once.
     """
 
     rig: Rig
@@ -74,6 +76,7 @@ class SpreadGradients:
     compute: Callable[[Any, float], Tensor]
     draws: Draws
     norms: list[WholeBatchNorm]
+    sums: bool = False
 
     def __call__(self, batch: Any) -> Tensor:
         share = self.world.cut(batch)
@@ -83,6 +86,8 @@ class SpreadGradients:
         weight = weight_of(self.rig, self.world, share)
         with self.world.watch.during("the forward and backward pass"), self.draws.of(share.part):
             loss = self.compute(share.batch, weight)
+        if self.sums:
+            sum_gradients(self.rig.model, self.world)
         return self.world.sum_over_batch(loss.clone(), "losses")
 
 
@@ -109,23 +114,47 @@ def weighted(rig: Rig, forward: Callable[[Any], Tensor]) -> Callable[[Any, float
     return compute
 
 
-def with_new_optimizer(rig: Rig, job: Training) -> Rig:
-    """The rig with its optimizer and schedule made again, of parameters that others have taken the place of."""
+def scaled(rig: Rig, passes: Callable[[Any], Tensor]) -> Callable[[Any, float], Tensor]:
+    """Passes that set the gradients of a batch, counted with a weight afterwards."""
+
+    def compute(batch: Any, weight: float) -> Tensor:
+        loss = passes(batch)
+        with torch.no_grad():
+            torch._foreach_mul_([one.grad for one in rig.model.parameters() if one.grad is not None], weight)
+        return loss * weight
+
+    return compute
+
+
+def with_new_optimizer(rig: Rig, job: Training, is_mixed: bool) -> Rig:
+    """The rig with its optimizer and schedule made again, of parameters that others have taken the place of. Kernels
+    that were chosen for it stay, unless some parameters are split and others are not (`is_mixed`), which no kernel for
+    lists takes.
+
+    Raises NotApplicable where something took the place of the optimizer's step, which is made again.
+    """
+    if rig.update != rig.optimizer.step and not getattr(rig.update, "repeats_step", False):
+        raise NotApplicable(
+            "something took the place of the optimizer's step, which is made again for parts of tensors"
+        )
     optimizer = job.optimizer(rig.model.parameters())
-    if any(parameter.device.type == "cuda" for parameter in rig.model.parameters()):
-        for group in optimizer.param_groups:  # kernels for lists take no mixture of split and whole parameters
+    if not is_mixed:
+        for group, before in zip(optimizer.param_groups, rig.optimizer.param_groups, strict=True):
+            group |= {name: before[name] for name in ("fused", "foreach") if name in before}
+    elif any(parameter.device.type == "cuda" for parameter in rig.model.parameters()):
+        for group in optimizer.param_groups:
             group["foreach"] = False
     schedule = job.schedule(optimizer) if job.schedule is not None else None
     return rig.replace(optimizer=optimizer, schedule=schedule, update=optimizer.step)
 
 
-def example_of(job: Training, rig: Rig) -> Any:
+def example_of(job: Training) -> Any:
     """A small batch of the job, the same on every rank. Raises NotApplicable where the data can be walked only once."""
     with seeded(job.seed):
-        if isinstance(rig.feed, SampleFeed):
-            order = rig.feed.order.numbers(0)[:EXAMPLE_ROWS]
-            batch = rig.feed.collect(order)
-            return batch if rig.feed.augment is None else rig.feed.augment(batch)
+        feed = feed_of(job)  # as given: the rig's may be cached, or divided among processes already
+        if isinstance(feed, SampleFeed):
+            batch = feed.collect(feed.order.numbers(0)[:EXAMPLE_ROWS])
+            return batch if feed.augment is None else feed.augment(batch)
         data = job.data
         if iter(data) is data:
             raise NotApplicable("the data are an iterator, so that no example can be taken; give a list or a Dataset")

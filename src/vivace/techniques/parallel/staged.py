@@ -23,7 +23,9 @@ class StagedGradients:
     rig: Rig
     world: World
     pipeline: Pipeline
-    copies: int = 1
+    sums: bool = False
+    """Whether gradients are summed over the copies of the pipeline after each batch: under DistributedDataParallel
+    PyTorch's stages sum those of the last micro-batch alone."""
 
     def __call__(self, batch: Any) -> Tensor:
         share = self.world.cut(batch)
@@ -34,12 +36,13 @@ class StagedGradients:
         else:
             whole = whole_weight(counts * self.rig.weight(share.batch), self.world)
         with around(self.rig.around):
-            loss = self.pipeline.step(share.batch, lambda part: counts * self.rig.weight(part) / whole)
-        if self.copies > 1:
+            loss = self.pipeline.step(
+                share.batch, share.part.whole, lambda part: counts * self.rig.weight(part) / whole
+            )
+        if self.sums:
             sum_gradients(self.pipeline.stage, self.world)
         return self.world.sum_over_batch(loss.clone(), "losses")
 
-    def replicate(self) -> None:
-        """Sum the stage's gradients over the copies of the pipeline from now on, after each batch: under
-        DistributedDataParallel PyTorch's stages sum those of the last micro-batch alone."""
-        self.copies = self.world.layout.copies
+    def of(self, rig: Rig, sums: bool = False) -> StagedGradients:
+        """The same of a rig whose layers, and so its optimizer, were changed."""
+        return dataclasses.replace(self, rig=rig, sums=sums or self.sums)

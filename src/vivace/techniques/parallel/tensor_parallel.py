@@ -25,6 +25,7 @@ from vivace.techniques.parallel.spread import (
     weighted,
     with_new_optimizer,
 )
+from vivace.techniques.parallel.staged import StagedGradients
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +34,9 @@ class TensorParallel(Technique):
 
     Pairs are found by following what the loss is computed from: between the two may be element-wise operations alone,
     and gates (a product of two such branches). One sum over the processes follows each pair, forward and backward, by
-    PyTorch's DTensor. All processes compute the same samples. Raises NotApplicable for a model without such pairs, and
-    where their widths do not divide.
+    PyTorch's DTensor. All processes compute the same samples. In a pipeline the pairs of every stage are split, and
+    one that lies in two stages has its parts passed on as they are. Raises NotApplicable for a model without such
+    pairs, and where their widths do not divide.
 
     Source: Shoeybi et al., Megatron-LM, 2019 (arXiv:1909.08053), section 3.
 
@@ -51,7 +53,7 @@ class TensorParallel(Technique):
     needs = frozenset(
         {
             Fact.TRAINING, Fact.WHOLE_BATCH, Fact.UNSCALED_LOSS, Fact.ONE_COPY, Fact.PLAIN_OPTIMIZER,
-            Fact.WHOLE_CHAIN, Fact.WHOLE_LAYERS,
+            Fact.WHOLE_LAYERS,
         }
     )  # fmt: skip
     breaks = frozenset({Fact.ONE_PROCESS, Fact.WHOLE_LAYERS})
@@ -69,13 +71,19 @@ class TensorParallel(Technique):
         """The rig of one of the processes."""
         world = world_of(rig)
         Axis("tensor", self.ways).check(world)
-        batch = example_of(job, rig)
-        pairs = self.dividing(linear_pairs(copied(rig.model), lambda model: looked_at(job, model, batch)))
+        pairs = self.pairs(rig, job)
         split_pairs(rig.model, pairs, world)
         told = f"split over {self.ways} processes: {'; '.join(map(str, pairs))}"
-        rig = with_new_optimizer(rig, job).replace(notes=(*rig.notes, told))
+        rig = with_new_optimizer(rig, job, is_mixed=True).replace(notes=(*rig.notes, told))
+        if isinstance(rig.gradients, StagedGradients):
+            return rig.replace(gradients=rig.gradients.of(rig))
         gradients = SpreadGradients(rig, world, weighted(rig, rig.forward), Draws(rig.model), [])
         return rig.replace(feed=PartFeed(rig.feed, world), gradients=gradients)
+
+    def pairs(self, rig: Rig, job: Training) -> list[Pair]:
+        """The pairs of a rig's model that can be split. Raises NotApplicable where there is none."""
+        batch = example_of(job)
+        return self.dividing(linear_pairs(copied(rig.model), lambda model: looked_at(job, model, batch)))
 
     def dividing(self, pairs: list[Pair]) -> list[Pair]:
         """The pairs that can be split. Raises NotApplicable where there is none."""
