@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
 from torch.utils import _pytree as pytree
 
 from vivace.core.errors import UsageError
@@ -15,7 +14,6 @@ from vivace.distributed.stages import Answered, Captured, Probe
 from vivace.distributed.world import World
 
 Loss = Callable[[Any, Any], Tensor]
-SCHEDULES: dict[str, Any] = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}
 
 
 class Pipeline:
@@ -56,12 +54,15 @@ class Pipeline:
     def _for(self, whole: int, count: int) -> Any:
         """A schedule for batches of so many rows in all: stages know their micro-batches' size. PyTorch learns it from
         a pass of its own, in which split layers are gathered, so that all ranks must come to one at the same step."""
+        from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
+
         if whole not in self._known:
             place, stages = self.world.place["pipeline"], self.world.layout.pipeline
             group = self.world.mesh.get_group("pipeline")
             stage = PipelineStage(self.stage, place, stages, self.world.device, group=group)
             name = self._schedule if count >= stages else "gpipe"  # 1F1B needs a micro-batch for each stage
-            self._known[whole] = SCHEDULES[name](stage, count, loss_fn=self._weighted, scale_grads=False)
+            kind: Any = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}[name]
+            self._known[whole] = kind(stage, count, loss_fn=self._weighted, scale_grads=False)
         return self._known[whole]
 
     def _weighted(self, output: Tensor, rows: Tensor) -> Tensor:

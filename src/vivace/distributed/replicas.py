@@ -9,9 +9,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch._C._distributed_c10d import GradBucket
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from vivace.distributed.split_tensors import here
 from vivace.distributed.world import World
 
 
@@ -49,17 +49,13 @@ class Replica:
 def sum_gradients(module: nn.Module, world: World) -> None:
     """Sum the gradients of a module over the ranks that divide a batch, all of one type at once; of a layer that is
     computed in parts, the part that this rank has, with that of the ranks that have the same."""
-    gradients = [_here(parameter.grad) for parameter in module.parameters() if parameter.grad is not None]
+    gradients = [here(parameter.grad) for parameter in module.parameters() if parameter.grad is not None]
     for dtype in dict.fromkeys(gradient.dtype for gradient in gradients):
         mine = [gradient for gradient in gradients if gradient.dtype == dtype]
         flat = world.sum_over_batch(torch.cat([gradient.flatten() for gradient in mine]), "gradients")
         parts = torch.split(flat, [gradient.numel() for gradient in mine])
         for gradient, part in zip(mine, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
-
-
-def _here(gradient: Tensor) -> Tensor:
-    return gradient.to_local() if isinstance(gradient, DTensor) else gradient
 
 
 def replicated(module: nn.Module, world: World) -> DistributedDataParallel:

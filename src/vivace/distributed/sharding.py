@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from torch import nn
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from vivace.distributed.world import World
 
@@ -33,7 +31,9 @@ def shard_stage(stage: nn.Module, world: World) -> int:
 def _split(model: nn.Module, blocks: Iterable[nn.Module], world: World, lets_go: bool | None = None) -> None:
     """Split a model's blocks, then what is left of it. They are let go after the forward pass, as PyTorch does by
     itself, unless `lets_go` is False."""
-    mesh: DeviceMesh = world.mesh["data", "shard"] if world.layout.data > 1 else world.mesh["shard"]
+    from torch.distributed.fsdp import FSDPModule, fully_shard
+
+    mesh = world.mesh["data", "shard"] if world.layout.data > 1 else world.mesh["shard"]
     for block in blocks:
         fully_shard(block, mesh=mesh, reshard_after_forward=lets_go)
     fully_shard(model, mesh=mesh, reshard_after_forward=lets_go)

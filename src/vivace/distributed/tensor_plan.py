@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 from vivace.distributed.world import World
 
@@ -82,6 +81,8 @@ def linear_pairs(model: nn.Module, loss_of: Callable[[nn.Module], Tensor]) -> li
 
 def split_pairs(model: nn.Module, pairs: list[Pair], world: World) -> None:
     """Let each process along the axis `tensor` hold and compute its part of these pairs."""
+    from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+
     plan: dict[str, Any] = {}
     for pair in pairs:
         plan |= {name: ColwiseParallel() for name in pair.first}

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from vivace.core.errors import NotApplicable
 from vivace.core.training.rig import Rig
 from vivace.distributed.layout import AXES, Layout
 from vivace.distributed.parts import Part, Share, cut
+from vivace.distributed.split_tensors import here, is_split
 from vivace.distributed.watch import Watch
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 
 class World:
@@ -27,6 +29,8 @@ class World:
     """
 
     def __init__(self, layout: Layout, watch: Watch, device: torch.device) -> None:
+        from torch.distributed.device_mesh import init_device_mesh
+
         self.layout = layout
         self.watch = watch
         self.device = device
@@ -91,7 +95,7 @@ class World:
     def whole(self, tensors: Mapping[str, Tensor | None]) -> dict[str, Tensor | None]:
         """Tensors by their names as one process would have them, from the parts that the ranks hold."""
         with self.watch.during("the gathering of tensors", together=True):
-            mine = {name: value.full_tensor() if isinstance(value, DTensor) else value
+            mine = {name: value.full_tensor() if is_split(value) else value
                     for name, value in tensors.items() if self._owns(name)}  # fmt: skip
             return mine if self.layout.pipeline == 1 else self._from_stages(mine)
 
@@ -123,8 +127,10 @@ class World:
 
     def part_of(self, whole: Tensor, like: Tensor) -> Tensor:
         """What of a whole tensor this rank holds where `like` is."""
-        if not isinstance(like, DTensor) or whole.shape != like.shape:
+        if not is_split(like) or whole.shape != like.shape:
             return whole
+        from torch.distributed.tensor import distribute_tensor
+
         given = whole.to(device=self.device, dtype=like.dtype)
         return distribute_tensor(given, like.device_mesh, like.placements, src_data_rank=None)
 
@@ -148,7 +154,7 @@ class World:
 
 def bytes_here(tensors: Iterable[Tensor]) -> int:
     """What tensors take on this rank, of those that are split its part."""
-    local = [one.to_local() if isinstance(one, DTensor) else one for one in tensors]
+    local = [here(one) for one in tensors]
     return sum(one.numel() * one.element_size() for one in local)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx import Node
-from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 aten = torch.ops.aten
 PRODUCTS = (aten.matmul.default, aten.bmm.default, aten.mm.default)
@@ -26,6 +25,10 @@ def shape_of(node: Node) -> tuple[Any, ...]:
 
 def same(one: Any, other: Any) -> bool:
     """Whether two sizes are known to be equal, without assuming it."""
+    if isinstance(one, int) and isinstance(other, int):
+        return one == other
+    from torch.fx.experimental.symbolic_shapes import statically_known_true
+
     return bool(statically_known_true(one == other))
 
 
