@@ -12,7 +12,7 @@ import threading
 import uuid
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import torch.distributed.elastic.rendezvous.registry as registry
 from torch._C._distributed_c10d import Store, TCPStore
@@ -181,7 +181,7 @@ class _Agent(LocalElasticAgent):
     def _rendezvous(self, worker_group: WorkerGroup) -> None:
         """Come together with the other machines' agents, and agree with them on a name for it that is new."""
         super()._rendezvous(worker_group)
-        store: Any = worker_group.store  # of this rendezvous alone
+        store = cast(Store, worker_group.store)  # of this rendezvous alone
         if worker_group.group_rank == 0:
             store.set(MEETING, str(uuid.uuid4()))
         self.meeting = os.environ[MEETING] = store.get(MEETING).decode()  # the ranks inherit it
