@@ -46,7 +46,7 @@ def verb(folder: Path, *options: str) -> list[str]:
     """The command line of a search with one plan, whose answer is one document."""
     (folder / "work.py").write_text(WORK)
     vivace = [sys.executable, "-c", "import sys; from vivace.cli import main; sys.exit(main())"]
-    asked = ["--plan", '["inference-mode"]', "--time", "15s", "--json", *options]
+    asked = ["--plan", '["inference-mode"]', "--time", "40s", "--json", *options]
     return [*vivace, "optimize", f"{folder / 'work.py'}:work", *asked]
 
 
@@ -84,7 +84,7 @@ def test_a_node_that_is_killed_loses_its_trial_and_nothing_else(tmp_path: Path) 
     ended = {trial["node"]: (trial["outcome"], trial["reason"]) for trial in found["trials"]}
     assert ended.pop(lost) == ("infra_error", "its node died, and the trial with it")
     ((outcome, _),) = ended.values()
-    assert outcome in ("ok", "not_faster")
+    assert outcome != "infra_error"
     (standing,) = found["standings"]
     assert lost not in standing["nodes"]
     assert found["by_cost"] == [standing["kind"]]

@@ -12,7 +12,7 @@ import threading
 import uuid
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
 import torch.distributed.elastic.rendezvous.registry as registry
 from torch._C._distributed_c10d import Store, TCPStore
@@ -181,10 +181,10 @@ class _Agent(LocalElasticAgent):
     def _rendezvous(self, worker_group: WorkerGroup) -> None:
         """Come together with the other machines' agents, and agree with them on a name for it that is new."""
         super()._rendezvous(worker_group)
-        store = cast(Store, worker_group.store)  # of this rendezvous alone
-        if worker_group.group_rank == 0:
-            store.set(MEETING, str(uuid.uuid4()))
-        self.meeting = os.environ[MEETING] = store.get(MEETING).decode()  # the ranks inherit it
+        group: Any = worker_group  # whose fields are said to be None for ever
+        if group.group_rank == 0:
+            group.store.set(MEETING, str(uuid.uuid4()))  # a store of this rendezvous alone
+        self.meeting = os.environ[MEETING] = group.store.get(MEETING).decode()  # the ranks inherit it
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         result: RunResult = super()._monitor_workers(worker_group)
