@@ -13,6 +13,7 @@ from predictions import published
 from predictions.published import rates
 from vivace.devices.prediction import pod_rate, sharded_scaling, step_time, training_rate
 from vivace.devices.prediction.fitting import factor95
+from vivace.devices.prediction.shapes import Shape
 
 FILE = Path(__file__).resolve().parents[2] / "src" / "vivace" / "devices" / "fitted.toml"
 FOLDS = 10
@@ -58,9 +59,15 @@ def _steps() -> list[str]:
         f"micro_batch = {_bounds([run.layout.micro_batch for run in rows.runs])}",
         f"tensor = {_bounds([run.layout.tensor for run in rows.runs])}",
         f"pipeline = {_bounds([run.layout.pipeline for run in rows.runs])}",
-        f"parameters = {_numbers(found)}",
+        f"parameters = {_numbers(found.parameters)}",
+        f"shapes = [{', '.join(_shape(shape, weight) for shape, weight in found.shapes.weights.items())}]",
         "",
     ]
+
+
+def _shape(shape: Shape, weight: float) -> str:
+    """Tensor-parallel devices, tokens, width, and how strongly what was measured of it pulls."""
+    return f"[{shape.tensor}, {shape.tokens}, {shape.width}, {weight:.5f}]"
 
 
 def _scaling(tested: Mapping[str, Any]) -> list[str]:

@@ -164,7 +164,7 @@ def test_the_best_layouts_are_told_with_why_the_others_lose() -> None:
     assert len(found.best) == 3
     assert seconds == sorted(seconds)
     assert found.best[0].reason == ""
-    assert found.best[1].reason.startswith("1.22 times the first, measured with other code")
+    assert found.best[1].reason.startswith("1.23 times the first, measured with other code")
     assert found.best[1].reason.endswith("and the intervals overlap")
     assert dict(found.refused)["no measurement of micro batch 16; measured are 1 to 8"] > 0
 

@@ -44,7 +44,8 @@ if __name__ == "__main__":
     cores = sorted(node.cores for node in found.nodes)
     lost = [trial.outcome.value for trial in found.trials if "died" in trial.reason]
     tried = [trial for trial in found.trials if trial.original_seconds is not None]
-    print(cores, lost, len(found.lost), len(tried), [one.cost_per_million_calls is not None for one in found.standings])
+    print(cores, lost, len(found.lost), len(tried), [one.cost_per_million_calls is not None for one in found.standings],
+          len(found.untried))
     cluster.shutdown()
 """
 
@@ -57,4 +58,4 @@ def test_a_node_that_dies_loses_only_its_trial(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, str(tmp_path / "search.py")], capture_output=True, text=True, timeout=280)
 
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.splitlines()[-1] == "[1, 2] ['infra_error'] 1 2 [True]"
+    assert done.stdout.splitlines()[-1] == "[1, 2] ['infra_error'] 1 2 [True] 1"

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
 
 from vivace.distributed.watch import Patience, Place, Watch
 
@@ -68,3 +73,70 @@ def test_a_watch_knows_where_its_rank_is_and_where_it_was_before() -> None:
     assert (inside.name, inside.together) == ("the all-reduce", True)
     assert (outside.name, outside.together) == ("starting", False)
     assert outside.count > inside.count
+
+
+def written_in(file: str, name: str) -> Callable[[Any, Any], None]:
+    """A function of a file that need not exist, which says that it runs and waits."""
+    found: dict[str, Any] = {}
+    exec(compile(f"def {name}(running, over):\n    running.release()\n    over.acquire()\n", file, "exec"), found)
+    waiting: Callable[[Any, Any], None] = found[name]
+    return waiting
+
+
+def looked_while_in(watch: Watch, wait: Callable[[Any, Any], None], looks: int = 1) -> list[Place]:
+    """Where a watch says that this thread is while it waits."""
+    running, over, places = threading.Lock(), threading.Lock(), []
+
+    def look() -> None:
+        running.acquire()
+        for _ in range(looks):
+            watch.look()
+            places.append(watch.place())
+        over.release()
+
+    running.acquire()
+    over.acquire()
+    threading.Thread(target=look).start()
+    wait(running, over)
+    return places
+
+
+GATHER = "/any/torch/distributed/fsdp/gather.py", "_wait_for_unshard"
+
+
+def test_a_collective_that_announces_nothing_is_seen_where_it_waits() -> None:
+    watch = Watch(1, lambda text: None)
+
+    with watch.during("the forward pass"):
+        (found,) = looked_while_in(watch, written_in(*GATHER))
+
+    assert (found.name, found.together) == ("torch.distributed's wait_for_unshard in the forward pass", True)
+
+
+@pytest.mark.parametrize("file", ["/any/torch/nn/modules/linear.py", "/mine/model.py"])
+def test_a_thread_that_computes_is_in_no_collective(file: str) -> None:
+    watch = Watch(1, lambda text: None)
+
+    with watch.during("the forward pass"):
+        (found,) = looked_while_in(watch, written_in(file, "forward"))
+
+    assert (found.name, found.together) == ("the forward pass", False)
+
+
+def test_what_is_announced_is_told_as_it_was() -> None:
+    watch = Watch(1, lambda text: None)
+
+    with watch.during("the all-reduce of losses", together=True):
+        (found,) = looked_while_in(watch, written_in(*GATHER))
+
+    assert found.name == "the all-reduce of losses"
+
+
+def test_a_rank_that_waits_in_one_line_has_not_moved_unless_it_exchanged_something() -> None:
+    still, busy = Watch(1, lambda text: None), Watch(1, lambda text: None, iter(range(9)).__next__)
+
+    counts = {place.count for place in looked_while_in(still, written_in(*GATHER), looks=9)}
+    moves = {place.count for place in looked_while_in(busy, written_in(*GATHER), looks=9)}
+
+    assert len(counts) <= 2  # it may be seen on its way into the line that waits
+    assert len(moves) == 9

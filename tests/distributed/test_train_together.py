@@ -227,6 +227,19 @@ def test_a_rank_that_hangs_ends_a_training_without_restarts(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("layout", ["shard=2", "tensor=2", "pipeline=2"])
+def test_a_rank_that_hangs_is_named_with_the_operation_in_every_layout(layout: str, tmp_path: Path) -> None:
+    work = wide_job(data=Hanging(tmp_path / "flag", always=True), epochs=3)
+    team = Team(processes=2, deadline=4.0, restarts=0, layout=layout)
+
+    with pytest.raises(
+        WorkerFailure, match=r"rank 1 is in .* and did not come to .*, where rank 0 waits; the deadline"
+    ):
+        vv.train(work, team=team, out=tmp_path / "run")
+    assert ranks() == []
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "then"),
     [({"processes": 2}, {"processes": 1}), ({"processes": 1}, {"processes": 2, "layout": "shard=2"})],

@@ -112,3 +112,23 @@ class Killing(SilentProgress):
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+
+
+class Named:
+    """What a rank answers of itself: the name below which it met the others."""
+
+    def __init__(self, world: Any) -> None:
+        self.world = world
+
+    def met_at(self) -> str:
+        """The name."""
+        return os.environ["VIVACE_MEETING"]
+
+    def sum_of_ranks(self) -> float:
+        """What all ranks' numbers add up to."""
+        return float(self.world.sum_over_batch(torch.tensor([float(self.world.rank)]), "numbers"))
+
+
+def open_named(arguments: Any, payload: bytes, world: Any) -> Named:
+    """The entry of a rank that answers of itself."""
+    return Named(world)

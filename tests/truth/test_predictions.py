@@ -74,7 +74,7 @@ def test_a_pipeline_waits_as_long_as_narayanan_says() -> None:
     """2104.04473: idle over ideal is (p - 1) / m."""
     model = Transformer(layers=8, width=1024, heads=16, sequence=1024, vocabulary=1)
     run = step_time.Run(model, 32, Layout(pipeline=4))
-    step = step_time.step_seconds(step_time.PRIOR, [run], step_time.Rates(312e12, 1.5e12, 3e11))
+    step = step_time.law_seconds(step_time.PRIOR, [run], step_time.Rates(312e12, 1.5e12, 3e11))
     assert float(step.bubble[0] / step.layers[0]) == pytest.approx(3 / 32, rel=1e-3)
 
 
@@ -87,7 +87,7 @@ def test_the_laws_of_steps_and_of_scaling_find_their_own_parameters_again() -> N
         for micro in (1, 2, 4)
     ]
     truth = step_time.PRIOR + 0.2
-    seconds = step_time.step_seconds(truth, runs, rates).total
+    seconds = step_time.law_seconds(truth, runs, rates).total
     found = step_time.step_seconds(step_time.fit_steps(runs, seconds, rates), runs, rates).total
     assert np.abs(found / seconds - 1).max() < 0.05
 

@@ -162,12 +162,21 @@ def optimize(
         "seed": seed,
         **chosen,
     }
+    _check_cluster(cluster, price, resume)
     if cluster:
         _on_cluster(target, cluster, _prices(price), asked, as_json, quiet)
         return
     result = _search(target, asked, as_json, quiet)
     show_result(result, as_json)
     raise typer.Exit(result.status.exit_code)
+
+
+def _check_cluster(cluster: str, price: list[str] | None, resume: bool) -> None:
+    """Raise UsageError for options that would have no effect."""
+    if price and not cluster:
+        raise UsageError("--price was given without --cluster; prices rank the nodes of a cluster (--cluster ADDRESS)")
+    if cluster and resume:
+        raise UsageError("--resume was given with --cluster; a search over a cluster keeps no journal: leave it out")
 
 
 def _prices(given: list[str] | None) -> dict[str, float]:

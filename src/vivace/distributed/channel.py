@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -13,6 +14,8 @@ from torch.distributed import DistError
 FOREVER = timedelta(days=365)
 MOMENT = timedelta(seconds=0.25)
 ATTEMPT = "attempt"
+MEETING = "VIVACE_MEETING"
+"""The variable that names, for ranks that start, which coming together they are of."""
 
 
 class Channel:
@@ -68,3 +71,16 @@ class Channel:
 def attempts(store: Store) -> int:
     """How often ranks have come together so far."""
     return int(store.add(ATTEMPT, 0))
+
+
+def arrived(store: Store) -> str:
+    """Say that this rank has started; the name of this coming together of ranks, which no other one has, below which
+    they find each other."""
+    name = os.environ[MEETING]
+    store.set(f"arrived/{name}/{os.environ['RANK']}", "")
+    return name
+
+
+def absent(store: Store, name: str, ranks: int) -> list[int]:
+    """The ranks that have not started for the meeting of this name."""
+    return [rank for rank in range(ranks) if not store.check([f"arrived/{name}/{rank}"])]

@@ -29,7 +29,7 @@ class WholeDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if torch.Tag.nondeterministic_seeded not in getattr(func, "tags", ()):
+        if torch.Tag.nondeterministic_seeded not in getattr(func, "tags", ()) or _is_still(func, args, kwargs):
             return func(*args, **kwargs)
         self.draws += 1
         if args and torch.is_tensor(args[0]):
@@ -37,21 +37,28 @@ class WholeDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self._drawn(func, args, kwargs)
 
     def _drawn_like(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """An operator on a tensor: run on a whole one, which holds the part's rows at their place."""
+        """An operator on a tensor: run on a whole one, which holds the part's rows at their place; so are all tensors
+        that it takes beside it with as many rows, such as the keys and values of an attention."""
         own: Tensor = args[0]
         where = self._rows(own.shape)
         if where is None:
             return func(*args, **kwargs)
         axis, start, length, size = where
-        shape = [*own.shape[:axis], size, *own.shape[axis + 1 :]]
-        whole = _zeros(shape, own)
-        whole.narrow(axis, start, length).copy_(own)
-        found = func(whole, *args[1:], **kwargs)
+
+        def grown(one: Any) -> Any:
+            if not torch.is_tensor(one) or one.ndim <= axis or one.shape[axis] != length:
+                return one
+            whole = _zeros([*one.shape[:axis], size, *one.shape[axis + 1 :]], one)
+            whole.narrow(axis, start, length).copy_(one)
+            return whole
+
+        whole = grown(own)
+        found = func(whole, *map(grown, args[1:]), **{name: grown(value) for name, value in kwargs.items()})
         if found is whole:
             return own.copy_(whole.narrow(axis, start, length))
 
         def mine(one: Any) -> Any:
-            is_whole = torch.is_tensor(one) and one.shape == whole.shape
+            is_whole = torch.is_tensor(one) and one.ndim > axis and one.shape[axis] == size
             return one.narrow(axis, start, length).clone() if is_whole else one
 
         return pytree.tree_map(mine, found)
@@ -115,6 +122,15 @@ class Draws:
             self._in_layers += mode.draws - self._before
             if not self._everywhere:
                 mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+
+
+def _is_still(func: Any, args: Any, kwargs: Any) -> bool:
+    """Whether an operator that may draw does not: an attention without dropout."""
+    for place, argument in enumerate(func._schema.arguments):
+        if argument.name == "dropout_p":
+            given = args[place] if place < len(args) else kwargs.get(argument.name, argument.default_value)
+            return not given
+    return False
 
 
 def _zeros(shape: list[int], like: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import Any
 
 import torch.distributed.elastic.rendezvous.registry as registry
-from torch._C._distributed_c10d import TCPStore
+from torch._C._distributed_c10d import Store, TCPStore
 from torch.distributed import DistError
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec, WorkerState
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
@@ -25,7 +25,7 @@ from torch.distributed.elastic.rendezvous import RendezvousParameters
 from vivace.core import errors
 from vivace.core.errors import EnvironmentFault, WorkerFailure
 from vivace.core.measurement import Outcome
-from vivace.distributed.channel import MOMENT, Channel, attempts
+from vivace.distributed.channel import MEETING, MOMENT, Channel, absent, attempts
 from vivace.distributed.rank import CLOSE, live
 from vivace.distributed.team import Team
 from vivace.distributed.watch import Patience, Place
@@ -87,7 +87,7 @@ class Launcher:
                 return {"restarted": why, "processes": self._team.everyone}
             looks += 1
             if self._run.restarts_left != self._restarts_left:
-                self._starting.tick()
+                self._tick()
             is_time = looks % round(LOOK_SECONDS / MOMENT.total_seconds()) == 0
             if is_time and self._run.restarts_left == self._restarts_left:  # else what is seen is of ranks that died
                 self._end_what_hangs(patience, channel)
@@ -112,7 +112,7 @@ class Launcher:
         before = self._channel.attempt if self._channel is not None else 0
         while attempts(self._store) <= before:
             self._run.thread.join(MOMENT.total_seconds())
-            self._starting.tick()
+            self._tick()
             if not self._run.alive:
                 smaller = self._team.smaller() if self._answers and self._team.is_on_one_machine else None
                 if smaller is None:
@@ -124,6 +124,15 @@ class Launcher:
         self._restarts_left = self._run.restarts_left
         self._starting = _Starting(self._team)
         return self._channel
+
+    def _tick(self) -> None:
+        """Another moment has passed while ranks start. Raises WorkerFailure where they take too long."""
+        if not self._starting.is_late():
+            return
+        names = [f"rank {rank}" for rank in self._run.absent(self._store)]
+        told = f"{', '.join(names)} did not start" if names else "all of them started, and did not find each other"
+        seconds = self._starting.seconds
+        raise WorkerFailure(Outcome.TIMEOUT, f"the processes did not come together within {seconds} s: {told}")
 
     def _raise_failure(self, channel: Channel) -> None:
         told = channel.failure()
@@ -152,24 +161,31 @@ class Launcher:
 
 
 class _Starting:
-    """Counts the moments that ranks take to come together. Raises WorkerFailure from `tick` where they are too many."""
+    """Counts the moments that ranks take to come together, of which `seconds` are allowed."""
 
     def __init__(self, team: Team) -> None:
-        seconds = START_SECONDS if team.is_on_one_machine else JOIN_SECONDS
-        self._left = round(seconds / MOMENT.total_seconds())
-        self._seconds = seconds
+        self.seconds = START_SECONDS if team.is_on_one_machine else JOIN_SECONDS
+        self._left = round(self.seconds / MOMENT.total_seconds())
 
-    def tick(self) -> None:
-        """Another moment has passed."""
+    def is_late(self) -> bool:
+        """Whether, now that another moment has passed, they have been too many."""
         self._left -= 1
-        if self._left < 0:
-            raise WorkerFailure(Outcome.TIMEOUT, f"the processes did not come together within {self._seconds} s")
+        return self._left < 0
 
 
 class _Agent(LocalElasticAgent):
     """torchrun's agent, which also says whose end made it restart the others."""
 
     said: list[str]
+    meeting = ""
+
+    def _rendezvous(self, worker_group: WorkerGroup) -> None:
+        """Come together with the other machines' agents, and agree with them on a name for it that is new."""
+        super()._rendezvous(worker_group)
+        group: Any = worker_group  # whose fields are said to be None for ever
+        if group.group_rank == 0:
+            group.store.set(MEETING, str(uuid.uuid4()))  # a store of this rendezvous alone
+        self.meeting = os.environ[MEETING] = group.store.get(MEETING).decode()  # the ranks inherit it
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         result: RunResult = super()._monitor_workers(worker_group)
@@ -190,17 +206,19 @@ class _Run:
 
     def __init__(self, team: Team, port: int, job: tuple[str, dict[str, Any], bytes], said: list[str]) -> None:
         self.reason = ""
+        self._ranks = team.everyone
         entry, arguments, payload = job
+        mine = team.own_address()  # a host's name may stand for an address that the other machines cannot reach
         parameters = RendezvousParameters(
             backend="c10d", endpoint=f"{team.address}:{port}", run_id=_run_id(team), min_nodes=team.least_nodes,
             max_nodes=team.nodes, is_host=False, join_timeout=JOIN_SECONDS,
-            local_addr=team.address if team.is_on_one_machine else None,
+            local_addr=mine,
         )  # fmt: skip
         spec = WorkerSpec(
             role="rank", local_world_size=team.processes, entrypoint=live,
             args=(entry, arguments, payload, team.to_json(), port),
             rdzv_handler=registry.get_rendezvous_handler(parameters), max_restarts=team.restarts,
-            monitor_interval=0.1, local_addr=team.address if team.is_on_one_machine else None,
+            monitor_interval=0.1, local_addr=mine,
         )  # fmt: skip
         self._logs = tempfile.TemporaryDirectory(prefix="vivace-")
         logs = DefaultLogsSpecs(log_dir=self._logs.name)
@@ -218,6 +236,10 @@ class _Run:
     def restarts_left(self) -> int:
         """How often the agent may still start the ranks again."""
         return int(self._agent._remaining_restarts)
+
+    def absent(self, store: Store) -> list[int]:
+        """The ranks that have not started since they were last told to."""
+        return absent(store, self._agent.meeting, self._ranks)
 
     def _keep(self) -> None:
         try:

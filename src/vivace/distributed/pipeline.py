@@ -43,7 +43,7 @@ class Pipeline:
         schedule = self._for(whole, count)
         self._batch, self._weigh = batch, weigh
         losses: list[Tensor] = []
-        with self.world.watch.during("the pipeline's micro-batches", together=True):
+        with self.world.watch.during("the pipeline's micro-batches"):
             given = (inputs_of(self._model, self._loss, batch),) if place == 0 else ()
             wanted: dict[str, Any] = {"target": torch.arange(rows), "losses": losses} if place == last else {}
             schedule.step(*given, **wanted, return_outputs=False)

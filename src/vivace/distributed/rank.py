@@ -13,13 +13,14 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+import psutil
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import Store, TCPStore
+from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from vivace.core.errors import VivaceError
-from vivace.distributed.channel import ATTEMPT, Channel
+from vivace.distributed.channel import ATTEMPT, Channel, arrived
 from vivace.distributed.layout import Layout
 from vivace.distributed.team import Team
 from vivace.distributed.watch import Watch
@@ -44,14 +45,10 @@ def live(entry: str, arguments: Mapping[str, Any], payload: bytes, team: Mapping
     torch.set_num_threads(mine.threads)
     store = TCPStore(mine.address, port, is_master=False, timeout=timedelta(seconds=60))
     device = _device(mine)
-    if mine.is_on_one_machine and sys.platform == "linux":
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    patience = timedelta(seconds=2 * mine.deadline + 60)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=patience)
+    rank = _join(store, mine, "nccl" if device.type == "cuda" else "gloo")
     channel = Channel(store, _attempt(store))
-    rank = dist.get_rank()
     pulse = Channel(TCPStore(mine.address, port, is_master=False), channel.attempt)  # a thread's own connection
-    watch = Watch(os.getpid(), lambda text: pulse.place(rank, text))
+    watch = Watch(os.getpid(), lambda text: pulse.place(rank, text), _exchanged)
     watch.start()
     service: Any = None
     try:
@@ -86,11 +83,41 @@ def serve(service: Any, channel: Channel, watch: Watch, rank: int) -> None:
         number += 1
 
 
+def _join(store: TCPStore, team: Team, backend: str) -> int:
+    """Find the other ranks; this one's number.
+
+    Not by the agent's own store, which PyTorch gives them by default: it lives on when ranks are started again, so that
+    they may read each other's addresses of before, and wait where nobody is (pytorch issue 135712).
+    """
+    interface = interface_of(team.own_address())
+    if interface:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+    patience = timedelta(seconds=2 * team.deadline + 60)
+    store.set_timeout(patience)
+    rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    meeting = PrefixStore(f"meeting/{arrived(store)}", store)
+    dist.init_process_group(backend, store=meeting, rank=rank, world_size=ranks, timeout=patience)
+    return rank
+
+
+def interface_of(address: str) -> str:
+    """The network interface that has an address, for gloo, which would take the one of the host's name; an empty text
+    where none has it."""
+    found = psutil.net_if_addrs().items()
+    return next((name for name, addresses in found if any(one.address == address for one in addresses)), "")
+
+
 def _attempt(store: Store) -> int:
     """The number of this coming together, which the first rank counts."""
     told: list[Any] = [store.add(ATTEMPT, 1) if dist.get_rank() == 0 else None]
     dist.broadcast_object_list(told)
     return int(told[0])
+
+
+def _exchanged() -> int:
+    """How many collectives this rank has begun, in all of its groups."""
+    groups: list[Any] = list(dist.distributed_c10d._world.pg_map)
+    return sum(group._get_sequence_number_for_group() for group in groups)
 
 
 def _device(team: Team) -> torch.device:

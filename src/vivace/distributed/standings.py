@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from vivace.core.errors import UsageError
 from vivace.core.measurement import Interval, Outcome
 from vivace.core.quality import QualityVerdict
 
@@ -69,7 +72,8 @@ class Standing:
 
 @dataclasses.dataclass(frozen=True)
 class ClusterResult:
-    """A search over a cluster: standings by time, the fastest hardware first. `lost` names nodes that died.
+    """A search over a cluster: standings by time, the fastest hardware first. `lost` names nodes that died, `untried`
+    plans that were left when the last node of a kind had.
 
     `artifact` is that of the first standing's plan; None where nothing was faster than the original anywhere.
     """
@@ -79,6 +83,7 @@ class ClusterResult:
     trials: tuple[NodeTrial, ...]
     standings: tuple[Standing, ...]
     lost: tuple[str, ...] = ()
+    untried: tuple[str, ...] = ()
     artifact: Path | None = None
 
     @property
@@ -86,6 +91,25 @@ class ClusterResult:
         """The standings that have a price, the cheapest call first."""
         priced = [one for one in self.standings if one.cost_per_million_calls is not None]
         return tuple(sorted(priced, key=lambda one: one.cost_per_million_calls or 0.0))
+
+
+def priced(nodes: Sequence[Node], prices: Mapping[str, float]) -> tuple[Node, ...]:
+    """Nodes with the first price that one of their labels has. Raises UsageError for a price that is no number of 0 or
+    more, and for one that no node goes by.
+
+    >>> [node.price_an_hour for node in priced([Node("a", "x", "cpu", 2, ("a", "large"))], {"large": 0.5})]
+    [0.5]
+    """
+    for label, price in prices.items():
+        if not (math.isfinite(price) and price >= 0):
+            raise UsageError(f"the price of {label} is {price}; allowed is a number of 0 or more, for an hour")
+        if not any(label in node.labels for node in nodes):
+            known = "; ".join(", ".join(node.labels) for node in nodes)
+            raise UsageError(f"no node goes by {label}, which was given a price; nodes go by: {known}")
+    return tuple(
+        dataclasses.replace(node, price_an_hour=next((prices[label] for label in node.labels if label in prices), None))
+        for node in nodes
+    )
 
 
 def cost_per_million(seconds: float, price_an_hour: float) -> float:

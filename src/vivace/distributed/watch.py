@@ -5,11 +5,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
 
 BEAT_SECONDS = 0.5
 """Between two signs of life of a rank."""
+COLLECTIVES = "/torch/distributed/"
+PASSING = ("torch/_ops.py", "torch/distributed/c10d_logger.py", "torch/utils/_contextlib.py")
+"""Files whose functions only pass a call on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,14 +33,21 @@ class Place:
 class Watch:
     """Knows where a rank is, and tells it from a thread of its own, so that a rank that hangs still tells where.
 
-    `tell` receives a JSON text every half second.
+    `tell` receives a JSON text every half second. Places are announced by `during` and `reach`. PyTorch's collectives
+    inside of them, such as those that gather what FSDP2 has split, announce nothing: they are seen on the stack of the
+    thread that made this, and are places where the others must be too. `exchanged` counts what this rank has
+    begun to exchange, so that a rank which waits in one line again and again is not taken for one that is stuck.
     """
 
-    def __init__(self, pid: int, tell: Callable[[str], None]) -> None:
+    def __init__(self, pid: int, tell: Callable[[str], None], exchanged: Callable[[], int] = lambda: 0) -> None:
         self._pid = pid
         self._tell = tell
+        self._exchanged = exchanged
         self._count = 0
         self._beat = 0
+        self._moves = 0
+        self._waits: tuple[str, int, int] = ("", 0, 0)
+        self._watched = threading.get_ident()
         self._stack: list[tuple[str, bool]] = [("starting", False)]
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="vivace-watch", daemon=True)
@@ -67,13 +79,38 @@ class Watch:
     def place(self) -> Place:
         """Where the rank is."""
         name, together = self._stack[-1]
-        return Place(self._count, name, together, self._beat, self._pid)
+        operation = self._waits[0]
+        if operation and not together:
+            name, together = f"{operation} in {name}", True
+        return Place(self._count + self._moves, name, together, self._beat, self._pid)
 
     def _run(self) -> None:
         while not self._over.wait(BEAT_SECONDS):
             self._beat += 1
             with contextlib.suppress(Exception):  # the launcher may be gone, which ends this process by other means
+                self.look()
                 self._tell(json.dumps(dataclasses.asdict(self.place())))
+
+    def look(self) -> None:
+        """See, from another thread, whether the rank is in a collective, and whether it has moved since last time."""
+        waits = (*collective_of(sys._current_frames().get(self._watched)), self._exchanged())
+        if waits != self._waits:
+            self._waits = waits
+            self._moves += 1
+
+
+def collective_of(frame: FrameType | None) -> tuple[str, int]:
+    """The function of torch.distributed that a thread is in, by its innermost frame, and where in it; an empty text
+    where it computes or is elsewhere.
+
+    >>> collective_of(sys._getframe())
+    ('', 0)
+    """
+    while frame is not None and frame.f_code.co_filename.endswith(PASSING):
+        frame = frame.f_back
+    if frame is None or COLLECTIVES not in frame.f_code.co_filename:
+        return "", 0
+    return f"torch.distributed's {frame.f_code.co_name.strip('_')}", frame.f_lasti
 
 
 class Patience:

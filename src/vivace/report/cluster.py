@@ -23,6 +23,7 @@ class ClusterDocument(JsonDocument):
     by_cost: list[str]
     trials: list[NodeTrial]
     lost: list[str]
+    untried: list[str]
     artifact: str | None
 
 
@@ -41,14 +42,15 @@ def cluster_block(found: ClusterResult) -> RenderableType:
         speedup = "-" if one.speedup is None else show_speedup(one.speedup)
         hardware = f"{', '.join(one.nodes)} ({one.cores} cores)"
         table.add_row(hardware, f"{one.seconds * 1e3:.3g}", speedup, cost, short(one.plan))
-    cheapest = found.by_cost[0] if found.by_cost else None
     failed = [trial for trial in found.trials if trial.outcome is not Outcome.OK]
     return Group(
         line(f"{found.name}: {len(found.trials)} trials on {len(found.nodes)} nodes, each judged on its own hardware "
              "(MEASURED)"),
         table,
-        *([line(f"the cheapest call: {', '.join(cheapest.nodes)} with {cheapest.plan}")] if cheapest else []),
+        *(line(f"{place}. by cost: {one.cost_per_million_calls:.4g} for a million calls on {', '.join(one.nodes)} with "
+               f"{one.plan}") for place, one in enumerate(found.by_cost, 1)),
         *(line(f"{trial.node}: {trial.plan}: {trial.outcome.value}: {trial.reason}") for trial in failed[:8]),
         *([line(f"died: {', '.join(found.lost)}")] if found.lost else []),
+        *([line(f"nobody was left to try: {'; '.join(found.untried)}")] if found.untried else []),
         *([line(f"kept in {found.artifact}")] if found.artifact else []),
     )  # fmt: skip

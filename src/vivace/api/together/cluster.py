@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vivace.core.errors import EnvironmentFault, MissingExtra, UsageError
+from vivace.core.errors import EnvironmentFault, MissingExtra, VivaceError
 from vivace.core.measurement import Interval, Outcome
 from vivace.core.quality import Budget, QualityVerdict
 from vivace.core.registry import is_installed
 from vivace.core.workload import Workload
-from vivace.distributed.standings import ClusterResult, Node, NodeTrial, standings_of
+from vivace.distributed.standings import ClusterResult, Node, NodeTrial, priced, standings_of
 from vivace.distributed.trial_lists import TrialLists
 from vivace.measure import parcel
 from vivace.report.progress import Progress, SilentProgress
@@ -58,7 +58,7 @@ def optimize_on_cluster(
     with _joined(address) as ray, tempfile.TemporaryDirectory(prefix="vivace-") as name:
         payload = ray.put(parcel.packed((work, budget, dict(asked))))
         cluster = _Cluster(ray, payload, trial_time, Path(name))
-        nodes = tuple(_priced(node, prices or {}) for node in cluster.nodes())
+        nodes = priced(cluster.nodes(), prices or {})
         for node in nodes:
             progress.note(f"{node.name}: {node.processor}, {node.cores} cores")
         lists = {node.kind: [json.dumps(list(plan)) for plan in plans] for node in nodes}
@@ -68,7 +68,9 @@ def optimize_on_cluster(
         tried, spread = cluster.run(nodes, lists, progress)
         standings = standings_of(nodes, tried)
         artifact = cluster.keep(standings[0].plan if standings else "", standings[0].kind if standings else "", out)
-        return ClusterResult(work.name, nodes, tried, standings, spread.lost, artifact)
+        untried = tuple(_name_of(plan) for plans in spread.untried().values() for plan in plans)
+        lost = tuple(dict.fromkeys((*cluster.lost, *spread.lost)))
+        return ClusterResult(work.name, nodes, tried, standings, lost, untried, artifact)
 
 
 @contextlib.contextmanager
@@ -105,6 +107,7 @@ class _Cluster:
     artifacts: dict[tuple[str, str], Path] = dataclasses.field(default_factory=dict)
     cores: dict[str, int] = dataclasses.field(default_factory=dict)
     ids: dict[str, str] = dataclasses.field(default_factory=dict)
+    lost: list[str] = dataclasses.field(default_factory=list)
 
     def nodes(self) -> list[Node]:
         """The nodes that are alive and have a core to give, as each describes itself."""
@@ -118,7 +121,9 @@ class _Cluster:
             self.cores[name], self.ids[name] = cores, one["NodeID"]
             asked[name] = self._on(name, _machine).remote(cores)
         for name, future in asked.items():
-            machine = self.ray.get(future)
+            machine = self._answer(name, future)
+            if machine is None:
+                continue
             own = [label for label in told[name]["Resources"] if not label.startswith(("node:", "CPU", "GPU", "memory",
                                                                                        "object_store"))]  # fmt: skip
             labels = (name, told[name]["NodeName"], told[name]["NodeManagerAddress"], *own)
@@ -129,10 +134,32 @@ class _Cluster:
 
     def lists(self, nodes: Sequence[Node], trials: int) -> dict[str, list[str]]:
         """For each kind of hardware, the plans that one of its nodes would try first."""
-        first = {node.kind: node.name for node in reversed(nodes)}
-        asked = {kind: self._on(name, _plans).remote(self.cores[name], self.payload, trials)
-                 for kind, name in first.items()}  # fmt: skip
-        return {kind: self.ray.get(future) for kind, future in asked.items()}
+        first: dict[str, Node] = {}
+        for node in nodes:
+            first.setdefault(node.kind, node)
+        asked = {node.name: self._listing(node, trials) for node in first.values()}
+        found: dict[str, list[str] | None] = {}
+        for node in nodes:
+            if found.get(node.kind) is None:  # nobody of its kind has answered yet
+                future = asked[node.name] if node.name in asked else self._listing(node, trials)
+                found[node.kind] = self._answer(node.name, future)
+        return {kind: plans or [] for kind, plans in found.items()}
+
+    def _listing(self, node: Node, trials: int) -> Any:
+        return self._on(node.name, _plans).remote(self.cores[node.name], self.payload, trials)
+
+    def _answer(self, name: str, future: Any) -> Any:
+        """What a node answers; None where it has died meanwhile, which is remembered. Raises what it raised."""
+        from ray.exceptions import RayError, RayTaskError
+
+        try:
+            return self.ray.get(future)
+        except RayTaskError as error:
+            cause = getattr(error, "cause", None)
+            raise (cause if isinstance(cause, VivaceError) else error) from None
+        except RayError:
+            self.lost.append(name)
+            return None
 
     def run(
         self, nodes: Sequence[Node], lists: Mapping[str, Sequence[str]], progress: Progress
@@ -150,6 +177,8 @@ class _Cluster:
                 running[asked] = (node, plan)
 
         for one in nodes:
+            if one.name in self.lost:
+                spread.lose(one.name)
             give(one.name)
         while running:
             progress.stage("try", f"{len(found)} of {sum(map(len, lists.values()))} trials, {len(running)} running")
@@ -170,7 +199,7 @@ class _Cluster:
     def _outcome(self, future: Any, node: str, kind: str, plan: str, spread: TrialLists) -> NodeTrial:
         from ray.exceptions import RayError, RayTaskError
 
-        name = " + ".join(one if isinstance(one, str) else str(one["technique"]) for one in json.loads(plan))
+        name = _name_of(plan)
         try:
             told = self.ray.get(future, timeout=5.0)
         except RayTaskError as error:
@@ -212,6 +241,11 @@ class _Cluster:
 
         pinned = NodeAffinitySchedulingStrategy(node_id=self.ids[node], soft=False)
         return self.ray.remote(num_cpus=self.cores[node], max_retries=0, scheduling_strategy=pinned)(function)
+
+
+def _name_of(plan: str) -> str:
+    """A plan's techniques, for people."""
+    return " + ".join(one if isinstance(one, str) else str(one["technique"]) for one in json.loads(plan))
 
 
 def _machine(cores: int) -> dict[str, Any]:
@@ -277,12 +311,3 @@ def _written(files: Mapping[str, bytes], folder: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
     return folder
-
-
-def _priced(node: Node, prices: Mapping[str, float]) -> Node:
-    """A node with the first price that one of its labels has."""
-    for label, price in prices.items():
-        if price < 0:
-            raise UsageError(f"the price of {label} is {price}; allowed is 0 or more, for an hour")
-    found = next((prices[label] for label in node.labels if label in prices), None)
-    return dataclasses.replace(node, price_an_hour=found)

@@ -142,7 +142,7 @@ def _by_steps(model: Transformer, batch: int, device: Device, layout: Layout, me
         return Planned(layout, memory, reason=reason)
     rates = rates_of(device)
     assert rates is not None
-    step = step_seconds(law.parameters, [Run(model, batch, layout)], rates)
+    step = step_seconds(laws.step_fit, [Run(model, batch, layout)], rates)
     again = RECOMPUTED if layout.recompute else 1.0
     layers, bubble = float(step.layers[0]) * again, float(step.bubble[0]) * again
     gradients, update = float(step.gradients[0]), float(step.update[0])

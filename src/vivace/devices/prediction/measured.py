@@ -16,6 +16,8 @@ from vivace.core.prediction.work import Transformer
 from vivace.devices.catalog import Device, devices
 from vivace.devices.prediction.fitting import Vector, factor95
 from vivace.devices.prediction.pod_rate import PodLaw
+from vivace.devices.prediction.shapes import Shape, ShapeErrors
+from vivace.devices.prediction.step_time import StepFit
 
 FILE = Path(__file__).parents[1] / "fitted.toml"
 Bounds = tuple[float, float]
@@ -68,11 +70,13 @@ class Pods:
 
 @dataclasses.dataclass(frozen=True)
 class Laws:
-    """All that is stored. `steps` is of transformers in one node of `step_device`; `scaling` of sharded trainings on
-    the devices in `scaling_devices` (least and most of them); `rates` of transformers on each such device; `operators`
-    of single devices of a kind, measured on one of them; `pods` of transformers on TPUs."""
+    """All that is stored. `steps` is of transformers in one node of `step_device`, with what shapes take beside it
+    (`step_shapes`); `scaling` of sharded trainings on the devices in `scaling_devices` (least and most of them);
+    `rates` of transformers on each such device; `operators` of single devices of a kind, measured on one of them;
+    `pods` of transformers on TPUs."""
 
     steps: Law
+    step_shapes: ShapeErrors
     step_device: str
     scaling: Law
     scaling_devices: Mapping[str, Bounds]
@@ -80,6 +84,11 @@ class Laws:
     operators: Mapping[str, Law]
     operator_devices: Mapping[str, str]
     pods: Pods
+
+    @property
+    def step_fit(self) -> StepFit:
+        """The law of steps, as it computes them."""
+        return StepFit(self.steps.parameters, self.step_shapes)
 
     def operator_law(self, device: Device) -> tuple[Law, str] | None:
         """The law for single devices of this one's kind, with the words for what its interval rests on; None where none
@@ -137,6 +146,7 @@ def read(text: str) -> Laws:
     steps, scaling = node["step_time"], node["sharded_scaling"]
     return Laws(
         steps=_law(steps),
+        step_shapes=ShapeErrors({Shape(*map(int, shape)): weight for *shape, weight in steps["shapes"]}),
         step_device=steps["device"],
         scaling=_law(scaling),
         scaling_devices={name: tuple(bounds) for name, bounds in scaling["devices"].items()},
@@ -165,4 +175,4 @@ def _law(entry: Mapping[str, Any]) -> Law:
 
 
 def _is_bounds(name: str, value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and name != "parameters"
+    return isinstance(value, list) and len(value) == 2 and name not in ("parameters", "shapes")

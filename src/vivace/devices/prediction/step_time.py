@@ -11,6 +11,7 @@ from vivace.core.errors import UsageError
 from vivace.core.prediction.layout import Layout
 from vivace.core.prediction.work import Transformer
 from vivace.devices.prediction.fitting import Vector, fitted
+from vivace.devices.prediction.shapes import Shape, ShapeErrors, shape_errors, whitening
 
 # The law's parameters: what is likely before any measurement, and how far from it they may be (a logarithm).
 PARAMETERS: dict[str, tuple[float, float]] = {
@@ -29,8 +30,6 @@ PARAMETERS: dict[str, tuple[float, float]] = {
 }
 PRIOR: Vector = np.log([value for value, _ in PARAMETERS.values()])
 SPREAD: Vector = np.array([spread for _, spread in PARAMETERS.values()])
-SCALE = 0.05
-"""The error of one measurement, in logarithms, that counts as ordinary."""
 SHARPNESS = 8.0
 """Device and host work side by side, and the slower one sets the pace: a smooth maximum of this order."""
 ALL_REDUCES = 4
@@ -56,6 +55,12 @@ class Run:
     layout: Layout
 
     @property
+    def shape(self) -> Shape:
+        """What decides the sizes of a layer's operators."""
+        tokens = self.layout.micro_batch * self.model.sequence
+        return Shape(self.layout.tensor, tokens, self.model.width)
+
+    @property
     def micro_batches(self) -> int:
         """Micro-batches of one step that each pipeline takes. Raises UsageError where they do not come out even."""
         each = self.layout.data * self.layout.micro_batch
@@ -65,6 +70,14 @@ class Run:
                 f"{self.layout.micro_batch}; give a multiple of {each}"
             )
         return self.batch // each
+
+
+@dataclasses.dataclass(frozen=True)
+class StepFit:
+    """A fitted law: logarithms of parameters in the order of PARAMETERS, and what shapes take beside it."""
+
+    parameters: Vector
+    shapes: ShapeErrors = dataclasses.field(default_factory=ShapeErrors)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +96,15 @@ class StepSeconds:
         return self.layers + self.bubble + self.gradients + self.update
 
 
-def step_seconds(parameters: Vector, runs: Sequence[Run], rates: Rates) -> StepSeconds:
+def step_seconds(fit: StepFit, runs: Sequence[Run], rates: Rates) -> StepSeconds:
+    """Seconds of a step of each run, by a fit: what the law says, and what layers of the run's shape take beside it."""
+    found = law_seconds(fit.parameters, runs, rates)
+    known = {shape: fit.shapes.factor(shape) for shape in {run.shape for run in runs}}
+    factors = np.array([known[run.shape] for run in runs])
+    return dataclasses.replace(found, layers=found.layers * factors, bubble=found.bubble * factors)
+
+
+def law_seconds(parameters: Vector, runs: Sequence[Run], rates: Rates) -> StepSeconds:
     """Seconds of a step of each run, by logarithms of parameters in the order of PARAMETERS.
 
     A layer takes max(device, host): device = products / (peak e) (1 + w0 / w) + traffic / bandwidth + all-reduces,
@@ -117,10 +138,13 @@ def step_seconds(parameters: Vector, runs: Sequence[Run], rates: Rates) -> StepS
     )
 
 
-def fit_steps(runs: Sequence[Run], seconds: Vector, rates: Rates) -> Vector:
-    """The logarithms of parameters that these measured steps imply."""
-    measured = np.log(seconds)
-    return fitted(lambda theta: np.log(step_seconds(theta, runs, rates).total) - measured, PRIOR, SPREAD, SCALE)
+def fit_steps(runs: Sequence[Run], seconds: Vector, rates: Rates) -> StepFit:
+    """What these measured steps imply: first the law's parameters, then from what they leave what shapes take."""
+    measured, shapes = np.log(seconds), [run.shape for run in runs]
+    apart = whitening(shapes)
+    found = fitted(lambda theta: apart @ (np.log(law_seconds(theta, runs, rates).total) - measured), PRIOR, SPREAD, 1.0)
+    left = measured - np.log(law_seconds(found, runs, rates).total)
+    return StepFit(found, shape_errors(shapes, left))
 
 
 def left_out_errors(runs: Sequence[Run], seconds: Vector, rates: Rates) -> Vector:
