@@ -76,7 +76,8 @@ class Reader:
 
     def _worker(self, name: str) -> Worker:
         folder = self._prepared.work.folder
-        return Worker(folder / name, Limits().within(max(1.0, self.left())), compiler_variables(folder), PRELOAD)
+        variables = compiler_variables(folder, self._prepared.platform)
+        return Worker(folder / name, Limits().within(max(1.0, self.left())), variables, PRELOAD)
 
     def _profiled_winner(self, worker: Worker) -> tuple[Profile | None, str]:
         if not len(self._result.plan):
