@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from elsewhere import elsewhere
 from torch import nn
 
 import vivace as vv
@@ -17,6 +18,7 @@ from vivace.core.errors import EnvironmentFault
 from vivace.core.facts import Fact
 from vivace.core.machine import JaxPlatform, Machine, Tpu
 from vivace.core.measurement import Outcome
+from vivace.core.result import Status
 from vivace.devices.machine import detect
 
 PLAIN = Machine("p", "x86_64", (), 2, 2, 1 << 30, "Linux")
@@ -29,6 +31,15 @@ work = vv.Workload(torch.nn.Linear(4, 2), inputs=(torch.zeros(1, 4),))
 def network() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(64, 256), nn.GELU(), nn.Linear(256, 10)).eval()
+
+
+class Waves(nn.Module):
+    """Many small operators, each of which PyTorch starts apart."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(300):
+            x = torch.sin(x) + 0.1
+        return x
 
 
 def test_without_a_tpu_the_message_says_what_works_instead() -> None:
@@ -105,3 +116,20 @@ def test_a_search_measures_on_the_platform_that_it_was_told(workbench: Path, mon
     assert {trial.standing for trial in result.candidates} == {None}  # nobody stayed open beside another
     assert result.conditions["xla_ran_on"] == "cpu (the first of 1 x cpu)"
     assert torch.allclose(vv.load("fast")(torch.ones(3, 64)), network()(torch.ones(3, 64)), atol=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_what_won_there_is_stablehlo_that_a_fresh_process_runs_on_what_jax_finds(
+    workbench: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("jax", reason="the extra vivace[tpu] is not installed")
+    monkeypatch.setitem(platforms.PLATFORMS, "tpu", JaxPlatform("cpu", is_exclusive=True))
+    work = vv.Workload(Waves().eval(), inputs=(torch.rand(4, 8),), name="waves")
+
+    result = vv.optimize(work, device="tpu", plan=["tpu"], time="60s", preset="quick", out="fast")
+
+    assert result.status is Status.FASTER, [(str(t.plan), t.outcome, t.reason) for t in result.candidates]
+    assert (workbench / "fast" / "program" / "model.stablehlo").is_file()
+    x = torch.rand(3, 8)
+    assert torch.allclose(elsewhere("fast", x, workbench), Waves()(x), atol=1e-4)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from elsewhere import elsewhere
 from rich.console import Console
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 import vivace as vv
@@ -43,21 +42,6 @@ ESTIMATE = TpuEstimate("bfloat16", 3_000_000, 40_000, 500_000, 800_000, 1.3e8, 2
 def network() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)).eval()
-
-
-def elsewhere(artifact: str, x: torch.Tensor, folder: Path) -> torch.Tensor:
-    """What a fresh process answers that knows the artifact alone, by whatever JAX finds."""
-    save_file({"x": x}, folder / "x.safetensors")
-    script = f"""
-import sys
-import vivace as vv
-from safetensors.torch import load_file, save_file
-model = vv.load({artifact!r})
-save_file({{"y": model(load_file("x.safetensors")["x"])}}, "y.safetensors")
-assert model.form.value == "xla" and "jax" in sys.modules
-"""
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=folder, timeout=120)
-    return load_file(folder / "y.safetensors")["y"]
 
 
 @pytest.fixture
@@ -135,6 +119,15 @@ def test_a_jax_that_cannot_be_imported_is_told_with_the_reason_and_the_remedy(mo
 
     with pytest.raises(EnvironmentFault, match=r"jax is installed and cannot be imported \(.*\); install it with: pip"):
         stablehlo.import_jax()
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds", "unpriced"), [(3e-5, 3e-5, 0), (-1.99, 0.01, 2), (-16.9981, 0.0019, 17), (1.5, 1.5, 0)]
+)
+def test_operations_that_the_compiler_has_no_time_for_are_left_out_and_counted(
+    told: float, seconds: float, unpriced: int
+) -> None:
+    assert ahead.priced(told) == (pytest.approx(seconds), unpriced)
 
 
 def test_what_the_compiler_says_is_labelled_as_predicted() -> None:

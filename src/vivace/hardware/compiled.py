@@ -74,7 +74,8 @@ class TpuEstimate:
 
     `products` is how float32 matrices are multiplied: "float32" in six passes, "bfloat16" in one, which rounds inputs
     to 8 bits. Bytes are of the device's memory: arguments are weights and inputs. `seconds` is the compiler's own
-    estimate of the time; `flops` and `accessed_bytes` are its counts. `collectives` are what it inserted for a mesh.
+    estimate of the time, without the `unpriced` operations for which it has none; `flops` and `accessed_bytes` are its
+    counts. `collectives` are what it inserted for a mesh.
     """
 
     products: str
@@ -85,6 +86,7 @@ class TpuEstimate:
     flops: float
     accessed_bytes: float
     seconds: float
+    unpriced: int = 0
     collectives: tuple[Collective, ...] = ()
 
     @property

@@ -8,7 +8,7 @@ import datetime
 import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
@@ -88,7 +88,7 @@ def compile_for_tpu(
     save.check_destination(out)
     stablehlo.require_jax()
     steps = Steps(progress or SilentProgress())
-    with TemporaryDirectory(prefix="vivace-") as name, save.disk_errors(Path(name)):
+    with TemporaryDirectory(prefix="vivace-") as name, save.disk_errors(Path(name)), _within(seconds):
         folder = Path(name)
         with steps.step("capture", f"capturing {work.name}"):
             left = allowance.left(PUBLISHING)
@@ -105,6 +105,18 @@ def compile_for_tpu(
             result = dataclasses.replace(result, out=out, seconds=steps.seconds)
             _publish(result, prepared, folder, out, Limits().within(allowance.left()))
     return result
+
+
+@contextlib.contextmanager
+def _within(seconds: float) -> Iterator[None]:
+    """Say of a step that ran out of time that it is the user's whole time that bounds it."""
+    try:
+        yield
+    except WorkerFailure as failure:
+        if failure.outcome is not Outcome.TIMEOUT or "--time" in failure.reason:
+            raise
+        told = f"{failure.reason}; the whole had {seconds:g} seconds (--time): allow more"
+        raise WorkerFailure(Outcome.TIMEOUT, told) from failure
 
 
 def _chip(name: str) -> TpuChip:
@@ -183,7 +195,8 @@ class _Job:
         for products in ("float32", "bfloat16") if is_installed("libtpu") else ():
             asked = {
                 "topology": self.topology, "chips": math.prod(map(int, self.topology.partition(":")[2].split("x"))),
-                "size": size, "products": products, "data": mesh.data, "tensor": mesh.tensor,
+                "config": self.chip.config, "size": size, "products": products, "data": mesh.data,
+                "tensor": mesh.tensor,
             }  # fmt: skip
             with self.steps.step("compilation", f"compiling for {self._place()}, {products} products"):
                 answer = self._asked(worker, "analyse", asked, Phase.COMPILE, f"{products} products")

@@ -106,11 +106,18 @@ class Translator:
         return {"devices": layout.devices, "compared": len(chosen), "relative_error": error, "reason": reason}
 
     def analyse(
-        self, topology: str, chips: int, size: int, products: str, data: int = 1, tensor: int = 1
+        self,
+        topology: str,
+        chips: int,
+        size: int,
+        products: str,
+        data: int = 1,
+        tensor: int = 1,
+        config: str | None = None,
     ) -> dict[str, Any]:
         """What the compiler says; {"lacking": reason} where it finds no room. Raises NotApplicable."""
         try:
-            found = ahead.analyse(self._as(products), size, topology, chips, self._layout(data, tensor))
+            found = ahead.analyse(self._as(products), size, topology, chips, self._layout(data, tensor), config)
         except ahead.TooLarge as error:
             return {"lacking": error.reason}
         return dataclasses.asdict(found)

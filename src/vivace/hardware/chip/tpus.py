@@ -35,6 +35,9 @@ class Mesh:
 class TpuChip:
     """A kind of TPU: its key in the catalogue of devices, and the slices of several chips that there are of it.
 
+    `config` is how the compiler is to use a chip, where it knows several ways: both cores of a v4 as one device
+    ("megacore") is how JAX runs it.
+
     >>> TPUS["tpu-v5e"].topology, TPUS["tpu-v5e"].chips
     ('v5e:2x2', 4)
     >>> TPUS["tpu-v5e"].slice_of(Mesh(data=2, tensor=4))
@@ -44,6 +47,7 @@ class TpuChip:
     name: str
     prefix: str
     slices: tuple[str, ...]
+    config: str | None = None
 
     @property
     def topology(self) -> str:
@@ -75,7 +79,7 @@ def _chips(topology: str) -> int:
 
 # names as in libtpu 0.0.42; slices as in https://docs.cloud.google.com/tpu/docs/v5e, v6e, v4 and v5p, read in Nov. 2026
 TPUS = {
-    "tpu-v4": TpuChip("tpu-v4", "v4", _CUBE),
+    "tpu-v4": TpuChip("tpu-v4", "v4", _CUBE, "megacore"),
     "tpu-v5e": TpuChip("tpu-v5e", "v5e", _FLAT),
     "tpu-v5p": TpuChip("tpu-v5p", "v5", _CUBE),
     "tpu-v6e": TpuChip("tpu-v6e", "v6e", _FLAT),

@@ -71,6 +71,13 @@ def synthesis_block(result: TpuCompilation) -> RenderableType:
         each = "" if result.mesh is None else ", on each chip"
         parts.append(line(f"a call of {result.batch} samples{each}, as the compiler sees it (PREDICTED):"))
         parts += [_table(result), line(_memory_sentence(result))]
+        if any(one.unpriced for one in result.estimates):
+            counts = " and ".join(str(one.unpriced) for one in result.estimates)
+            parts.append(
+                line(
+                    f"the compiler has no time for {counts} custom calls (joins of what was fetched in parts): left out"
+                )
+            )
         parts += [line(_collectives_sentence(one.products, one.collectives)) for one in result.estimates if result.mesh]
     parts += [line(f"note: {note}") for note in result.notes]
     parts.append(line(took(result.seconds)))
@@ -116,8 +123,9 @@ def _headline(result: TpuCompilation) -> str:
 def _table(result: TpuCompilation) -> Table:
     table = plain_table("products", "time", "operations", "bytes moved", "temporary", "code")
     for one in result.estimates:
+        at_least = f"{show_time(one.seconds)} or more" if one.unpriced else show_time(one.seconds)
         table.add_row(
-            one.products, show_time(one.seconds), f"{one.flops:.3g}", f"{one.accessed_bytes:.3g}",
+            one.products, at_least, f"{one.flops:.3g}", f"{one.accessed_bytes:.3g}",
             *(f"{size / 1e6:.2f} MB" for size in (one.temporary_bytes, one.code_bytes)),
         )  # fmt: skip
     return table
