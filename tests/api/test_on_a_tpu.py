@@ -88,6 +88,17 @@ def test_jax_is_left_its_choice_where_nothing_was_asked_and_no_tpu_is_there() ->
     assert platform_of("auto", PLAIN) is None
 
 
+def test_a_tpu_that_does_not_answer_is_left_alone_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("jax", reason="the extra vivace[tpu] is not installed")
+    monkeypatch.setattr(platforms, "is_installed", lambda package: False)
+    machine = Machine(**{**vars(PLAIN), "tpus": (Tpu("TPU v5e"),)})
+
+    platform = platform_of("auto", machine)
+
+    assert platform is not None and platform.name == "cpu"
+    assert "the TPU was not used: device (--device) is tpu, but libtpu" in platform.note
+
+
 def test_a_platform_that_answers_tells_the_kinds_of_its_devices() -> None:
     pytest.importorskip("jax", reason="the extra vivace[tpu] is not installed")
 

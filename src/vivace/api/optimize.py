@@ -124,7 +124,8 @@ def optimize(
             seconds=options.seconds,
             limits=limits,
         )
-        prepared = dataclasses.replace(prepared, platform=platform)
+        notes = (*prepared.notes, *([platform.note] if platform is not None and platform.note else []))
+        prepared = dataclasses.replace(prepared, platform=platform, notes=notes)
         usable = offered(machine, device, platform)
         space = space_of(prepared.work, usable, options.known, options.only, options.without)
         check_usable(space, options.only)

@@ -32,7 +32,7 @@ class JaxPlatform:
     """What programs of form XLA run on in one job: JAX's name of it, and what JAX says its devices are.
 
     "cpu" is XLA's CPU back end. `is_exclusive` says that a process that opens it has it alone until it ends, as is so
-    for a TPU.
+    for a TPU. `note` says why it is not the TPU that the machine has.
 
     >>> JaxPlatform("tpu").variables
     {'JAX_PLATFORMS': 'tpu,cpu'}
@@ -41,6 +41,7 @@ class JaxPlatform:
     name: str
     kinds: tuple[str, ...] = ()
     is_exclusive: bool = False
+    note: str = ""
 
     @property
     def variables(self) -> Mapping[str, str]:

@@ -26,7 +26,7 @@ ELSEWHERE = (
 def platform_of(device: str, machine: Machine) -> JaxPlatform | None:
     """What programs of form XLA run on when `device` was asked for; None leaves that to JAX.
 
-    A TPU is opened once, in a process of its own. "auto" takes a TPU that answers, and the CPU where one does not.
+    A TPU is opened once, in a process of its own. "auto" takes a TPU that answers, else the CPU, with a note why.
     Raises EnvironmentFault for "tpu" where there is none or JAX cannot open it, MissingExtra without JAX.
     """
     if device in PLATFORMS:
@@ -34,8 +34,8 @@ def platform_of(device: str, machine: Machine) -> JaxPlatform | None:
     if device == "auto" and machine.tpus:
         try:
             return opened(TPU, machine)
-        except EnvironmentFault:  # installed or not, it does not answer: the report's machine still names it
-            return JaxPlatform("cpu")
+        except EnvironmentFault as error:
+            return JaxPlatform("cpu", note=f"the TPU was not used: {error}")
     return JaxPlatform("cpu") if device == "cpu" or machine.tpus else None
 
 
