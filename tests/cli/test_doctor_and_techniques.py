@@ -76,6 +76,18 @@ def test_doctor_prints_the_machine_and_its_runtimes(capsys: pytest.CaptureFixtur
     assert "torch" in printed
 
 
+@pytest.mark.slow
+def test_keras_is_tried_with_the_back_end_that_the_runtime_gives_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("keras", reason="the extra vivace[keras] is not installed")
+    (tmp_path / "keras.json").write_text('{"backend": "a_back_end_that_nobody_has"}')
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+
+    assert broken_packages(["keras"]) == {}
+
+
 def test_doctor_prints_one_document(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--no-measure", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)

@@ -6,8 +6,8 @@ from vivace.core.technique import Stage, Technique
 from vivace.techniques import CATALOGUE
 from vivace.testing import contract, tiny
 
-SLOW = {"inductor", "aot-inductor", "cuda-graphs"}
-"""Compilers that take seconds for each model."""
+SLOW = {"inductor", "aot-inductor", "cuda-graphs", "tpu"}
+"""Compilers that take seconds for each model; here `tpu` makes the same program as `xla`."""
 QUICK_MODELS = {"mlp", "residual"}
 
 

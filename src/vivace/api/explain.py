@@ -65,6 +65,8 @@ def explain(result: Result, folder: Path, prepared: Prepared, machine: Machine, 
 
 def _told(told: str, winner: Reach) -> str:
     """Where the ceilings come from; why the winner has none although others were measured."""
+    if winner.device == "tpu":
+        return "not measured: Vivace has no measured ceilings of a TPU"
     if winner.share is None and told.startswith(MEASURED):
         return f"not measured: PyTorch has no product in {winner.precision} to measure it by here"
     return told
@@ -84,7 +86,7 @@ def ceilings_for(
     if is_known and not is_exceeded:
         return kept, BY_DOCTOR
     threads = sorted({cost.threads for cost in costs if cost.device == "cpu"})
-    on_device = [name for name in DEVICE_PRECISIONS if name in {c.precision for c in costs if c.device != "cpu"}]
+    on_device = [name for name in DEVICE_PRECISIONS if name in {c.precision for c in costs if c.device == "cuda"}]
     if seconds < PROBE_SECONDS * (len(threads) + len(on_device)):
         return kept, f"{BY_DOCTOR}, while it was busy: a call was faster than they allow" if is_known else NO_TIME
     precisions = [name for name in PRECISIONS if name in {c.precision for c in costs if c.device == "cpu"}]

@@ -11,6 +11,7 @@ from typing import Any
 from vivace.api.explain import explain
 from vivace.api.publish import Staging, publish
 from vivace.api.request import destination_of, machine_of, names_native, offered, options_of, run_folder
+from vivace.api.silicon.platform import platform_of
 from vivace.artifact import save
 from vivace.artifact.load import load
 from vivace.core.errors import EnvironmentFault, UsageError
@@ -76,9 +77,11 @@ def optimize(
     calls a loaded model will serve: the winner is then the plan whose loading and that many calls take the least time;
     None compares single calls. `resume` goes on where a run with this `out` was stopped. `native` lets plans compete
     whose artifact is native code, which loads only with trust=True. `fixed_shapes` lets plans compete that accept
-    exactly the example's shapes. `keep` names layers that no quantization touches, by module path or pattern ("head",
-    "layer4.*"). `extra` adds techniques by "module:tuple" for this run. `plan` tries one plan and no other: a
-    list of techniques by name, such as ["threads", "openvino"], or with their settings as results.json holds them.
+    exactly the example's shapes. `device` is cpu, cuda, tpu or auto, which offers plans whatever is here; on a TPU one
+    program at a time can be open, so that candidates are ranked by their races with the original alone. `keep` names
+    layers that no quantization touches, by module path or pattern ("head", "layer4.*"). `extra` adds techniques by
+    "module:tuple" for this run. `plan` tries one plan and no other: a list of techniques by name, such as ["threads",
+    "openvino"], or with their settings as results.json holds them.
 
     Returns the result, with the original as its artifact when nothing beat it. Raises UsageError, UnsupportedModel,
     EnvironmentFault, DiskFull; what a candidate does never raises.
@@ -107,6 +110,7 @@ def optimize(
         limits=limits,
     )
     machine = machine_of(device)
+    platform = platform_of(device, machine)
     destination = destination_of(out)
     save.check_destination(destination)
     with run_folder(destination, resume) as folder, save.disk_errors(folder):
@@ -122,7 +126,10 @@ def optimize(
             seconds=options.seconds,
             limits=limits,
         )
-        space = space_of(prepared.work, offered(machine, device), options.known, options.only, options.without)
+        notes = (*prepared.notes, *([platform.note] if platform is not None and platform.note else []))
+        prepared = dataclasses.replace(prepared, platform=platform, notes=notes)
+        usable = offered(machine, device, platform)
+        space = space_of(prepared.work, usable, options.known, options.only, options.without)
         check_usable(space, options.only)
         with open_journal(folder, identity_of(prepared, machine, options), resume) as journal:
             staging = Staging(folder, prepared)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vivace.api.request import machine_of, names_native, offered, options_of
+from vivace.api.silicon.platform import platform_of
 from vivace.core.forecast import Forecast
 from vivace.core.workload import Objective, Workload
 from vivace.measure import environment
@@ -40,6 +41,7 @@ def preview(
     started = clock.now()
     options = options_of(work, objective=objective, time=time, preset=preset, calls=calls, only=only, without=without)
     machine = machine_of(device)
+    platform = platform_of(device, machine)
     with tempfile.TemporaryDirectory(prefix="vivace-") as folder:
         native = native or names_native(options)
         prepared = prepare(
@@ -50,7 +52,8 @@ def preview(
             throughput=options.objective is Objective.THROUGHPUT,
             seconds=options.seconds,
         )
-        space = space_of(prepared.work, offered(machine, device), options.known, options.only, options.without)
+        usable = offered(machine, device, platform)
+        space = space_of(prepared.work, usable, options.known, options.only, options.without)
         check_usable(space, options.only)
         ranking = Ranking.on(machine, prepared.work.cost)
         threads = environment.snapshot()["threads"]

@@ -76,8 +76,9 @@ class Reader:
 
     def _worker(self, name: str) -> Worker:
         folder = self._prepared.work.folder
+        variables = compiler_variables(folder, self._prepared.platform)
         limits = Limits().within(max(1.0, self.left()))
-        return Worker(folder / name, limits, compiler_variables(folder), PRELOAD, fresh=False)
+        return Worker(folder / name, limits, variables, PRELOAD, fresh=False)
 
     def _profiled_winner(self, worker: Worker) -> tuple[Profile | None, str]:
         if not len(self._result.plan):

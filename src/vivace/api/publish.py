@@ -46,10 +46,9 @@ class Staging:
         folder = self._root / str(len(self._folders))
         save.stage_program(program, folder)
         logs = self._prepared.work.folder
+        variables = compiler_variables(logs, self._prepared.platform)
         with failures_of_a_plan():
-            recorded = golden.record(
-                folder, self._prepared.confirm_calls, plan.effect, logs / "golden", compiler_variables(logs)
-            )
+            recorded = golden.record(folder, self._prepared.confirm_calls, plan.effect, logs / "golden", variables)
         self._folders[plan] = folder
         self._golden[plan] = recorded
         if any(technique.program_entry for technique in plan):
@@ -79,7 +78,8 @@ def publish(result: Result, staging: Staging, prepared: Prepared, machine: Machi
     `result.artifact` is the destination already, so that results.json names it.
     """
     folder = staging.folder(result.plan)
-    logs, variables = prepared.work.folder, compiler_variables(prepared.work.folder)
+    logs = prepared.work.folder
+    variables = compiler_variables(logs, prepared.platform)
     with save.disk_errors(destination):
         manifest = _manifest(result, folder, staging.golden(result.plan), prepared, machine)
         document = to_document(result).to_text()

@@ -16,7 +16,7 @@ from vivace.artifact import save
 from vivace.core import registry
 from vivace.core.errors import EnvironmentFault, UsageError, unknown_name
 from vivace.core.facts import Fact
-from vivace.core.machine import Machine
+from vivace.core.machine import JaxPlatform, Machine, Tpu
 from vivace.core.plan import Plan, read_plan
 from vivace.core.quality import Budget, Gate
 from vivace.core.technique import Technique
@@ -28,7 +28,7 @@ from vivace.report.duration import parse_duration
 from vivace.search.journal import read_journal, run_path
 from vivace.search.options import Options
 
-DEVICES = ("cpu", "cuda", "auto")
+DEVICES = ("cpu", "cuda", "tpu", "auto")
 SHORTEST_SECONDS = 10.0
 
 
@@ -171,9 +171,11 @@ def machine_of(device: str) -> Machine:
     return dataclasses.replace(machine, ceilings=ceiling_store.kept(machine))
 
 
-def offered(machine: Machine, device: str) -> Machine:
-    """What plans may use of the machine: no GPU when the CPU was asked for."""
-    return dataclasses.replace(machine, gpus=()) if device == "cpu" else machine
+def offered(machine: Machine, device: str, platform: JaxPlatform | None = None) -> Machine:
+    """What plans may use of the machine: no GPU when the CPU or a TPU was asked for, and the devices of the platform
+    that JAX was found to compute on in place of a TPU that it was not asked for."""
+    tpus = () if platform is None else tuple(map(Tpu, platform.kinds))
+    return dataclasses.replace(machine, tpus=tpus, gpus=() if device in ("cpu", "tpu") else machine.gpus)
 
 
 def destination_of(out: str | Path | None) -> Path:

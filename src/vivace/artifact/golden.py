@@ -14,7 +14,7 @@ from vivace.core.errors import ArtifactError
 from vivace.core.technique import Effect
 from vivace.core.workload import Mix
 from vivace.data import samples
-from vivace.measure.process import Phase, Worker
+from vivace.measure.process import STANDARD, Limits, Phase, Worker
 from vivace.runtimes import store
 from vivace.runtimes.program import Program
 
@@ -58,9 +58,11 @@ def open_recorder(arguments: Mapping[str, Any], payload: object) -> Recorder:
     return Recorder()
 
 
-def record(folder: Path, calls: Path, effect: Effect, log: Path, environment: Mapping[str, str]) -> Golden:
+def record(
+    folder: Path, calls: Path, effect: Effect, log: Path, environment: Mapping[str, str], limits: Limits = STANDARD
+) -> Golden:
     """Record golden calls in a fresh process. Raises WorkerFailure."""
-    with Worker(log, environment=environment) as worker:
+    with Worker(log, limits, environment) as worker:
         worker.open("vivace.artifact.golden:open_recorder", {})
         arguments = {"folder": str(folder), "calls": str(calls), "effect": effect.value}
         return Golden(**worker.call("record", arguments, Phase.COMPILE))

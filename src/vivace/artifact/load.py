@@ -21,7 +21,7 @@ from vivace.artifact.manifest import (
 )
 from vivace.core.errors import ArtifactError, CallError, EnvironmentFault, NotApplicable, VivaceError
 from vivace.devices.machine import detect
-from vivace.measure.process import Phase, Worker
+from vivace.measure.process import STANDARD, Limits, Phase, Worker
 from vivace.runtimes import store
 from vivace.runtimes.program import Program
 
@@ -98,9 +98,9 @@ def open_checked(arguments: Mapping[str, Any], payload: object) -> None:
     load(arguments["folder"], trust=bool(arguments["trust"]))
 
 
-def check_in_worker(folder: Path, log: Path, environment: Mapping[str, str]) -> None:
+def check_in_worker(folder: Path, log: Path, environment: Mapping[str, str], limits: Limits = STANDARD) -> None:
     """Load an artifact in a fresh process, with every check. Raises ArtifactError or WorkerFailure."""
-    with Worker(log, environment=environment) as worker:
+    with Worker(log, limits, environment) as worker:
         worker.open("vivace.artifact.load:open_checked", {"folder": str(folder), "trust": True}, phase=Phase.COMPILE)
 
 

@@ -13,6 +13,9 @@ TOGETHER = 4
 SECONDS = 60.0
 """After which an import that has not ended is called broken."""
 _LONGEST = 160
+AS_OPENED = {"KERAS_BACKEND": "torch"}
+"""What runtimes set before they import a package, unless the user did: a settings file may name a back end that is not
+there (`runtimes.source`)."""
 
 
 def broken_packages(packages: Iterable[str]) -> dict[str, str]:
@@ -28,7 +31,7 @@ def broken_packages(packages: Iterable[str]) -> dict[str, str]:
 
 def _failure(package: str) -> str:
     """Why a package cannot be imported; empty when it can."""
-    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    variables = {**AS_OPENED, **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         child = subprocess.run(
             [sys.executable, "-P", "-c", f"import {package}"],  # -P: not a file of that name that lies here

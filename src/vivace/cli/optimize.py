@@ -54,7 +54,8 @@ def optimize(
     device: Annotated[
         str,
         typer.Option(
-            "--device", help="cpu, cuda (fails where there is none), or auto: plans may use whatever is here."
+            "--device",
+            help="cpu; cuda or tpu (each fails where there is none); or auto: plans may use whatever is here.",
         ),
     ] = "auto",
     only: Annotated[

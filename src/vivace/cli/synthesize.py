@@ -18,7 +18,8 @@ def synthesize(
     target: Annotated[
         str,
         typer.Argument(
-            help="path/to/file.py:name, where name is a Workload or a function that returns one; or a .pt2 file.",
+            help="path/to/file.py:name, where name is a Workload or a function that returns one; a .pt2 or a "
+            ".keras file.",
             metavar="TARGET",
         ),
     ],
@@ -75,6 +76,14 @@ def synthesize(
     bandwidth: Annotated[float, typer.Option("--bandwidth", help="Of an array: its memory's, in GB/s.")] = 16.0,
     buffer: Annotated[float, typer.Option("--buffer", help="Of an array: memory on the chip, in KiB.")] = 1024.0,
     batch: Annotated[int, typer.Option("--batch", help="Of an array: samples at a time.")] = 1,
+    mesh: Annotated[
+        str | None,
+        typer.Option(
+            "--mesh",
+            help="Of TPUs: chips that run it together, as parts of the batch and of the weights.",
+            metavar="data=N,tensor=M",
+        ),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -93,6 +102,8 @@ def synthesize(
       vivace synthesize work.py:mlp --chip asic:16x16:ws:2of4 --bandwidth 8 --batch 16
 
       vivace synthesize work.py:cnn --chip tpu-v5e --out tpu
+
+      vivace synthesize model.keras --chip tpu-v6e --mesh data=2,tensor=4 --out tpu
     """
     from vivace.hardware.array.memory import Board
     from vivace.report.duration import parse_duration
@@ -102,7 +113,7 @@ def synthesize(
         "chip": chip, "out": out, "budget": Budget(drop=max_drop, relative=relative), "gate": gate.value, "time": time,
         "cycles": cycles, "seeds": seeds, "vectors": vectors, "placing": not no_place, "weight_bits": weight_bits,
         "activation_bits": activation_bits, "unroll": split_names(unroll),
-        "board": Board(clock * 1e6, bandwidth * 1e9, buffer * 1024), "batch": batch,
+        "board": Board(clock * 1e6, bandwidth * 1e9, buffer * 1024), "batch": batch, "mesh": mesh,
     }  # fmt: skip
     result = _made(target, asked, split_names(layer_bits), as_json, quiet)
     _show(result, as_json)

@@ -47,14 +47,18 @@ class Fact(Enum):
     NATIVE_ALLOWED = "permission to produce native code (--native, native=True)"
 
     # of the machine
-    BF16_INSTRUCTIONS = "bfloat16 instructions (AVX-512 BF16, AMX or ARM BF16)"
+    BF16_INSTRUCTIONS = "bfloat16 instructions (AVX-512 BF16, AMX, ARM BF16, or a TPU)"
     INT8_INSTRUCTIONS = "int8 dot-product instructions (VNNI, AMX or ARM dot product)"
     CUDA_DEVICE = "a CUDA device"
     CUDA_BF16 = "a CUDA device of compute capability 8.0 or newer"
+    TPU_DEVICE = "a TPU that JAX can use"
     CXX_COMPILER = "a C++ compiler (install g++ or clang)"
 
 
 OF_THE_JOB = frozenset({Fact.CALIBRATION, Fact.NATIVE_ALLOWED, Fact.TRAINING})
 OF_THE_MACHINE = frozenset(
-    {Fact.BF16_INSTRUCTIONS, Fact.INT8_INSTRUCTIONS, Fact.CUDA_DEVICE, Fact.CUDA_BF16, Fact.CXX_COMPILER}
+    {
+        *(Fact.BF16_INSTRUCTIONS, Fact.INT8_INSTRUCTIONS, Fact.CUDA_DEVICE, Fact.CUDA_BF16),
+        *(Fact.TPU_DEVICE, Fact.CXX_COMPILER),
+    }
 )

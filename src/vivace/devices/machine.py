@@ -1,4 +1,4 @@
-"""Detects the machine at hand: processor, instruction sets, cores and memory that are allowed, GPUs, C++ compiler."""
+"""Detects the machine at hand: processor, instruction sets, allowed cores and memory, GPUs, TPUs, C++ compiler."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ import platform
 import shutil
 from pathlib import Path
 
-from vivace.core.machine import Gpu, Machine
+from vivace.core.machine import Gpu, Machine, Tpu
 from vivace.devices.container import Limits, container_limits
 from vivace.devices.processor import processor, read_cpuinfo
 
 COMPILERS = ("g++", "clang++", "c++")
+GOOGLE = "0x1ae0"
+# PCI device numbers under Google's vendor number: jax 0.10.2, jax/_src/hardware_utils.py, read in November 2026
+TPU_NAMES = {
+    "0x0027": "TPU v3", "0x005e": "TPU v4", "0x0062": "TPU v5p", "0x0063": "TPU v5e", "0x006f": "TPU v6e",
+    "0x0076": "TPU7x",
+}  # fmt: skip
 
 
 def detect(root: Path = Path("/")) -> Machine:
@@ -33,6 +39,7 @@ def detect(root: Path = Path("/")) -> Machine:
         operating_system=f"{platform.system()} {platform.release()}",
         gpus=_gpus(),
         cxx_compiler=_cxx_compiler(),
+        tpus=_tpus(root),
     )
 
 
@@ -78,6 +85,22 @@ def _gpus() -> tuple[Gpu, ...]:
         return ()
     found = (torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count()))
     return tuple(Gpu(gpu.name, gpu.total_memory, (gpu.major, gpu.minor)) for gpu in found)
+
+
+def _tpus(root: Path) -> tuple[Tpu, ...]:
+    """Chips on the PCI bus. Nothing is opened: a process that asks JAX for its devices takes them for itself."""
+    found = []
+    for vendor in sorted((root / "sys/bus/pci/devices").glob("*/vendor")):
+        if _line_of(vendor) == GOOGLE and (name := TPU_NAMES.get(_line_of(vendor.with_name("device")))):
+            found.append(Tpu(name))
+    return tuple(found)
+
+
+def _line_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
 
 
 def _cxx_compiler() -> str:

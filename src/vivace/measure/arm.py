@@ -192,6 +192,7 @@ class Arm:
         everyone = memory.tree_bytes(memory.own_pid())
         children = max(0, everyone - memory.resident_bytes([memory.own_pid()]))
         device = torch.cuda.max_memory_allocated() if self._on_cuda else 0
+        device = device or getattr(self._program, "device_peak_bytes", int)()
         return {"peak_bytes": memory.peak_bytes() + children, "device_peak_bytes": device}
 
     def clock_note(self) -> str:

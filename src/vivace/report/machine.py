@@ -50,6 +50,8 @@ def _facts(machine: Machine) -> Iterator[tuple[str, str]]:
         yield "GPU", f"{gpu.name}, {show_bytes(gpu.memory_bytes)}, compute capability {major}.{minor}"
     if not machine.gpus:
         yield "GPU", "none that PyTorch can use"
+    if machine.tpus:
+        yield "TPU", f"{len(machine.tpus)} x {machine.tpus[0].name}"
     yield "C++ compiler", machine.cxx_compiler or "missing (torch.compile needs one: install g++ or clang)"
     yield "fingerprint", machine.fingerprint
 

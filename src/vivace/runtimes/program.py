@@ -23,7 +23,8 @@ class Program:
 
     Arguments are tensors or numpy arrays; a call that does not fit raises CallError. It may be called from several
     threads one after the other, never at the same time: a runtime keeps one set of buffers. `close` frees the
-    runtime; a closed program raises CallError.
+    runtime; a closed program raises CallError. `device_peak_bytes` tells the most that the program held on a device
+    that PyTorch does not know, 0 where there is none.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Program:
         self.settings = settings
         self.form = form
         self._on_close = [] if close is None else [close]
+        self.device_peak_bytes: Callable[[], int] = int
         self._run = run
         self._checks = [(spec, torch_dtype(spec.dtype)) for spec in signature.inputs]
         self._moves = settings.device != "cpu"

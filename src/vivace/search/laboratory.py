@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from vivace.core.errors import DiskFull, EnvironmentFault, UnsupportedModel, UsageError, WorkerFailure
 from vivace.core.facts import Fact
+from vivace.core.machine import JaxPlatform
 from vivace.core.measurement import Interval, Outcome
 from vivace.core.plan import Plan
 from vivace.core.result import Trial, TrialStage
@@ -49,7 +50,7 @@ class Laboratory:
         self.options = options
         self.folder = folder
         self.invariance = Invariance(prepared, folder)
-        self.variables = compiler_variables(folder)
+        self.variables = compiler_variables(folder, prepared.platform)
         self.rules = Rules(options.budget, options.gate, options.metric)
         self.race = dataclasses.replace(RACE, max_seconds=min(10.0, max(2.0, RACE_SHARE * options.seconds)))
         self.opening_seconds = self.race_opening_seconds = 0.0
@@ -278,7 +279,12 @@ class Laboratory:
             return trial.replace(outcome=Outcome.OOM, reason=grown)
         if by_speed and pair.speedup().high < 1.0:
             return trial.replace(outcome=Outcome.NOT_FASTER, reason=f"{_slower(pair.speedup())} than the original")
-        return self._champion.rank(arm, trial, found, kept) if by_speed else trial
+        return self._champion.rank(arm, trial, found, kept) if by_speed and not self._is_exclusive else trial
+
+    @property
+    def _is_exclusive(self) -> bool:
+        """Whether one program at a time can be open where candidates run, so that none can be kept as champion."""
+        return self.prepared.platform is not None and self.prepared.platform.is_exclusive
 
     def _judge(self, arm: LiveArm, trial: Trial, thoroughly: bool = False) -> Trial:
         effect, folder = trial.plan.effect, arm.worker.folder
@@ -321,7 +327,8 @@ class Laboratory:
     def _start_builder(self) -> Worker:
         """A worker that has started, or is about to have; whoever times something waits for it."""
         preload = [BUILDER_ENTRY.partition(":")[0]]
-        self._builder = Worker(self.folder / "builder", self.options.limits, self.variables, preload, fresh=False)
+        variables = {**self.variables, **JaxPlatform("cpu").variables}  # it writes programs, and takes no TPU for that
+        self._builder = Worker(self.folder / "builder", self.options.limits, variables, preload, fresh=False)
         self._builder_is_open = False
         return self._builder
 
@@ -357,9 +364,10 @@ def failures_of_a_plan() -> Iterator[None]:
         raise WorkerFailure(Outcome.CONVERT_FAILED, f"{type(error).__name__}: {error}") from error
 
 
-def compiler_variables(folder: Path) -> dict[str, str]:
-    """What keeps compilers' caches inside the run: shared by its workers, gone with it."""
-    return {"TORCHINDUCTOR_CACHE_DIR": str((folder / "inductor").absolute())}
+def compiler_variables(folder: Path, platform: JaxPlatform | None = None) -> dict[str, str]:
+    """What keeps compilers' caches inside the run, shared by its workers and gone with it; and what JAX computes on."""
+    caches = {"TORCHINDUCTOR_CACHE_DIR": str((folder / "inductor").absolute())}
+    return caches if platform is None else {**caches, **platform.variables}
 
 
 def key_of(plan: Plan) -> str:

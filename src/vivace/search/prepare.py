@@ -13,6 +13,7 @@ from vivace.core.cost import Cost
 from vivace.core.errors import UsageError, WorkerFailure
 from vivace.core.facts import Fact
 from vivace.core.layer import Layer, chosen
+from vivace.core.machine import JaxPlatform
 from vivace.core.signature import Signature
 from vivace.core.work import Lesson, Work
 from vivace.core.workload import Mix, Workload
@@ -44,6 +45,7 @@ class Prepared:
     report; `identity` is equal for the same model, data and shapes. `examples` are those of every shape. `joining` says
     how many calls the original answers at once for judging. `lesson` is what pruned weights may be trained by, None
     where the user gave no loss. `device` is where the original lies, and the calls that programs are given.
+    `platform` is what programs of form XLA run on; None leaves that to JAX.
     """
 
     work: Work
@@ -61,6 +63,7 @@ class Prepared:
     joining: Joining
     lesson: Lesson | None = None
     device: str = "cpu"
+    platform: JaxPlatform | None = None
 
 
 def prepare(

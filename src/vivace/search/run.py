@@ -88,6 +88,7 @@ class Search:
             "batch_size": self.prepared.batch_size,
             "batch_invariant": batch_invariant,
             **self._mix(),
+            **self._platform(),
             "baseline_seconds": seconds,
             "objective": self.options.objective.value,
             **({} if self.options.calls is None else {"calls": self.options.calls}),
@@ -108,6 +109,14 @@ class Search:
             return {}
         named = [{"shape": examples.name(i), "weight": weight} for i, weight in enumerate(examples.weights)]
         return {"mix": named}
+
+    def _platform(self) -> dict[str, str]:
+        """What XLA's programs ran on, where the job was told."""
+        platform = self.prepared.platform
+        if platform is None or not platform.kinds:
+            return {}
+        kinds = " and ".join(f"{platform.kinds.count(kind)} x {kind}" for kind in dict.fromkeys(platform.kinds))
+        return {"xla_ran_on": f"{platform.name} (the first of {kinds})"}
 
     def _accounted(self, laboratory: Laboratory, result: Result) -> Result:
         """The result with what each technique of the winner is worth, and with when it has paid for itself."""

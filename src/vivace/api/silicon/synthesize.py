@@ -33,6 +33,7 @@ from vivace.hardware.chip.fold import Fold
 from vivace.hardware.chip.parts import Part
 from vivace.hardware.chip.parts import part as part_named
 from vivace.hardware.chip.place import Placement, Resources
+from vivace.hardware.chip.tpus import mesh_of
 from vivace.hardware.compiled import TpuCompilation
 from vivace.hardware.graph.integer import IntegerGraph, Product
 from vivace.hardware.graph.quantize import Precision
@@ -117,12 +118,14 @@ def synthesize(
     placing: bool = True,
     board: Board = USUAL,
     batch: int = 1,
+    mesh: str | None = None,
     progress: Progress | None = None,
 ) -> Synthesis | ArraySynthesis | TpuCompilation:
     """Turn a network into Verilog for a chip, prove it bit for bit, place and route it, and keep it all in a folder.
 
-    For a TPU (`chip="tpu-v5e"`) it becomes StableHLO instead, which Google's compiler is asked about: what follows is
-    for FPGAs. Settings that mean nothing for the kind of chip are refused.
+    For a TPU (`chip="tpu-v5e"`) it becomes StableHLO instead, which Google's compiler is asked about, for one chip or
+    for a `mesh` of several ("data=2,tensor=4"): what follows is for FPGAs. Settings that mean nothing for the kind of
+    chip are refused.
 
     The network is quantized with its own data, to 1 to 8 bits (`layer_bits` has other (weight, activation) bits for
     layers by name or pattern), and judged against the original within `budget`; only integers that hold go on. The
@@ -149,11 +152,11 @@ def synthesize(
     settings = {
         "budget": budget, "gate": gate, "weight_bits": weight_bits, "activation_bits": activation_bits,
         "layer_bits": layer_bits, "unroll": unroll, "seeds": seeds, "vectors": vectors, "cycles": cycles,
-        "placing": placing, "board": board, "batch": batch,
+        "placing": placing, "board": board, "batch": batch, "mesh": mesh,
     }  # fmt: skip
     if isinstance(chip, str) and chip.startswith(TPU):
-        _refuse_others(chip, settings, frozenset())
-        return compile_for_tpu(work, chip, Path(out), time, progress)
+        _refuse_others(chip, settings, frozenset({"mesh"}))
+        return compile_for_tpu(work, chip, Path(out), time, progress, None if mesh is None else mesh_of(mesh))
     named = tuple((pattern, *bits) for pattern, bits in (layer_bits or {}).items())
     precision = Precision(weight_bits, activation_bits, named)
     if is_array(chip):

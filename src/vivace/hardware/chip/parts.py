@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from vivace.core.errors import unknown_name
+from vivace.core.errors import UsageError, unknown_name
 from vivace.hardware.chip.tpus import TPUS
 
 
@@ -40,6 +40,10 @@ PARTS = {
 }
 
 
+ARRAYS = "asic:ROWSxCOLUMNS[:os|ws|is][:2of4]"
+"""How systolic arrays are named, for who names none (`hardware.array.chip`)."""
+
+
 def part(name: str) -> Part:
     """A part by its name. Raises UsageError with the nearest names.
 
@@ -47,5 +51,14 @@ def part(name: str) -> Part:
     156
     """
     if name not in PARTS:
-        raise unknown_name("chip", name, [*PARTS, *TPUS])
+        raise unknown_chip(name)
     return PARTS[name]
+
+
+def unknown_chip(name: str) -> UsageError:
+    """The error for a chip that is of no kind, with the nearest names and all that there are.
+
+    >>> str(unknown_chip("tpu-v5x")).partition("Known: ")[2]  # doctest: +ELLIPSIS
+    'asic:ROWSxCOLUMNS[:os|ws|is][:2of4], ecp5-25k, ...'
+    """
+    return unknown_name("chip", name, [*PARTS, *TPUS, ARRAYS])

@@ -29,9 +29,9 @@ OTHERS = ("vivace.search.build", "vivace.search.inspection")
 """What the server imports: PyTorch and what an arm needs, then what other workers do. None of it starts a thread."""
 READ_AT_START = (
     "LD_", "MALLOC_", "GLIBC_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "TORCH", "PYTORCH", "ATEN",
-    "DNNL", "ONEDNN", "PYTHON", "CUDA", "NCCL", "XLA", "JAX", "KERAS", "TBB",
+    "DNNL", "ONEDNN", "PYTHON", "CUDA", "NCCL",
 )  # fmt: skip
-"""Variables that a library reads when it is loaded: a worker for which they differ cannot be forked."""
+"""Variables that a library which the server has loaded reads then: a worker for which they differ cannot be forked."""
 READ_LATER = ("PYTHONPATH", "TORCHINDUCTOR_CACHE_DIR")
 START_SECONDS = 120.0
 ANSWER_SECONDS = 10.0

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from vivace.hardware.compiled import TpuCompilation, TpuEstimate, TpuStatus
+from vivace.hardware.chip.tpus import Mesh
+from vivace.hardware.compiled import (
+    Bfloat16Check,
+    Collective,
+    MeshCheck,
+    SplitWeight,
+    TpuCompilation,
+    TpuEstimate,
+    TpuStatus,
+)
 from vivace.report.document import document_from
 from vivace.report.layout import line, plain_table
 from vivace.report.silicon.document import SiliconDocument, took
@@ -18,7 +29,8 @@ from vivace.report.silicon.hardware import show_time
 class TpuDocument(SiliconDocument):
     """results.json of a compilation for a TPU, and what `vivace synthesize --json` prints.
 
-    `kind` is of `estimates`: the compiler's own words. `error_kind` is of `relative_error`, on XLA's CPU back end.
+    `kind` is of `estimates`: the compiler's own words. `error_kind` is of `relative_error`, `bfloat16` and
+    `mesh_check`, on XLA's CPU back end.
     """
 
     status: TpuStatus
@@ -30,6 +42,11 @@ class TpuDocument(SiliconDocument):
     memory_bytes: float | None
     devices: int | None
     estimates: list[TpuEstimate]
+    bfloat16: Bfloat16Check | None
+    mesh: Mesh | None
+    topology: str
+    splits: list[SplitWeight]
+    mesh_check: MeshCheck | None
 
 
 def document_of(result: TpuCompilation) -> TpuDocument:
@@ -46,17 +63,57 @@ def synthesis_block(result: TpuCompilation) -> RenderableType:
             f"at most (MEASURED, {result.compared} calls)"
         )
     )
+    if result.bfloat16 is not None:
+        parts.append(line(_bfloat16_sentence(result.bfloat16)))
+    if result.mesh is not None:
+        parts += [line(sentence) for sentence in _mesh_sentences(result, result.mesh)]
     if result.estimates:
-        parts += [line(f"a call of {result.batch} samples, as the compiler sees it (PREDICTED):"), _table(result)]
-        parts.append(line(_memory_sentence(result)))
+        each = "" if result.mesh is None else ", on each chip"
+        parts.append(line(f"a call of {result.batch} samples{each}, as the compiler sees it (PREDICTED):"))
+        parts += [_table(result), line(_memory_sentence(result))]
+        if any(one.unpriced for one in result.estimates):
+            counts = " and ".join(str(one.unpriced) for one in result.estimates)
+            parts.append(
+                line(
+                    f"the compiler has no time for {counts} custom calls (joins of what was fetched in parts): left out"
+                )
+            )
+        parts += [line(_collectives_sentence(one.products, one.collectives)) for one in result.estimates if result.mesh]
     parts += [line(f"note: {note}") for note in result.notes]
     parts.append(line(took(result.seconds)))
     parts.append(line(f'next: vivace.load("{result.out}") runs it on whatever JAX finds, a TPU where there is one'))
     return Group(*parts)
 
 
+def _bfloat16_sentence(found: Bfloat16Check) -> str:
+    told = (
+        f"in bfloat16 it is off float64 by {found.error:.1e}, and PyTorch by {found.own_error:.1e} (root mean square, "
+        "MEASURED on XLA's CPU back end)"
+    )
+    return f"{told}: it holds" if found.holds else f"{told}: it does not hold, {found.reason}"
+
+
+def _mesh_sentences(result: TpuCompilation, mesh: Mesh) -> Iterator[str]:
+    yield (f"mesh: {mesh.chips} chips ({result.topology}), the batch in {mesh.data} and weights in {mesh.tensor} parts")
+    split = [one for one in result.splits if one.dimension is not None]
+    numbers, held = (sum(math.prod(one.shape) for one in some) for some in (result.splits, split))
+    yield f"{len(split)} of {len(result.splits)} weights are split, with {held / max(numbers, 1):.1%} of all numbers"
+    if result.mesh_check is not None:
+        found = result.mesh_check
+        yield (
+            f"sharded over {found.devices} devices of XLA's CPU back end it differs from the original by "
+            f"{found.relative_error:.1e} of the largest answer at most (MEASURED, {found.compared} calls)"
+        )
+
+
+def _collectives_sentence(products: str, found: Sequence[Collective]) -> str:
+    told = ", ".join(f"{one.count} {one.kind} of {one.bytes / 1e6:,.3g} MB in all" for one in found)
+    return f"between chips, {products} products: {told or 'nothing'} (PREDICTED)"
+
+
 def _headline(result: TpuCompilation) -> str:
-    head = f"{result.name} on {result.chip}: {result.status.value}"
+    place = result.chip if result.mesh is None else f"{result.mesh.chips} x {result.chip}"
+    head = f"{result.name} on {place}: {result.status.value}"
     if not result.estimates or result.status is not TpuStatus.COMPILED:
         return head
     quickest = min(one.seconds for one in result.estimates)
@@ -66,8 +123,9 @@ def _headline(result: TpuCompilation) -> str:
 def _table(result: TpuCompilation) -> Table:
     table = plain_table("products", "time", "operations", "bytes moved", "temporary", "code")
     for one in result.estimates:
+        at_least = f"{show_time(one.seconds)} or more" if one.unpriced else show_time(one.seconds)
         table.add_row(
-            one.products, show_time(one.seconds), f"{one.flops:.3g}", f"{one.accessed_bytes:.3g}",
+            one.products, at_least, f"{one.flops:.3g}", f"{one.accessed_bytes:.3g}",
             *(f"{size / 1e6:.2f} MB" for size in (one.temporary_bytes, one.code_bytes)),
         )  # fmt: skip
     return table

@@ -72,12 +72,17 @@ def _same(x: Array, *_: Any, **__: Any) -> Array:
     return x
 
 
+def _summed(x: Array) -> Array:
+    """16-bit floats in float32, in which PyTorch's kernels sum them."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 def _softmax(x: Array, dim: int, *_: Any, dtype: torch.dtype | None = None) -> Array:
-    return jax.nn.softmax(_to(x, *_, dtype=dtype), axis=dim)
+    return jax.nn.softmax(_summed(_to(x, *_, dtype=dtype)), axis=dim)
 
 
 def _log_softmax(x: Array, dim: int, *_: Any, dtype: torch.dtype | None = None) -> Array:
-    return jax.nn.log_softmax(_to(x, *_, dtype=dtype), axis=dim)
+    return jax.nn.log_softmax(_summed(_to(x, *_, dtype=dtype)), axis=dim)
 
 
 def table() -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""ATen operators in JAX that multiply by weights, normalize, pool, attend or recur."""
+"""ATen operators in JAX that multiply by weights, normalize, pool, attend or recur.
+
+Sums of 16-bit numbers, and what is computed of them within one operator, are in float32 as in PyTorch's kernels: a
+result is rounded once, when the operator ends (`graph`).
+"""
 
 from __future__ import annotations
 
@@ -15,13 +19,23 @@ from vivace.runtimes.xla.elementwise import Array
 _NAMES = {1: "W", 2: "HW", 3: "DHW"}
 
 
+def _wide(x: Array) -> Any:
+    """The dtype of sums of such numbers: float32 for 16-bit floats, else their own."""
+    return jnp.promote_types(x.dtype, jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x.dtype
+
+
+def _product(x: Array, y: Array) -> Array:
+    """The matrix product, its sums not rounded to fewer bits."""
+    return jnp.matmul(x, y, preferred_element_type=_wide(y))
+
+
 def _linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
-    y = jnp.matmul(x, weight.T)
+    y = _product(x, weight.T)
     return y if bias is None else y + bias
 
 
 def _addmm(bias: Array, x: Array, weight: Array, beta: float = 1, alpha: float = 1) -> Array:
-    return beta * bias + alpha * jnp.matmul(x, weight)
+    return beta * bias + alpha * _product(x, weight)
 
 
 def _pairs(value: Any, count: int) -> tuple[int, ...]:
@@ -43,7 +57,7 @@ def _conv(
         pads = [(n, n) for n in _pairs(padding, count)]
     y = lax.conv_general_dilated(
         x, weight, _pairs(stride, count), pads, rhs_dilation=_pairs(dilation, count), feature_group_count=groups,
-        dimension_numbers=(f"NC{names}", f"OI{names}", f"NC{names}"),
+        dimension_numbers=(f"NC{names}", f"OI{names}", f"NC{names}"), preferred_element_type=_wide(x),
     )  # fmt: skip
     y = y if bias is None else y + bias.reshape(1, -1, *(1,) * count)
     return y[0] if unbatched else y
@@ -68,7 +82,7 @@ def _batch_norm(
 ) -> Array:  # fmt: skip
     if training:
         raise NotImplementedError("batch normalization with the statistics of the batch")
-    scale = lax.rsqrt(_along_channels(var, x) + eps)
+    scale = lax.rsqrt(_along_channels(var, x).astype(_wide(x)) + eps)
     y = (x - _along_channels(mean, x)) * (scale if weight is None else scale * _along_channels(weight, x))
     return y if bias is None else y + _along_channels(bias, x)
 
@@ -80,6 +94,7 @@ def _batch_norm_tuple(
 
 
 def _normalized(x: Array, axes: tuple[int, ...], eps: float) -> tuple[Array, Array, Array]:
+    x = x.astype(_wide(x))
     mean = jnp.mean(x, axis=axes, keepdims=True)
     scale = lax.rsqrt(jnp.mean(jnp.square(x - mean), axis=axes, keepdims=True) + eps)
     return (x - mean) * scale, mean, scale
@@ -110,6 +125,7 @@ def _group_norm(
 
 def _rms_norm(x: Array, shape: Sequence[int], weight: Array | None = None, eps: float | None = None) -> Array:
     eps = float(jnp.finfo(x.dtype).eps) if eps is None else eps
+    x = x.astype(_wide(x))
     y = x * lax.rsqrt(jnp.mean(jnp.square(x), axis=tuple(range(-len(shape), 0)), keepdims=True) + eps)
     return y if weight is None else y * weight
 
@@ -170,24 +186,24 @@ def _attention(
 ) -> Array:  # fmt: skip
     if enable_gqa:
         k, v = (jnp.repeat(one, q.shape[-3] // one.shape[-3], axis=-3) for one in (k, v))
-    scores = jnp.matmul(q, jnp.swapaxes(k, -1, -2)) * (1 / math.sqrt(q.shape[-1]) if scale is None else scale)
+    scores = _product(q, jnp.swapaxes(k, -1, -2)) * (1 / math.sqrt(q.shape[-1]) if scale is None else scale)
     if is_causal:
         mask = jnp.tril(jnp.ones((q.shape[-2], k.shape[-2]), bool))
     if mask is not None:
         scores = jnp.where(mask, scores, -jnp.inf) if mask.dtype == bool else scores + mask
-    return jnp.matmul(jax.nn.softmax(scores, axis=-1), v)
+    return _product(jax.nn.softmax(scores, axis=-1).astype(v.dtype), v)
 
 
 def _lstm_step(carry: tuple[Array, Array], gates: Array, w_hh: Array, b_hh: Any) -> tuple[tuple[Array, Array], Array]:
     h, c = carry
-    i, f, g, o = jnp.split(gates + jnp.matmul(h, w_hh.T) + b_hh, 4, axis=-1)
+    i, f, g, o = jnp.split(gates + _product(h.astype(w_hh.dtype), w_hh.T) + b_hh, 4, axis=-1)
     c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
     h = jax.nn.sigmoid(o) * jnp.tanh(c)
     return (h, c), h
 
 
 def _gru_step(h: Array, gates: Array, w_hh: Array, b_hh: Any) -> tuple[Array, Array]:
-    own = jnp.matmul(h, w_hh.T) + b_hh
+    own = _product(h.astype(w_hh.dtype), w_hh.T) + b_hh
     (xr, xz, xn), (hr, hz, hn) = jnp.split(gates, 3, axis=-1), jnp.split(own, 3, axis=-1)
     z, n = jax.nn.sigmoid(xz + hz), jnp.tanh(xn + jax.nn.sigmoid(xr + hr) * hn)
     h = (1 - z) * n + z * h
@@ -195,13 +211,17 @@ def _gru_step(h: Array, gates: Array, w_hh: Array, b_hh: Any) -> tuple[Array, Ar
 
 
 def _recurrent(step: Any, states: int) -> Any:
-    """`aten.lstm.input` and `aten.gru.input`: input products of all times at once, then a scan over time."""
+    """`aten.lstm.input` and `aten.gru.input`: input products of all times at once, then a scan over time.
+
+    States and gates are in float32 at least, as in PyTorch's kernels: a state that is rounded to 16 bits at each time
+    drifts.
+    """
 
     def run(
         x: Array, hx: Any, params: Sequence[Array], has_biases: bool, layers: int, dropout: float, train: bool,
         bidirectional: bool, batch_first: bool,
     ) -> tuple[Array, ...]:  # fmt: skip
-        start = hx if states == 2 else [hx]
+        start = [state.astype(_wide(x)) for state in (hx if states == 2 else [hx])]
         y = jnp.swapaxes(x, 0, 1) if batch_first else x
         directions, each, last = (2 if bidirectional else 1), (4 if has_biases else 2), []
         if len(params) != layers * directions * each:
@@ -213,7 +233,7 @@ def _recurrent(step: Any, states: int) -> Any:
                 own = params[place * each : place * each + each]
                 b_ih, b_hh = own[2:] if has_biases else (0, 0)
                 carry = tuple(state[place] for state in start) if states == 2 else start[0][place]
-                gates = jnp.matmul(y, own[0].T) + b_ih
+                gates = _product(y.astype(own[0].dtype), own[0].T) + b_ih
                 end, found = lax.scan(
                     lambda c, g, w=own[1], b=b_hh: step(c, g, w, b), carry, gates, reverse=bool(direction)
                 )
@@ -229,7 +249,7 @@ def _recurrent(step: Any, states: int) -> Any:
 def table() -> dict[str, Any]:
     """ATen's names to functions of the same arguments."""
     return {
-        "linear": _linear, "matmul": jnp.matmul, "mm": jnp.matmul, "bmm": jnp.matmul, "mv": jnp.matmul, "addmm": _addmm,
+        "linear": _linear, "matmul": _product, "mm": _product, "bmm": _product, "mv": _product, "addmm": _addmm,
         "baddbmm": _addmm, "einsum": lambda text, tensors, **_: jnp.einsum(text, *tensors), "conv1d": _conv,
         "conv2d": _conv, "conv3d": _conv, "convolution": _convolution, "batch_norm": _batch_norm,
         "_native_batch_norm_legit_no_training": _batch_norm_tuple, "layer_norm": _layer_norm,

@@ -38,7 +38,15 @@ def load(model: Model) -> Program:
         compiled = {size: _compiled(jax, exported, held, model.signature, size, path) for size in sizes}
     runs = {size: _runner(jax, call, held, model.signature, device) for size, call in compiled.items()}
     run = _in_parts(runs, model.signature) if model.signature.has_batch else runs[sizes[0]]
-    return Program(model.signature, model.settings, run, Form.XLA)
+    program = Program(model.signature, model.settings, run, Form.XLA)
+    program.device_peak_bytes = lambda: _peak_bytes(device)
+    return program
+
+
+def _peak_bytes(device: Any) -> int:
+    """The most that lay in a device's own memory; 0 on the CPU, whose memory is the process's."""
+    told = None if device.platform == "cpu" else device.memory_stats()
+    return int((told or {}).get("peak_bytes_in_use", 0))
 
 
 def batches_of(model: Model) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vivace.core.errors import ArtifactError, NotApplicable
+from vivace.core.errors import ArtifactError, EnvironmentFault, NotApplicable, install_line
 from vivace.core.program import Form, Model
 from vivace.core.signature import Signature, TensorSpec
 from vivace.runtimes.onnx_graph import require
@@ -69,14 +69,22 @@ def require_jax() -> None:
 
 
 def import_jax() -> Any:
-    """The jax package with jax.export. Raises MissingExtra."""
+    """The jax package with jax.export. Raises MissingExtra, and EnvironmentFault where it is there and broken."""
     require_jax()
     state = np.random.get_state()  # importing JAX draws from NumPy's generator, which is the user's
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import jax
-        import jax.export
-    np.random.set_state(state)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import jax
+            import jax.export
+    except Exception as error:  # a package whose parts do not fit raises whatever it meets first
+        told = " ".join(str(error).split())[:300]
+        raise EnvironmentFault(
+            f"running programs in XLA is unavailable: jax is installed and cannot be imported "
+            f"({type(error).__name__}: {told}); {install_line('tpu')}, with --force-reinstall where it is there already"
+        ) from error
+    finally:
+        np.random.set_state(state)
     return jax
 
 

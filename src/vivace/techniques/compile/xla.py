@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 
 from vivace.core.cost import Cost
 from vivace.core.errors import NotApplicable
 from vivace.core.facts import Fact
+from vivace.core.machine import Machine
 from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
@@ -42,6 +44,12 @@ class Xla(Technique):
     source = "https://docs.jax.dev/en/latest/export/export.html"
     packages = ("jax", "jaxlib")
     extra = "tpu"
+
+    @classmethod
+    def variants(cls, work: Work, machine: Machine) -> Iterator[Technique]:
+        """None on a machine with a TPU, where JAX runs programs on that: see `tpu`."""
+        if not machine.tpus:
+            yield cls()
 
     def rewrite(self, cost: Cost) -> Cost:
         """Fused operators, launched by native code; a call crosses from PyTorch to JAX and back."""
