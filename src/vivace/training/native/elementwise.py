@@ -9,20 +9,23 @@ from typing import Any
 from vivace.training.native.arrays import BOOL, FLOAT, LONG, Index, Read, Shape, Value, broadcast
 
 FORMULAS = {
-    "plus": "{0} + {1}", "minus": "{0} - {1}", "mul": "{0} * {1}", "neg": "-{0}", "relu": "({0} > 0 ? {0} : ({0} != {0} ? {0} : 0.0f))",
-    "threshold_backward": "({1} <= {2} ? 0.0f : {0})", "where": "({0} ? {1} : {2})",
-    "eq": "{0} == {1}", "ne": "{0} != {1}", "lt": "{0} < {1}", "le": "{0} <= {1}", "gt": "{0} > {1}", "ge": "{0} >= {1}",
-    "logical_not": "!{0}", "logical_and": "{0} && {1}", "bitwise_and": "{0} & {1}", "bitwise_not": "!{0}",
+    "plus": "{0} + {1}", "minus": "{0} - {1}", "mul": "{0} * {1}", "neg": "-{0}", "div": "{0} / {1}",
+    "relu": "({0} > 0 || {0} != {0} ? {0} : 0.0f)", "threshold_backward": "({1} <= {2} ? 0.0f : {0})",
+    "where": "({0} ? {1} : {2})",
+    "eq": "{0} == {1}", "ne": "{0} != {1}", "lt": "{0} < {1}", "le": "{0} <= {1}", "gt": "{0} > {1}",
+    "ge": "{0} >= {1}",
+    "logical_not": "!{0}", "bitwise_not": "!{0}", "logical_and": "{0} && {1}", "bitwise_and": "{0} & {1}",
     "maximum": "({0} > {1} || {0} != {0} ? {0} : {1})", "minimum": "({0} < {1} || {0} != {0} ? {0} : {1})",
-    "abs": "__builtin_fabsf({0})", "div": "{0} / {1}", "reciprocal": "1.0f / {0}", "sqrt": "__builtin_sqrtf({0})",
+    "abs": "__builtin_fabsf({0})", "reciprocal": "1.0f / {0}", "sqrt": "__builtin_sqrtf({0})",
     "rsqrt": "1.0f / __builtin_sqrtf({0})", "exp": "expf({0})", "log": "logf({0})", "log1p": "log1pf({0})",
-    "tanh": "tanhf({0})", "erf": "erff({0})", "sigmoid": "1.0f / (1.0f + expf(-{0}))", "sin": "sinf({0})", "cos": "cosf({0})",
+    "tanh": "tanhf({0})", "erf": "erff({0})", "sigmoid": "1.0f / (1.0f + expf(-{0}))", "sin": "sinf({0})",
+    "cos": "cosf({0})", "power": "powf({0}, {1})",
     "tanh_backward": "{0} * (1.0f - {1} * {1})", "sigmoid_backward": "{0} * (1.0f - {1}) * {1}",
 }  # fmt: skip
-"""By the operator's name: `{0}` is the element of the first operand, and so on."""
+"""By the operator's name (`plus`, `minus`, `power` are parts of others): `{0}` is an element of the first operand."""
 
 COSTLY = frozenset(
-    {"div", "reciprocal", "sqrt", "rsqrt", "exp", "log", "log1p", "tanh", "erf", "sigmoid", "sin", "cos"}
+    {"div", "reciprocal", "sqrt", "rsqrt", "exp", "log", "log1p", "tanh", "erf", "sigmoid", "sin", "cos", "power"}
 )  # fmt: skip
 TRUTHS = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "logical_not", "logical_and"})
 

@@ -173,21 +173,22 @@ def paired(source: Array, to: Array, threads: int) -> Statement:
     """Rounds to bfloat16: rows k and k + 1 of `source` (k, n) become the pairs of row k / 2 of `to`."""
     k, n = source.shape
     low, high = (source.at((f"(2*i0 + {half})", "i1")) for half in (0, 1))
-    even = f'  {{ {rows_of(k // 2, threads)}\n    for (long i0 = from; i0 < to; i0++) _Pragma("omp simd") for (long i1 = 0; i1 < {n}; i1++)\n      {to.name}[i0*{to.strides[0]} + i1] = pair({low}, {high}); }}'
-    text = even if k > 1 else ""
+    line = f'_Pragma("omp simd") for (long i1 = 0; i1 < {n}; i1++)'
+    parts = []
+    if k > 1:
+        rows = f"{rows_of(k // 2, threads)}\n    for (long i0 = from; i0 < to; i0++) {line}"
+        parts.append(f"  {{ {rows}\n      {to.name}[i0*{to.strides[0]} + i1] = pair({low}, {high}); }}")
     if k % 2:
-        last = source.at((str(k - 1), "i1"))
-        text += f"\n  if (t == 0) for (long i1 = 0; i1 < {n}; i1++) {to.name}[{k // 2 * to.strides[0]} + i1] = pair({last}, 0.0f);"
-    return Statement(text, (Read(source.name, None),), (Read(to.name, None),))
+        last, place = source.at((str(k - 1), "i1")), k // 2 * to.strides[0]
+        parts.append(f"  if (t == 0) {line} {to.name}[{place} + i1] = pair({last}, 0.0f);")
+    return Statement("\n".join(parts), (Read(source.name, None),), (Read(to.name, None),))
 
 
 def rounded(source: Array, to: Array, threads: int) -> Statement:
-    """Rounds to bfloat16: `source` (rows, k), k side by side, becomes `to`, whose rows are longer and end with zeros."""
+    """Rounds to bfloat16: `source` (rows, k), k side by side, becomes `to`, whose longer rows end with zeros."""
     rows, k = source.shape
-    value = source.at(("i0", "i1"))
-    text = (
-        f'  {{ {rows_of(rows, threads)}\n    for (long i0 = from; i0 < to; i0++) _Pragma("omp simd") for (long i1 = 0; i1 < {k}; i1++)\n'
-        f"      {to.name}[i0*{to.strides[0]} + i1] = narrow({value}); }}"
-    )
+    walk = f'for (long i0 = from; i0 < to; i0++) _Pragma("omp simd") for (long i1 = 0; i1 < {k}; i1++)'
+    each = f"{to.name}[i0*{to.strides[0]} + i1] = narrow({source.at(('i0', 'i1'))});"
+    text = f"  {{ {rows_of(rows, threads)}\n    {walk}\n      {each} }}"
     own = source.is_dense and rows > 1
     return Statement(text, (Read(source.name, rows if own else None),), (Read(to.name, rows if rows > 1 else None),))

@@ -11,6 +11,7 @@ from vivace.core.errors import NotApplicable
 from vivace.training.native import update
 from vivace.training.native.arrays import FLOAT, LONG, Array, Read, stored
 from vivace.training.native.lowering import KINDS, Lowering
+from vivace.training.native.operators import lowered
 from vivace.training.native.statements import Statement, loop, merged_updates, rows_of, scheduled
 from vivace.training.native.tiles import Vector, inner_tile, outer_tile
 from vivace.training.native.update import NUMBERS, Rule
@@ -47,8 +48,8 @@ def source_of(plan: StepPlan) -> str:
     tensors = [Array.whole(f"p{number}", shape) for number, shape in enumerate(plan.state)]
     leaves = [Array.whole(f"x{number}", leaf.shape, leaf.kind) for number, leaf in enumerate(plan.leaves)]
     weights = frozenset(f"p{number}" for number in plan.rules)
-    lowering = Lowering(plan.graph, [*tensors, *leaves], weights, plan.vector, plan.threads)
-    loss, *gradients = lowering.outputs
+    lowering = Lowering(weights, plan.vector, plan.threads)
+    loss, *gradients = lowered(plan.graph, [*tensors, *leaves], lowering)
     aliases: dict[str, str] = {}
     found = lowering.stored(loss)
     for number, gradient in zip(plan.rules, gradients, strict=True):
@@ -155,7 +156,7 @@ _HEAD = """
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 extern "C" {
 float expf(float); float logf(float); float log1pf(float); float tanhf(float); float erff(float); float sinf(float);
-float cosf(float); double pow(double, double); double sqrt(double);
+float cosf(float); float powf(float, float); double pow(double, double); double sqrt(double);
 }
 typedef float vec __attribute__((vector_size(LANES * 4)));
 typedef int ivec __attribute__((vector_size(LANES * 4)));
@@ -173,6 +174,7 @@ typedef int iloose __attribute__((vector_size(LANES * 4), aligned(2), may_alias)
 static inline vec load(const float *p) { return *(const loose *)p; }
 static inline ivec iload(const int *p) { return *(const iloose *)p; }
 static inline void store(float *p, vec v) { *(loose *)p = v; }
+static inline void add_products(vec &s, vec a, vec b) { s += a * b; }
 static inline vec load_some(const float *p, long n) {
   if (n >= LANES) return load(p);
   float t[LANES] = {};
@@ -211,7 +213,7 @@ static inline void barrier() {
 """
 
 _PAIRS = """
-static inline void pairs(vec &sum, ivec a, ivec b) { __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b)); }
+static inline void add_products(vec &s, ivec a, ivec b) { __asm__("vdpbf16ps %2, %1, %0" : "+v"(s) : "v"(a), "v"(b)); }
 """
 
 _TAIL = """

@@ -45,8 +45,8 @@ class NativeTraining:
     Batches of another size, such as the last one of an epoch, and steps after parameters were frozen or freed, are
     played back operator by operator, with the optimizer's own update.
 
-    Raises NotApplicable, at the first batch, where the step cannot be recorded, draws random numbers, or has an operator
-    that there is no C for. Raises UsageError where the step becomes another one later on.
+    Raises NotApplicable, at the first batch, where the step cannot be recorded, draws random numbers, or has an
+    operator that there is no C for. Raises UsageError where the step becomes another one later on.
     """
 
     def __init__(self, rig: Rig, usual: int | None, vector: Vector, cores: int, build: Build) -> None:
@@ -158,14 +158,14 @@ class NativeTraining:
         addresses = torch.tensor([one.data_ptr() for one in tensors], dtype=torch.int64)
         sources = torch.tensor([one.data_ptr() for one in columns], dtype=torch.int64)
         given = torch.tensor(numbers, dtype=torch.float64)
-        built.compiled.run(
-            addresses.data_ptr(), given.data_ptr(), None if rows is None else rows.data_ptr(), sources.data_ptr(), count,
-            losses.data_ptr(),
-        )  # fmt: skip
+        order = None if rows is None else rows.data_ptr()
+        built.compiled.run(addresses.data_ptr(), given.data_ptr(), order, sources.data_ptr(), count, losses.data_ptr())
         self._steps += count
         steps = [state[parameter]["step"] for parameter in learning if "step" in state[parameter]]
         if steps:
             torch._foreach_add_(steps, count)
+        if self._rig.schedule is not None:
+            self._rig.optimizer._opt_called = True  # type: ignore[attr-defined]  # a schedule warns by it
         for parameter in self._parameters:
             parameter.grad = None
         for parameter, gradient in zip(learning, built.gradients, strict=True):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+INLINE = "static inline __attribute__((always_inline))"
+
 
 @dataclasses.dataclass(frozen=True)
 class Vector:
-    """What the processor's vectors hold: `lanes` floats; `registers` of them; `has_bf16`: products of bfloat16 pairs."""
+    """A processor's vectors: `registers` of them, of `lanes` floats each. `has_bf16`: it adds products of bfloat16."""
 
     lanes: int
     registers: int
@@ -16,7 +18,7 @@ class Vector:
 
     @property
     def block(self) -> tuple[int, int]:
-        """Rows and vectors (or columns) of a block: it, one line of each operand, and a little room fill the registers."""
+        """Rows and vectors (or columns) of a block: with a line of each operand it just fits the registers."""
         return (8, 3) if self.registers >= 32 else (4, 2)
 
 
@@ -35,23 +37,18 @@ def outer_tile(vector: Vector, rows: int, columns: int, narrow: bool) -> str:
     """`rows` times `columns` vectors of the answer, where b has its columns side by side: a line of it is loaded for
     every k and multiplied by one element of a for each row. With `narrow`, an element is a pair of bfloat16."""
     name = f"outer_{rows}_{columns}{'_narrow' if narrow else ''}"
-    kind = "int" if narrow else "float"
-    sums = [f"s{r}_{c}" for r in range(rows) for c in range(columns)]
+    kind, hold, load = ("int", "ivec", "iload") if narrow else ("float", "vec", "load")
     lines = [
-        f"template <long K, long AM, long AK, long BK, long CM> static inline __attribute__((always_inline)) void {name}",
+        f"template <long K, long AM, long AK, long BK, long CM> {INLINE} void {name}",
         f"(const {kind} *a, const {kind} *b, const float *bias, float *c, long width) {{",
         *(f"  vec s0_{c} = bias ? load_some(bias + {c}*LANES, width - {c}*LANES) : vec{{}};" for c in range(columns)),
         *(f"  vec s{r}_{c} = s0_{c};" for r in range(1, rows) for c in range(columns)),
         "  for (long k = 0; k < K; k++) {",
-        *(f"    const {'ivec' if narrow else 'vec'} b{c} = {'iload' if narrow else 'load'}(b + k*BK + {c}*LANES);" for c in range(columns)),
+        *(f"    const {hold} b{c} = {load}(b + k*BK + {c}*LANES);" for c in range(columns)),
     ]  # fmt: skip
     for r in range(rows):
-        if narrow:
-            lines.append(f"    {{ ivec x = ivec{{}} + a[{r}*AM + k*AK]; KEEP(x);")
-            lines += [f"      pairs(s{r}_{c}, x, b{c});" for c in range(columns)]
-        else:
-            lines.append(f"    {{ vec x = vec{{}} + a[{r}*AM + k*AK]; KEEP(x);")
-            lines += [f"      s{r}_{c} += x * b{c};" for c in range(columns)]
+        lines.append(f"    {{ {hold} x = {hold}{{}} + a[{r}*AM + k*AK]; KEEP(x);")
+        lines += [f"      add_products(s{r}_{c}, x, b{c});" for c in range(columns)]
         lines.append("    }")
     lines.append("  }")
     for r in range(rows):
@@ -60,7 +57,6 @@ def outer_tile(vector: Vector, rows: int, columns: int, narrow: bool) -> str:
                 lines.append(f"  store_some(c + {r}*CM + {c}*LANES, s{r}_{c}, width - {c}*LANES);")
             else:
                 lines.append(f"  store(c + {r}*CM + {c}*LANES, s{r}_{c});")
-    assert sums
     return "\n".join([*lines, "}"])
 
 
@@ -70,21 +66,18 @@ def inner_tile(vector: Vector, rows: int, columns: int, narrow: bool) -> str:
     name = f"inner_{rows}_{columns}{'_narrow' if narrow else ''}"
     kind, each = ("short", 2 * vector.lanes) if narrow else ("float", vector.lanes)
     sums = [f"s{r}_{c}" for r in range(rows) for c in range(columns)]
-    load = "(ivec)iload((const int *)({}))" if narrow else "load({})"
-    hold = "ivec" if narrow else "vec"
+    hold, load = ("ivec", "iload((const int *)({}))") if narrow else ("vec", "load({})")
 
     def products(form: str) -> list[str]:
         found = [f"    const {hold} b{c} = {form.format(f'b + {c}*BN + k', 'K - k')};" for c in range(columns)]
         for r in range(rows):
             found.append(f"    {{ {hold} x = {form.format(f'a + {r}*AM + k', 'K - k')}; KEEP(x);")
-            found += [
-                f"      pairs(s{r}_{c}, x, b{c});" if narrow else f"      s{r}_{c} += x * b{c};" for c in range(columns)
-            ]
+            found += [f"      add_products(s{r}_{c}, x, b{c});" for c in range(columns)]
             found.append("    }")
         return found
 
     lines = [
-        f"template <long K, long AM, long BN, long CM> static inline __attribute__((always_inline)) void {name}",
+        f"template <long K, long AM, long BN, long CM> {INLINE} void {name}",
         f"(const {kind} *a, const {kind} *b, const float *bias, float *c) {{",
         *(f"  vec {one} = vec{{}};" for one in sums),
         "  long k = 0;",
