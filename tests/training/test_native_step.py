@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from vivace.core.plan import Plan
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
 from vivace.devices import machine
+from vivace.runtimes.settings.around import threads as threads_inside
 from vivace.techniques.compile.native_step import NativeStep
 from vivace.techniques.feed.sample_cache import SampleCache
 from vivace.techniques.memory.fused_optimizer import FusedOptimizer
@@ -25,6 +27,8 @@ from vivace.testing.tiny_training import CLASSES, Points, job, momentum
 from vivace.training.examine import examine
 from vivace.training.loop import Loop
 from vivace.training.native.build import compiled
+from vivace.training.native.step import NativeTraining
+from vivace.training.native.tiles import Vector
 from vivace.training.rig import assemble
 from vivace.training.service import equip, open_step
 
@@ -105,6 +109,21 @@ def test_odd_sizes_norms_and_smooth_functions_are_written_out_too(loss: Any) -> 
     given = work(model=Normalized, **({"loss": loss} if loss else {}))
 
     found = examine(given, lambda rig: equip(rig, given, CACHED), steps=6)
+
+    assert [str(one) for one in found.agreements if not one.holds] == []
+
+
+@pytest.mark.parametrize(("lanes", "threads"), [(4, 1), (4, 3), (8, 2), (8, 4)])
+def test_other_vectors_and_counts_of_threads_make_the_same_step(lanes: int, threads: int) -> None:
+    given = work(model=Normalized)
+
+    def narrower(rig: Rig) -> Rig:
+        build = functools.partial(compiled, compiler=HERE.cxx_compiler, flags=("-march=native",))
+        step = NativeTraining(rig, given.batch_size, Vector(lanes, 16), threads, build)
+        return rig.replace(gradients=step, update=step.updated)
+
+    with threads_inside(threads):
+        found = examine(given, narrower)
 
     assert [str(one) for one in found.agreements if not one.holds] == []
 

@@ -207,7 +207,7 @@ static inline void barrier() {
     return;
   }
   for (long spins = 0; __atomic_load_n(&phase, __ATOMIC_ACQUIRE) == mine; spins++) {
-    if (spins < 4000) relax(); else sched_yield();
+    if (spins > 10000) sched_yield();  // no pause before: hypervisors may take a pause for idleness
   }
 }
 """

@@ -48,7 +48,7 @@ def variance_and_mean(
     rank = len(value.shape)
     chosen = range(rank) if dims is None else dims
     kept = [place for place in range(rank) if place not in {dim % rank for dim in chosen}]
-    middle = _mean_of(lowering, value, kept, value)
+    middle = stored(_mean_of(lowering, value, kept, value))
 
     def deviation(index: Index) -> str:
         return f"({value.at(index)} - {middle.at(tuple(index[place] for place in kept))})"
@@ -57,8 +57,9 @@ def variance_and_mean(
         value.shape, FLOAT, lambda i: f"{deviation(i)} * {deviation(i)}",
         lambda i: (*value.reads(i), *middle.reads(tuple(i[place] for place in kept))),
     )  # fmt: skip
-    spread = _mean_of(lowering, squares, kept, value, correction)
-    return [stored(Array(one.name, shape, dense(shape))) for one in (spread, middle)]
+    spread = stored(_mean_of(lowering, squares, kept, value, correction))
+    arrays = [one.array for one in (spread, middle) if one.array is not None]
+    return [stored(Array(one.name, shape, dense(shape))) for one in arrays]
 
 
 def _mean_of(lowering: Lowering, value: Value, kept: Sequence[int], whole: Value, correction: float = 0) -> Array:
@@ -97,9 +98,7 @@ def _reduction(array: Array, value: Value, kept: Sequence[int], how: tuple[str, 
     return Statement(f"  {{ {rows_of(array.shape[0], threads)}\n    {body} }}", reads, (Read(array.name, rows),))
 
 
-def _whole_lines(
-    array: Array, value: Value, text: str, gone: Sequence[int], how: tuple[str, str, str], share: str
-) -> str:
+def _whole_lines(array: Array, value: Value, text: str, gone: Sequence[int], how: tuple[str, str, str]) -> str:
     """Where the last axis stays, its lines are put together one after the other."""
     begin, add, _ = how
     last = len(array.shape) - 1
@@ -110,9 +109,7 @@ def _whole_lines(
     return f"{_walked(array.shape[:-1])}{{ {line} {to} = {begin};\n      {_gone(gone, value.shape)}{line} {each} }}"
 
 
-def _one_by_one(
-    array: Array, value: Value, text: str, gone: Sequence[int], how: tuple[str, str, str], share: str
-) -> str:
+def _one_by_one(array: Array, value: Value, text: str, gone: Sequence[int], how: tuple[str, str, str]) -> str:
     begin, add, clause = how
     *others, last = gone
     simd = f'_Pragma("omp simd reduction({clause}:a)") '

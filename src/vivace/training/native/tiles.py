@@ -30,7 +30,9 @@ def vector_of(instructions: Sequence[str]) -> Vector:
     """
     if "avx512f" in instructions:
         return Vector(16, 32, "avx512_bf16" in instructions)
-    return Vector(8, 16) if "avx2" in instructions else Vector(4, 32)
+    if "avx2" in instructions:
+        return Vector(8, 16)
+    return Vector(4, 32 if any(one.startswith("asimd") for one in instructions) else 16)
 
 
 def outer_tile(vector: Vector, rows: int, columns: int, narrow: bool) -> str:
