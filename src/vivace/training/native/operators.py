@@ -37,9 +37,8 @@ def lowered(graph: GraphModule, inputs: Sequence[Array], lowering: Lowering) -> 
 
 
 def _value(lowering: Lowering, node: Node, values: Mapping[Node, Any]) -> Any:
-    arguments, options = ([*node.args], {**node.kwargs})
-    arguments = [_filled(one, values) for one in arguments]
-    options = {key: _filled(one, values) for key, one in options.items()}
+    arguments: list[Any] = [_filled(one, values) for one in node.args]
+    options: dict[str, Any] = {key: _filled(one, values) for key, one in node.kwargs.items()}
     if node.target is operator.getitem:
         return arguments[0][arguments[1]]
     if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):

@@ -186,9 +186,9 @@ class NativeTraining:
 def tabled(feed: Any) -> Any | None:
     """The table that holds all samples of a feed which cuts its batches from one; None for other feeds."""
     table = getattr(feed, "table", None)
-    is_whole = table is not None and table.is_whole and feed.augment is None
-    is_flat = is_whole and all(column.is_contiguous() for column in table.columns)
-    return table if is_flat else None
+    if table is None or not table.is_whole or feed.augment is not None:
+        return None
+    return table if all(column.is_contiguous() for column in table.columns) else None
 
 
 def _check(tensors: Sequence[Tensor]) -> None:
