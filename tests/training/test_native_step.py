@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vivace.core.errors import NotApplicable
+from vivace.core.errors import NotApplicable, UsageError
 from vivace.core.plan import Plan
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
@@ -165,11 +165,12 @@ def test_a_rate_that_changes_every_step_is_used_in_every_step() -> None:
 
 
 def test_a_training_goes_on_exactly_from_a_checkpoint_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
-    through = trained(work(), CACHED, (100, 100))
-    stopped = loop_of(work(), CACHED, tmp_path)
+    given = work(schedule=lambda o: torch.optim.lr_scheduler.StepLR(o, 1, 0.5))
+    through = trained(given, CACHED, (100, 100))
+    stopped = loop_of(given, CACHED, tmp_path)
     stopped.advance(3)
     stopped.save()
-    resumed = loop_of(work(), CACHED, tmp_path)
+    resumed = loop_of(given, CACHED, tmp_path)
 
     position = resumed.resume()
     resumed.advance(100)
@@ -275,6 +276,16 @@ def test_what_has_no_c_is_refused_with_its_name(changes: dict[str, Any], reason:
 
     with pytest.raises(NotApplicable, match=reason):
         loop.advance(1)
+
+
+def test_a_class_that_the_model_does_not_have_is_told() -> None:
+    points = Points()
+    points.labels[70] = CLASSES
+    loop = loop_of(work(data=points), CACHED)
+
+    with pytest.raises(UsageError, match="a class or an index that the model does not have"):
+        loop.advance(6)
+        loop.advance(6)
 
 
 def test_a_compiler_that_is_not_there_or_fails_is_a_reason() -> None:

@@ -47,7 +47,7 @@ class NativeStep(Technique):
     )  # fmt: skip
     breaks = frozenset({Fact.UNCOMPILED, Fact.AUTOGRAD})
     source = "Goto and van de Geijn, ACM TOMS 34(3), 2008; Frostig et al., SysML 2018"
-    build_seconds = 5.0
+    build_seconds = 1.0
 
     def equip(self, rig: Rig, job: Training) -> Rig:
         """The rig whose steps are taken by compiled code."""

@@ -27,7 +27,7 @@ class Compiled:
 
     def __post_init__(self) -> None:
         self.library.begin.restype = ctypes.c_int
-        self.library.run.restype = None
+        self.library.run.restype = ctypes.c_int
         self.library.run.argtypes = [
             ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_long, ctypes.c_void_p
         ]  # fmt: skip
@@ -35,9 +35,10 @@ class Compiled:
             raise NotApplicable("threads of a compiled step cannot be started")
         weakref.finalize(self, self.library.end)
 
-    def run(self, tensors: int, numbers: int, rows: int | None, columns: int, steps: int, losses: int) -> None:
-        """Take steps: addresses of lists of pointers, of numbers, of the rows of tables (None: of a batch)."""
-        self.library.run(tensors, numbers, rows, columns, steps, losses)
+    def run(self, tensors: int, numbers: int, rows: int | None, columns: int, steps: int, losses: int) -> bool:
+        """Take steps: addresses of lists of pointers, of numbers, of the rows of tables (None: of a batch). Whether
+        every class and index of the data was there."""
+        return not self.library.run(tensors, numbers, rows, columns, steps, losses)
 
 
 def compiled(source: str, compiler: str, flags: Sequence[str]) -> Compiled:

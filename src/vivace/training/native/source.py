@@ -154,6 +154,8 @@ _HEAD = """
 #define THREADS $THREADS
 #define NUMBERS $NUMBERS
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
+#define INSIDE(index, size) ((unsigned long)(index) < size ? (index) : (outside = 1, 0))
+static int outside;
 extern "C" {
 float expf(float); float logf(float); float log1pf(float); float tanhf(float); float erff(float); float sinf(float);
 float cosf(float); float powf(float, float); double pow(double, double); double sqrt(double);
@@ -250,10 +252,11 @@ extern "C" void end() {
   ring();
   for (long t = 1; t < THREADS; t++) pthread_join(others[t], 0);
 }
-extern "C" void run(void **tensors, const double *given, const long *rows, void **columns, long steps, float *to) {
-  numbers = given; order = rows; count = steps; losses = to;
+extern "C" int run(void **tensors, const double *given, const long *rows, void **columns, long steps, float *to) {
+  outside = 0; numbers = given; order = rows; count = steps; losses = to;
 $BIND
   if (THREADS > 1) ring();
   all_steps(0);
+  return outside;
 }
 """

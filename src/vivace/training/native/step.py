@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -57,7 +57,6 @@ class NativeTraining:
         self._build = build
         self._plain = RecordedGradients(rig, usual)
         self._parameters = list(rig.model.parameters())
-        self._group_of = {id(parameter): group for group in rig.optimizer.param_groups for parameter in group["params"]}
         self._places = places_of(rig.model)
         self._built: _Built | None = None
         self._steps = 0
@@ -110,7 +109,7 @@ class NativeTraining:
                 return None
             self._built = self._made(batch, leaves, flags, shapes)
         found = self._built
-        if flags != found.flags or shapes != found.shapes:
+        if flags != found.flags or shapes != found.shapes or self._rules(tuple(found.rules)) != found.rules:
             return None
         if any(self._steps < look <= self._steps + count for look in LOOKS):
             self._look_again(found.recording, batch)
@@ -126,9 +125,7 @@ class NativeTraining:
             raise NotApplicable("recorded twice, the step is not the same: it depends on what changes beside the model")
         tensors = self._tensors()
         _check(tensors)
-        rules = {
-            number: rule_of(optimizer, self._group_of[id(self._parameters[number])]) for number in recording.learning
-        }
+        rules = self._rules(recording.learning)
         plan = StepPlan(
             graph=recording.graph,
             state=tuple(tuple(one.shape) for one in tensors),
@@ -144,14 +141,14 @@ class NativeTraining:
 
     def _run(self, built: _Built, columns: Sequence[Tensor], rows: Tensor | None, count: int) -> Tensor:
         """Take steps, and leave everything as the optimizer would."""
-        state = self._rig.optimizer.state
+        state, groups = self._rig.optimizer.state, self._groups()
         tensors = self._tensors()
         numbers: list[float] = []
         learning = [self._parameters[number] for number in built.rules]
         for parameter, gradient, rule in zip(learning, built.gradients, built.rules.values(), strict=True):
             begin(self._rig.optimizer, rule, parameter)
             own = state[parameter]
-            numbers += numbers_of(rule, self._group_of[id(parameter)], own)
+            numbers += numbers_of(rule, groups[id(parameter)], own)
             tensors += [gradient, *(own[name] for name in rule.state)]
         _check(tensors)
         losses = torch.empty(count)
@@ -159,7 +156,12 @@ class NativeTraining:
         sources = torch.tensor([one.data_ptr() for one in columns], dtype=torch.int64)
         given = torch.tensor(numbers, dtype=torch.float64)
         order = None if rows is None else rows.data_ptr()
-        built.compiled.run(addresses.data_ptr(), given.data_ptr(), order, sources.data_ptr(), count, losses.data_ptr())
+        places = (addresses.data_ptr(), given.data_ptr(), order, sources.data_ptr(), count, losses.data_ptr())
+        if not built.compiled.run(*places):
+            raise UsageError(
+                f"in one of the steps {self._steps + 1} to {self._steps + count} a batch holds a class or an index "
+                "that the model does not have; allowed are whole numbers from 0 to the count of classes or rows less 1"
+            )
         self._steps += count
         steps = [state[parameter]["step"] for parameter in learning if "step" in state[parameter]]
         if steps:
@@ -171,6 +173,14 @@ class NativeTraining:
         for parameter, gradient in zip(learning, built.gradients, strict=True):
             parameter.grad = gradient
         return losses
+
+    def _groups(self) -> dict[int, Mapping[str, Any]]:
+        """The optimizer's settings of each parameter, looked up anew: loading a checkpoint puts others there."""
+        return {id(one): group for group in self._rig.optimizer.param_groups for one in group["params"]}
+
+    def _rules(self, learning: Sequence[int]) -> dict[int, Rule]:
+        groups = self._groups()
+        return {number: rule_of(self._rig.optimizer, groups[id(self._parameters[number])]) for number in learning}
 
     def _tensors(self) -> list[Tensor]:
         return [holder[name] for holder, name in self._places]
@@ -195,4 +205,4 @@ def _check(tensors: Sequence[Tensor]) -> None:
     wrong = next((one for one in tensors if one.dtype is not torch.float32 or not one.is_contiguous()), None)
     if wrong is not None or any(one.device.type != "cpu" for one in tensors):
         what = "another device" if wrong is None else f"{wrong.dtype} with strides {list(wrong.stride())}"
-        raise NotApplicable(f"a tensor of the model or its optimizer is on {what}; compiled steps take dense float32")
+        raise NotApplicable(f"the model or its optimizer holds a tensor of {what}; compiled steps take dense float32")

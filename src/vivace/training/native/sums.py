@@ -146,7 +146,7 @@ def likelihood(
     count = _added(lowering, Value(target.shape, LONG, lambda i: f"({where.at(i)} != {ignored})", where.reads))
     picked = Value(
         target.shape, FLOAT,
-        lambda i: f"({where.at(i)} == {ignored} ? 0.0f : -({scores.at((*i, where.at(i)))}))",
+        lambda i: f"({where.at(i)} == {ignored} ? 0.0f : -({scores.at((*i, inside(where.at(i), scores.shape[1])))}))",
         lambda i: (*where.reads(i), *scores.reads((*i, "0"))),
     )  # fmt: skip
     counted = Value((), FLOAT, lambda i: f"(float)({count.at(())})", count.reads)
@@ -179,6 +179,11 @@ def likelihood_backward(
     return Value(scores.shape, FLOAT, at, reads)
 
 
+def inside(index: str, size: int) -> str:
+    """An index that comes from data; where it is outside of its axis, the first element is read and the fault told."""
+    return f"INSIDE({index}, {size})"
+
+
 def _classes(lowering: Lowering, scores: Value, target: Value, weight: Any) -> Value:
     if weight is not None or len(scores.shape) != 2:
         raise NotApplicable("there is no C for a likelihood with weights of classes, or of anything but rows of scores")
@@ -196,7 +201,7 @@ def embedding(lowering: Lowering, node: Node, table: Value, numbers: Value, *_: 
     """Rows of a table."""
     where = stored(lowering.stored(numbers))
     return Value(
-        shape_of(node), FLOAT, lambda i: table.at((where.at(i[:-1]), i[-1])),
+        shape_of(node), FLOAT, lambda i: table.at((inside(where.at(i[:-1]), table.shape[0]), i[-1])),
         lambda i: (*where.reads(i[:-1]), *table.reads(("0", i[-1]))),
     )  # fmt: skip
 
