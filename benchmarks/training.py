@@ -98,7 +98,10 @@ class Bench:
         done = self.read()
         machine = examine(measured=True)
         kind = "cuda" if self.name in ON_CARD else "cpu"
-        ceilings = {str(one.threads): one.gflops["f32"] for one in machine.ceilings if one.device == kind}
+        of_kind = [one for one in machine.ceilings if one.device == kind]
+        ceilings, narrow = (
+            {str(one.threads): one.gflops[name] for one in of_kind if name in one.gflops} for name in ("f32", "bf16")
+        )
         before = environment.snapshot()
         if ("choose", 0) not in done:
             say(f"{self.name}: choosing a plan, {self.time}")
@@ -110,7 +113,7 @@ class Bench:
                     self.write(arm, seed, found)
                     say(f"{self.name}: {arm}, seed {seed}: {_line(found)}")
         keep(self.results / f"training-{self.name}.json", {
-            **summary(self.workload, self.name, self.read(), self.effort.seeds, ceilings),
+            **summary(self.workload, self.name, self.read(), self.effort.seeds, ceilings, narrow),
             "conditions": {"before": before, "after": environment.snapshot(), "effort": dataclasses.asdict(self.effort),
                            "time": self.time, "command": f"python benchmarks/training.py --only {self.name}"},
         })  # fmt: skip
@@ -215,8 +218,10 @@ def summary(
     runs: Mapping[tuple[str, int], Mapping[str, Any]],
     seeds: int,
     ceilings: Mapping[str, float],
+    narrow_ceilings: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """What a result's file holds: every arm's times and scores over seeds, ours over each peer, the plan's proofs."""
+    """What a result's file holds: every arm's times and scores over seeds, ours over each peer, the plan's proofs.
+    A plan with products in bfloat16 has its share of that ceiling too (`narrow_ceilings`)."""
     chosen = runs["choose", 0]
     of_arms: dict[str, list[Mapping[str, Any]]] = {}
     for (arm, seed), found in sorted(runs.items(), key=lambda item: item[0][1]):
@@ -229,6 +234,9 @@ def summary(
         "flops_an_epoch": flops_an_epoch, "ceilings_gflops": dict(ceilings), "arms": arms,
         "ours_over": {arm: over(arms[OURS], other) for arm, other in arms.items() if arm != OURS and "times" in other},
         "share_of_ceiling": share(arms[OURS], flops_an_epoch, max(ceilings.values())),
+        "narrow_ceilings_gflops": dict(narrow_ceilings or {}),
+        "share_of_narrow_ceiling": share(arms[OURS], flops_an_epoch, max(narrow_ceilings.values()))
+        if narrow_ceilings and any(one["technique"] == "bfloat16" for one in chosen.get("plan", [])) else None,
     }  # fmt: skip
 
 

@@ -71,6 +71,8 @@ def _proof(result: Mapping[str, Any]) -> str:
     held = sum(1 for run in runs if (run.get("parity") or {}).get("verdict") == "HELD")
     curves = "".join(f", {name} {parity[name]['verdict']}" for name in ("losses", "scores") if name in parity)
     reached = f"; {share:.0%} of the measured ceiling after compilation" if share is not None else ""
+    narrow = result.get("share_of_narrow_ceiling")
+    reached += f" ({narrow:.0%} of that in bfloat16, which the plan's products are in)" if narrow is not None else ""
     return (
         f"{result['workload']}: `{chosen['plan_name']}`, chosen in {chosen['search_seconds']:.0f} s; gradients HELD in "
         f"{held} of {len(runs)} runs{curves}; {result['flops_an_epoch'] / 1e9:.3g} GFLOP an epoch{reached}."

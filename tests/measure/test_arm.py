@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -42,6 +42,24 @@ def test_a_settling_call_is_made_and_not_counted(calls: Path) -> None:
     arm = opened(calls, "given", lambda x: made.append(1))
     assert len(arm.time(0, 3, settle=True)) == 3
     assert len(made) == 4
+
+
+def test_calls_that_a_program_makes_in_one_go_are_timed_so(calls: Path) -> None:
+    class Trainer:
+        asked: ClassVar[list[int]] = []
+
+        def __call__(self, x: Any) -> None:
+            self.asked.append(-1)
+
+        def many(self, count: int) -> None:
+            self.asked.append(count)
+
+    arm = opened(calls, "given", Trainer())
+
+    seconds = arm.time(0, 5)
+
+    assert Trainer.asked == [1, 5]
+    assert len(seconds) == 5 and len(set(seconds)) == 1
 
 
 def test_times_are_seconds(calls: Path) -> None:

@@ -44,7 +44,8 @@ def open_arm(arguments: Mapping[str, Any], payload: object | None) -> Arm:
     "calls" (a folder of stored calls), and optionally "samples" (the store's module) and "device" (where inputs lie).
     A program that has `timed`, a function of how many calls, makes and times them itself: it takes no inputs, and
     asking it takes longer than reading a clock. One whose `runs_ahead` is true launches work on a CUDA device and
-    nobody waits for one call before the next, as in a training: calls of a block are then timed together.
+    nobody waits for one call before the next, as in a training: calls of a block are then timed together. So are those
+    of a program with `many`, which makes so many calls in one go.
     """
     store = importlib.import_module(arguments.get("samples", SAMPLES))
     device = torch.device(arguments.get("device", "cpu"))
@@ -215,6 +216,9 @@ class Arm:
 
     def _timed(self, indices: Any) -> list[float]:
         program, calls, count = self._program, self._calls, len(self._calls)
+        many = getattr(program, "many", None)
+        if many is not None:
+            return clock.time_in_one_go(many, len(indices))
         timed = [calls[index % count] for index in indices]
         if self._times_itself is not None:
             return self._times_itself(len(timed))

@@ -64,6 +64,14 @@ def time_calls(run: Run, indices: Sequence[int]) -> list[float]:
     return seconds
 
 
+def time_in_one_go(many: Callable[[int], Any], calls: int) -> list[float]:
+    """Seconds of calls that a program makes in one go, divided among them."""
+    started = time.perf_counter_ns()
+    many(calls)
+    seconds = (time.perf_counter_ns() - started) * 1e-9
+    return [seconds / calls] * calls
+
+
 def time_device_calls(run: Run, indices: Sequence[int], cuda: Any = None) -> list[float]:
     """Seconds of each call until the device has finished, for a program that launches work on a CUDA device.
 

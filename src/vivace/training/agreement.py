@@ -77,7 +77,7 @@ class Judge:
         error = float((other - reference).norm()) / size
         floor = UPDATE_FLOOR if kind is Kind.UPDATE else FLOOR
         allowed = GROWTH * max(noise, floor) * max(1.0, self.unit_roundoff / FLOAT32_ROUNDOFF)
-        return Agreement(kind, name, step, _cosine(reference, other), error, noise, min(allowed, MOST_ALLOWED))
+        return Agreement(kind, name, step, cosine(reference, other), error, noise, min(allowed, MOST_ALLOWED))
 
 
 def _vanishes(reference: Tensor | None, own: Tensor | None) -> bool:
@@ -92,6 +92,7 @@ def _lacking(kind: Kind, name: str, step: int, is_plan: bool) -> Agreement:
     return Agreement(kind, name, step, 0.0, float("inf"), 0.0, 0.0, told)
 
 
-def _cosine(one: Tensor, other: Tensor) -> float:
+def cosine(one: Tensor, other: Tensor) -> float:
+    """Of the angle between two tensors; of a zero one, 1 where both are."""
     norms = float(one.norm()) * float(other.norm())
     return float((one * other).sum()) / norms if norms > 0 else float(one.norm() == other.norm())

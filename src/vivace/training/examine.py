@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
@@ -14,9 +15,10 @@ from vivace.core.errors import UsageError
 from vivace.core.training.job import Training
 from vivace.core.training.parity import Agreement, Kind
 from vivace.core.training.rig import Feed, Rig
-from vivace.training.agreement import FLOAT32_ROUNDOFF, Judge
+from vivace.training.agreement import FLOAT32_ROUNDOFF, FLOOR, SMALLEST, Judge, cosine
 from vivace.training.rig import assemble, seed_everything
-from vivace.training.trace import Trace, stilled, trace, widened
+from vivace.training.step import around, train_step
+from vivace.training.trace import Trace, stilled, trace, wide, widened
 
 FLOAT64, FLOAT32 = "float64", "float32"
 STILLED = "dropout is off while gradients are compared"
@@ -68,8 +70,30 @@ def examine(
             notes.append("the model cannot compute in float64, so the original in float32 is the reference")
         other = trace(plan, batch, job.seed + number)
         found += judge.agreements(number, true or own, own, other, first=number == 0)
+    found += _in_one_go(plan, len(batches)) if plan.several is not None else []
     found.sort(key=lambda one: (one.holds, -one.error / max(one.allowed, 1e-300)))
     return Examined(tuple(found), reference, tuple(notes))
+
+
+def _in_one_go(plan: Rig, steps: int) -> Iterator[Agreement]:
+    """Whether steps that a plan takes in one go leave the model where the same ones do that are taken one by one."""
+    assert plan.several is not None
+    weights = {name: value.detach().clone() for name, value in plan.model.state_dict().items()}
+    state = copy.deepcopy(plan.optimizer.state_dict())
+    with around(plan.outside):
+        losses = plan.several(0, 0, steps)
+        steps = 0 if losses is None else len(losses)
+        together = {name: wide(value) for name, value in plan.model.state_dict().items()}
+        plan.model.load_state_dict(weights)
+        plan.optimizer.load_state_dict(state)
+        for batch in itertools.islice(plan.feed.epoch(0), steps):
+            train_step(plan, batch)
+    for name, value in plan.model.state_dict().items():
+        own = wide(value)
+        size = max(float((own - wide(weights[name])).norm()), SMALLEST)
+        error = float((together[name] - own).norm()) / size
+        told = f"{name} after {steps} steps in one go"
+        yield Agreement(Kind.UPDATE, told, steps, cosine(own, together[name]), error, 0.0, FLOOR)
 
 
 def _in_float64(job: Training) -> Rig:

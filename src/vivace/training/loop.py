@@ -66,21 +66,41 @@ class Loop:
         if self.position.epoch >= self.job.epochs:
             return Progress(self.position, (), None, True)
         losses: list[torch.Tensor] = []
-        ended = False
+        taken, ended = 0, False
         with around(self.rig.outside):
-            while len(losses) < steps:
-                loss = self.step()
-                if loss is None:
+            while taken < steps:
+                found = self.some(steps - taken)
+                if found is None:
                     ended = True
                     break
-                losses.append(loss)
-                if self.position.steps == 1 or len(losses) % LOOK_EVERY == 0:
-                    self._check(float(loss))
-            values = tuple(torch.stack(losses).tolist()) if losses else ()
-            if values:
-                self._check(values[-1])
+                losses.append(found)
+                taken += len(found)
+                if self.position.steps == 1 or taken % LOOK_EVERY == 0 or len(found) > 1:
+                    self._check(found)
+            if losses:
+                self._check(losses[-1])
+            values = tuple(torch.cat(losses).tolist()) if losses else ()
             score = self._end_epoch() if ended else None
         return Progress(self.position, values, score, self.position.epoch >= self.job.epochs, self._skipped())
+
+    def some(self, most: int) -> torch.Tensor | None:
+        """Take at most so many steps, in whatever contexts the caller is in: as many as the rig takes in one go, or
+        one; their losses. None at the end of the epoch, which stays open until `advance` closes it."""
+        changes_each_step = self.rig.schedule is not None and self.job.advance is Advance.STEP
+        if self.rig.several is None or self._batches is not None or changes_each_step:
+            loss = self.step()
+            return None if loss is None else loss.reshape(1)
+        where = self.position
+        if where.batch == self.rig.feed.steps():
+            return None
+        at_epoch = Generators.now() if where.batch == 0 else self._at_epoch
+        losses = self.rig.several(where.epoch, where.batch, most)
+        if losses is None:
+            loss = self.step()
+            return None if loss is None else loss.reshape(1)
+        self._at_epoch, self._is_restored = at_epoch, False
+        self.position = Position(where.epoch, where.batch + len(losses), where.steps + len(losses))
+        return losses
 
     def step(self) -> torch.Tensor | None:
         """Take one step, in whatever contexts the caller is in; its loss. None at the end of the epoch, which stays
@@ -110,9 +130,11 @@ class Loop:
         """The epoch's batches from where the training is. The order of an iterable may be drawn from the global
         generators when it is first asked, so after a restart they are what they were at the beginning of the epoch
         until then."""
-        if not self._is_restored:
+        if not self._is_restored and self.position.batch == 0:
             self._at_epoch = Generators.now()
             return self.rig.feed.epoch(self.position.epoch)
+        if not self._is_restored:  # the batches before were taken in one go
+            return self.rig.feed.epoch(self.position.epoch, skip=self.position.batch)
         self._is_restored = False
         now = Generators.now()
         self._at_epoch.restore()
@@ -145,10 +167,14 @@ class Loop:
             return None
         return score_of(self.job, self.rig.model)
 
-    def _check(self, loss: float) -> None:
-        if not math.isfinite(loss):
+    def _check(self, losses: torch.Tensor) -> None:
+        """Raise UsageError where one of the losses of the last steps is not finite."""
+        values = losses.tolist()
+        number = next((place for place, loss in enumerate(values) if not math.isfinite(loss)), None)
+        if number is not None:
+            step = self.position.steps - len(values) + number + 1
             raise UsageError(
-                f"the loss is {loss} after step {self.position.steps} (epoch {self.position.epoch}); allowed is a "
+                f"the loss is {values[number]} after step {step} (epoch {self.position.epoch}); allowed is a "
                 "finite number: lower the learning rate, clip gradients, or look for a division by zero or a logarithm "
                 f"of zero in the loss; {self._kept('the last checkpoint')}"
             )

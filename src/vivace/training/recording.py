@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch._decomp import get_decompositions
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, make_fx
 from torch.nn.utils.stateless import _reparametrize_module
 from torch.utils import _pytree as pytree
@@ -72,7 +74,7 @@ class RecordedGradients:
         self._compiler = compiler
         self._played: dict[Any, tuple[Callable[..., Any], Recording]] = {}
         self._parameters = [parameter for _, parameter in rig.model.named_parameters()]
-        self._modules = list(rig.model.modules())
+        self._flags = functools.partial(_flags, self._parameters, list(rig.model.modules()))
         self._places: list[tuple[dict[str, Any], str]] = []
         self._steps = 0
 
@@ -80,8 +82,7 @@ class RecordedGradients:
         """The loss of a batch; its gradients are in the parameters afterwards."""
         leaves, spec = pytree.tree_flatten(batch)
         _refuse_strangers(leaves)
-        flags = tuple([one.requires_grad for one in self._parameters] + [one.training for one in self._modules])
-        key = (flags, spec, *map(_shape_of, leaves))
+        key = (self._flags(), spec, *map(_shape_of, leaves))
         found = self._played.get(key)
         if found is None:
             if len(self._played) >= MOST_SHAPES:
@@ -108,7 +109,7 @@ class RecordedGradients:
         return accumulate(self._rig, batch)
 
     def _prepared(self, batch: Any, leaves: Sequence[Any]) -> tuple[Callable[..., Any], Recording]:
-        self._places = self._places or _places(self._rig.model)
+        self._places = self._places or places_of(self._rig.model)
         recording = record(self._rig, batch)
         if not recording.computes_as(record(self._rig, batch)):
             raise NotApplicable("recorded twice, the step is not the same: it depends on what changes beside the model")
@@ -156,8 +157,9 @@ def usual_of(rig: Rig, job: Training) -> int | None:
     return job.batch_size if rig.ranks is None else None
 
 
-def record(rig: Rig, batch: Any) -> Recording:
-    """The operators of one step on a batch. The model's tensors and the generators stay as they are.
+def record(rig: Rig, batch: Any, table: Mapping[Any, Callable[..., Any]] | None = None) -> Recording:
+    """The operators of one step on a batch. The model's tensors and the generators stay as they are. Operators in
+    `table` are taken apart into what it says.
 
     Raises NotApplicable where it cannot be recorded.
     """
@@ -194,7 +196,9 @@ def record(rig: Rig, batch: Any) -> Recording:
     inputs = [*(value.detach() for value in state.values()), *(leaves[place] for place in places)]
     now = Generators.now()
     try:
-        graph = make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(*inputs)
+        graph = make_fx(step, decomposition_table=dict(table or {}), tracing_mode="fake", _allow_non_fake_inputs=True)(
+            *inputs
+        )
         if random.getstate() != now.python or not _same_numpy(np.random.get_state(), now.numpy):
             raise NotApplicable("it draws Python's or NumPy's random numbers")
         _refuse_writes(graph)
@@ -212,13 +216,39 @@ def _state(model: torch.nn.Module) -> dict[str, Tensor]:
     return dict(itertools.chain(model.named_parameters(), model.named_buffers()))
 
 
-def _places(model: torch.nn.Module) -> list[tuple[dict[str, Any], str]]:
+def places_of(model: torch.nn.Module) -> list[tuple[dict[str, Any], str]]:
     """Where the tensors of `_state` are found again, also after something else was put there."""
     found: list[tuple[dict[str, Any], str]] = []
     for path in _state(model):
         owner, _, name = path.rpartition(".")
         module = model.get_submodule(owner)
         found.append((module._parameters if name in module._parameters else module._buffers, name))
+    return found
+
+
+def flags_of(model: torch.nn.Module) -> tuple[bool, ...]:
+    """Which parameters learn, and which modules train: a recording holds for one set of them."""
+    return _flags(list(model.parameters()), list(model.modules()))
+
+
+def _flags(parameters: Sequence[Tensor], modules: Sequence[torch.nn.Module]) -> tuple[bool, ...]:
+    return tuple([one.requires_grad for one in parameters] + [one.training for one in modules])
+
+
+@functools.cache
+def decomposed() -> Mapping[Any, Callable[..., Any]]:
+    """How operators that are made of others are taken apart, by PyTorch's own table, for those who know few of them."""
+    aten = torch.ops.aten
+    composite = (
+        aten._log_softmax, aten._log_softmax_backward_data, aten._softmax, aten._softmax_backward_data, aten.gelu,
+        aten.gelu_backward, aten.silu, aten.silu_backward, aten.leaky_relu, aten.leaky_relu_backward, aten.softplus,
+        aten.softplus_backward, aten.elu, aten.elu_backward, aten.hardtanh, aten.hardtanh_backward, aten.mse_loss,
+        aten.mse_loss_backward, aten.smooth_l1_loss, aten.smooth_l1_loss_backward, aten.l1_loss,
+        aten.binary_cross_entropy, aten.binary_cross_entropy_backward, aten.binary_cross_entropy_with_logits,
+        aten.native_layer_norm, aten.native_layer_norm_backward, aten.addcmul, aten.addcdiv, aten.square,
+        aten.log_sigmoid_forward, aten.log_sigmoid_backward, aten.hardswish, aten.hardswish_backward,
+    )  # fmt: skip
+    found: Mapping[Any, Callable[..., Any]] = get_decompositions(composite)
     return found
 
 

@@ -98,8 +98,12 @@ def takes_step(rig: Rig) -> bool:
     An update whose `repeats_step` is true does what the optimizer's own step does, with less bookkeeping.
     """
     others = [field for field in dataclasses.fields(rig) if field.name not in LOOP_HOLDS]
-    repeats_step = rig.update == rig.optimizer.step or getattr(rig.update, "repeats_step", False)
-    return not repeats_step or any(getattr(rig, field.name) != field.default for field in others)
+    return not repeats_step(rig) or any(getattr(rig, field.name) != field.default for field in others)
+
+
+def repeats_step(rig: Rig) -> bool:
+    """Whether a rig's update does what its optimizer's own step does, and nothing beside."""
+    return rig.update == rig.optimizer.step or bool(getattr(rig.update, "repeats_step", False))
 
 
 def check_fresh(job: Training) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +156,18 @@ class Stepper:
             self._held.enter_context(context())
 
     @property
+    def many(self) -> Callable[[int], None] | None:
+        """Takes so many steps as a training does; None where that takes them one by one."""
+        return None if self._loop.rig.several is None else self._many
+
+    def _many(self, steps: int) -> None:
+        while steps > 0:
+            found = self._loop.some(steps)
+            if found is None:
+                self._loop.advance(1)  # which ends the epoch, and takes no step
+            steps -= 0 if found is None else len(found)
+
+    @property
     def runs_ahead(self) -> bool:
         """Whether steps are launched on a CUDA device, so that a training need not wait for one before the next."""
         return any(parameter.is_cuda for parameter in self._loop.rig.model.parameters())
@@ -167,9 +179,9 @@ class Stepper:
 
     def __call__(self, *_: Any) -> None:
         """One step, of the next epoch where one has ended."""
-        if self._loop.step() is None:
+        if self._loop.some(1) is None:
             self._loop.advance(1)  # which ends the epoch, and takes no step
-            self._loop.step()
+            self._loop.some(1)
 
 
 def open_loop(arguments: Mapping[str, Any], payload: Payload) -> Trainer:

@@ -85,6 +85,15 @@ class Ranks(Protocol):
         ...
 
 
+class Several(Protocol):
+    """Takes steps of an epoch in one go, cutting the batches itself."""
+
+    def __call__(self, epoch: int, first: int, most: int) -> torch.Tensor | None:
+        """Up to `most` steps, on the batches from number `first` on; their losses, at least one. None where the next
+        batch has to be taken by itself."""
+        ...
+
+
 Context = Callable[[], AbstractContextManager[Any]]
 
 
@@ -96,7 +105,8 @@ class Rig:
     of a batch with it. `around` are contexts that a forward pass runs in, `outside` those that a whole run does.
     `update` takes the optimizer's step. `parts` is in how many parts a batch is computed, `weight` what each part holds
     of the batch's mean. `recomputes` says that the backward pass computes parts of the forward pass again. `gradients`,
-    where there is one, sets the gradients of a whole batch and returns its loss, in place of both passes. `scaling`
+    where there is one, sets the gradients of a whole batch and returns its loss, in place of both passes. `several`,
+    where there is one, takes steps of an epoch in one go, the same as one by one. `scaling`
     scales the loss and takes the optimizer's step in place of `update`. `notes` is what techniques found out that the
     reader of a proof should know. `ranks` are the processes that train together; None where there is one. Where each of
     them computes a share of every batch with a model that it holds whole, `spread` makes `gradients` of another way to
@@ -115,6 +125,7 @@ class Rig:
     parts: int = 1
     recomputes: bool = False
     gradients: Callable[[Any], torch.Tensor] | None = None
+    several: Several | None = None
     scaling: Scaling | None = None
     lineage: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

@@ -1,0 +1,72 @@
+"""What operators compute of single elements, as C."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from vivace.training.native.arrays import BOOL, FLOAT, LONG, Index, Read, Shape, Value, broadcast
+
+FORMULAS = {
+    "plus": "{0} + {1}", "minus": "{0} - {1}", "mul": "{0} * {1}", "neg": "-{0}", "div": "{0} / {1}",
+    "relu": "({0} > 0 || {0} != {0} ? {0} : 0.0f)", "threshold_backward": "({1} <= {2} ? 0.0f : {0})",
+    "where": "({0} ? {1} : {2})",
+    "eq": "{0} == {1}", "ne": "{0} != {1}", "lt": "{0} < {1}", "le": "{0} <= {1}", "gt": "{0} > {1}",
+    "ge": "{0} >= {1}",
+    "logical_not": "!{0}", "bitwise_not": "!{0}", "logical_and": "{0} && {1}", "bitwise_and": "{0} & {1}",
+    "maximum": "({0} > {1} || {0} != {0} ? {0} : {1})", "minimum": "({0} < {1} || {0} != {0} ? {0} : {1})",
+    "abs": "__builtin_fabsf({0})", "reciprocal": "1.0f / {0}", "sqrt": "__builtin_sqrtf({0})",
+    "rsqrt": "1.0f / __builtin_sqrtf({0})", "exp": "expf({0})", "log": "logf({0})", "log1p": "log1pf({0})",
+    "tanh": "tanhf({0})", "erf": "erff({0})", "sigmoid": "1.0f / (1.0f + expf(-{0}))", "sin": "sinf({0})",
+    "cos": "cosf({0})", "power": "powf({0}, {1})",
+    "tanh_backward": "{0} * (1.0f - {1} * {1})", "sigmoid_backward": "{0} * (1.0f - {1}) * {1}",
+}  # fmt: skip
+"""By the operator's name (`plus`, `minus`, `power` are parts of others): `{0}` is an element of the first operand."""
+
+COSTLY = frozenset(
+    {"div", "reciprocal", "sqrt", "rsqrt", "exp", "log", "log1p", "tanh", "erf", "sigmoid", "sin", "cos", "power"}
+)  # fmt: skip
+TRUTHS = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "logical_not", "logical_and"})
+
+
+def formula(name: str, operands: Sequence[Any], shape: Shape, kind: str) -> Value:
+    """The value that a formula makes of values and numbers."""
+    values = [one for one in operands if isinstance(one, Value)]
+    inside = (
+        FLOAT if any(one.kind == FLOAT for one in values) or any(isinstance(one, float) for one in operands) else LONG
+    )
+
+    def at(index: Index) -> str:
+        texts = [_text(one, index, kind if name == "where" and place else inside) for place, one in enumerate(operands)]
+        return f"({FORMULAS[name].format(*texts)})"
+
+    def reads(index: Index) -> tuple[Read, ...]:
+        return tuple(read for one in values for read in one.reads(broadcast(one, index)))
+
+    return Value(
+        shape, kind, at, reads, None, name in COSTLY or any(one.is_costly and one.array is None for one in values)
+    )
+
+
+def _text(operand: Any, index: Index, kind: str) -> str:
+    if not isinstance(operand, Value):
+        return number(operand, kind)
+    text = operand.at(broadcast(operand, index))
+    return f"(float)({text})" if kind == FLOAT and operand.kind in (LONG,) else f"({text})"
+
+
+def number(value: Any, kind: str) -> str:
+    """A number as C.
+
+    >>> number(0.1, "float"), number(3, "long")
+    ('0.1f', '3L')
+    """
+    if kind == FLOAT:
+        if math.isinf(value):
+            return "__builtin_inff()" if value > 0 else "(-__builtin_inff())"
+        if math.isnan(value):
+            return '__builtin_nanf("")'
+        text = repr(float(value))
+        return f"({text}f)" if value < 0 else f"{text}f"
+    return str(int(bool(value))) if kind == BOOL else f"{int(value)}L"

@@ -1,0 +1,145 @@
+"""What operators of a step are written down into: values, the memory that some of them get, and statements."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.fx import Node
+
+from vivace.core.errors import NotApplicable
+from vivace.training.native.arrays import BOOL, FLOAT, LONG, Array, Read, Shape, Value, stored
+from vivace.training.native.elementwise import FORMULAS, formula
+from vivace.training.native.products import INT, SHORT, Product, Tile, paired, rounded, statement
+from vivace.training.native.statements import Statement, loop
+from vivace.training.native.tiles import Vector
+
+KINDS = {torch.float32: FLOAT, torch.bfloat16: FLOAT, torch.int64: LONG, torch.bool: BOOL}
+"""How tensors are kept. What is bfloat16 in a recording is kept in float: only products round it, as they read it."""
+
+
+class Lowering:
+    """The statements of a step so far, for processors with `vector` and for so many threads. `weights` are names of
+    arrays that hold parameters."""
+
+    def __init__(self, weights: frozenset[str], vector: Vector, threads: int) -> None:
+        self.vector = vector
+        self.threads = threads
+        self.statements: list[Statement] = []
+        self.scratch: dict[str, tuple[str, int]] = {}
+        self.tiles: set[Tile] = set()
+        self._weights = weights
+        self._prepared: dict[tuple[str, Array], Array] = {}
+
+    def room(self, shape: Shape, kind: str = FLOAT) -> Array:
+        """A new array."""
+        name = f"w{len(self.scratch)}"
+        self.scratch[name] = (kind, max(1, math.prod(shape)))
+        return Array.whole(name, shape, kind)
+
+    def stored(self, value: Value) -> Array:
+        """Where a value lies; it is written down now if it does not lie anywhere."""
+        if value.array is not None:
+            return value.array
+        array = self.room(value.shape, value.kind)
+        index = tuple(f"i{place}" for place in range(len(value.shape)))
+        self.statements.append(loop(array, value.at(index), value.reads(index), self.threads))
+        return array
+
+    def settled(self, operand: Any, size: int) -> Any:
+        """An operand of so many elements; one that is costly and has fewer itself is computed once."""
+        if isinstance(operand, Value) and operand.array is None and operand.is_costly and operand.size < size:
+            return stored(self.stored(operand))
+        return operand
+
+    def formula(self, name: str, operands: Sequence[Any], shape: Shape, kind: str) -> Value:
+        """A formula of values and numbers. What it reads twice is computed once."""
+        settled = [self.settled(one, math.prod(shape)) for one in operands]
+        for place, one in enumerate(settled):
+            is_computed = isinstance(one, Value) and one.array is None and bool(one.reads(("0",) * len(one.shape)))
+            if is_computed and FORMULAS[name].count(f"{{{place}}}") > 1:
+                settled[place] = stored(self.stored(one))
+        return formula(name, settled, shape, kind)
+
+    def product(self, shape: Shape, a: Value, b: Value, bias: Array | None, is_narrow: bool) -> Value:
+        """The product of two matrices, plus a row; `is_narrow`: with operands in bfloat16."""
+        left, right = self.stored(a), self.stored(b)
+        c = self.room(shape)
+        wanted = Product(c, left, right, bias, False, right.name in self._weights)
+        prepared = self._prepare(wanted, is_narrow and self.vector.has_bf16)
+        made, tiles = statement(prepared, self.vector, self.threads)
+        self.statements.append(made)
+        self.tiles |= tiles
+        return stored(c)
+
+    def _prepare(self, wanted: Product, is_narrow: bool) -> Product:
+        """The product with operands that lie as its micro-kernel reads them."""
+        a, b = wanted.a, wanted.b
+        if wanted.is_inner:
+            if not is_narrow:
+                return wanted
+            right = _turned(self._rounded(_turned(b)))
+            return Product(wanted.c, self._rounded(a), right, wanted.bias, True, wanted.weight_is_b)
+        if b.strides[1] != 1 or (b.shape[1] < self.vector.lanes and not is_narrow):
+            b = self._side_by_side(b)
+        if not is_narrow:
+            return Product(wanted.c, a, b, wanted.bias, False, wanted.weight_is_b)
+        pairs = self._paired(b)
+        if a.strides[1] == 1:
+            left = self._rounded(a)
+            left = Array(left.name, (left.shape[0], pairs.shape[0]), (left.strides[0] // 2, 1), INT)
+        else:
+            left = _turned(self._paired(_turned(a)))
+        return Product(wanted.c, left, pairs, wanted.bias, True, wanted.weight_is_b)
+
+    def _side_by_side(self, b: Array) -> Array:
+        """A copy of b (k, n) with its columns side by side, and room for a whole vector of them."""
+        k, n = b.shape
+        wide = self.room((k, max(n, self.vector.lanes)))
+        to = Array(wide.name, (k, n), wide.strides)
+        self.statements.append(loop(to, b.at(("i0", "i1")), (Read(b.name, None),), self.threads))
+        return to
+
+    def _rounded(self, source: Array) -> Array:
+        key = ("rounded", source)
+        if key not in self._prepared:
+            rows, k = source.shape
+            step = 2 * self.vector.lanes
+            to = self._prepared[key] = self.room((rows, -(-k // step) * step), SHORT)
+            self.statements.append(rounded(source, to, self.threads))
+        return self._prepared[key]
+
+    def _paired(self, source: Array) -> Array:
+        key = ("paired", source)
+        if key not in self._prepared:
+            k, n = source.shape
+            wide = self.room((-(-k // 2), max(n, self.vector.lanes)), INT)
+            to = self._prepared[key] = Array(wide.name, (wide.shape[0], n), wide.strides, INT)
+            self.statements.append(paired(source, to, self.threads))
+        return self._prepared[key]
+
+
+def _turned(array: Array) -> Array:
+    return Array(array.name, array.shape[::-1], array.strides[::-1], array.kind, array.offset)
+
+
+def converted(value: Value, kind: str) -> Value:
+    """A value as another kind of number."""
+    if kind == value.kind:
+        return value
+    return Value(value.shape, kind, lambda i: f"({kind})({value.at(i)})", value.reads, None, value.is_costly)
+
+
+def shape_of(node: Node) -> Shape:
+    """Of what an operator gives."""
+    return tuple(int(size) for size in node.meta["val"].shape)
+
+
+def kind_of(node: Node) -> str:
+    """How what an operator gives is kept. Raises NotApplicable for types that have no place in C here."""
+    dtype = node.meta["val"].dtype
+    if dtype not in KINDS:
+        raise NotApplicable(f"there is no C for tensors of {dtype}")
+    return KINDS[dtype]

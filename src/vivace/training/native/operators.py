@@ -1,0 +1,161 @@
+"""The operators of a recorded step that can be written in C, by their names, and the walk over a recording's graph."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.fx import GraphModule, Node
+
+from vivace.core.errors import NotApplicable
+from vivace.training.native.arrays import BOOL, FLOAT, Array, Value, constant, stored
+from vivace.training.native.elementwise import FORMULAS, number
+from vivace.training.native.lowering import Lowering, converted, kind_of, shape_of
+from vivace.training.native.sums import SUMS
+from vivace.training.native.views import VIEWS
+
+
+def lowered(graph: GraphModule, inputs: Sequence[Array], lowering: Lowering) -> list[Value]:
+    """Write a graph down; what it returns. `inputs` are the arrays that its placeholders stand for.
+
+    Raises NotApplicable with the name of the operator that there is no C for.
+    """
+    values: dict[Node, Any] = {}
+    given = iter(inputs)
+    for node in graph.graph.nodes:
+        if node.op == "placeholder":
+            values[node] = stored(next(given))
+        elif node.op == "call_function":
+            values[node] = _shared(lowering, node, _value(lowering, node, values))
+        elif node.op == "output":
+            return [values[one] for one in node.args[0]]
+        else:
+            raise NotApplicable(f"the step reads {node.target}, which is neither the model's nor the batch's")
+    raise NotApplicable("the recording returns nothing")
+
+
+def _value(lowering: Lowering, node: Node, values: Mapping[Node, Any]) -> Any:
+    arguments: list[Any] = [_filled(one, values) for one in node.args]
+    options: dict[str, Any] = {key: _filled(one, values) for key, one in node.kwargs.items()}
+    if node.target is operator.getitem:
+        return arguments[0][arguments[1]]
+    if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+        raise NotApplicable(f"the step draws random numbers ({node.target}), and compiled code would draw others")
+    name = str(getattr(node.target, "overloadpacket", node.target)).rpartition(".")[2]
+    if name in FORMULAS and not options and not _negates_bits(name, node):
+        return lowering.formula(name, arguments, shape_of(node), kind_of(node))
+    if name not in OPERATORS:
+        raise NotApplicable(f"there is no C for the operator {node.target}")
+    return OPERATORS[name](lowering, node, *arguments, **options)
+
+
+def _negates_bits(name: str, node: Node) -> bool:
+    return name.startswith("bitwise") and kind_of(node) != BOOL
+
+
+def _filled(argument: Any, values: Mapping[Node, Any]) -> Any:
+    if isinstance(argument, Node):
+        return values[argument]
+    return [_filled(one, values) for one in argument] if isinstance(argument, list | tuple) else argument
+
+
+def _shared(lowering: Lowering, node: Node, value: Any) -> Any:
+    """What several operators read is computed once, unless it is a number."""
+    if not isinstance(value, Value) or value.array is not None or len(node.users) < 2:
+        return value
+    is_number = not value.reads(tuple("0" for _ in value.shape))
+    return value if is_number else stored(lowering.stored(value))
+
+
+def _add(lowering: Lowering, node: Node, one: Any, other: Any, alpha: float = 1) -> Value:
+    return _weighted(lowering, "plus", node, one, other, alpha)
+
+
+def _subtract(lowering: Lowering, node: Node, one: Any, other: Any, alpha: float = 1) -> Value:
+    return _weighted(lowering, "minus", node, one, other, alpha)
+
+
+def _weighted(lowering: Lowering, name: str, node: Node, one: Any, other: Any, alpha: float) -> Value:
+    if alpha != 1:
+        shape = other.shape if isinstance(other, Value) else ()
+        other = lowering.formula("mul", [other, alpha], shape, kind_of(node))
+    return lowering.formula(name, [one, other], shape_of(node), kind_of(node))
+
+
+def _power(lowering: Lowering, node: Node, value: Any, exponent: Any) -> Value:
+    if exponent == 2 and isinstance(value, Value):
+        return lowering.formula("mul", [value, value], shape_of(node), kind_of(node))
+    if exponent == 3 and isinstance(value, Value):
+        square = lowering.formula("mul", [value, value], shape_of(node), kind_of(node))
+        return lowering.formula("mul", [square, value], shape_of(node), kind_of(node))
+    return lowering.formula("power", [value, exponent], shape_of(node), kind_of(node))
+
+
+def _filled_with(place: int) -> Callable[..., Value]:
+    def full(lowering: Lowering, node: Node, *arguments: Any, **_: Any) -> Value:
+        return constant(number(arguments[place], kind_of(node)), shape_of(node), kind_of(node))
+
+    return full
+
+
+def _always(value: int) -> Callable[..., Value]:
+    def full(lowering: Lowering, node: Node, *_: Any, **__: Any) -> Value:
+        return constant(number(value, kind_of(node)), shape_of(node), kind_of(node))
+
+    return full
+
+
+def _counting(lowering: Lowering, node: Node, *arguments: Any, **_: Any) -> Value:
+    """arange with whole numbers."""
+    start, step = (arguments[0] if len(arguments) > 1 else 0), (arguments[2] if len(arguments) > 2 else 1)
+    kind = kind_of(node)
+    return Value(shape_of(node), kind, lambda i: f"({kind})({start} + {i[0]}*{step})", lambda i: ())
+
+
+def _same(lowering: Lowering, node: Node, value: Value, *_: Any, **__: Any) -> Value:
+    return value
+
+
+def _convert(lowering: Lowering, node: Node, value: Value, **_: Any) -> Value:
+    return converted(value, kind_of(node))
+
+
+def _copy(lowering: Lowering, node: Node, to: Value, source: Value, *_: Any) -> Value:
+    if to.array is not None:
+        raise NotApplicable("the step writes into a buffer of the model, which compiled code does not")
+    return converted(source, kind_of(node))
+
+
+def _product(lowering: Lowering, node: Node, a: Value, b: Value) -> Value:
+    return lowering.product(shape_of(node), a, b, None, _is_narrow(node))
+
+
+def _product_and_row(
+    lowering: Lowering, node: Node, bias: Value, a: Value, b: Value, beta: float = 1, alpha: float = 1
+) -> Value:
+    array = bias.array
+    if array is not None and array.shape == (b.shape[1],) and array.is_dense and beta == alpha == 1:
+        return lowering.product(shape_of(node), a, b, array, _is_narrow(node))
+    found = lowering.product(shape_of(node), a, b, None, _is_narrow(node))
+    scaled = [
+        lowering.formula("mul", [one, by], shape_of(node) if one is found else bias.shape, FLOAT)
+        for one, by in ((found, alpha), (bias, beta))
+    ]
+    return lowering.formula("plus", scaled, shape_of(node), FLOAT)
+
+
+def _is_narrow(node: Node) -> bool:
+    last = node.args[-1]
+    return isinstance(last, Node) and last.meta["val"].dtype is torch.bfloat16
+
+
+OPERATORS: Mapping[str, Callable[..., Any]] = {
+    **VIEWS, **SUMS, "add": _add, "sub": _subtract, "pow": _power, "full": _filled_with(1),
+    "full_like": _filled_with(1), "scalar_tensor": _filled_with(0), "zeros": _always(0), "zeros_like": _always(0),
+    "new_zeros": _always(0), "empty_like": _always(0), "ones": _always(1), "ones_like": _always(1),
+    "arange": _counting, "clone": _same, "alias": _same, "detach": _same, "lift_fresh_copy": _same,
+    "_to_copy": _convert, "copy_": _copy, "mm": _product, "addmm": _product_and_row,
+}  # fmt: skip
+"""By the operator's name; beside `FORMULAS`, which need nothing else."""

@@ -1,0 +1,126 @@
+"""Statements of a step in C: what all threads do, each its part, and where they must wait for each other."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from vivace.training.native.arrays import Array, Read
+
+ALIGNED = 8
+"""Rows that a thread takes begin at a multiple of this, where there are enough, so that blocks of products fit."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Statement:
+    """C that every thread runs, with what it reads and writes. `after` is run as soon as rows `from` to `to` of what
+    it writes are there, where the statement has a place for it (`$AFTER` in its text)."""
+
+    text: str
+    reads: tuple[Read, ...]
+    writes: tuple[Read, ...]
+    rows: int = 0
+    """What `$ROWS` in its text divides among threads."""
+
+    def followed_by(self, other: Statement) -> Statement:
+        """This one with another one done row by row in its place for that."""
+        text = self.text.replace(AFTER, other.text.replace(ROWS, ""))
+        return Statement(text, (*self.reads, *other.reads), (*self.writes, *other.writes))
+
+
+AFTER, ROWS = "$AFTER", "$ROWS"
+"""In a statement's text: where rows `from` to `to` are done; and where these are defined, if nobody else does."""
+
+
+def share(rows: int, threads: int) -> int:
+    """How many rows each thread takes; the last ones may have fewer.
+
+    >>> share(128, 2), share(10, 2), share(41, 4)
+    (64, 5, 16)
+    """
+    each = -(-rows // threads)
+    return -(-each // ALIGNED) * ALIGNED if rows >= ALIGNED * threads else each
+
+
+def shares(rows: int, threads: int) -> list[int]:
+    """How many rows the threads take, one after the other.
+
+    >>> shares(41, 4)
+    [16, 16, 9, 0]
+    """
+    each = share(rows, threads)
+    return [max(0, min(each, rows - thread * each)) for thread in range(threads)]
+
+
+def rows_of(rows: int, threads: int) -> str:
+    """C that defines the rows `from` to `to` of thread t.
+
+    >>> rows_of(128, 2)
+    'const long from = MIN(t*64, 128), to = MIN(from + 64, 128);'
+    """
+    each = share(rows, threads)
+    return f"const long from = MIN(t*{each}, {rows}), to = MIN(from + {each}, {rows});"
+
+
+def scheduled(statements: Iterable[Statement], threads: int) -> list[str]:
+    """The statements' text with a barrier before each that depends on what another thread does, and one at the end."""
+    lines: list[str] = []
+    written: dict[str, int | None] = {}
+    read: dict[str, set[int | None]] = {}
+    for one in statements:
+        if threads > 1 and _must_wait(one, written, read):
+            lines.append("  barrier();")
+            written.clear()
+            read.clear()
+        for each in one.reads:
+            read.setdefault(each.name, set()).add(each.rows)
+        written |= {each.name: each.rows for each in one.writes}
+        lines.append(one.text.replace(AFTER, "").replace(ROWS, rows_of(one.rows, threads)))
+    return [*lines, *(["  barrier();"] if threads > 1 else [])]
+
+
+def _must_wait(one: Statement, written: dict[str, int | None], read: dict[str, set[int | None]]) -> bool:
+    def differs(each: Read) -> bool:
+        return each.name in written and (each.rows is None or written[each.name] != each.rows)
+
+    def is_read(each: Read) -> bool:
+        return bool(read.get(each.name, set()) - ({each.rows} if each.rows is not None else set()))
+
+    return any(map(differs, one.reads)) or any(differs(each) or is_read(each) for each in one.writes)
+
+
+def merged_updates(
+    statements: Sequence[Statement], updates: Sequence[Statement], whose: Sequence[str]
+) -> list[Statement]:
+    """All statements, then the updates; an update whose gradient (`whose`) is made row by row, and whose parameter
+    nobody reads afterwards, is done with the rows that were just made, while they are in the cache."""
+    found, left = list(statements), list[Statement]()
+    for update, gradient in zip(updates, whose, strict=True):
+        place = next((n for n, one in enumerate(found) if any(w.name == gradient for w in one.writes)), None)
+        names = {each.name for each in update.writes}
+        is_free = (
+            place is not None
+            and AFTER in found[place].text
+            and not any(each.name in names for one in found[place:] for each in one.reads)
+        )
+        if is_free and place is not None:
+            found[place] = found[place].followed_by(update)
+        else:
+            left.append(update)
+    return [*found, *left]
+
+
+def loop(array: Array, text: str, reads: Sequence[Read], threads: int) -> Statement:
+    """Every element of an array set to C that names it by i0, i1, ..., its rows divided among threads."""
+    if not array.shape:
+        return Statement(f"  if (t == 0) {{ {array.at(())} = {text}; }}", tuple(reads), (Read(array.name, None),))
+    last = len(array.shape) - 1
+    lines = [f"  {{ {rows_of(array.shape[0], threads)}"]
+    for place, size in enumerate(array.shape):
+        pragma = '_Pragma("omp simd") ' if place == last else ""
+        first, end = ("from", "to") if place == 0 else ("0", str(size))
+        lines.append(f"    {pragma}for (long i{place} = {first}; i{place} < {end}; i{place}++)")
+    index = tuple(f"i{place}" for place in range(len(array.shape)))
+    lines.append(f"      {array.at(index)} = {text}; }}")
+    rows = array.shape[0] if array.shape[0] > 1 else None
+    return Statement("\n".join(lines), tuple(reads), (Read(array.name, rows),))

@@ -1,0 +1,208 @@
+"""A rig's step as compiled code: gradients and update in one call, and many steps of an epoch in one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from vivace.core.errors import NotApplicable, UsageError
+from vivace.core.training.rig import Rig
+from vivace.training.fused_update import has_hooks, steps_as_its_class
+from vivace.training.native.build import Compiled
+from vivace.training.native.source import StepPlan, leaf_of, source_of
+from vivace.training.native.tiles import Vector
+from vivace.training.native.update import Rule, begin, numbers_of, rule_of
+from vivace.training.recording import LOOKS, RecordedGradients, Recording, decomposed, flags_of, places_of, record
+
+Build = Callable[[str], Compiled]
+"""Makes a source callable."""
+MOST_AT_ONCE = 1024
+"""Steps of one call: somebody may want to stop, or to know."""
+
+
+@dataclasses.dataclass
+class _Built:
+    """A compiled step, and what it was made for."""
+
+    compiled: Compiled
+    recording: Recording
+    rules: dict[int, Rule]
+    flags: tuple[bool, ...]
+    shapes: list[Any]
+    gradients: list[Tensor]
+
+
+class NativeTraining:
+    """Takes whole steps, the update included, in code that was generated for the job's usual batch. Returns losses,
+    detached; gradients are in the parameters afterwards.
+
+    Weights, gradients and the optimizer's state stay where they are: the code is given their addresses at every call.
+    Batches of another size, such as the last one of an epoch, and steps after parameters were frozen or freed, are
+    played back operator by operator, with the optimizer's own update.
+
+    Raises NotApplicable, at the first batch, where the step cannot be recorded, draws random numbers, or has an
+    operator that there is no C for. Raises UsageError where the step becomes another one later on.
+    """
+
+    def __init__(self, rig: Rig, usual: int | None, vector: Vector, cores: int, build: Build) -> None:
+        self._rig = rig
+        self._usual = usual
+        self._vector = vector
+        self._cores = cores
+        self._build = build
+        self._plain = RecordedGradients(rig, usual)
+        self._parameters = list(rig.model.parameters())
+        self._places = places_of(rig.model)
+        self._built: _Built | None = None
+        self._steps = 0
+        self._rows: tuple[int, Tensor] | None = None
+
+    def __call__(self, batch: Any) -> Tensor:
+        """One step on a batch; its loss."""
+        leaves = pytree.tree_leaves(batch)
+        found = self._ready(batch, leaves)
+        if found is None:
+            loss = self._plain(batch)
+            self._rig.update()
+            return loss
+        given = [leaf.contiguous() for leaf in leaves if torch.is_tensor(leaf)]
+        with torch.profiler.record_function("native::step"):
+            return self._run(found, given, None, 1)[0]
+
+    def updated(self) -> None:
+        """Nothing: the update was a part of the step."""
+
+    def several(self, epoch: int, first: int, most: int) -> Tensor | None:
+        """Up to `most` steps on whole batches of an epoch, from number `first` on; their losses. None where the next
+        batch has to be given as it is: no table holds all samples, or it is the smaller last one."""
+        table = tabled(self._rig.feed)
+        if table is None or self._usual is None:
+            return None
+        rows = self._rows_of(epoch, table)
+        count = min(most, MOST_AT_ONCE, len(rows) // self._usual - first)
+        if count <= 0:
+            return None
+        batch = table.batch(rows[first * self._usual : (first + 1) * self._usual])
+        found = self._ready(batch, pytree.tree_leaves(batch), count)
+        if found is None:
+            return None
+        return self._run(found, table.columns, rows[first * self._usual :], count)
+
+    def _rows_of(self, epoch: int, table: Any) -> Tensor:
+        if self._rows is None or self._rows[0] != epoch:
+            order: Any = self._rig.feed.order  # type: ignore[attr-defined]
+            self._rows = epoch, table.rows_of(torch.cat(order.batches(epoch))).contiguous()
+        return self._rows[1]
+
+    def _ready(self, batch: Any, leaves: Sequence[Any], count: int = 1) -> _Built | None:
+        """What takes these steps; None where another batch, or another state of the model, was compiled for."""
+        flags = flags_of(self._rig.model)
+        shapes = [(leaf.shape, leaf.dtype) if torch.is_tensor(leaf) else leaf for leaf in leaves]
+        if self._built is None:
+            size = next((leaf.shape[0] for leaf in leaves if torch.is_tensor(leaf) and leaf.ndim), None)
+            if self._usual is not None and size != self._usual:
+                return None
+            self._built = self._made(batch, leaves, flags, shapes)
+        found = self._built
+        if flags != found.flags or shapes != found.shapes or self._rules(tuple(found.rules)) != found.rules:
+            return None
+        if any(self._steps < look <= self._steps + count for look in LOOKS):
+            self._look_again(found.recording, batch)
+        return found
+
+    def _made(self, batch: Any, leaves: Sequence[Any], flags: tuple[bool, ...], shapes: list[Any]) -> _Built:
+        optimizer = self._rig.optimizer
+        if has_hooks(optimizer) or not steps_as_its_class(optimizer):
+            raise NotApplicable("the optimizer's step has hooks, or was put in the place of its own")
+        table = decomposed()
+        recording = record(self._rig, batch, table)
+        if not recording.computes_as(record(self._rig, batch, table)):
+            raise NotApplicable("recorded twice, the step is not the same: it depends on what changes beside the model")
+        tensors = self._tensors()
+        _check(tensors)
+        rules = self._rules(recording.learning)
+        plan = StepPlan(
+            graph=recording.graph,
+            state=tuple(tuple(one.shape) for one in tensors),
+            leaves=tuple(leaf_of(leaf.shape, leaf.dtype) for leaf in leaves if torch.is_tensor(leaf)),
+            rules=rules,
+            rows=self._usual,
+            vector=self._vector,
+            threads=min(self._cores, torch.get_num_threads()),
+        )
+        compiled = self._build(source_of(plan))
+        gradients = [torch.zeros_like(self._parameters[number]) for number in recording.learning]
+        return _Built(compiled, recording, rules, flags, shapes, gradients)
+
+    def _run(self, built: _Built, columns: Sequence[Tensor], rows: Tensor | None, count: int) -> Tensor:
+        """Take steps, and leave everything as the optimizer would."""
+        state, groups = self._rig.optimizer.state, self._groups()
+        tensors = self._tensors()
+        numbers: list[float] = []
+        learning = [self._parameters[number] for number in built.rules]
+        for parameter, gradient, rule in zip(learning, built.gradients, built.rules.values(), strict=True):
+            begin(self._rig.optimizer, rule, parameter)
+            own = state[parameter]
+            numbers += numbers_of(rule, groups[id(parameter)], own)
+            tensors += [gradient, *(own[name] for name in rule.state)]
+        _check(tensors)
+        losses = torch.empty(count)
+        addresses = torch.tensor([one.data_ptr() for one in tensors], dtype=torch.int64)
+        sources = torch.tensor([one.data_ptr() for one in columns], dtype=torch.int64)
+        given = torch.tensor(numbers, dtype=torch.float64)
+        order = None if rows is None else rows.data_ptr()
+        places = (addresses.data_ptr(), given.data_ptr(), order, sources.data_ptr(), count, losses.data_ptr())
+        if not built.compiled.run(*places):
+            raise UsageError(
+                f"in one of the steps {self._steps + 1} to {self._steps + count} a batch holds a class or an index "
+                "that the model does not have; allowed are whole numbers from 0 to the count of classes or rows less 1"
+            )
+        self._steps += count
+        steps = [state[parameter]["step"] for parameter in learning if "step" in state[parameter]]
+        if steps:
+            torch._foreach_add_(steps, count)
+        if self._rig.schedule is not None:
+            self._rig.optimizer._opt_called = True  # type: ignore[attr-defined]  # a schedule warns by it
+        for parameter in self._parameters:
+            parameter.grad = None
+        for parameter, gradient in zip(learning, built.gradients, strict=True):
+            parameter.grad = gradient
+        return losses
+
+    def _groups(self) -> dict[int, Mapping[str, Any]]:
+        """The optimizer's settings of each parameter, looked up anew: loading a checkpoint puts others there."""
+        return {id(one): group for group in self._rig.optimizer.param_groups for one in group["params"]}
+
+    def _rules(self, learning: Sequence[int]) -> dict[int, Rule]:
+        groups = self._groups()
+        return {number: rule_of(self._rig.optimizer, groups[id(self._parameters[number])]) for number in learning}
+
+    def _tensors(self) -> list[Tensor]:
+        return [holder[name] for holder, name in self._places]
+
+    def _look_again(self, recording: Recording, batch: Any) -> None:
+        if not recording.computes_as(record(self._rig, batch, decomposed())):
+            raise UsageError(
+                f"after {self._steps} steps the model computes something else than in its first step, which was "
+                "compiled; train without native-step (--without)"
+            )
+
+
+def tabled(feed: Any) -> Any | None:
+    """The table that holds all samples of a feed which cuts its batches from one; None for other feeds."""
+    table = getattr(feed, "table", None)
+    if table is None or not table.is_whole or feed.augment is not None:
+        return None
+    return table if all(column.is_contiguous() for column in table.columns) else None
+
+
+def _check(tensors: Sequence[Tensor]) -> None:
+    wrong = next((one for one in tensors if one.dtype is not torch.float32 or not one.is_contiguous()), None)
+    if wrong is not None or any(one.device.type != "cpu" for one in tensors):
+        what = "another device" if wrong is None else f"{wrong.dtype} with strides {list(wrong.stride())}"
+        raise NotApplicable(f"the model or its optimizer holds a tensor of {what}; compiled steps take dense float32")

@@ -1,0 +1,214 @@
+"""Operators that add elements up, and the losses that do: sums, means, largest elements, likelihoods."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch.fx import Node
+
+from vivace.core.errors import NotApplicable
+from vivace.training.native.arrays import FLOAT, LONG, Array, Index, Read, Shape, Value, dense, stored
+from vivace.training.native.lowering import Lowering, converted, kind_of, shape_of
+from vivace.training.native.statements import Statement, rows_of
+
+SUM = ("0", "a + x", "+")
+"""How elements are put together: what it begins with, the next `a` from `a` and an element `x`, and OpenMP's word."""
+LARGEST = ("-__builtin_inff()", "x > a || x != x ? x : a", "max")
+SMALLEST = ("__builtin_inff()", "x < a || x != x ? x : a", "min")
+
+
+def total(lowering: Lowering, node: Node, value: Value, dims: Any = None, keepdim: bool = False, **_: Any) -> Value:
+    """Summed along some axes, or all."""
+    return reduced(lowering, node, value, dims, SUM)
+
+
+def mean(lowering: Lowering, node: Node, value: Value, dims: Any = None, keepdim: bool = False, **_: Any) -> Value:
+    """The mean along some axes, or all."""
+    added = reduced(lowering, node, value, dims, SUM)
+    return lowering.formula("mul", [added, added.size / max(1, value.size)], shape_of(node), FLOAT)
+
+
+def largest(lowering: Lowering, node: Node, value: Value, dims: Any = (), keepdim: bool = False) -> Value:
+    """The largest elements along some axes, or all."""
+    return reduced(lowering, node, value, dims or None, LARGEST)
+
+
+def smallest(lowering: Lowering, node: Node, value: Value, dims: Any = (), keepdim: bool = False) -> Value:
+    """The smallest ones."""
+    return reduced(lowering, node, value, dims or None, SMALLEST)
+
+
+def variance_and_mean(
+    lowering: Lowering, node: Node, value: Value, dims: Any = None, correction: float = 1, keepdim: bool = False
+) -> list[Value]:
+    """var_mean: both along some axes, or all; the mean is subtracted before anything is squared."""
+    shape = tuple(int(size) for size in node.meta["val"][0].shape)
+    rank = len(value.shape)
+    chosen = range(rank) if dims is None else dims
+    kept = [place for place in range(rank) if place not in {dim % rank for dim in chosen}]
+    middle = stored(_mean_of(lowering, value, kept, value))
+
+    def deviation(index: Index) -> str:
+        return f"({value.at(index)} - {middle.at(tuple(index[place] for place in kept))})"
+
+    squares = Value(
+        value.shape, FLOAT, lambda i: f"{deviation(i)} * {deviation(i)}",
+        lambda i: (*value.reads(i), *middle.reads(tuple(i[place] for place in kept))),
+    )  # fmt: skip
+    spread = stored(_mean_of(lowering, squares, kept, value, correction))
+    arrays = [one.array for one in (spread, middle) if one.array is not None]
+    return [stored(Array(one.name, shape, dense(shape))) for one in arrays]
+
+
+def _mean_of(lowering: Lowering, value: Value, kept: Sequence[int], whole: Value, correction: float = 0) -> Array:
+    array = lowering.room(tuple(value.shape[place] for place in kept))
+    lowering.statements.append(_reduction(array, value, kept, SUM, lowering.threads))
+    count = whole.size / max(1, math.prod(array.shape)) - correction
+    share = 1 / count if count > 0 else math.nan
+    return lowering.stored(lowering.formula("mul", [stored(array), share], array.shape, FLOAT))
+
+
+def reduced(lowering: Lowering, node: Node, value: Value, dims: Any, how: tuple[str, str, str]) -> Value:
+    """A value's elements put together along some axes."""
+    kind, rank = kind_of(node), len(value.shape)
+    chosen = range(rank) if dims is None or dims == [] else ([dims] if isinstance(dims, int) else dims)
+    gone = {dim % rank for dim in chosen} if rank else set()
+    if not gone:
+        return converted(value, kind)
+    kept = [place for place in range(rank) if place not in gone]
+    array = lowering.room(tuple(value.shape[place] for place in kept), kind)
+    lowering.statements.append(_reduction(array, value, kept, how, lowering.threads))
+    return stored(Array(array.name, shape_of(node), dense(shape_of(node)), kind))
+
+
+def _reduction(array: Array, value: Value, kept: Sequence[int], how: tuple[str, str, str], threads: int) -> Statement:
+    """An array's elements, each put together from a value's along the axes that are not kept."""
+    rank = len(value.shape)
+    names = {place: f"i{kept.index(place)}" for place in kept}
+    index = tuple(names.get(place, f"r{place}") for place in range(rank))
+    gone = [place for place in range(rank) if place not in kept]
+    write = _whole_lines if kept and kept[-1] == rank - 1 else _one_by_one
+    body = write(array, value, value.at(index), gone, how)
+    reads = value.reads(index)
+    if not kept:
+        return Statement(f"  if (t == 0) {body}", reads, (Read(array.name, None),))
+    rows = array.shape[0] if array.shape[0] > 1 else None
+    return Statement(f"  {{ {rows_of(array.shape[0], threads)}\n    {body} }}", reads, (Read(array.name, rows),))
+
+
+def _whole_lines(array: Array, value: Value, text: str, gone: Sequence[int], how: tuple[str, str, str]) -> str:
+    """Where the last axis stays, its lines are put together one after the other."""
+    begin, add, _ = how
+    last = len(array.shape) - 1
+    first, end = ("from", "to") if last == 0 else ("0", str(array.shape[-1]))
+    line = f'_Pragma("omp simd") for (long i{last} = {first}; i{last} < {end}; i{last}++)'
+    to = array.at(_own_index(array))
+    each = f"{{ const {array.kind} x = {text}, a = {to}; {to} = {add}; }}"
+    return f"{_walked(array.shape[:-1])}{{ {line} {to} = {begin};\n      {_gone(gone, value.shape)}{line} {each} }}"
+
+
+def _one_by_one(array: Array, value: Value, text: str, gone: Sequence[int], how: tuple[str, str, str]) -> str:
+    begin, add, clause = how
+    *others, last = gone
+    simd = f'_Pragma("omp simd reduction({clause}:a)") '
+    line = f"for (long r{last} = 0; r{last} < {value.shape[last]}; r{last}++)"
+    each = f"{{ const {array.kind} x = {text}; a = {add}; }}"
+    to = array.at(_own_index(array))
+    head = _gone(others, value.shape)
+    return f"{_walked(array.shape)}{{ {array.kind} a = {begin};\n      {head}{simd}{line} {each}\n      {to} = a; }}"
+
+
+def _own_index(array: Array) -> Index:
+    return tuple(f"i{place}" for place in range(len(array.shape)))
+
+
+def _walked(shape: Shape) -> str:
+    loops = ["for (long i0 = from; i0 < to; i0++) "] if shape else []
+    loops += [f"for (long i{place} = 0; i{place} < {size}; i{place}++) " for place, size in enumerate(shape) if place]
+    return "".join(loops)
+
+
+def _gone(places: Sequence[int], shape: Shape) -> str:
+    return "".join(f"for (long r{place} = 0; r{place} < {shape[place]}; r{place}++) " for place in places)
+
+
+NONE, MEAN = 0, 1
+"""PyTorch's numbers for what a loss does with those of samples; else it sums them."""
+
+
+def likelihood(
+    lowering: Lowering, node: Node, scores: Value, target: Value, weight: Any, how: int, ignored: int
+) -> list[Value]:
+    """nll_loss_forward: the scores of the classes that were asked for, and how many count."""
+    where = _classes(lowering, scores, target, weight)
+    count = _added(lowering, Value(target.shape, LONG, lambda i: f"({where.at(i)} != {ignored})", where.reads))
+    picked = Value(
+        target.shape, FLOAT,
+        lambda i: f"({where.at(i)} == {ignored} ? 0.0f : -({scores.at((*i, inside(where.at(i), scores.shape[1])))}))",
+        lambda i: (*where.reads(i), *scores.reads((*i, "0"))),
+    )  # fmt: skip
+    counted = Value((), FLOAT, lambda i: f"(float)({count.at(())})", count.reads)
+    if how == NONE:
+        return [stored(lowering.stored(picked)), counted]
+    added = _added(lowering, picked)
+    shared = Value(
+        (), FLOAT, lambda i: f"({added.at(())} / (float)({count.at(())}))", lambda i: (*added.reads(i), *count.reads(i))
+    )
+    return [stored(lowering.stored(shared if how == MEAN else added)), counted]
+
+
+def likelihood_backward(
+    lowering: Lowering, node: Node, gradient: Value, scores: Value, target: Value, weight: Any, how: int, ignored: int,
+    counted: Value,
+) -> Value:  # fmt: skip
+    """nll_loss_backward: minus one, or its share, for the classes that were asked for."""
+    where = _classes(lowering, scores, target, weight)
+
+    def at(index: Index) -> str:
+        row = index[:1]
+        one = gradient.at(row if how == NONE else ())
+        one = f"({one} / {counted.at(())})" if how == MEAN else one
+        return f"(({where.at(row)} == {index[1]} && {where.at(row)} != {ignored}) ? -{one} : 0.0f)"
+
+    def reads(index: Index) -> tuple[Read, ...]:
+        row = index[:1]
+        return (*where.reads(row), *gradient.reads(row if how == NONE else ()), *counted.reads(()))
+
+    return Value(scores.shape, FLOAT, at, reads)
+
+
+def inside(index: str, size: int) -> str:
+    """An index that comes from data; where it is outside of its axis, the first element is read and the fault told."""
+    return f"INSIDE({index}, {size})"
+
+
+def _classes(lowering: Lowering, scores: Value, target: Value, weight: Any) -> Value:
+    if weight is not None or len(scores.shape) != 2:
+        raise NotApplicable("there is no C for a likelihood with weights of classes, or of anything but rows of scores")
+    return stored(lowering.stored(target))
+
+
+def _added(lowering: Lowering, value: Value) -> Value:
+    """The sum of all elements."""
+    array = lowering.room((), value.kind)
+    lowering.statements.append(_reduction(array, value, [], SUM, lowering.threads))
+    return stored(array)
+
+
+def embedding(lowering: Lowering, node: Node, table: Value, numbers: Value, *_: Any) -> Value:
+    """Rows of a table."""
+    where = stored(lowering.stored(numbers))
+    return Value(
+        shape_of(node), FLOAT, lambda i: table.at((inside(where.at(i[:-1]), table.shape[0]), i[-1])),
+        lambda i: (*where.reads(i[:-1]), *table.reads(("0", i[-1]))),
+    )  # fmt: skip
+
+
+SUMS: Mapping[str, Callable[..., Any]] = {
+    "sum": total, "mean": mean, "amax": largest, "amin": smallest, "var_mean": variance_and_mean,
+    "nll_loss_forward": likelihood,
+    "nll_loss_backward": likelihood_backward, "embedding": embedding,
+}  # fmt: skip
+"""By the operator's name."""

@@ -1,0 +1,128 @@
+"""Operators that give the same elements under other indices: no statement in C, only other places to read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch.fx import Node
+
+from vivace.training.native.arrays import Array, Index, Shape, Value, broadcast, stored
+from vivace.training.native.lowering import Lowering, shape_of
+
+
+def moved(
+    value: Value, shape: Shape, strides: Callable[[Array], tuple[Shape, int]], back: Callable[[Index], Index]
+) -> Value:
+    """A value's elements under other indices: `back` gives the old index, `strides` the strides and the offset of an
+    array that is looked at so."""
+    if value.array is not None:
+        steps, offset = strides(value.array)
+        return stored(Array(value.array.name, shape, steps, value.kind, offset))
+    return Value(shape, value.kind, lambda i: value.at(back(i)), lambda i: value.reads(back(i)), None, value.is_costly)
+
+
+def permute(lowering: Lowering, node: Node, value: Value, dims: Sequence[int]) -> Value:
+    """Axes in another order."""
+    order = [dim % len(value.shape) for dim in dims]
+
+    def back(index: Index) -> Index:
+        return tuple(index[order.index(place)] for place in range(len(order)))
+
+    shape = tuple(value.shape[dim] for dim in order)
+    return moved(value, shape, lambda array: (tuple(array.strides[dim] for dim in order), array.offset), back)
+
+
+def transpose(lowering: Lowering, node: Node, value: Value, one: int, other: int) -> Value:
+    """Two axes exchanged."""
+    order = list(range(len(value.shape)))
+    order[one], order[other] = order[other], order[one]
+    return permute(lowering, node, value, order)
+
+
+def transposed(lowering: Lowering, node: Node, value: Value) -> Value:
+    """A matrix transposed; what has fewer axes as it is."""
+    return transpose(lowering, node, value, 0, 1) if len(value.shape) == 2 else value
+
+
+def expand(lowering: Lowering, node: Node, value: Value, *_: Any, **__: Any) -> Value:
+    """Stretched along axes of length one, and along new ones."""
+    shape = shape_of(node)
+    given = lowering.settled(value, math.prod(shape))
+    more = len(shape) - len(given.shape)
+
+    def stretched(array: Array) -> tuple[Shape, int]:
+        own = zip(array.strides, array.shape, shape[more:], strict=True)
+        return (0,) * more + tuple(0 if old == 1 and new != 1 else step for step, old, new in own), array.offset
+
+    return moved(given, shape, stretched, lambda index: broadcast(given, index))
+
+
+def unsqueeze(lowering: Lowering, node: Node, value: Value, dim: int) -> Value:
+    """With one more axis, of length one."""
+    place = dim % (len(value.shape) + 1)
+
+    def wider(array: Array) -> tuple[Shape, int]:
+        return (*array.strides[:place], 0, *array.strides[place:]), array.offset
+
+    return moved(value, shape_of(node), wider, lambda index: (*index[:place], *index[place + 1 :]))
+
+
+def squeeze(lowering: Lowering, node: Node, value: Value, dims: Any = None) -> Value:
+    """Without axes of length one."""
+    rank = len(value.shape)
+    chosen = range(rank) if dims is None else ([dims] if isinstance(dims, int) else dims)
+    gone = {dim % rank for dim in chosen if value.shape[dim] == 1}
+    kept = [place for place in range(rank) if place not in gone]
+
+    def back(index: Index) -> Index:
+        return tuple(index[kept.index(place)] if place in kept else "0" for place in range(rank))
+
+    def narrower(array: Array) -> tuple[Shape, int]:
+        return tuple(array.strides[place] for place in kept), array.offset
+
+    return moved(value, shape_of(node), narrower, back)
+
+
+def view(lowering: Lowering, node: Node, value: Value, *_: Any) -> Value:
+    """In another shape; copied first where the elements do not lie one after the other."""
+    array = lowering.stored(value)
+    if not array.is_dense:
+        array = lowering.stored(Value(value.shape, value.kind, value.at, value.reads))
+    return stored(Array.whole(array.name, shape_of(node), array.kind))
+
+
+def select(lowering: Lowering, node: Node, value: Value, dim: int, at: int) -> Value:
+    """One index of an axis, which goes."""
+    dim, at = dim % len(value.shape), at % value.shape[dim]
+
+    def less(array: Array) -> tuple[Shape, int]:
+        return (*array.strides[:dim], *array.strides[dim + 1 :]), array.offset + at * array.strides[dim]
+
+    return moved(value, shape_of(node), less, lambda index: (*index[:dim], str(at), *index[dim:]))
+
+
+def cut(
+    lowering: Lowering, node: Node, value: Value, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
+) -> Value:
+    """A slice of an axis."""
+    dim, length = dim % len(value.shape), value.shape[dim]
+    begin = start or 0
+    first = min(max(begin + (length if begin < 0 else 0), 0), length)
+
+    def sliced(array: Array) -> tuple[Shape, int]:
+        steps = [each * step if place == dim else each for place, each in enumerate(array.strides)]
+        return tuple(steps), array.offset + first * array.strides[dim]
+
+    def back(index: Index) -> Index:
+        return (*index[:dim], f"({index[dim]}*{step} + {first})", *index[dim + 1 :])
+
+    return moved(value, shape_of(node), sliced, back)
+
+
+VIEWS: Mapping[str, Callable[..., Any]] = {
+    "permute": permute, "transpose": transpose, "t": transposed, "expand": expand, "unsqueeze": unsqueeze,
+    "squeeze": squeeze, "view": view, "_unsafe_view": view, "reshape": view, "select": select, "slice": cut,
+}  # fmt: skip
+"""By the operator's name."""

@@ -1,0 +1,304 @@
+"""Compiled steps: the gradients and updates of autograd and the optimizer, many in one call, and what they refuse."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from vivace.core.errors import NotApplicable, UsageError
+from vivace.core.plan import Plan
+from vivace.core.training.job import Training
+from vivace.core.training.rig import Rig
+from vivace.devices import machine
+from vivace.runtimes.settings.around import threads as threads_inside
+from vivace.techniques.compile.native_step import NativeStep
+from vivace.techniques.feed.sample_cache import SampleCache
+from vivace.techniques.memory.fused_optimizer import FusedOptimizer
+from vivace.techniques.precision.bfloat16 import Bfloat16
+from vivace.testing.planted_training import DetachedBranch, DroppedScale, ForgottenParameter
+from vivace.testing.tiny_training import CLASSES, Points, job, momentum
+from vivace.training.examine import examine
+from vivace.training.loop import Loop
+from vivace.training.native.build import compiled
+from vivace.training.native.step import NativeTraining
+from vivace.training.native.tiles import Vector
+from vivace.training.rig import assemble
+from vivace.training.service import equip, open_step
+
+HERE = machine.detect()
+pytestmark = pytest.mark.skipif(not HERE.cxx_compiler, reason="compiled steps need a C++ compiler: install g++")
+CACHED = Plan((SampleCache(), NativeStep()))
+
+
+def perceptron() -> nn.Module:
+    return nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Linear(32, CLASSES))
+
+
+def work(**changes: Any) -> Training:
+    return job(**{"model": perceptron, **changes})
+
+
+def loop_of(given: Training, plan: Plan, keep: Path | None = None) -> Loop:
+    return Loop(given, equip(assemble(given), given, plan), keep, "")
+
+
+def weights(loop: Loop) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in loop.rig.model.state_dict().items()}
+
+
+def trained(given: Training, plan: Plan, pieces: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    loop = loop_of(given, plan)
+    for steps in pieces:
+        loop.advance(steps)
+    return weights(loop)
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+class Normalized(nn.Module):
+    """Widths that fit no vector, and what is neither linear nor a rectifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.second = nn.Linear(12, 37), nn.LayerNorm(37), nn.Linear(37, 19)
+        self.last, self.scale = nn.Linear(19, CLASSES, bias=False), nn.Parameter(torch.ones(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = functional.gelu(self.norm(self.first(x)))
+        found: torch.Tensor = self.last(torch.tanh(self.second(x)) * torch.sigmoid(self.scale)) * 2.0
+        return found
+
+
+def squares(model: nn.Module, batch: Any) -> torch.Tensor:
+    points, labels = batch
+    wanted = functional.one_hot(labels, CLASSES).float()
+    return functional.mse_loss(torch.softmax(model(points), 1), wanted) + 1e-3 * model(points).pow(2).mean()
+
+
+OPTIMIZERS: dict[str, Callable[..., Any]] = {
+    "adam": lambda p: torch.optim.Adam(p, 1e-2, weight_decay=1e-3),
+    "amsgrad": lambda p: torch.optim.Adam(p, 1e-2, amsgrad=True, maximize=False),
+    "adamw": lambda p: torch.optim.AdamW(p, 1e-2),
+    "sgd": lambda p: torch.optim.SGD(p, 1e-2),
+    "momentum": momentum,
+    "nesterov": lambda p: torch.optim.SGD(p, 1e-2, momentum=0.9, nesterov=True),
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
+def test_a_compiled_step_makes_the_gradients_and_updates_of_the_original(optimizer: Callable[..., Any]) -> None:
+    given = work(optimizer=optimizer)
+
+    found = examine(given, lambda rig: equip(rig, given, CACHED), steps=6)
+
+    assert [str(one) for one in found.agreements if not one.holds] == []
+    assert {one.name for one in found.agreements} >= {"0.weight", "2.bias", "0.weight after 6 steps in one go"}
+
+
+@pytest.mark.parametrize("loss", [None, squares], ids=["cross entropy", "squares"])
+def test_odd_sizes_norms_and_smooth_functions_are_written_out_too(loss: Any) -> None:
+    given = work(model=Normalized, **({"loss": loss} if loss else {}))
+
+    found = examine(given, lambda rig: equip(rig, given, CACHED), steps=6)
+
+    assert [str(one) for one in found.agreements if not one.holds] == []
+
+
+@pytest.mark.parametrize(("lanes", "threads"), [(4, 1), (4, 3), (8, 2), (8, 4)])
+def test_other_vectors_and_counts_of_threads_make_the_same_step(lanes: int, threads: int) -> None:
+    given = work(model=Normalized)
+
+    def narrower(rig: Rig) -> Rig:
+        build = functools.partial(compiled, compiler=HERE.cxx_compiler, flags=("-march=native",))
+        step = NativeTraining(rig, given.batch_size, Vector(lanes, 16), threads, build)
+        return rig.replace(gradients=step, update=step.updated)
+
+    with threads_inside(threads):
+        found = examine(given, narrower)
+
+    assert [str(one) for one in found.agreements if not one.holds] == []
+
+
+@pytest.mark.skipif("avx512_bf16" not in HERE.instructions, reason="products of bfloat16 need avx512_bf16")
+def test_products_in_bfloat16_stay_within_what_their_rounding_allows() -> None:
+    given = work(model=Normalized)
+    plan = Plan.of([SampleCache(), Bfloat16(), NativeStep()])
+
+    found = examine(given, lambda rig: equip(rig, given, plan), unit_roundoff=Bfloat16.unit_roundoff, steps=6)
+
+    assert [str(one) for one in found.agreements if not one.holds] == []
+    assert max(one.error for one in found.agreements) > 1e-4
+
+
+def test_a_training_is_the_same_to_the_bit_however_many_steps_are_taken_at_a_time() -> None:
+    at_once = trained(work(), CACHED, (100, 100, 100))
+    in_pieces = trained(work(), CACHED, (1, 2, 100, 3, 1, 1, 1, 1, 100, 5, 100))
+
+    assert same(at_once, in_pieces)
+
+
+def test_a_training_with_a_smaller_last_batch_and_a_schedule_ends_where_the_original_does() -> None:
+    given = work(schedule=lambda o: torch.optim.lr_scheduler.StepLR(o, 1, 0.5), epochs=3)
+
+    plain, native = (trained(given, plan, (7, 1, 7, 1, 7, 1)) for plan in (Plan(), CACHED))
+
+    for name, value in plain.items():
+        torch.testing.assert_close(native[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_rate_that_changes_every_step_is_used_in_every_step() -> None:
+    given = work(schedule=lambda o: torch.optim.lr_scheduler.ExponentialLR(o, 0.8), advance="step")
+
+    plain, native = (trained(given, plan, (6,)) for plan in (Plan(), CACHED))
+
+    for name, value in plain.items():
+        torch.testing.assert_close(native[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_training_goes_on_exactly_from_a_checkpoint_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
+    given = work(schedule=lambda o: torch.optim.lr_scheduler.StepLR(o, 1, 0.5))
+    through = trained(given, CACHED, (100, 100))
+    stopped = loop_of(given, CACHED, tmp_path)
+    stopped.advance(3)
+    stopped.save()
+    resumed = loop_of(given, CACHED, tmp_path)
+
+    position = resumed.resume()
+    resumed.advance(100)
+    resumed.advance(100)
+
+    assert position.batch == 3
+    assert same(through, weights(resumed))
+
+
+def test_the_optimizer_keeps_its_state_and_can_go_on_by_itself() -> None:
+    given = work()
+    plain, native = loop_of(given, Plan()), loop_of(given, Plan.of([SampleCache(), FusedOptimizer(), NativeStep()]))
+    for loop in (plain, native):
+        loop.advance(5)
+
+    for own, other in zip(plain.rig.model.parameters(), native.rig.model.parameters(), strict=True):
+        mine, theirs = plain.rig.optimizer.state[own], native.rig.optimizer.state[other]
+        assert float(theirs["step"]) == float(mine["step"]) == 5
+        torch.testing.assert_close(theirs["exp_avg_sq"], mine["exp_avg_sq"], rtol=1e-3, atol=1e-7)
+
+
+def test_a_parameter_that_is_frozen_later_on_stays_where_it_is() -> None:
+    loop = loop_of(work(), CACHED)
+    loop.advance(2)
+    frozen = loop.rig.model.get_parameter("0.weight").requires_grad_(False)
+    before, other = frozen.clone(), loop.rig.model.get_parameter("2.weight").clone()
+
+    loop.advance(3)
+
+    assert torch.equal(frozen, before)
+    assert not torch.equal(loop.rig.model.get_parameter("2.weight"), other)
+
+
+def test_a_step_is_timed_as_the_training_takes_it() -> None:
+    step = open_step({}, (work(), CACHED))
+
+    step()
+    assert step.many is not None
+    step.many(20)
+
+    assert step.steps == 21
+
+
+@pytest.mark.parametrize(
+    ("fault", "named"),
+    [(DetachedBranch("0"), "0.weight"), (DroppedScale(), "0.weight")],
+    ids=["a detached branch", "a dropped scale"],
+)
+def test_a_wrong_gradient_is_still_caught_in_a_compiled_step(fault: Any, named: str) -> None:
+    given = work()
+
+    found = examine(given, lambda rig: equip(rig, given, Plan.of([fault, NativeStep()])))
+
+    assert any(one.name == named for one in found.agreements if not one.holds)
+
+
+def test_an_update_that_somebody_has_changed_is_not_replaced() -> None:
+    given = work()
+
+    with pytest.raises(NotApplicable, match="takes the place of the optimizer's own update"):
+        equip(assemble(given), given, Plan.of([ForgottenParameter("0.bias"), NativeStep()]))
+
+
+def test_steps_in_one_go_that_are_other_steps_are_caught() -> None:
+    given = work()
+
+    def astray(rig: Rig) -> Rig:
+        equipped = equip(rig, given, CACHED)
+        several = equipped.several
+        assert several is not None
+        return equipped.replace(several=lambda epoch, first, most: several(epoch, first + 1, most))
+
+    found = examine(given, astray)
+
+    assert "0.weight after 3 steps in one go" in {one.name for one in found.agreements if not one.holds}
+
+
+class Noisy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(12, CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.layer(x + 0.1 * torch.randn_like(x))
+        return found
+
+
+def convolving() -> nn.Module:
+    return nn.Sequential(nn.Unflatten(1, (3, 4)), nn.Conv1d(3, 2, 3, padding=1), nn.Flatten(), nn.Linear(8, CLASSES))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"model": Noisy}, "draws random numbers"),
+        ({"model": convolving}, "no C for the operator aten.convolution"),
+        ({"optimizer": lambda p: torch.optim.RMSprop(p)}, "RMSprop has no compiled update"),
+    ],
+    ids=["random numbers", "an operator", "an optimizer"],
+)
+def test_what_has_no_c_is_refused_with_its_name(changes: dict[str, Any], reason: str) -> None:
+    loop = loop_of(work(**changes), CACHED)
+
+    with pytest.raises(NotApplicable, match=reason):
+        loop.advance(1)
+
+
+def test_a_class_that_the_model_does_not_have_is_told() -> None:
+    points = Points()
+    points.labels[70] = CLASSES
+    loop = loop_of(work(data=points), CACHED)
+
+    with pytest.raises(UsageError, match="a class or an index that the model does not have"):
+        loop.advance(6)
+        loop.advance(6)
+
+
+def test_a_compiler_that_is_not_there_or_fails_is_a_reason() -> None:
+    with pytest.raises(NotApplicable, match="cannot be run"):
+        compiled("", "no-such-compiler", ())
+    with pytest.raises(NotApplicable, match="fails"):
+        compiled("this is no C", HERE.cxx_compiler, ())
+
+
+def test_data_that_are_not_cached_are_trained_on_batch_by_batch() -> None:
+    given = work(data=[(Points().points[:16], Points().labels[:16])] * 5, batch_size=None)
+
+    plain, native = (trained(given, plan, (5,)) for plan in (Plan(), Plan((NativeStep(),))))
+
+    for name, value in plain.items():
+        torch.testing.assert_close(native[name], value, rtol=1e-4, atol=1e-5)
