@@ -25,7 +25,7 @@ def wide(made):
 def test_the_latency_of_linear_layers_is_the_closed_form(wide):
     found = schedule(plan_of(wide, {0: 32, 1: 10}))
 
-    inputs, first, second = 64, 1 + 7 + 5 + 32 - 1, 1 + 7 + 5 + 10 - 1
+    inputs, first, second = 64, 1 + 8 + 5 + 32 - 1, 1 + 8 + 5 + 10 - 1
     assert found.latency == inputs + first + second
 
 
@@ -33,7 +33,7 @@ def test_folding_multiplies_the_groups(wide):
     found = schedule(plan_of(wide, {0: 8, 1: 10}))
 
     assert found.busy[0] == 4 * 65
-    assert found.latency == 64 + (1 + 3 * 65 + 7 + 5 + 8 - 1) + (1 + 7 + 5 + 10 - 1)
+    assert found.latency == 64 + (1 + 3 * 65 + 8 + 5 + 8 - 1) + (1 + 8 + 5 + 10 - 1)
 
 
 def test_more_multipliers_never_take_longer(residual):

@@ -231,7 +231,8 @@ def _of_unit(unit: Unit, part: Part) -> Estimate:
     total += _multiplied(1 if sums <= 18 else 2, sums * 17 * 1.1, part) + Estimate(130 + 3 * sums, 0, 0)
     if isinstance(unit.operation, Product):
         bits = unit.operation.weight_bits
-        total += _memory(unit.steps * len(unit.lane_groups), bits * unit.lanes, part)
+        for held in unit.banks:
+            total += _memory(held, bits * unit.lanes, part)
         total += Estimate(unit.lanes * (2 * sums + unit.source.format.bits + bits), 0, 0)
         total += Estimate(_logic_memory(len(unit.operation.bias), sums + 16), 0, 0)
         wide = unit.source.format.bits + 1

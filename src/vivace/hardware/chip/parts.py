@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from vivace.core.errors import unknown_name
+from vivace.core.errors import UsageError, unknown_name
 from vivace.hardware.chip.tpus import TPUS
 
 
@@ -41,11 +41,14 @@ PARTS = {
 
 
 def part(name: str) -> Part:
-    """A part by its name. Raises UsageError with the nearest names.
+    """A part by its name. Raises UsageError with the nearest names, and how the chips without one are written.
 
     >>> part("ecp5-85k").multipliers
     156
     """
     if name not in PARTS:
-        raise unknown_name("chip", name, [*PARTS, *TPUS])
+        raise UsageError(
+            f"{unknown_name('chip', name, [*PARTS, *TPUS])}, and any asic:ROWSxCOLUMNS[:os|ws|is][:2of4], such as "
+            "asic:16x16, a systolic array"
+        )
     return PARTS[name]
