@@ -87,7 +87,7 @@ def test_a_network_is_proved_placed_and_packed_for_an_ice40(work, workbench):
     if shutil.which("g++") is None and shutil.which("clang++") is None:
         pytest.skip("there is no C++ compiler here")
 
-    result = vv.synthesize(work, chip="ice40-hx8k", out="rtl", time="90s", seeds=2, weight_bits=4)
+    result = vv.synthesize(work, chip="ice40-hx8k", out="rtl", time="90s", seeds=2)
 
     assert result.status.value == "placed and routed"
     assert result.proof.vectors >= 10_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -131,7 +132,7 @@ def test_a_design_that_differs_from_its_golden_model_is_never_reported(workbench
     assert code == document["error"]["exit_code"] == ProofFailed.exit_code == 5
     assert document["error"]["kind"] == "ProofFailed"
     message = document["error"]["message"]
-    assert "vector 0, layer 2, element 0 of its stream, cycle " in message
+    assert re.search(r"vector \d+, layer 2, element 0 of its stream, cycle \d+: expected \d+, received \d+", message)
     assert "nothing was proved, and no report is written" in message
     assert not (workbench / "rtl").exists()
 

@@ -66,13 +66,16 @@ def predict(
     >>> [line.count for line in found.lines]
     [8, 64]
     """
-    if is_for_arrays([on] if isinstance(on, str) else list(on), sweep):
-        given = {"count": count not in (1, [1]), "precision": precision, "batch": batch, "prices": prices, "measured": measured,
-                 "runs": runs, "layouts": layouts}  # fmt: skip
+    names = [on] if isinstance(on, str) else list(on)
+    if is_for_arrays(names, sweep):
+        given = {
+            "count": count not in (1, [1]), "precision": precision, "batch": batch, "prices": prices,
+            "measured": measured, "runs": runs, "layouts": layouts,
+        }  # fmt: skip
         _refuse("arrays", given)
-        return predict_arrays(work, [on] if isinstance(on, str) else list(on), board, bandwidths, sweep)
+        return predict_arrays(work, names, board, bandwidths, sweep)
     _refuse("devices of the catalogue", {"board": board != USUAL, "bandwidths": bandwidths})
-    keys, counts = _keys(on), _counts(count)
+    keys, counts = _keys(names), _counts(count)
     known = laws()
     job = _job(work, batch)
     step = transformer_step(job) if isinstance(job, TransformerJob) else job

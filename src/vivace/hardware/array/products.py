@@ -65,7 +65,8 @@ def _spelt_out(program: ExportedProgram) -> ExportedProgram:
         table.pop(operator)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's own, of what it is about to change inside
-        return program.run_decompositions(table)
+        found: ExportedProgram = program.run_decompositions(table)
+    return found
 
 
 def _operator(node: fx.Node) -> str:
@@ -104,7 +105,7 @@ def _product(one: Any, other: Any) -> Iterator[Gemm]:
     if len(right) == 2:
         yield Gemm(math.prod(left[:-1]), right[-1], left[-1])
         return
-    pairs = math.prod(torch.broadcast_shapes(left[:-2], right[:-2]))
+    pairs = math.prod(np.broadcast_shapes(left[:-2], right[:-2]))
     yield Gemm(left[-2], right[-1], left[-1], pairs)
 
 
