@@ -215,11 +215,10 @@ def _notes(step: Step, keys: Sequence[str], counts: Sequence[int]) -> list[str]:
     return told
 
 
-def _keys(on: str | Sequence[str]) -> list[str]:
-    keys = [on] if isinstance(on, str) else list(on)
-    if not keys:
+def _keys(names: Sequence[str]) -> list[str]:
+    if not names:
         raise UsageError("on is empty; give at least one device, such as on=['h100-sxm']")
-    return [device(key).key for key in keys]
+    return [device(name).key for name in names]
 
 
 def _counts(count: int | Sequence[int]) -> list[int]:
