@@ -33,19 +33,18 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_tool_is_compiled_once_before_it_is_used(home):
+def test_a_tool_is_cold_until_it_has_compiled_itself(home):
     tool = tools.Tool("a_slow_tool", "run", "a-slow-tool")
+    assert tools.cold(tool) == [tool]
 
     tools.warm(tool)
-    tools.warm(tool)
 
+    assert tools.cold(tool) == []
     assert (home / "starts.txt").read_text() == "--version\n"
 
 
 def test_a_tool_from_path_needs_no_compiling(home):
-    tools.warm(tools.Tool("a_package_that_is_nowhere", "run", "a-program"))
-
-    assert not (home / "starts.txt").exists()
+    assert tools.cold(tools.Tool("a_package_that_is_nowhere", "run", "a-program")) == []
 
 
 def test_a_tool_that_takes_too_long_is_stopped_with_what_to_do(home):

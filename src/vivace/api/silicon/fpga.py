@@ -37,7 +37,7 @@ from vivace.hardware.rtl.unrolled import is_linear
 from vivace.report.duration import show_duration
 from vivace.report.progress import Progress, SilentProgress
 
-PLACING_SHARE = 0.3
+PLACING_SHARE = 0.38
 """Of the whole time, for placing and routing all seeds."""
 TRIES = 3
 
@@ -63,8 +63,9 @@ def synthesize_fpga(work: Workload, request: Request, out: str | Path, progress:
         if found.quality.verdict is not QualityVerdict.HELD:
             return dataclasses.replace(result, seconds=steps.seconds)
         adders = _adders(found.graph, request.unroll)
-        with steps.step("tools", "compiling the tools, once"):
-            tools.warm(*needed)
+        for tool in tools.cold(*needed):
+            with steps.step("tools", f"compiling {tool.program}, once"):
+                tools.warm(tool)
         with ThreadPoolExecutor(max_workers=cores_here()) as pool:
             built = _build(found.graph, adders, request, folder, steps, pool)
             return _finish(result, built, found, request, folder, destination, steps, pool)

@@ -10,6 +10,7 @@ from vivace.core.errors import UnsupportedModel
 from vivace.hardware.chip.parts import PARTS, Part
 from vivace.hardware.graph.integer import IntegerGraph, MaximumPool, Operation, Product, SumPool
 from vivace.hardware.rtl.plan import (
+    LANES_A_COPY,
     LOGIC_MEMORY_BITS,
     Adders,
     Engine,
@@ -233,7 +234,8 @@ def _of_unit(unit: Unit, part: Part) -> Estimate:
         bits = unit.operation.weight_bits
         for held in unit.banks:
             total += _memory(held, bits * unit.lanes, part)
-        total += Estimate(unit.lanes * (2 * sums + unit.source.format.bits + bits), 0, 0)
+        registers = bits * (1 + len(unit.banks)) + unit.source.format.bits * (1 + 1 / LANES_A_COPY)
+        total += Estimate(round(unit.lanes * (2 * sums + registers)), 0, 0)
         total += Estimate(_logic_memory(len(unit.operation.bias), sums + 16), 0, 0)
         wide = unit.source.format.bits + 1
         total += (

@@ -72,14 +72,14 @@ def require_compiler() -> str:
     return compiler
 
 
-def warm(*tools: Tool) -> None:
-    """Let wheels compile their tools, one after the other, where that was not done on this machine.
+def cold(*tools: Tool) -> list[Tool]:
+    """The tools of wheels that were not compiled on this machine yet, which their first start does."""
+    return [tool for tool in tools if importlib.util.find_spec(tool.package) is not None and not _is_compiled(tool)]
 
-    Each keeps what it compiled; two that start at once would write the same file.
-    """
-    for tool in tools:
-        if importlib.util.find_spec(tool.package) is not None and not _is_compiled(tool):
-            run(tool, ["--version"], Path.cwd(), _COMPILING_SECONDS)
+
+def warm(tool: Tool) -> None:
+    """Let a tool compile itself, which takes a minute: two that start at once would write the same file."""
+    run(tool, ["--version"], Path.cwd(), _COMPILING_SECONDS)
 
 
 def _is_compiled(tool: Tool) -> bool:

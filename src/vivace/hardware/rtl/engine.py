@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vivace.hardware.graph.integer import MaximumPool, Product, SumPool
-from vivace.hardware.rtl.plan import Engine
+from vivace.hardware.rtl.plan import LANES_A_COPY, Engine
 from vivace.hardware.rtl.rounding import Module, drain, output, parameters, rounding_file, sum_bits
 from vivace.hardware.rtl.weights import weight_files, weights
 from vivace.hardware.rtl.words import (
@@ -17,8 +17,6 @@ from vivace.hardware.rtl.words import (
     width,
     wrapped,
 )
-
-LANES_A_COPY = 4
 
 
 def engine_module(engine: Engine, name: str) -> Module:

@@ -36,6 +36,8 @@ LOGIC_MEMORY_BITS = 2048
 BANK_WORDS = 2048
 """Words of weights in one memory: as many as a block of an ECP5 holds of 9 bits. Each memory's output has a register
 before the choice between them."""
+LANES_A_COPY = 4
+"""Lanes that share a copy of the element which they multiply."""
 JOIN_CYCLES = 4
 """From two elements that meet to their sum at the output."""
 
