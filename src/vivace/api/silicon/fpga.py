@@ -37,7 +37,7 @@ from vivace.hardware.rtl.unrolled import is_linear
 from vivace.report.duration import show_duration
 from vivace.report.progress import Progress, SilentProgress
 
-PLACING_SHARE = 0.38
+PLACING_SHARE = 0.29
 """Of the whole time, for placing and routing all seeds."""
 TRIES = 3
 
