@@ -78,6 +78,14 @@ def test_without_a_name_a_sweep_tells_the_quickest_of_its_front(work):
     assert found.chips[0].chip == quickest.chip
 
 
+def test_a_sweep_at_other_bandwidths_tells_its_front_at_the_first_of_them(work):
+    found = vv.predict(work, sweep=True, bandwidths=[2e9, 8e9])
+
+    assert {point.bandwidth for point in found.points} == {2e9, 8e9}
+    assert found.board.bandwidth == 2e9
+    assert [chip.bandwidth for chip in found.chips] == [2e9, 8e9] * 4
+
+
 @pytest.mark.parametrize(
     ("asked", "told"),
     [

@@ -94,3 +94,12 @@ def test_cells_are_placed_within_the_time_that_is_estimated_for_them():
     cells = cells_within(60.0)
 
     assert placing_seconds(cells) <= 60.0 < placing_seconds(cells + 1)
+
+
+@pytest.mark.parametrize(("cells", "seconds"), [(2689, 16), (3206, 21), (3322, 23)])
+def test_a_placing_is_estimated_at_what_it_took_and_half_as_much_again(cells, seconds):
+    assert seconds < placing_seconds(cells) < 2 * seconds
+
+
+def test_a_netlist_whose_placing_did_not_end_is_estimated_to_take_longer_than_is_allowed():
+    assert placing_seconds(19_890) > 600

@@ -55,8 +55,9 @@ def predict(
 
     Systolic arrays are written asic:ROWSxCOLUMNS[:os|ws|is][:2of4]: the answer is then an ArrayPrediction for one call
     of a Workload, layer by layer, on a chip with the clock, the memory and the buffer of `board`, at each of
-    `bandwidths` (bytes a second). `sweep` compares them with squares of 8 to 128 in every dataflow, dense and 2:4, at a
-    quarter, once and four times the bandwidth. Settings of the other kind are refused.
+    `bandwidths` (bytes a second; the first is then the board's). `sweep` compares them with squares of 8 to 128 in
+    every dataflow, dense and 2:4, at a quarter, once and four times the bandwidth unless others are given. Settings of
+    the other kind are refused.
 
     A line is refused, with its reason, beyond every measurement: a kind of device, a count, a size. Raises UsageError
     for a device that is not known, with the nearest names, and for a request that cannot be used.

@@ -41,8 +41,9 @@ def predict_arrays(
             f"work is a {type(work).__name__}; what an array takes is told of one call of a vivace.Workload(model, "
             "inputs=...)"
         )
-    named = [chip_of(name) for name in names]
+    named = list(dict.fromkeys(chip_of(name) for name in names))
     widths = tuple(dataclasses.replace(board, bandwidth=width).bandwidth for width in bandwidths)
+    board = dataclasses.replace(board, bandwidth=widths[0]) if widths else board
     counted, batch = _counted(work)
     compared = list(dict.fromkeys([*named, *(squares(KNOWN) if sweeping or not named else [])]))
     gemms = [layer.gemm for layer in counted.layers]
