@@ -63,7 +63,7 @@ def placing_seconds(cells: int) -> float:
     """How long one seed is likely to take on one core, by cells: fitted to runs of nextpnr's WebAssembly build, with
     half as much again for what else the machine does.
 
-    Runs of 2,689, 3,206 and 3,322 cells took 16, 21 and 23 s a seed; one of 19,890 was not done after 500 s.
+    Runs of 2,689, 3,322, 3,917 and 4,257 cells took 16, 23, 24 and 29 s a seed; one of 19,890 was not done after 500 s.
 
     >>> placing_seconds(2000) < 60 < placing_seconds(40000)
     True
