@@ -61,6 +61,11 @@ def main(time: str = "") -> None:
         for layouts in found.layouts:
             for one in layouts.best:
                 print(f"  {one.layout}: {one.seconds.value * 1e3:.3g} ms; {one.reason or 'the best'}")
+    arrays = vv.predict(work, on=["asic:16x16", "asic:64x64:os"], bandwidths=[4e9, 16e9])
+    for chip in arrays.chips:
+        waits = ", ".join(chip.memory_bound) or "none"
+        cost = f"{chip.seconds * 1e6:.1f} us, {chip.energy.value * 1e6:.0f} uJ, {chip.gates:,.0f} gates"
+        print(f"{chip.chip} at {chip.bandwidth / 1e9:g} GB/s: {cost}, layers that wait for memory: {waits}; PREDICTED")
     serial = fitted_serial(Law.AMDAHL, {2: 1.9, 4: 3.5, 8: 6.0})
     print(f"speed-ups of 1.9, 3.5 and 6.0 on 2, 4 and 8 workers imply a serial part of {serial} by Amdahl's law")
 

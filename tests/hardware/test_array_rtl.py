@@ -12,8 +12,7 @@ from torch import nn
 
 from vivace.core.errors import ProofFailed, UsageError
 from vivace.hardware.array import layers, simulate
-from vivace.hardware.array.area import area_of, array_gates
-from vivace.hardware.array.chip import Chip, Dataflow, chip_of
+from vivace.hardware.array.chip import Chip, chip_of
 from vivace.hardware.array.cycles import compute_cycles
 from vivace.hardware.array.simulate import Operands
 from vivace.hardware.array.verilog import verilog_of
@@ -145,38 +144,3 @@ def test_a_planted_fault_is_found(monkeypatch, tmp_path, right, wrong, told):
 
     with pytest.raises(ProofFailed, match=told):
         prove("asic:2x2:ws", PRODUCTS, tmp_path)
-
-
-def test_an_element_for_sparse_weights_takes_more_gates_than_a_dense_one(tmp_path):
-    dense, half = (area_of(Chip(4, 4, Dataflow.WEIGHT, sparse), tmp_path / str(sparse)) for sparse in (False, True))
-
-    assert dense.square_micrometres is None or dense.library
-    # a 2:4 element passes four activations on, not one, and keeps two bits more
-    assert half.flip_flops - dense.flip_flops == 3 * 8 + 2
-    assert dense.gates < half.gates < 1.4 * dense.gates
-    assert array_gates(Chip(8, 8), dense) > 4 * array_gates(Chip(4, 4), dense)
-
-
-LIBRARY = """library (tiny) {
-  cell (INV) { area : 2; pin (A) { direction : input; } pin (Y) { direction : output; function : "!A"; } }
-  cell (NAND) { area : 3; pin (A) { direction : input; } pin (B) { direction : input; }
-    pin (Y) { direction : output; function : "!(A B)"; } }
-  cell (NOR) { area : 3; pin (A) { direction : input; } pin (B) { direction : input; }
-    pin (Y) { direction : output; function : "!(A+B)"; } }
-  cell (AND) { area : 4; pin (A) { direction : input; } pin (B) { direction : input; }
-    pin (Y) { direction : output; function : "(A B)"; } }
-  cell (BUF) { area : 3; pin (A) { direction : input; } pin (Y) { direction : output; function : "A"; } }
-  cell (FLOP) { area : 10; ff (IQ, IQN) { clocked_on : "CLK"; next_state : "D"; }
-    pin (D) { direction : input; } pin (CLK) { direction : input; clock : true; }
-    pin (Q) { direction : output; function : "IQ"; } }
-}
-"""
-
-
-def test_an_installed_library_gives_the_area_in_square_micrometres(tmp_path):
-    (tmp_path / "tiny.lib").write_text(LIBRARY)
-
-    found = area_of(Chip(2, 2), tmp_path / "area", libraries={"a-package": tmp_path / "tiny.lib"})
-
-    assert found.library == "a-package"
-    assert found.square_micrometres > 10 * found.flip_flops

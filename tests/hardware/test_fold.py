@@ -25,7 +25,7 @@ def wide(made):
 def test_the_latency_of_linear_layers_is_the_closed_form(wide):
     found = schedule(plan_of(wide, {0: 32, 1: 10}))
 
-    inputs, first, second = 64, 1 + 7 + 5 + 32 - 1, 1 + 7 + 5 + 10 - 1
+    inputs, first, second = 64, 1 + 8 + 5 + 32 - 1, 1 + 8 + 5 + 10 - 1
     assert found.latency == inputs + first + second
 
 
@@ -33,7 +33,7 @@ def test_folding_multiplies_the_groups(wide):
     found = schedule(plan_of(wide, {0: 8, 1: 10}))
 
     assert found.busy[0] == 4 * 65
-    assert found.latency == 64 + (1 + 3 * 65 + 7 + 5 + 8 - 1) + (1 + 7 + 5 + 10 - 1)
+    assert found.latency == 64 + (1 + 3 * 65 + 8 + 5 + 8 - 1) + (1 + 8 + 5 + 10 - 1)
 
 
 def test_more_multipliers_never_take_longer(residual):
@@ -94,3 +94,12 @@ def test_cells_are_placed_within_the_time_that_is_estimated_for_them():
     cells = cells_within(60.0)
 
     assert placing_seconds(cells) <= 60.0 < placing_seconds(cells + 1)
+
+
+@pytest.mark.parametrize(("cells", "seconds"), [(2689, 16), (3322, 23), (3917, 24), (4257, 29)])
+def test_a_placing_is_estimated_at_what_it_took_and_half_as_much_again(cells, seconds):
+    assert seconds < placing_seconds(cells) < 2 * seconds
+
+
+def test_a_netlist_whose_placing_did_not_end_is_estimated_to_take_longer_than_is_allowed():
+    assert placing_seconds(19_890) > 600

@@ -58,6 +58,17 @@ def test_few_bits_equal_the_golden_model(made, tmp_path, bits):
     assert proof.latency == schedule.latency
 
 
+def test_weights_that_fill_several_memories_equal_the_golden_model(made, tmp_path):
+    torch.manual_seed(0)
+    graph = made(nn.Sequential(nn.Linear(130, 40), nn.ReLU(), nn.Linear(40, 3)), (130,))
+    plan, _ = roomy(graph, {0: 1, 1: 2})
+    assert [engine.banks for _, engine in plan.engines] == [(2048, 2048, 1104), (80,)]
+
+    proof, schedule = prove(graph, {0: 1, 1: 2}, tmp_path, count=200)
+
+    assert (proof.latency, proof.interval) == (schedule.latency, schedule.interval)
+
+
 def test_an_unrolled_layer_equals_the_golden_model(mlp, tmp_path):
     adders = {0: adder_graph(weights_in_order(plan_of(mlp, {}), 0))}
 
@@ -69,7 +80,7 @@ def test_an_unrolled_layer_equals_the_golden_model(mlp, tmp_path):
 def test_a_wrong_weight_is_found_with_its_layer_vector_and_cycle(mlp, drawn, tmp_path):
     plan, schedule = roomy(mlp, {})
     design = design_of(plan)
-    name = next(name for name in design.files if name.startswith("stage_1") and name.endswith("_weights.hex"))
+    name = next(name for name in design.files if name.startswith("stage_1") and name.endswith("_weights_0.hex"))
     lines = design.files[name].splitlines()
     lines[0] = f"{int(lines[0], 16) ^ 1:02x}"
     wrong = dataclasses.replace(design, files={**design.files, name: "\n".join(lines) + "\n"})

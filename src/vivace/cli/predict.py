@@ -20,7 +20,11 @@ def predict(
     target: Annotated[str, typer.Argument(help=_TARGET, metavar="TARGET")] = "",
     on: Annotated[
         list[str] | None,
-        typer.Option("--on", help="Devices of the catalogue, with commas between them.", metavar="DEVICE,..."),
+        typer.Option(
+            "--on",
+            help="Devices of the catalogue, with commas between them; or arrays: asic:ROWSxCOLUMNS[:os|ws|is][:2of4].",
+            metavar="DEVICE,...",
+        ),
     ] = None,
     count: Annotated[str, typer.Option("--count", help="How many of each: 1,8,64,512.", metavar="N,...")] = "1",
     batch: Annotated[
@@ -46,12 +50,25 @@ def predict(
     layouts: Annotated[
         bool, typer.Option("--layouts", help="Rank the ways to spread a transformer; the best three are shown.")
     ] = False,
+    sweep: Annotated[
+        bool,
+        typer.Option(
+            "--sweep", help="Of arrays: compare sizes, dataflows, sparsity and bandwidths; the front is shown."
+        ),
+    ] = False,
+    clock: Annotated[float, typer.Option("--clock", help="Of an array: its clock in MHz.")] = 500.0,
+    bandwidth: Annotated[
+        list[str] | None,
+        typer.Option("--bandwidth", help="Of an array: its memory's, in GB/s; 16 by default.", metavar="GB/S,..."),
+    ] = None,
+    buffer: Annotated[float, typer.Option("--buffer", help="Of an array: memory on the chip, in KiB.")] = 1024.0,
     show_list: Annotated[bool, typer.Option("--list", help="List the devices that are known, and stop.")] = False,
     as_json: Json = False,
 ) -> None:
     """Predict what the same work would take elsewhere: time, memory, energy, money, each with its interval.
 
-    Beyond every measurement a line is refused, with the reason. Nothing here is measured.
+    Beyond every measurement a line is refused, with the reason. For systolic arrays, one call of a Workload is told
+    product by product: time, energy, gates, and which layers wait for memory. Nothing here is measured.
 
     Examples:
 
@@ -63,6 +80,10 @@ def predict(
 
       vivace predict transformer:layers=24,width=2048,heads=16,sequence=1024 --on a100-sxm-40 --count 8 --batch 32
         --layouts
+
+      vivace predict work.py:digits --on asic:16x16,asic:32x32:os --bandwidth 4,16
+
+      vivace predict work.py:digits --sweep
     """
     if show_list:
         _show_devices(as_json)
@@ -70,8 +91,11 @@ def predict(
     if not target:
         raise UsageError(f"TARGET is missing; allowed is {_TARGET}; `vivace predict --list` shows the devices")
     devices = split_names(on)
-    if not devices:
-        raise UsageError("--on is missing; give devices, such as --on h100-sxm; `vivace predict --list` shows them")
+    if not devices and not sweep:
+        raise UsageError(
+            "--on is missing; give devices, such as --on h100-sxm (`vivace predict --list` shows them), arrays, such "
+            "as --on asic:16x16, or --sweep"
+        )
     asked: dict[str, Any] = {
         "count": [_whole("--count", word) for word in split_names([count])],
         "batch": batch,
@@ -80,6 +104,8 @@ def predict(
         "measured": {key: _seen(value) for key, value in _pairs("--measured", measured)},
         "runs": [(_number("--runs", key), _number("--runs", value)) for key, value in _pairs("--runs", runs)],
         "layouts": layouts,
+        "sweep": sweep,
+        **_board(clock, [_number("--bandwidth", word) for word in split_names(bandwidth)], buffer),
     }
     with document_only(as_json):
         from vivace.api import predict as foresee
@@ -89,11 +115,26 @@ def predict(
     _show(found, as_json)
 
 
+def _board(clock: float, bandwidths: list[float], buffer: float) -> dict[str, Any]:
+    """What is around an array; the first bandwidth is that of its board."""
+    from vivace.hardware.array.memory import USUAL, Board
+
+    board = Board(clock * 1e6, bandwidths[0] * 1e9 if bandwidths else USUAL.bandwidth, buffer * 1024)
+    return {"board": board, "bandwidths": [width * 1e9 for width in bandwidths]}
+
+
 def _show(found: Any, as_json: bool) -> None:
+    from vivace.hardware.array.result import ArrayPrediction
     from vivace.report.prediction import prediction_block, prediction_document
+    from vivace.report.silicon import foreseen
     from vivace.report.terminal import print_block
 
-    if as_json:
+    if isinstance(found, ArrayPrediction):
+        if as_json:
+            emit(foreseen.document_of(found).to_text())
+        else:
+            print_block(out_console(), foreseen.prediction_block(found))
+    elif as_json:
         emit(prediction_document(found))
     else:
         print_block(out_console(), prediction_block(found))

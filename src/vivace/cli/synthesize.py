@@ -72,6 +72,14 @@ def synthesize(
     seeds: Annotated[int, typer.Option("--seeds", help="How often the design is placed.")] = 3,
     vectors: Annotated[int, typer.Option("--vectors", help="Inputs that are simulated and compared.")] = 10_000,
     no_place: Annotated[bool, typer.Option("--no-place", help="Prove and synthesize only.")] = False,
+    longest_placing: Annotated[
+        str,
+        typer.Option(
+            "--longest-placing",
+            help="A placing that is estimated to take longer is refused: the design is synthesized only.",
+            metavar="DURATION",
+        ),
+    ] = "10m",
     clock: Annotated[float, typer.Option("--clock", help="Of an array (asic:...): its clock in MHz.")] = 500.0,
     bandwidth: Annotated[float, typer.Option("--bandwidth", help="Of an array: its memory's, in GB/s.")] = 16.0,
     buffer: Annotated[float, typer.Option("--buffer", help="Of an array: memory on the chip, in KiB.")] = 1024.0,
@@ -111,9 +119,10 @@ def synthesize(
     parse_duration(time)
     asked: dict[str, Any] = {
         "chip": chip, "out": out, "budget": Budget(drop=max_drop, relative=relative), "gate": gate.value, "time": time,
-        "cycles": cycles, "seeds": seeds, "vectors": vectors, "placing": not no_place, "weight_bits": weight_bits,
-        "activation_bits": activation_bits, "unroll": split_names(unroll),
-        "board": Board(clock * 1e6, bandwidth * 1e9, buffer * 1024), "batch": batch, "mesh": mesh,
+        "cycles": cycles, "seeds": seeds, "vectors": vectors, "placing": not no_place,
+        "longest_placing": longest_placing, "weight_bits": weight_bits, "activation_bits": activation_bits,
+        "unroll": split_names(unroll), "board": Board(clock * 1e6, bandwidth * 1e9, buffer * 1024), "batch": batch,
+        "mesh": mesh,
     }  # fmt: skip
     result = _made(target, asked, split_names(layer_bits), as_json, quiet)
     _show(result, as_json)

@@ -68,7 +68,8 @@ class Synthesis:
     `latency_seconds` is from the first input of a sample to its last output, and `samples_per_second` what comes out
     when samples follow each other, both SIMULATED in cycles and at the median frequency of the placed seeds; None where
     the design was not placed. `energy` of one sample is PREDICTED by the model that `energy_model` states. `quality` is
-    of the integers against the original. `seconds` is what each step took here. `out` holds the files.
+    of the integers against the original. `seconds` is what each step took here, `likely_placing_seconds` what the
+    placing of all seeds was estimated to take (PREDICTED). `out` holds the files.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Synthesis:
     proof: Proof | None = None
     resources: Resources | None = None
     placement: Placement | None = None
+    likely_placing_seconds: float | None = None
     latency_seconds: float | None = None
     samples_per_second: float | None = None
     energy: Energy | None = None

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from vivace.api.prediction.counting import counted_training, counted_workload
+from vivace.api.silicon.foresee import is_for_arrays, predict_arrays
 from vivace.core.errors import UsageError
 from vivace.core.prediction.answer import LayoutLine, Layouts, Line, Prediction, Scale
 from vivace.core.prediction.work import Counted, Purpose, Transformer
@@ -19,6 +20,8 @@ from vivace.devices.prediction.layouts import Plan, plan
 from vivace.devices.prediction.lines import Asked, Seen, Step, line_of
 from vivace.devices.prediction.measured import Laws, laws
 from vivace.devices.prediction.transformer_lines import TransformerJob, transformer_line, transformer_step
+from vivace.hardware.array.memory import USUAL, Board
+from vivace.hardware.array.result import ArrayPrediction
 
 BEST = 3
 LARGE = 1000
@@ -27,7 +30,7 @@ LARGE = 1000
 
 def predict(
     work: Workload | Training | Transformer,
-    on: str | Sequence[str],
+    on: str | Sequence[str] = (),
     count: int | Sequence[int] = 1,
     *,
     precision: str | None = None,
@@ -36,7 +39,10 @@ def predict(
     measured: Mapping[str, tuple[int, float] | tuple[int, float, int]] | None = None,
     runs: Sequence[tuple[float, float]] = (),
     layouts: bool = False,
-) -> Prediction:
+    board: Board = USUAL,
+    bandwidths: Sequence[float] = (),
+    sweep: bool = False,
+) -> Prediction | ArrayPrediction:
     """What a step of a job takes on devices of the catalogue, for each device and each count of it.
 
     A Workload's step is one call of its example, and `count` copies answer calls side by side. A Training's is an
@@ -47,6 +53,12 @@ def predict(
     (batch, samples that reached the target): they give the time to the target, within the batches that were run.
     `layouts` ranks the ways to spread a Transformer.
 
+    Systolic arrays are written asic:ROWSxCOLUMNS[:os|ws|is][:2of4]: the answer is then an ArrayPrediction for one call
+    of a Workload, layer by layer, on a chip with the clock, the memory and the buffer of `board`, at each of
+    `bandwidths` (bytes a second; the first is then the board's). `sweep` compares them with squares of 8 to 128 in
+    every dataflow, dense and 2:4, at a quarter, once and four times the bandwidth unless others are given. Settings of
+    the other kind are refused.
+
     A line is refused, with its reason, beyond every measurement: a kind of device, a count, a size. Raises UsageError
     for a device that is not known, with the nearest names, and for a request that cannot be used.
 
@@ -55,7 +67,16 @@ def predict(
     >>> [line.count for line in found.lines]
     [8, 64]
     """
-    keys, counts = _keys(on), _counts(count)
+    names = [on] if isinstance(on, str) else list(on)
+    if is_for_arrays(names, sweep):
+        given = {
+            "count": count not in (1, [1]), "precision": precision, "batch": batch, "prices": prices,
+            "measured": measured, "runs": runs, "layouts": layouts,
+        }  # fmt: skip
+        _refuse("arrays", given)
+        return predict_arrays(work, names, board, bandwidths, sweep)
+    _refuse("devices of the catalogue", {"board": board != USUAL, "bandwidths": bandwidths})
+    keys, counts = _keys(names), _counts(count)
     known = laws()
     job = _job(work, batch)
     step = transformer_step(job) if isinstance(job, TransformerJob) else job
@@ -74,6 +95,12 @@ def predict(
         tuple(_scale(step, line) for line in lines if line.count >= LARGE and _can_scale(step, line)),
         tuple(_notes(step, keys, counts)),
     )
+
+
+def _refuse(kind: str, given: Mapping[str, object]) -> None:
+    named = [name for name, value in given.items() if value]
+    if named:
+        raise UsageError(f"{', '.join(named)} was given, which means nothing for {kind}; leave it out")
 
 
 def _job(work: object, batch: int | None) -> Step | TransformerJob:
@@ -189,11 +216,10 @@ def _notes(step: Step, keys: Sequence[str], counts: Sequence[int]) -> list[str]:
     return told
 
 
-def _keys(on: str | Sequence[str]) -> list[str]:
-    keys = [on] if isinstance(on, str) else list(on)
-    if not keys:
+def _keys(names: Sequence[str]) -> list[str]:
+    if not names:
         raise UsageError("on is empty; give at least one device, such as on=['h100-sxm']")
-    return [device(key).key for key in keys]
+    return [device(name).key for name in names]
 
 
 def _counts(count: int | Sequence[int]) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,9 @@ from vivace.core.workload import Workload
 from vivace.hardware.array import layers, simulate
 from vivace.hardware.array.area import Area, advice, area_of, array_gates
 from vivace.hardware.array.chip import Chip, Dataflow, chip_of
-from vivace.hardware.array.energy import MODEL, ArrayEnergy, energy_of
-from vivace.hardware.array.memory import USUAL, Board, accumulator_bytes, time_of
-from vivace.hardware.array.result import ArrayProof, ArraySynthesis, LayerRow
+from vivace.hardware.array.energy import MODEL
+from vivace.hardware.array.memory import USUAL, Board, accumulator_bytes
+from vivace.hardware.array.result import ArrayProof, ArraySynthesis, LayerRow, rows_of
 from vivace.hardware.array.sweep import sweep
 from vivace.hardware.array.verilog import TOP, verilog_of
 from vivace.hardware.chip import tools
@@ -147,23 +147,12 @@ def _numbered(
     chip, board = request.chip, request.board
     mapped = layers.layers_of(found.graph, request.batch)
     gemms = [layer.gemm for layer in mapped]
-    energy, rows = ArrayEnergy(0.0, 0.0, 0.0, 0.0), []
-    for layer in mapped:
-        time = time_of(layer.gemm, chip, board)
-        own = energy_of(layer.gemm, chip, board, time)
-        energy += own
-        m, n, k, groups = layer.gemm.sizes
-        rows.append(
-            LayerRow(
-                layer.name, m, n, k, groups, layer.gemm.sparse and chip.sparse, time.compute_cycles, time.cycles,
-                time.utilization, time.memory_bound, time.bytes, own.value,
-            )
-        )  # fmt: skip
+    rows, energy = rows_of(mapped, chip, board)
     cycles = sum(row.cycles + 1 for row in rows)
     element = areas[chip.dataflow, chip.sparse]
     return dataclasses.replace(
         result,
-        layers=tuple(rows),
+        layers=rows,
         beside=layers.beside(found.graph),
         cycles=cycles,
         latency_seconds=cycles / board.hertz,
@@ -178,7 +167,7 @@ def _numbered(
     )
 
 
-def _notes(result: ArraySynthesis, chip: Chip, rows: list[LayerRow], element: Area) -> list[str]:
+def _notes(result: ArraySynthesis, chip: Chip, rows: Sequence[LayerRow], element: Area) -> list[str]:
     told = [advice(element)]
     proof = result.proof
     if proof is not None and proof.chip != chip.name:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vivace.core.quality import Quality
 from vivace.hardware.array.area import Area
-from vivace.hardware.array.energy import ArrayEnergy
-from vivace.hardware.array.memory import Board
+from vivace.hardware.array.chip import Chip
+from vivace.hardware.array.energy import ArrayEnergy, energy_of
+from vivace.hardware.array.layers import ArrayLayer
+from vivace.hardware.array.memory import Board, time_of
 from vivace.hardware.array.simulate import Checked
 from vivace.hardware.array.sweep import SweepPoint
 from vivace.hardware.result import Status
@@ -34,6 +36,61 @@ class LayerRow:
     memory_bound: bool
     bytes: float
     energy: float
+
+
+def rows_of(layers: Sequence[ArrayLayer], chip: Chip, board: Board) -> tuple[tuple[LayerRow, ...], ArrayEnergy]:
+    """Every layer on a chip, and the energy of all."""
+    energy, rows = ArrayEnergy(0.0, 0.0, 0.0, 0.0), []
+    for layer in layers:
+        time = time_of(layer.gemm, chip, board)
+        own = energy_of(layer.gemm, chip, board, time)
+        energy += own
+        m, n, k, groups = layer.gemm.sizes
+        rows.append(
+            LayerRow(
+                layer.name, m, n, k, groups, layer.gemm.sparse and chip.sparse, time.compute_cycles, time.cycles,
+                time.utilization, time.memory_bound, time.bytes, own.value,
+            )
+        )  # fmt: skip
+    return tuple(rows), energy
+
+
+@dataclasses.dataclass(frozen=True)
+class ChipPrediction:
+    """A network on one chip at one bandwidth (bytes a second), PREDICTED: cycles and seconds of a batch, its energy,
+    gates of the array without its memories, and the layers, of which some wait for memory."""
+
+    chip: str
+    bandwidth: float
+    cycles: float
+    seconds: float
+    energy: ArrayEnergy
+    gates: float
+    layers: tuple[LayerRow, ...]
+
+    @property
+    def memory_bound(self) -> tuple[str, ...]:
+        """The layers that memory limits, in order."""
+        return tuple(row.layer for row in self.layers if row.memory_bound)
+
+
+@dataclasses.dataclass(frozen=True)
+class ArrayPrediction:
+    """What a network would take on systolic arrays, PREDICTED from the shapes of its products; nothing was built.
+
+    `batch` samples are in the call that was counted. `chips` has every chip that was asked for at each bandwidth;
+    `points` all that were compared, each marked whether another one at its bandwidth is as good in time, energy and
+    gates and better in one. `beside` says how often each operation occurs that is not the array's and is not counted.
+    """
+
+    name: str
+    batch: int
+    board: Board
+    chips: tuple[ChipPrediction, ...]
+    points: tuple[SweepPoint, ...]
+    beside: Mapping[str, int]
+    energy_model: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

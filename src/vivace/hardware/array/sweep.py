@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections import Counter as Tally
+from collections.abc import Iterable, Mapping, Sequence
 
 from vivace.hardware.array.area import Area, array_gates
 from vivace.hardware.array.chip import Chip, Dataflow
 from vivace.hardware.array.cycles import Gemm
-from vivace.hardware.array.energy import ArrayEnergy, energy_of
+from vivace.hardware.array.energy import energy_of
 from vivace.hardware.array.memory import Board, time_of
 
 SIDES = (8, 16, 32, 64, 128)
-BANDWIDTHS = (0.25, 1.0, 4.0)
-"""Of what the user said."""
+SHARES = (0.25, 1.0, 4.0)
+"""Of the bandwidth that the user said."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,13 +38,25 @@ class SweepPoint:
         return self.seconds, self.joules, self.gates
 
 
-def sweep(gemms: Sequence[Gemm], board: Board, areas: Mapping[tuple[Dataflow, bool], Area]) -> tuple[SweepPoint, ...]:
-    """Every chip of these sizes for which there is an element's area, at each bandwidth; fastest first."""
+def squares(kinds: Iterable[tuple[Dataflow, bool]]) -> list[Chip]:
+    """Square arrays of every size for every kind: its dataflow, and whether it skips zeros."""
+    return [Chip(side, side, flow, sparse) for side in SIDES for flow, sparse in kinds]
+
+
+def sweep(
+    gemms: Sequence[Gemm], board: Board, areas: Mapping[tuple[Dataflow, bool], Area], chips: Sequence[Chip] = (),
+    bandwidths: Sequence[float] = (),
+) -> tuple[SweepPoint, ...]:  # fmt: skip
+    """Every chip at each bandwidth, by bandwidth, fastest first.
+
+    Without chips, squares of every size for each element whose area is known; without bandwidths (bytes a second), a
+    quarter, once and four times the board's.
+    """
     points: list[SweepPoint] = []
-    for share in BANDWIDTHS:
-        around = dataclasses.replace(board, bandwidth=board.bandwidth * share)
-        chips = [Chip(side, side, flow, sparse) for side in SIDES for flow, sparse in areas]
-        found = [_point(gemms, chip, around, areas[chip.dataflow, chip.sparse]) for chip in chips]
+    for bandwidth in bandwidths or [board.bandwidth * share for share in SHARES]:
+        around = dataclasses.replace(board, bandwidth=bandwidth)
+        tried = chips or squares(areas)
+        found = [_point(gemms, chip, around, areas[chip.dataflow, chip.sparse]) for chip in tried]
         points += mark_front(found)
     return tuple(sorted(points, key=lambda point: (point.bandwidth, point.seconds)))
 
@@ -61,10 +74,10 @@ def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
 
 
 def _point(gemms: Sequence[Gemm], chip: Chip, board: Board, area: Area) -> SweepPoint:
-    times = [time_of(gemm, chip, board) for gemm in gemms]
-    energy = ArrayEnergy(0.0, 0.0, 0.0, 0.0)
-    for gemm, time in zip(gemms, times, strict=True):
-        energy += energy_of(gemm, chip, board, time)
-    seconds = sum(time.cycles + 1 for time in times) / board.hertz
-    bound = sum(time.memory_bound for time in times)
-    return SweepPoint(chip.name, board.bandwidth, seconds, energy.value, array_gates(chip, area), bound)
+    cycles, joules, bound = 0.0, 0.0, 0
+    for gemm, count in Tally(gemms).items():
+        time = time_of(gemm, chip, board)
+        cycles += count * (time.cycles + 1)
+        joules += count * energy_of(gemm, chip, board, time).value
+        bound += count * time.memory_bound
+    return SweepPoint(chip.name, board.bandwidth, cycles / board.hertz, joules, array_gates(chip, area), bound)

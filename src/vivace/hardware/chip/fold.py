@@ -10,6 +10,7 @@ from vivace.core.errors import UnsupportedModel
 from vivace.hardware.chip.parts import PARTS, Part
 from vivace.hardware.graph.integer import IntegerGraph, MaximumPool, Operation, Product, SumPool
 from vivace.hardware.rtl.plan import (
+    LANES_A_COPY,
     LOGIC_MEMORY_BITS,
     Adders,
     Engine,
@@ -231,8 +232,10 @@ def _of_unit(unit: Unit, part: Part) -> Estimate:
     total += _multiplied(1 if sums <= 18 else 2, sums * 17 * 1.1, part) + Estimate(130 + 3 * sums, 0, 0)
     if isinstance(unit.operation, Product):
         bits = unit.operation.weight_bits
-        total += _memory(unit.steps * len(unit.lane_groups), bits * unit.lanes, part)
-        total += Estimate(unit.lanes * (2 * sums + unit.source.format.bits + bits), 0, 0)
+        for held in unit.banks:
+            total += _memory(held, bits * unit.lanes, part)
+        registers = bits * (1 + len(unit.banks)) + unit.source.format.bits * (1 + 1 / LANES_A_COPY)
+        total += Estimate(round(unit.lanes * (2 * sums + registers)), 0, 0)
         total += Estimate(_logic_memory(len(unit.operation.bias), sums + 16), 0, 0)
         wide = unit.source.format.bits + 1
         total += (

@@ -45,7 +45,7 @@ ARRAYS = "asic:ROWSxCOLUMNS[:os|ws|is][:2of4]"
 
 
 def part(name: str) -> Part:
-    """A part by its name. Raises UsageError with the nearest names.
+    """A part by its name. Raises UsageError with the nearest names, and how the chips without one are written.
 
     >>> part("ecp5-85k").multipliers
     156

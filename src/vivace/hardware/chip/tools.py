@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from vivace.core.errors import EnvironmentFault, MissingExtra, install_line
 
 EXTRA = "fpga"
 _TAIL_LINES = 12
+_COMPILING_SECONDS = 600.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,14 +56,36 @@ def run(tool: Tool, arguments: Sequence[str], folder: Path, seconds: float) -> s
 
 def compile_cpp(source: Path, program: Path, includes: Path, seconds: float) -> None:
     """Compile one C++ file into a program. Raises EnvironmentFault where there is no compiler, or when it fails."""
+    compiler = require_compiler()
+    arguments = ["-std=c++17", "-O3", "-DNDEBUG", "-w", f"-I{includes}", "-o", str(program), str(source)]
+    _run([compiler, *arguments], Path(compiler).name, source.parent, seconds)
+
+
+def require_compiler() -> str:
+    """The path of the C++ compiler. Raises EnvironmentFault where there is none."""
     compiler = next((found for name in ("g++", "clang++", "c++") if (found := shutil.which(name))), None)
     if compiler is None:
         raise EnvironmentFault(
             "proving a design needs a C++ compiler, and there is none on PATH; on Debian and Ubuntu: "
             "apt-get install g++"
         )
-    arguments = ["-std=c++17", "-O3", "-DNDEBUG", "-w", f"-I{includes}", "-o", str(program), str(source)]
-    _run([compiler, *arguments], Path(compiler).name, source.parent, seconds)
+    return compiler
+
+
+def cold(*tools: Tool) -> list[Tool]:
+    """The tools of wheels that were not compiled on this machine yet, which their first start does."""
+    return [tool for tool in tools if importlib.util.find_spec(tool.package) is not None and not _is_compiled(tool)]
+
+
+def warm(tool: Tool) -> None:
+    """Let a tool compile itself, which takes a minute: two that start at once would write the same file."""
+    run(tool, ["--version"], Path.cwd(), _COMPILING_SECONDS)
+
+
+def _is_compiled(tool: Tool) -> bool:
+    """Whether the wheels' runtime has kept machine code of this tool, of whatever version."""
+    kept = os.environ.get("YOWASP_CACHE_DIR") or Path.home() / ".cache" / "YoWASP"
+    return any((Path(kept) / tool.package).glob("*/*"))
 
 
 def cxxrtl_headers() -> Path:
@@ -86,9 +110,9 @@ def require(*tools: Tool) -> None:
             raise MissingExtra(tool.package.replace("_", "-"), EXTRA, f"running {tool.program}")
 
 
-def execute(program: Path, arguments: Sequence[str], seconds: float) -> str:
-    """Run a program that was compiled here and return what it printed. Raises EnvironmentFault."""
-    return _run([str(program), *arguments], program.name, program.parent, seconds)
+def execute(program: Path, arguments: Sequence[str], seconds: float, folder: Path | None = None) -> str:
+    """Run a program by its path, in its own folder or another, and return what it printed. Raises EnvironmentFault."""
+    return _run([str(program), *arguments], program.name, folder or program.parent, seconds)
 
 
 def _run(command: Sequence[str], name: str, folder: Path, seconds: float) -> str:

@@ -121,11 +121,11 @@ class _Reader:
         if isinstance(kind, Add):
             one, other = (self._values[str(arg.name)] for arg in node.args[:2])  # type: ignore[union-attr]
             sources = (one, other)
-        shape = _shape(node, _name_of(node))
+        shape = _shape(node, name_of(node))
         if isinstance(kind, Flat) and self._shapes[sources[0]] == shape:
             self._values[node.name] = sources[0]
             return
-        self._layers.append(Layer(_name_of(node), kind, tuple(sources), shape))
+        self._layers.append(Layer(name_of(node), kind, tuple(sources), shape))
         self._shapes.append(shape)
         self._values[node.name] = len(self._layers)
 
@@ -284,7 +284,7 @@ def _refusal(node: fx.Node, operator: str) -> UnsupportedModel:
     advice = _ADVICE.get(plain, "take it out of the model or replace it by one of these")
     what = "in the form in which the model uses it has no engine here" if known else "has no engine here"
     return UnsupportedModel(
-        f"layer {_name_of(node)}: the operation {plain} {what}; {advice}. Hardware here computes {SUPPORTED}"
+        f"layer {name_of(node)}: the operation {plain} {what}; {advice}. Hardware here computes {SUPPORTED}"
     )
 
 
@@ -319,7 +319,7 @@ def _value(program: ExportedProgram, name: str) -> Any:
     return program.state_dict[name] if name in program.state_dict else program.constants[name]
 
 
-def _name_of(node: fx.Node) -> str:
+def name_of(node: fx.Node) -> str:
     """The path of the module that a node came from; its own name where the model does it itself."""
     stack: dict[str, Any] = node.meta.get("nn_module_stack") or {}
     paths = [entry[0] if isinstance(entry, tuple) else str(entry) for entry in stack.values()]

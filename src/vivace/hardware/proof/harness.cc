@@ -47,6 +47,30 @@ struct Bench {
   long traced = 0, base = 0;
   std::vector<long> ends;
   uint32_t noise = 2463534242u;
+  bool direct = false;
+
+  // The clock's two edges as two evaluations each, or, where `direct`, one evaluation with its rising edge: that takes
+  // half the time, and is right for a design in which one evaluation settles every wire, as eval() itself says.
+  void settle() {
+    if (direct) {
+      top.p_clk.set<uint32_t>(1);
+      top.prev_p_clk.set<uint32_t>(0);
+      top.eval();
+      return;
+    }
+    top.p_clk.set<uint32_t>(0);
+    top.step();
+  }
+
+  void rise() {
+    if (direct) {
+      top.commit();
+    } else {
+      top.p_clk.set<uint32_t>(1);
+      top.step();
+    }
+    cycle++;
+  }
 
   void reset() {
     top.p_rst.set<uint32_t>(1);
@@ -59,11 +83,8 @@ struct Bench {
   }
 
   void tick() {
-    top.p_clk.set<uint32_t>(0);
-    top.step();
-    top.p_clk.set<uint32_t>(1);
-    top.step();
-    cycle++;
+    settle();
+    rise();
   }
 
   uint32_t random() {
@@ -97,8 +118,7 @@ struct Bench {
     top.p_in__valid.set<uint32_t>(valid);
     if (valid) top.p_in__data.set<uint32_t>(uint16_t(inputs[given]) & MASKS[0]);
     top.p_out__ready.set<uint32_t>(take);
-    top.p_clk.set<uint32_t>(0);
-    top.step();
+    settle();
     if (valid && top.p_in__ready.get<uint32_t>()) {
       if (given % in_elements == 0) first_in = cycle;
       last_in = cycle;
@@ -112,9 +132,7 @@ struct Bench {
       last_out = cycle;
       if (++taken % out_elements == 0) ends.push_back(cycle);
     }
-    top.p_clk.set<uint32_t>(1);
-    top.step();
-    cycle++;
+    rise();
   }
 
   // Give vectors until `last` of them are out. False when nothing moves for too long.
@@ -159,6 +177,7 @@ int main(int argc, char **argv) {
   double interval = 0;
   long shortest = 0, longest = 0;
   const long before = bench.cycle;
+  bench.direct = bench.top.eval();
   if (moved && !bench.mismatch.found) {
     bench.given = bench.taken = 0;
     bench.ends.clear();

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from vivace.hardware.graph.integer import MaximumPool, Product, SumPool
-from vivace.hardware.rtl import words
-from vivace.hardware.rtl.plan import LOGIC_MEMORY_BITS, Engine
+from vivace.hardware.rtl.plan import LANES_A_COPY, Engine
 from vivace.hardware.rtl.rounding import Module, drain, output, parameters, rounding_file, sum_bits
+from vivace.hardware.rtl.weights import weight_files, weights
 from vivace.hardware.rtl.words import (
     by_counter,
     constant,
@@ -26,9 +24,9 @@ def engine_module(engine: Engine, name: str) -> Module:
     files: dict[str, str] = {}
     parts = [_header(engine, name), _buffer(engine), _walk(engine), _addresses(engine), _flags(engine)]
     if isinstance(engine.operation, Product):
-        files[f"{name}_weights.hex"] = _weight_file(engine)
-        parts.append(_weights(engine, name))
-    parts += [_sums(engine), drain(engine, "valid_p[5] & last_p[5]", "short_p[5]")]
+        files |= weight_files(engine, name)
+        parts.append(weights(engine, name))
+    parts += [_sums(engine), drain(engine, "valid_p[6] & last_p[6]", "short_p[6]")]
     if isinstance(engine.operation, Product):
         files[f"{name}_rounding.hex"] = rounding_file(engine)
         parts.append(parameters(engine, name))
@@ -199,6 +197,7 @@ def _addresses(engine: Engine) -> str:
   reg [{bits - 1}:0] address_1, inside_1, address_2;
   reg [{engine.source.format.bits - 1}:0] element_3;
   reg signed [{element_bits(engine.source.format) - 1}:0] element_4;
+{_copies(engine)}
 {_outside(engine)}
   always @(posedge clk) begin
     address_1 <= tap_base + left;
@@ -213,13 +212,13 @@ def _addresses(engine: Engine) -> str:
 def _flags(engine: Engine) -> str:
     """What each step is, passed along with it: it is there, it is a window's last, it fills few lanes."""
     return f"""  // What each step is, passed along with it.
-  reg [5:0] valid_p, last_p, short_p;
+  reg [6:0] valid_p, last_p, short_p;
   always @(posedge clk)
     if (rst) valid_p <= 0;
-    else valid_p <= {{valid_p[4:0], go}};
+    else valid_p <= {{valid_p[5:0], go}};
   always @(posedge clk) begin
-    last_p <= {{last_p[4:0], last_step}};
-    short_p <= {{short_p[4:0], {_is_short(engine)}}};
+    last_p <= {{last_p[5:0], last_step}};
+    short_p <= {{short_p[5:0], {_is_short(engine)}}};
   end
 """
 
@@ -269,34 +268,20 @@ def _chosen(engine: Engine) -> str:
     return f"outside_3 ? {signed(nothing, bits)} : {read}"
 
 
-def _word_count(engine: Engine) -> int:
-    return engine.steps * len(engine.lane_groups)
-
-
-def _weights(engine: Engine, name: str) -> str:
-    product = engine.operation
-    assert isinstance(product, Product)
-    bits, words_, address = product.weight_bits * engine.lanes, _word_count(engine), width(_word_count(engine) - 1)
-    style = '(* ram_style = "block" *) ' if words_ * bits > LOGIC_MEMORY_BITS else ""
-    return f"""  // Weights: a word holds those of all lanes for one step.
-  {style}reg [{bits - 1}:0] weights [0:{words_ - 1}];
-  initial $readmemh("{name}_weights.hex", weights);
-  reg [{address - 1}:0] weight_address, weight_address_1, weight_address_2;
-  reg [{bits - 1}:0] weight_3, weight_4;
-  always @(posedge clk)
-    if (rst) weight_address <= 0;
-    else if (go) weight_address <= last_place ? {constant(0, address)} : weight_address + 1'b1;
-  always @(posedge clk) begin
-    weight_address_1 <= weight_address;
-    weight_address_2 <= weight_address_1;
-    weight_3 <= weights[weight_address_2];
-    weight_4 <= weight_3;
-  end
-"""
+def _copies(engine: Engine) -> str:
+    """The element once more for every few lanes, so that no register drives many multipliers far apart."""
+    bits = element_bits(engine.source.format)
+    lines = [
+        f"""  reg signed [{bits - 1}:0] element_5_{copy};
+  (* keep *) always @(posedge clk) element_5_{copy} <= element_4;"""
+        for copy in range(-(-engine.lanes // LANES_A_COPY))
+    ]
+    names = ", ".join(f"element_5_{copy}" for copy in reversed(range(len(lines))))
+    return "\n".join([*lines, f"  wire [{bits * len(lines) - 1}:0] element_5 = {{{names}}};"])
 
 
 def _sums(engine: Engine) -> str:
-    """One lane after the other: a registered product and a sum, which starts anew when it was handed over.
+    """One lane beside the other: a registered product and a sum, which starts anew when it was handed over.
 
     After a window's last step one cycle is left out for that, so that the start needs no logic in front of the sum.
     """
@@ -313,7 +298,7 @@ def _sums(engine: Engine) -> str:
       reg signed [{total - 1}:0] sum;
       always @(posedge clk)
         if (rst | hand_over) sum <= {start};
-        else if (valid_p[4]) sum <= {added};
+        else if (valid_p[5]) sum <= {added};
       assign sums[lane * {total} +: {total}] = sum;
     end
   endgenerate
@@ -322,42 +307,24 @@ def _sums(engine: Engine) -> str:
 
 def _lane(engine: Engine) -> tuple[str, str]:
     taken = element_bits(engine.source.format)
+    element = f"$signed(element_5[lane / {LANES_A_COPY} * {taken} +: {taken}])"
     operation = engine.operation
     if isinstance(operation, MaximumPool):
-        return _delayed(taken), "product > sum ? product : sum"
+        return _registered(element, taken), "product > sum ? product : sum"
     if isinstance(operation, SumPool):
-        return _delayed(taken), "sum + product"
+        return _registered(element, taken), "sum + product"
     bits = operation.weight_bits
-    weight = f"weight_4[lane * {bits} +: {bits}]"
+    weight = f"weight_5[lane * {bits} +: {bits}]"
     if bits == 1:
-        product, size = f"{weight} ? element_4 : -element_4", taken + 1
+        product, size = f"{weight} ? {element} : -{element}", taken + 1
     elif bits == 2:
-        product = f"{weight} == 2'd1 ? element_4 : {weight} == 2'd3 ? -element_4 : {signed(0, taken + 1)}"
+        product = f"{weight} == 2'd1 ? {element} : {weight} == 2'd3 ? -{element} : {signed(0, taken + 1)}"
         size = taken + 1
     else:
-        product, size = f"element_4 * $signed({weight})", taken + bits
-    text = f"""      reg signed [{size - 1}:0] product;
-      always @(posedge clk) product <= {product};"""
-    return text, "sum + product"
+        product, size = f"{element} * $signed({weight})", taken + bits
+    return _registered(product, size), "sum + product"
 
 
-def _delayed(bits: int) -> str:
+def _registered(product: str, bits: int) -> str:
     return f"""      reg signed [{bits - 1}:0] product;
-      always @(posedge clk) product <= element_4;"""
-
-
-def _weight_file(engine: Engine) -> str:
-    """The weights, word by word in the order of the walk: conv group, lane group, tap row, tap, channel."""
-    product = engine.operation
-    assert isinstance(product, Product) and engine.weight is not None
-    part = len(engine.weight) // engine.groups
-    lines = []
-    for group in range(engine.groups):
-        for start in range(0, part, engine.lanes):
-            taken = engine.weight[group * part : (group + 1) * part][start : start + engine.lanes]
-            steps = taken.transpose(2, 3, 1, 0).reshape(engine.steps, -1)
-            lines += [np.pad(steps, ((0, 0), (0, engine.lanes - steps.shape[1])))]
-    numbers = np.concatenate(lines)
-    if product.weight_bits == 1:
-        numbers = (numbers > 0).astype(np.int64)
-    return words.memory_file(words.packed(numbers, product.weight_bits), product.weight_bits * engine.lanes)
+      always @(posedge clk) product <= {product};"""

