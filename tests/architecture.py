@@ -18,6 +18,8 @@ PICKLERS = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "sh
 PICKLING_FILES = {"measure/parcel.py"}
 NETWORK = {"socket", "http", "requests", "httpx", "aiohttp", "ftplib", "smtplib", "ssl", "xmlrpc", "huggingface_hub"}
 NETWORKED_ROOMS = {"serve", "distributed"}
+SOCKET_PAIR_FILES = frozenset({"measure/forking/client.py", "measure/forking/server.py"})
+"""Descriptors pass through a pair of sockets between two of our own processes, which has no address."""
 NETWORK_MODULES = {"urllib.request", "urllib.error", "urllib"}
 TIMERS = {"perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "process_time", "time", "thread_time"}
 
