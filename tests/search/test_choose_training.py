@@ -57,6 +57,17 @@ def test_what_was_too_slow_before_another_was_there_is_tried_again() -> None:
     assert tried == ["bfloat16", "compiled-training", "bfloat16 + compiled-training"]
 
 
+def test_another_number_of_threads_is_tried_again_when_a_compiler_has_made_a_step_of_it() -> None:
+    def seconds(plan: Plan) -> float:
+        alone = {"threads(count=1)": 0.8, "threads(count=2)": 1.0, "fused-optimizer": 1.1}
+        return alone.get(str(plan), 0.3 if "count=2" in str(plan) else 0.4 if "recorded" in str(plan) else 1.0)
+
+    found, tried = chosen([FusedOptimizer(), Threads(2), Threads(1), RecordedStep()], seconds)
+
+    assert found == "threads(count=2) + recorded-step"
+    assert tried[-2:] == ["threads(count=2) + recorded-step", "fused-optimizer + threads(count=2) + recorded-step"]
+
+
 def test_what_cannot_stand_beside_another_is_tried_in_its_place() -> None:
     speeds = {"compiled-training": 0.9, "recorded-step": 0.8, "foreach-optimizer": 0.9, "fused-optimizer": 0.7}
 

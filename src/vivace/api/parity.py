@@ -98,7 +98,10 @@ def compared(
     """The proof of a plan, by a worker, or by as many ranks as the plan's layout needs, as patient as `team` is."""
     team = team_of(plan, job, team)
     variables = None if team is None else QUIET
-    with tempfile.TemporaryDirectory(prefix="vivace-") as name, Worker(Path(name), limits, variables) as worker:
+    with (
+        tempfile.TemporaryDirectory(prefix="vivace-") as name,
+        Worker(Path(name), limits, variables, fresh=False) as worker,
+    ):
         if team is None:
             worker.open(ENTRY, {}, (job, plan), Phase.LOAD)
         hand = None if team is None else open_ranks(worker, team, job, plan, {})

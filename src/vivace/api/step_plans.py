@@ -179,7 +179,8 @@ class Choice:
     def _race(self, best: Plan, plan: Plan, calls: Path, logs: Path) -> Comparison:
         """A plan's steps against those of the best so far, in one pair of processes."""
         sides = (self._arm(best), self._arm(plan))
-        return compare(*sides, calls, logs, rule=RACE, limits=self.limits, environment_variables=VARIABLES)
+        fresh = max(layout_of(one).processes for one in (best, plan)) > 1  # ranks are interpreters of their own
+        return compare(*sides, calls, logs, rule=RACE, limits=self.limits, environment_variables=VARIABLES, fresh=fresh)
 
     def _proof(self, plan: Plan, steps: int) -> Parity:
         team = None if self.team is None else dataclasses.replace(self.team, restarts=0)

@@ -26,6 +26,7 @@ from vivace.distributed.layout import Layout
 from vivace.distributed.team import Team
 from vivace.measure import environment
 from vivace.measure.clock import SystemClock
+from vivace.measure.forking import client
 from vivace.measure.process import Limits, Phase, Worker
 from vivace.report.duration import parse_duration
 from vivace.report.progress import Progress, SilentProgress
@@ -47,7 +48,7 @@ def _diagnosed(job: Training, plan: Plan, flops: float | None, limits: Limits) -
     """The same of a plan's step; `flops` are those of the original, None for the original itself."""
     machine = machine_of("auto")
     folder = tempfile.TemporaryDirectory(prefix="vivace-")
-    with sending(job), folder as name, Worker(Path(name), limits) as worker:
+    with sending(job), folder as name, Worker(Path(name), limits, fresh=False) as worker:
         worker.open(DIAGNOSIS_ENTRY, {}, (job, plan), Phase.LOAD)
         read = worker.call("read", {"steps": DIAGNOSED_STEPS, "flops": flops}, Phase.MEASURE)
     threads, device = read["threads"], read["device"]
@@ -122,6 +123,7 @@ def train(
     >>> run.scores[-1] >= 0.98  # doctest: +SKIP
     True
     """
+    client.prepare()
     progress = progress or SilentProgress()
     _check_request(job, until)
     asked = plan if plan is None else plan_of(plan)

@@ -73,7 +73,8 @@ def trained(
         asked_for = (run.conditions.get("options", {}).get("team") or {}).get("processes", 1)
         _write(home / PLAN, {"schema_version": SCHEMA, "job": identity(job), "plan": run.plan.to_json(),
                              "processes": asked_for})  # fmt: skip
-        with Worker(Path(name) / "worker", limits, None if team is None else QUIET) as worker:
+        variables, fresh = (None, False) if team is None else (QUIET, True)
+        with Worker(Path(name) / "worker", limits, variables, fresh=fresh) as worker:
             asked = {"keep": str(keep.absolute()), "identity": identity(job)}
             if team is None:
                 worker.open(ENTRY, asked, (job, run.plan), Phase.LOAD)

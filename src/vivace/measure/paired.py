@@ -151,8 +151,10 @@ def compare(
     environment_variables: Mapping[str, str] | None = None,
     progress: Progress | None = None,
     seed: int | None = None,
+    fresh: bool = True,
 ) -> Comparison:
-    """Compare two arms from scratch, in `restarts` fresh pairs of processes.
+    """Compare two arms from scratch, in `restarts` fresh pairs of processes; not `fresh` are those of a race, which
+    ranks and makes no claim.
 
     `calls` is a folder of stored calls; `folder` receives the workers' logs. At least 3 restarts are needed for a
     number that leaves the tool. Where restarts disagree so much that the interval is wider than the rule asks, more are
@@ -177,7 +179,7 @@ def compare(
         if restart > restarts and (is_late or not _is_wide(ratios, rule)):
             break
         with _two_arms(baseline, candidate, calls, folder / f"pair-{restart}", share, limits,
-                       environment_variables, chance) as both:  # fmt: skip
+                       environment_variables, chance, fresh) as both:  # fmt: skip
             pair = Pair(*both, share.block_seconds, chance)
             pair.run(share)
             if restart == 1 or cached:
@@ -361,6 +363,7 @@ def _two_arms(
     limits: Limits,
     variables: Mapping[str, str] | None,
     chance: random.Random,
+    fresh: bool,
 ) -> Iterator[tuple[LiveArm, LiveArm]]:
     """Both arms, ended together. Their interpreters start side by side; programs open one by one, in random order."""
     specs = {"baseline": baseline, "candidate": candidate}
@@ -368,7 +371,7 @@ def _two_arms(
     arms: dict[str, LiveArm] = {}
     with contextlib.ExitStack() as stack:
         for name in order:
-            arm = LiveArm(specs[name], calls, folder / name, limits, variables, is_baseline=name == "baseline")
+            arm = LiveArm(specs[name], calls, folder / name, limits, variables, name == "baseline", fresh)
             arms[name] = stack.enter_context(arm)
         for arm in arms.values():
             arm.ready()

@@ -25,8 +25,9 @@ from vivace.measure.forking.child import Child
 from vivace.measure.forking.server import LARGEST_MESSAGE
 
 ARM = ("vivace.measure.arm", "vivace.runtimes.store", "vivace.data.samples")
-OTHERS = ("vivace.search.build", "vivace.search.inspection")
-"""What the server imports: PyTorch and what an arm needs, then what other workers do. None of it starts a thread."""
+OTHERS = ("vivace.search.build", "vivace.search.inspection", "torch._dynamo")
+"""What the server imports: PyTorch and what an arm needs, then what other workers do (an optimizer of PyTorch imports
+its compiler). None of it starts a thread."""
 READ_AT_START = (
     "LD_", "MALLOC_", "GLIBC_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "TORCH", "PYTORCH", "ATEN",
     "DNNL", "ONEDNN", "PYTHON", "CUDA", "NCCL",

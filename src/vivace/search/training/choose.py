@@ -67,7 +67,8 @@ def greedy(settings: Iterable[Technique], facts: frozenset[Fact], start: Plan | 
     to `start` from, such as those of a layout, stay.
 
     One that cannot stand beside another of its stage is tried in its place. What was refused for its speed alone is
-    tried once more if the plan has changed since; then, in pairs, what often wins only together (`TOGETHER`).
+    tried once more if the plan has changed since, other settings of what it has included; then, in pairs, what often
+    wins only together (`TOGETHER`).
 
     Yields the plan to try, is sent its trial, and returns the best plan.
     """
@@ -82,9 +83,9 @@ def greedy(settings: Iterable[Technique], facts: frozenset[Fact], start: Plan | 
             best = plan
         elif trial.speedup is not None and trial.speedup.low <= LEAST_GAIN:  # not one that never pays for its compiler
             slow.append((technique, best))
-    for technique, then in slow:
+    for technique, then in sorted(slow, key=lambda pair: pair[0].stage in LEAST_CHANGED):
         plan = added(best, (technique,), facts, held)
-        if plan is not None and best != then and not _has(best, technique):
+        if plan is not None and best != then and (technique.tries_all or not _has(best, technique)):
             best = plan if (yield plan).accepted else best
     for pair in _pairs([technique for technique, _ in slow]):
         plan = added(best, pair, facts, held)
@@ -92,6 +93,10 @@ def greedy(settings: Iterable[Technique], facts: frozenset[Fact], start: Plan | 
             best = plan if (yield plan).accepted else best
     return best
 
+
+LEAST_CHANGED = frozenset({Stage.FEED, Stage.MEMORY})
+"""What a step gains here depends little on what else is in the plan; a number of threads and a precision may be worth
+something else beside a compiler."""
 
 TOGETHER = (Stage.PRECISION, Stage.COMPILE)
 """Casting to narrower numbers costs about what it saves until a compiler makes casts part of other kernels."""
