@@ -7,7 +7,7 @@ from vivace.core.measurement import ArmTimes, Comparison, Interval, SpeedVerdict
 from vivace.core.plan import Plan
 from vivace.core.result import Trial
 from vivace.measure.clock import FakeClock
-from vivace.search.schedule import Schedule
+from vivace.search.schedule import LEAST_TRIAL_SECONDS, Schedule
 from vivace.search.verdict.finalists import gambles_of
 
 
@@ -111,6 +111,14 @@ def test_no_trial_may_take_all_the_time() -> None:
 
     assert planned.allowed(None) == 30.0
     assert schedule(40)[0].allowed(None) <= 20.0
+
+
+def test_a_first_trial_is_not_cut_short_for_a_confirmation_of_nothing() -> None:
+    planned, clock = schedule(60)
+    planned.opening_seconds = 20.0
+    assert planned.allowed(None) == LEAST_TRIAL_SECONDS
+    clock.advance(50)
+    assert planned.allowed(None) == 10.0
 
 
 def test_a_longer_search_keeps_time_to_measure_its_winner_technique_by_technique_and_a_short_one_does_not() -> None:

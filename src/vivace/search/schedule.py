@@ -188,8 +188,11 @@ class Schedule:
         return min(trial.load_seconds if trial else 0.0, CACHED_LOAD_SECONDS)
 
     def allowed(self, leader: Trial | None, gambles: Sequence[Trial] = ()) -> float:
-        """Seconds that the next trial may take: the leader can still be confirmed, and others can be tried."""
+        """Seconds that the next trial may take: the leader can still be confirmed, and others can be tried. A first
+        one, such as the only plan that was asked for, is not cut short for a confirmation that has nothing to show."""
         left = self.left() - self.ending_seconds(leader, gambles) - self.kept_seconds()
+        if leader is None:
+            left = max(left, min(self.left(), LEAST_TRIAL_SECONDS))
         return min(left, max(LEAST_TRIAL_SECONDS, TRIAL_SHARE * self.seconds))
 
     def time_for_a_trial(self, plan: Plan, leader: Trial | None, gambles: Sequence[Trial] = ()) -> bool:
