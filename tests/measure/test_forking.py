@@ -10,6 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from vivace.core.errors import WorkerFailure
+from vivace.core.measurement import Outcome
 from vivace.measure.child_environment import child_environment
 from vivace.measure.forking import client
 from vivace.measure.forking.child import Executed
@@ -96,6 +98,9 @@ def test_a_server_that_was_killed_takes_its_workers_along_and_another_one_starts
         os.kill(server._server.pid, signal.SIGKILL)
         psutil.wait_procs([lost], timeout=10)
         assert not worker.alive
+        with pytest.raises(WorkerFailure, match="along with the process that it was forked from") as caught:
+            ask(worker, "1 + 1")
+    assert caught.value.outcome is Outcome.INFRA_ERROR
     server._server.wait()
 
     with Worker(tmp_path / "b", fresh=False) as again:

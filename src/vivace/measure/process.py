@@ -310,6 +310,9 @@ class Worker:
         """What to say of a child that ended by itself. What it started goes with it."""
         self._signal(signal.SIGKILL)
         code = self._child.wait()
+        if code is None:
+            told = f"the worker was ended in {phase.value}, along with the process that it was forked from"
+            return WorkerFailure(Outcome.INFRA_ERROR, told)
         if code == -signal.SIGKILL and memory.kernel_kills() > self._kernel_kills:
             return WorkerFailure(Outcome.OOM, f"the kernel killed the worker in {phase.value} for lack of memory")
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"

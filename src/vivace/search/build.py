@@ -15,6 +15,7 @@ from vivace.core.plan import read_plan
 from vivace.core.program import Form, Model
 from vivace.core.technique import Stage, Technique
 from vivace.core.work import Work
+from vivace.measure.clock import SystemClock
 from vivace.runtimes import store
 from vivace.techniques import fine_tuning, sensitivity
 
@@ -30,6 +31,8 @@ class Builder:
         self.work = work
         self.original = original
         self.known = known
+        self._clock = SystemClock()
+        self._seconds: dict[Path, float] = {}
 
     def check_loss(self) -> None:
         """Raise UsageError when the user's loss cannot score the original's answers to a calibration call."""
@@ -40,16 +43,18 @@ class Builder:
 
     def build(self, plan: list[dict[str, Any]], to: str, seconds: float | None = None) -> dict[str, Any]:
         """Build one plan in about `seconds` at most and store its program. Raises NotApplicable with the technique's
-        reason."""
+        reason. `shared_seconds` of the answer is what the beginning took that was there from an earlier plan."""
+        started = self._clock.now()
         work = dataclasses.replace(self.work, build_seconds=seconds)
         techniques = read_plan(plan, self.known).techniques
         done, model = self._longest_prefix(techniques)
+        shared = self._seconds.get(self._prefix_folder(techniques[:done]), 0.0)
         for count, technique in enumerate(techniques[done:], start=done + 1):
             model = _apply(technique, model, work)
             if technique.stage.value <= Stage.PRECISION.value and count < len(techniques):
-                self._keep(techniques[:count], model)
+                self._keep(techniques[:count], model, shared + self._clock.now() - started)
         store.save(model, Path(to))
-        return {"native": model.form is Form.AOT_INDUCTOR, "form": model.form.value}
+        return {"native": model.form is Form.AOT_INDUCTOR, "form": model.form.value, "shared_seconds": shared}
 
     def rank_layers(self) -> None:
         """Find how much each layer of the original suffers from int8, unless it is known. Raises NotApplicable."""
@@ -62,10 +67,11 @@ class Builder:
                 return count, store.read_model(folder)
         return 0, store.read_model(self.original)
 
-    def _keep(self, techniques: tuple[Technique, ...], model: Model) -> None:
+    def _keep(self, techniques: tuple[Technique, ...], model: Model, seconds: float) -> None:
         folder = self._prefix_folder(techniques)
         if not folder.exists():
             store.save(model, folder)
+            self._seconds[folder] = seconds
 
     def _prefix_folder(self, techniques: tuple[Technique, ...]) -> Path:
         key = hashlib.sha256(repr([str(t) for t in techniques]).encode()).hexdigest()[:16]

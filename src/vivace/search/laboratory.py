@@ -56,6 +56,7 @@ class Laboratory:
         self.opening_seconds = self.race_opening_seconds = 0.0
         self._champion = Champion(dataclasses.replace(self.race, max_seconds=self.race.max_seconds / 2), options.seed)
         self._must_be_finite = True
+        self._shared_seconds: dict[Plan, float] = {}
         self._clock = SystemClock()
         self._chance = random.Random(options.seed)
         self._builder: Worker | None = None
@@ -98,7 +99,14 @@ class Laboratory:
             self._check_capture(self._examined(captured, Plan()))
         with suppress(WorkerFailure):  # one that has died by then is started anew for the first plan
             builder.ready()
-        return baseline.seconds_per_call
+        return self._started_anew().seconds_per_call
+
+    def _started_anew(self) -> LiveArm:
+        """The original in a process that has answered nothing. One that answered many calls at once has an allocator
+        that keeps larger blocks, and was up to 1.5 times faster than any other process of the same program."""
+        if self._baseline is not None:
+            self._baseline.close()
+        return self.baseline()
 
     def _answers_to_data(self, baseline: LiveArm) -> list[bool]:
         """Have the original answer both parts; whether its answers are finite. What it raises itself is the user's."""
@@ -226,7 +234,8 @@ class Laboratory:
             try:
                 started = self._clock.now()
                 self.build(plan, limits.convert)
-                trial = trial.replace(build_seconds=self._clock.now() - started, size_bytes=size_of(self.program(plan)))
+                built = self._clock.now() - started + self._shared_seconds.get(plan, 0.0)
+                trial = trial.replace(build_seconds=built, size_bytes=size_of(self.program(plan)))
                 return self._examine(arm, trial, kept)
             except WorkerFailure as failure:
                 return trial.replace(outcome=failure.outcome, reason=failure.reason)
@@ -241,7 +250,8 @@ class Laboratory:
                 builder = self._open_builder()
                 allowed = self.options.limits.convert if seconds is None else seconds
                 asked = {"plan": plan.to_json(), "to": str(folder), "seconds": allowed}
-                builder.call("build", asked, Phase.CONVERT, allowed)
+                told = builder.call("build", asked, Phase.CONVERT, allowed)
+                self._shared_seconds[plan] = told["shared_seconds"]
         return folder
 
     def program(self, plan: Plan) -> Path:

@@ -26,8 +26,9 @@ class Child(Protocol):
         """What importing the modules of an arm would have taken, had they not been imported before."""
         ...
 
-    def wait(self) -> int:
-        """Sleep until it has ended, reap it, and return its exit code, or the signal's number, negative."""
+    def wait(self) -> int | None:
+        """Sleep until it has ended, reap it, and return its exit code, or the signal's number, negative; None where it
+        was ended along with the process that it was forked from."""
         ...
 
     def has_exited(self) -> bool:

@@ -117,11 +117,10 @@ class Forked:
         self.returncode: int | None = None
         self._server = server
 
-    def wait(self) -> int:
+    def wait(self) -> int | None:
         """Sleep until it has ended, and have it reaped. Where the server is gone, it has been killed with it."""
         if self.returncode is None:
-            code = self._server.reap(self.pid)
-            self.returncode = -9 if code is None else code
+            self.returncode = self._server.reap(self.pid)
         return self.returncode
 
     def has_exited(self) -> bool:
