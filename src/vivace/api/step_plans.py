@@ -179,8 +179,9 @@ class Choice:
     def _race(self, best: Plan, plan: Plan, calls: Path, logs: Path) -> Comparison:
         """A plan's steps against those of the best so far, in one pair of processes."""
         sides = (self._arm(best), self._arm(plan))
-        fresh = max(layout_of(one).processes for one in (best, plan)) > 1  # ranks are interpreters of their own
-        return compare(*sides, calls, logs, rule=RACE, limits=self.limits, environment_variables=VARIABLES, fresh=fresh)
+        if max(layout_of(one).processes for one in (best, plan)) == 1:
+            return compare(*sides, calls, logs, rule=RACE, limits=self.limits, fresh=False)
+        return compare(*sides, calls, logs, rule=RACE, limits=self.limits, environment_variables=VARIABLES)
 
     def _proof(self, plan: Plan, steps: int) -> Parity:
         team = None if self.team is None else dataclasses.replace(self.team, restarts=0)

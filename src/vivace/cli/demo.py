@@ -62,9 +62,11 @@ def demo(
 
       vivace demo --time 90s --out /tmp/demo --json
     """
+    from vivace.measure.forking import client
     from vivace.report.duration import parse_duration
     from vivace.report.progress import progress_on
 
+    client.prepare()  # it imports PyTorch while we do
     parse_duration(time)
     progress = progress_on(error_console(), quiet)
     with document_only(as_json):

@@ -98,9 +98,11 @@ def train(
 
       vivace train job.py:digits --out run --resume --json
     """
+    from vivace.measure.forking import client
     from vivace.report.duration import parse_duration
     from vivace.report.progress import progress_on
 
+    client.prepare()  # it imports PyTorch while we do
     parse_duration(time)
     asked: dict[str, Any] = {
         "until": until, "out": out, "time": time, "only": split_names(only), "without": split_names(without),
