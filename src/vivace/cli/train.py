@@ -26,7 +26,12 @@ def train(
         float | None, typer.Option("--until", help="Stop after the first epoch that scores this much.")
     ] = None,
     time: Annotated[
-        str, typer.Option("--time", help="The most that choosing a plan may take, such as 2m or 90s.")
+        str,
+        typer.Option(
+            "--time",
+            help="The most that trying plans may take, such as 2m or 90s; confirming the best one in fresh processes "
+            "takes about half a minute more.",
+        ),
     ] = "2m",
     processes: Annotated[
         int, typer.Option("--processes", help="Processes that may train together, if one is not faster.")

@@ -59,13 +59,13 @@ def chip_of(text: str) -> Chip:
     match = _TEXT.fullmatch(text)
     if match is None:
         raise UsageError(
-            f"chip (--chip) is {text!r}; allowed is asic:ROWSxCOLUMNS[:os|ws|is][:2of4], such as asic:16x16 or "
+            f"chip (--chip, --on) is {text!r}; allowed is asic:ROWSxCOLUMNS[:os|ws|is][:2of4], such as asic:16x16 or "
             "asic:32x32:os:2of4: os, ws (the default) or is says whether outputs, weights or inputs rest in the array"
         )
     rows, columns = int(match["rows"]), int(match["columns"])
     if not (1 <= rows <= MOST_SIDE and 1 <= columns <= MOST_SIDE):
         raise UsageError(
-            f"chip (--chip) is {text!r}; allowed are 1 to {MOST_SIDE} rows and columns, and {rows} x {columns} were "
-            "asked for"
+            f"chip (--chip, --on) is {text!r}; allowed are 1 to {MOST_SIDE} rows and columns, and {rows} x {columns} "
+            "were asked for"
         )
     return Chip(rows, columns, Dataflow(match["dataflow"] or "ws"), match["sparse"] is not None)

@@ -28,9 +28,13 @@ class Board:
     buffer_bytes: float = 1 << 20
 
     def __post_init__(self) -> None:
-        for label, number in (("clock", self.hertz), ("bandwidth", self.bandwidth), ("buffer", self.buffer_bytes)):
+        for label, unit, number in (
+            ("clock", "Hz (--clock in MHz)", self.hertz),
+            ("bandwidth", "bytes a second (--bandwidth in GB/s)", self.bandwidth),
+            ("buffer", "bytes (--buffer in KiB)", self.buffer_bytes),
+        ):
             if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number < math.inf:
-                raise UsageError(f"the {label} of a chip is {number!r}; allowed is a number above 0")
+                raise UsageError(f"the {label} of a chip is {number!r} {unit}; allowed is a number above 0")
 
 
 USUAL = Board()
