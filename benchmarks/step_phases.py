@@ -28,7 +28,7 @@ from vivace.techniques.compile import native_step
 from vivace.techniques.feed.sample_cache import SampleCache
 from vivace.techniques.precision.bfloat16 import Bfloat16
 from vivace.training.loop import Loop
-from vivace.training.native.build import Compiled, compiled
+from vivace.training.native.compiled import Compiled, compiled
 from vivace.training.rig import assemble
 from vivace.training.service import equip
 

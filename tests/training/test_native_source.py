@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from vivace.training.native.arrays import Array, Read
-from vivace.training.native.products import Product, blocks, statement
-from vivace.training.native.statements import AFTER, Statement, merged_updates, scheduled, shares
-from vivace.training.native.tiles import Vector, vector_of
+from vivace.codegen.arrays import Array, Read
+from vivace.codegen.products import Product, blocks, statement
+from vivace.codegen.statements import AFTER, Statement, merged_updates, scheduled, shares
+from vivace.codegen.tiles import Vector, vector_of
 
 WIDE = Vector(16, 32)
 
@@ -72,7 +72,7 @@ def test_a_product_takes_the_kernel_that_its_operands_lie_for() -> None:
     _, others = statement(Product(Array.whole("d", (64, 784)), out, weight, None, False), WIDE, 2)
 
     assert {kind for kind, *_ in kernels} == {"inner"} and {kind for kind, *_ in others} == {"outer"}
-    assert Read("p", 128) in forward.reads  # the thread's own rows of the weight
+    assert Read("p", 128, 784) in forward.reads  # the thread's own rows of the weight
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from vivace.codegen.tiles import Vector
 from vivace.core.errors import NotApplicable, UsageError
 from vivace.core.plan import Plan
 from vivace.core.training.job import Training
@@ -26,9 +27,8 @@ from vivace.testing.planted_training import DetachedBranch, DroppedScale, Forgot
 from vivace.testing.tiny_training import CLASSES, Points, job, momentum
 from vivace.training.examine import examine
 from vivace.training.loop import Loop
-from vivace.training.native.build import compiled
+from vivace.training.native.compiled import compiled
 from vivace.training.native.step import NativeTraining
-from vivace.training.native.tiles import Vector
 from vivace.training.rig import assemble
 from vivace.training.service import equip, open_step
 

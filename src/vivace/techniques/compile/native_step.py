@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 
+from vivace.codegen.build import flags_for
+from vivace.codegen.tiles import vector_of
 from vivace.core.errors import NotApplicable
 from vivace.core.facts import Fact
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
 from vivace.devices import machine
-from vivace.training.native.build import compiled, flags_for
+from vivace.training.native.compiled import compiled
 from vivace.training.native.step import NativeTraining, tabled
-from vivace.training.native.tiles import vector_of
 from vivace.training.rig import repeats_step
 
 

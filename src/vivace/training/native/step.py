@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from vivace.codegen.tiles import Vector
 from vivace.core.errors import NotApplicable, UsageError
 from vivace.core.training.rig import Rig
 from vivace.training.fused_update import has_hooks, steps_as_its_class
-from vivace.training.native.build import Compiled
+from vivace.training.native.compiled import Compiled
 from vivace.training.native.source import StepPlan, leaf_of, source_of
-from vivace.training.native.tiles import Vector
 from vivace.training.native.update import Rule, begin, numbers_of, rule_of
 from vivace.training.recording import LOOKS, RecordedGradients, Recording, decomposed, flags_of, places_of, record
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vivace.codegen.arrays import Read
+from vivace.codegen.statements import ROWS, Statement
 from vivace.core.errors import NotApplicable
-from vivace.training.native.arrays import Read
-from vivace.training.native.statements import ROWS, Statement
 
 NUMBERS = 7
 """Numbers of each parameter that C is given: rate, beta 1 (momentum), beta 2, epsilon, decay, sign, steps before."""
@@ -76,9 +76,8 @@ def statement(rule: Rule, number: int, shape: Sequence[int], parameter: str, gra
         f"      float g = n.sign * {gradient}[e], p = {parameter}[e];\n{body}\n      {parameter}[e] = p; }} }}"
     )
     own = rows if rows > 1 else None
-    return Statement(
-        text, (Read(gradient, own), Read(parameter, own)), tuple(Read(one, own) for one in (parameter, *names)), rows
-    )
+    first, *others = (Read(one, own, inner) for one in (gradient, parameter, *names))
+    return Statement(text, (first, others[0]), tuple(others), rows)
 
 
 def _adam(rule: Rule, parameter: str, gradient: str, names: Sequence[str]) -> str:

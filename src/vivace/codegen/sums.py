@@ -8,10 +8,10 @@ from typing import Any
 
 from torch.fx import Node
 
+from vivace.codegen.arrays import FLOAT, LONG, Array, Index, Order, Read, Shape, Value, stored
+from vivace.codegen.lowering import Lowering, converted, kind_of, shape_of
+from vivace.codegen.statements import SIMD, Statement, rows_of, walked
 from vivace.core.errors import NotApplicable
-from vivace.training.native.arrays import FLOAT, LONG, Array, Index, Read, Shape, Value, dense, stored
-from vivace.training.native.lowering import Lowering, converted, kind_of, shape_of
-from vivace.training.native.statements import Statement, rows_of
 
 SUM = ("0", "a + x", "+")
 """How elements are put together: what it begins with, the next `a` from `a` and an element `x`, and OpenMP's word."""
@@ -59,11 +59,11 @@ def variance_and_mean(
     )  # fmt: skip
     spread = stored(_mean_of(lowering, squares, kept, value, correction))
     arrays = [one.array for one in (spread, middle) if one.array is not None]
-    return [stored(Array(one.name, shape, dense(shape))) for one in arrays]
+    return [stored(_spread(one, shape, kept, FLOAT)) for one in arrays]
 
 
 def _mean_of(lowering: Lowering, value: Value, kept: Sequence[int], whole: Value, correction: float = 0) -> Array:
-    array = lowering.room(tuple(value.shape[place] for place in kept))
+    array = lowering.room(tuple(value.shape[place] for place in kept), FLOAT, _left(value, kept))
     lowering.statements.append(_reduction(array, value, kept, SUM, lowering.threads))
     count = whole.size / max(1, math.prod(array.shape)) - correction
     share = 1 / count if count > 0 else math.nan
@@ -78,56 +78,60 @@ def reduced(lowering: Lowering, node: Node, value: Value, dims: Any, how: tuple[
     if not gone:
         return converted(value, kind)
     kept = [place for place in range(rank) if place not in gone]
-    array = lowering.room(tuple(value.shape[place] for place in kept), kind)
+    array = lowering.room(tuple(value.shape[place] for place in kept), kind, _left(value, kept))
     lowering.statements.append(_reduction(array, value, kept, how, lowering.threads))
-    return stored(Array(array.name, shape_of(node), dense(shape_of(node)), kind))
+    return stored(_spread(array, shape_of(node), kept, kind))
+
+
+def _left(value: Value, kept: Sequence[int]) -> Order:
+    """How what stays of a value should lie."""
+    return tuple(kept.index(place) for place in value.layout if place in kept)
+
+
+def _spread(array: Array, shape: Shape, kept: Sequence[int], kind: str) -> Array:
+    """An array with axes of length one where there were longer ones, if the shape has them."""
+    if len(shape) == len(array.shape):
+        return Array(array.name, shape, array.strides, kind)
+    steps = dict(zip(kept, array.strides, strict=True))
+    return Array(array.name, shape, tuple(steps.get(place, 0) for place in range(len(shape))), kind)
 
 
 def _reduction(array: Array, value: Value, kept: Sequence[int], how: tuple[str, str, str], threads: int) -> Statement:
     """An array's elements, each put together from a value's along the axes that are not kept."""
     rank = len(value.shape)
-    names = {place: f"i{kept.index(place)}" for place in kept}
-    index = tuple(names.get(place, f"r{place}") for place in range(rank))
-    gone = [place for place in range(rank) if place not in kept]
-    write = _whole_lines if kept and kept[-1] == rank - 1 else _one_by_one
+    names = dict(zip(kept, array.index, strict=True))
+    index = tuple(names.get(place, f"r{place}" if value.shape[place] > 1 else "0") for place in range(rank))
+    long = [place for place in value.layout if value.shape[place] > 1]
+    gone = [place for place in long if place not in kept]
+    write = _whole_lines if long and long[-1] in kept else _one_by_one
     body = write(array, value, value.at(index), gone, how)
     reads = value.reads(index)
-    if not kept:
+    if array.outer is None:
         return Statement(f"  if (t == 0) {body}", reads, (Read(array.name, None),))
-    rows = array.shape[0] if array.shape[0] > 1 else None
-    return Statement(f"  {{ {rows_of(array.shape[0], threads)}\n    {body} }}", reads, (Read(array.name, rows),))
+    return Statement(f"  {{ {rows_of(array.shape[array.outer], threads)}\n    {body} }}", reads, (array.divided(),))
 
 
 def _whole_lines(array: Array, value: Value, text: str, gone: Sequence[int], how: tuple[str, str, str]) -> str:
-    """Where the last axis stays, its lines are put together one after the other."""
+    """Where the innermost axis stays, its lines are put together one after the other."""
     begin, add, _ = how
-    last = len(array.shape) - 1
-    first, end = ("from", "to") if last == 0 else ("0", str(array.shape[-1]))
-    line = f'_Pragma("omp simd") for (long i{last} = {first}; i{last} < {end}; i{last}++)'
-    to = array.at(_own_index(array))
+    *outside, line = walked(array)
+    to = array.at(array.index)
     each = f"{{ const {array.kind} x = {text}, a = {to}; {to} = {add}; }}"
-    return f"{_walked(array.shape[:-1])}{{ {line} {to} = {begin};\n      {_gone(gone, value.shape)}{line} {each} }}"
+    return f"{' '.join(outside)} {{ {line} {to} = {begin};\n      {_gone(gone, value.shape)}{line} {each} }}"
 
 
 def _one_by_one(array: Array, value: Value, text: str, gone: Sequence[int], how: tuple[str, str, str]) -> str:
     begin, add, clause = how
+    to = array.at(array.index)
+    outside = " ".join(walked(array)).replace(SIMD, "")
+    if not gone:
+        return f"{outside} {{ const {array.kind} a = {begin}, x = {text}; {to} = {add}; }}"
     *others, last = gone
     simd = f'_Pragma("omp simd reduction({clause}:a)") '
     line = f"for (long r{last} = 0; r{last} < {value.shape[last]}; r{last}++)"
     each = f"{{ const {array.kind} x = {text}; a = {add}; }}"
-    to = array.at(_own_index(array))
     head = _gone(others, value.shape)
-    return f"{_walked(array.shape)}{{ {array.kind} a = {begin};\n      {head}{simd}{line} {each}\n      {to} = a; }}"
-
-
-def _own_index(array: Array) -> Index:
-    return tuple(f"i{place}" for place in range(len(array.shape)))
-
-
-def _walked(shape: Shape) -> str:
-    loops = ["for (long i0 = from; i0 < to; i0++) "] if shape else []
-    loops += [f"for (long i{place} = 0; i{place} < {size}; i{place}++) " for place, size in enumerate(shape) if place]
-    return "".join(loops)
+    return f"{outside} {{ {array.kind} a = {begin};\n      {head}{simd}{line} {each}\n      {to} = a; }}"
 
 
 def _gone(places: Sequence[int], shape: Shape) -> str:

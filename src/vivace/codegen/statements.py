@@ -1,12 +1,13 @@
-"""Statements of a step in C: what all threads do, each its part, and where they must wait for each other."""
+"""Statements of a program in C: what all threads do, each its part, and where they must wait for each other."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-from vivace.training.native.arrays import Array, Read
+from vivace.codegen.arrays import Array, Read, Value
 
+Part = tuple[int, int] | None
 ALIGNED = 8
 """Rows that a thread takes begin at a multiple of this, where there are enough, so that blocks of products fit."""
 
@@ -28,6 +29,7 @@ class Statement:
         return Statement(text, (*self.reads, *other.reads), (*self.writes, *other.writes))
 
 
+SIMD = '_Pragma("omp simd") '
 AFTER, ROWS = "$AFTER", "$ROWS"
 """In a statement's text: where rows `from` to `to` are done; and where these are defined, if nobody else does."""
 
@@ -65,26 +67,26 @@ def rows_of(rows: int, threads: int) -> str:
 def scheduled(statements: Iterable[Statement], threads: int) -> list[str]:
     """The statements' text with a barrier before each that depends on what another thread does, and one at the end."""
     lines: list[str] = []
-    written: dict[str, int | None] = {}
-    read: dict[str, set[int | None]] = {}
+    written: dict[str, Part] = {}
+    read: dict[str, set[Part]] = {}
     for one in statements:
         if threads > 1 and _must_wait(one, written, read):
             lines.append("  barrier();")
             written.clear()
             read.clear()
         for each in one.reads:
-            read.setdefault(each.name, set()).add(each.rows)
-        written |= {each.name: each.rows for each in one.writes}
+            read.setdefault(each.name, set()).add(each.part)
+        written |= {each.name: each.part for each in one.writes}
         lines.append(one.text.replace(AFTER, "").replace(ROWS, rows_of(one.rows, threads)))
     return [*lines, *(["  barrier();"] if threads > 1 else [])]
 
 
-def _must_wait(one: Statement, written: dict[str, int | None], read: dict[str, set[int | None]]) -> bool:
+def _must_wait(one: Statement, written: dict[str, Part], read: dict[str, set[Part]]) -> bool:
     def differs(each: Read) -> bool:
-        return each.name in written and (each.rows is None or written[each.name] != each.rows)
+        return each.name in written and (each.part is None or written[each.name] != each.part)
 
     def is_read(each: Read) -> bool:
-        return bool(read.get(each.name, set()) - ({each.rows} if each.rows is not None else set()))
+        return bool(read.get(each.name, set()) - ({each.part} if each.part is not None else set()))
 
     return any(map(differs, one.reads)) or any(differs(each) or is_read(each) for each in one.writes)
 
@@ -110,17 +112,24 @@ def merged_updates(
     return [*found, *left]
 
 
-def loop(array: Array, text: str, reads: Sequence[Read], threads: int) -> Statement:
-    """Every element of an array set to C that names it by i0, i1, ..., its rows divided among threads."""
-    if not array.shape:
-        return Statement(f"  if (t == 0) {{ {array.at(())} = {text}; }}", tuple(reads), (Read(array.name, None),))
-    last = len(array.shape) - 1
-    lines = [f"  {{ {rows_of(array.shape[0], threads)}"]
-    for place, size in enumerate(array.shape):
-        pragma = '_Pragma("omp simd") ' if place == last else ""
-        first, end = ("from", "to") if place == 0 else ("0", str(size))
-        lines.append(f"    {pragma}for (long i{place} = {first}; i{place} < {end}; i{place}++)")
-    index = tuple(f"i{place}" for place in range(len(array.shape)))
-    lines.append(f"      {array.at(index)} = {text}; }}")
-    rows = array.shape[0] if array.shape[0] > 1 else None
-    return Statement("\n".join(lines), tuple(reads), (Read(array.name, rows),))
+def loop(array: Array, value: Value, threads: int) -> Statement:
+    """Every element of an array set to a value's, its rows divided among threads."""
+    index = array.index
+    outer = array.outer
+    if outer is None:
+        text = f"  if (t == 0) {{ {array.at(index)} = {value.at(index)}; }}"
+        return Statement(text, value.reads(index), (Read(array.name, None),))
+    head = walked(array, "    ")
+    lines = [f"  {{ {rows_of(array.shape[outer], threads)}", *head, f"      {array.at(index)} = {value.at(index)}; }}"]
+    return Statement("\n".join(lines), value.reads(index), (array.divided(),))
+
+
+def walked(array: Array, indent: str = "", most: int | None = None) -> list[str]:
+    """C that walks an array's elements as they lie, a thread its rows `from` to `to`; with `most`, so many loops."""
+    axes = [axis for axis in array.order if array.shape[axis] > 1]
+    lines = []
+    for number, axis in enumerate(axes[:most]):
+        pragma = SIMD if number == len(axes) - 1 else ""
+        first, end = ("from", "to") if number == 0 else ("0", str(array.shape[axis]))
+        lines.append(f"{indent}{pragma}for (long i{number} = {first}; i{number} < {end}; i{number}++)")
+    return lines

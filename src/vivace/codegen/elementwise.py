@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from vivace.training.native.arrays import BOOL, FLOAT, LONG, Index, Read, Shape, Value, broadcast
+from vivace.codegen.arrays import BOOL, FLOAT, LONG, Index, Read, Shape, Value, broadcast, layout_of
 
 FORMULAS = {
     "plus": "{0} + {1}", "minus": "{0} - {1}", "mul": "{0} * {1}", "neg": "-{0}", "div": "{0} / {1}",
@@ -44,9 +44,8 @@ def formula(name: str, operands: Sequence[Any], shape: Shape, kind: str) -> Valu
     def reads(index: Index) -> tuple[Read, ...]:
         return tuple(read for one in values for read in one.reads(broadcast(one, index)))
 
-    return Value(
-        shape, kind, at, reads, None, name in COSTLY or any(one.is_costly and one.array is None for one in values)
-    )
+    is_costly = name in COSTLY or any(one.is_costly and one.array is None for one in values)
+    return Value(shape, kind, at, reads, None, is_costly, layout_of(values, shape))
 
 
 def _text(operand: Any, index: Index, kind: str) -> str:

@@ -6,21 +6,25 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch.fx import Node
 
-from vivace.training.native.arrays import Array, Index, Shape, Value, broadcast, stored
-from vivace.training.native.lowering import Lowering, shape_of
+from vivace.codegen.arrays import Array, Index, Order, Shape, Value, broadcast, dense, stored
+from vivace.codegen.lowering import Lowering, shape_of
 
 
 def moved(
-    value: Value, shape: Shape, strides: Callable[[Array], tuple[Shape, int]], back: Callable[[Index], Index]
-) -> Value:
+    value: Value, shape: Shape, strides: Callable[[Array], tuple[Shape, int]], back: Callable[[Index], Index],
+    order: Order | None = None,
+) -> Value:  # fmt: skip
     """A value's elements under other indices: `back` gives the old index, `strides` the strides and the offset of an
-    array that is looked at so."""
+    array that is looked at so, `order` how it should lie if it is written down."""
     if value.array is not None:
         steps, offset = strides(value.array)
         return stored(Array(value.array.name, shape, steps, value.kind, offset))
-    return Value(shape, value.kind, lambda i: value.at(back(i)), lambda i: value.reads(back(i)), None, value.is_costly)
+    return Value(
+        shape, value.kind, lambda i: value.at(back(i)), lambda i: value.reads(back(i)), None, value.is_costly, order
+    )
 
 
 def permute(lowering: Lowering, node: Node, value: Value, dims: Sequence[int]) -> Value:
@@ -31,7 +35,8 @@ def permute(lowering: Lowering, node: Node, value: Value, dims: Sequence[int]) -
         return tuple(index[order.index(place)] for place in range(len(order)))
 
     shape = tuple(value.shape[dim] for dim in order)
-    return moved(value, shape, lambda array: (tuple(array.strides[dim] for dim in order), array.offset), back)
+    lies = value.order and tuple(order.index(axis) for axis in value.order)
+    return moved(value, shape, lambda array: (tuple(array.strides[dim] for dim in order), array.offset), back, lies)
 
 
 def transpose(lowering: Lowering, node: Node, value: Value, one: int, other: int) -> Value:
@@ -87,10 +92,25 @@ def squeeze(lowering: Lowering, node: Node, value: Value, dims: Any = None) -> V
 
 def view(lowering: Lowering, node: Node, value: Value, *_: Any) -> Value:
     """In another shape; copied first where the elements do not lie one after the other."""
+    shape = shape_of(node)
     array = lowering.stored(value)
-    if not array.is_dense:
+    strides = _viewed(array, shape)
+    if strides is None:
         array = lowering.stored(Value(value.shape, value.kind, value.at, value.reads))
-    return stored(Array.whole(array.name, shape_of(node), array.kind))
+        strides = dense(shape)
+    return stored(Array(array.name, shape, strides, array.kind, array.offset))
+
+
+def _viewed(array: Array, shape: Shape) -> Shape | None:
+    """The strides with which an array's elements, where they lie, are those of another shape; None where they cannot.
+
+    >>> _viewed(Array("a", (2, 3, 4), (12, 4, 1)), (6, 4)), _viewed(Array("a", (2, 3), (1, 2)), (6,))
+    ((4, 1), None)
+    """
+    try:
+        return torch.empty_strided(array.shape, array.strides, device="meta").view(shape).stride()
+    except RuntimeError:
+        return None
 
 
 def select(lowering: Lowering, node: Node, value: Value, dim: int, at: int) -> Value:

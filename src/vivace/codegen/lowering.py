@@ -1,4 +1,4 @@
-"""What operators of a step are written down into: values, the memory that some of them get, and statements."""
+"""What operators are written down into: values, the memory that some of them get, and statements."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch.fx import Node
 
+from vivace.codegen.arrays import BOOL, FLOAT, LONG, Array, Order, Shape, Value, stored
+from vivace.codegen.elementwise import FORMULAS, formula
+from vivace.codegen.products import INT, SHORT, Product, Tile, paired, rounded, statement
+from vivace.codegen.statements import Statement, loop
+from vivace.codegen.tiles import Vector
 from vivace.core.errors import NotApplicable
-from vivace.training.native.arrays import BOOL, FLOAT, LONG, Array, Read, Shape, Value, stored
-from vivace.training.native.elementwise import FORMULAS, formula
-from vivace.training.native.products import INT, SHORT, Product, Tile, paired, rounded, statement
-from vivace.training.native.statements import Statement, loop
-from vivace.training.native.tiles import Vector
 
 KINDS = {torch.float32: FLOAT, torch.bfloat16: FLOAT, torch.int64: LONG, torch.bool: BOOL}
 """How tensors are kept. What is bfloat16 in a recording is kept in float: only products round it, as they read it."""
@@ -33,19 +33,18 @@ class Lowering:
         self._weights = weights
         self._prepared: dict[tuple[str, Array], Array] = {}
 
-    def room(self, shape: Shape, kind: str = FLOAT) -> Array:
-        """A new array."""
+    def room(self, shape: Shape, kind: str = FLOAT, order: Order | None = None) -> Array:
+        """A new array, its axes in this order."""
         name = f"w{len(self.scratch)}"
         self.scratch[name] = (kind, max(1, math.prod(shape)))
-        return Array.whole(name, shape, kind)
+        return Array.whole(name, shape, kind, order)
 
     def stored(self, value: Value) -> Array:
         """Where a value lies; it is written down now if it does not lie anywhere."""
         if value.array is not None:
             return value.array
-        array = self.room(value.shape, value.kind)
-        index = tuple(f"i{place}" for place in range(len(value.shape)))
-        self.statements.append(loop(array, value.at(index), value.reads(index), self.threads))
+        array = self.room(value.shape, value.kind, value.order)
+        self.statements.append(loop(array, value, self.threads))
         return array
 
     def settled(self, operand: Any, size: int) -> Any:
@@ -99,7 +98,7 @@ class Lowering:
         k, n = b.shape
         wide = self.room((k, max(n, self.vector.lanes)))
         to = Array(wide.name, (k, n), wide.strides)
-        self.statements.append(loop(to, b.at(("i0", "i1")), (Read(b.name, None),), self.threads))
+        self.statements.append(loop(to, stored(b), self.threads))
         return to
 
     def _rounded(self, source: Array) -> Array:
@@ -129,7 +128,8 @@ def converted(value: Value, kind: str) -> Value:
     """A value as another kind of number."""
     if kind == value.kind:
         return value
-    return Value(value.shape, kind, lambda i: f"({kind})({value.at(i)})", value.reads, None, value.is_costly)
+    order = value.layout if value.array is not None else value.order
+    return Value(value.shape, kind, lambda i: f"({kind})({value.at(i)})", value.reads, None, value.is_costly, order)
 
 
 def shape_of(node: Node) -> Shape:

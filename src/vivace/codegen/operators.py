@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
+from vivace.codegen.arrays import BOOL, FLOAT, Array, Value, constant, stored
+from vivace.codegen.elementwise import FORMULAS, number
+from vivace.codegen.lowering import Lowering, converted, kind_of, shape_of
+from vivace.codegen.sums import SUMS
+from vivace.codegen.views import VIEWS
 from vivace.core.errors import NotApplicable
-from vivace.training.native.arrays import BOOL, FLOAT, Array, Value, constant, stored
-from vivace.training.native.elementwise import FORMULAS, number
-from vivace.training.native.lowering import Lowering, converted, kind_of, shape_of
-from vivace.training.native.sums import SUMS
-from vivace.training.native.views import VIEWS
 
 
 def lowered(graph: GraphModule, inputs: Sequence[Array], lowering: Lowering) -> list[Value]:

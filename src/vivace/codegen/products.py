@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from vivace.training.native.arrays import Array, Read
-from vivace.training.native.statements import AFTER, ALIGNED, Statement, rows_of, shares
-from vivace.training.native.tiles import Vector
+from vivace.codegen.arrays import Array, Read
+from vivace.codegen.statements import AFTER, ALIGNED, Statement, rows_of, shares
+from vivace.codegen.tiles import Vector
 
 SHORT, INT = "short", "int"
 """Kinds of arrays of bfloat16: one after the other, and in pairs of neighbouring k."""
@@ -65,13 +65,12 @@ def statement(product: Product, vector: Vector, threads: int) -> tuple[Statement
     reads = [Read(product.bias.name, None)] if product.bias else []
     if product.is_inner and product.weight_is_b and n >= m and n >= ALIGNED * threads:
         is_whole = product.b.offset == 0 and product.b.strides[1] * n == _extent(product.b)
-        own = Read(product.b.name, n if is_whole else None)
+        own = Read(product.b.name, n if is_whole else None, product.b.strides[1])
         text = writer.inner_by_columns()
         return Statement(text, (Read(product.a.name, None), own, *reads), (Read(product.c.name, None),)), writer.tiles
     text = writer.inner_by_rows() if product.is_inner else writer.outer()
-    is_own = product.a.is_dense and m > 1
-    left = Read(product.a.name, m if is_own else None)
-    made = Read(product.c.name, m if m > 1 else None)
+    left = product.a.divided() if product.a.outer == 0 else Read(product.a.name, None)
+    made = product.c.divided() if m > 1 else Read(product.c.name, None)
     return Statement(text, (left, Read(product.b.name, None), *reads), (made,)), writer.tiles
 
 
@@ -190,5 +189,5 @@ def rounded(source: Array, to: Array, threads: int) -> Statement:
     walk = f'for (long i0 = from; i0 < to; i0++) _Pragma("omp simd") for (long i1 = 0; i1 < {k}; i1++)'
     each = f"{to.name}[i0*{to.strides[0]} + i1] = narrow({source.at(('i0', 'i1'))});"
     text = f"  {{ {rows_of(rows, threads)}\n    {walk}\n      {each} }}"
-    own = source.is_dense and rows > 1
-    return Statement(text, (Read(source.name, rows if own else None),), (Read(to.name, rows if rows > 1 else None),))
+    own = source.divided() if source.outer == 0 else Read(source.name, None)
+    return Statement(text, (own,), (to.divided() if rows > 1 else Read(to.name, None),))

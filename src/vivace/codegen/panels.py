@@ -1,0 +1,260 @@
+"""Products with weights that never change: packed once into panels, read from wherever the rows of the other side lie."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from vivace.codegen.arrays import Array, Read
+from vivace.codegen.statements import Statement, rows_of, share
+from vivace.codegen.tiles import Vector
+
+FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
+"""What products are computed in; sums are kept in 32 bits always."""
+PER_WORD = {FLOAT32: 1, BFLOAT16: 2, INT8: 4}
+"""How many elements of a row are multiplied by one instruction and lane."""
+LEVELS = 127
+"""Of a weight in int8, on either side of zero (Jacob et al., CVPR 2018, arXiv:1712.05877)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """The left side: row m begins at byte `places[m]` of an array, and consists of runs of `run` elements, each so many
+    bytes (`segments`) after that. `outer` rows of the answer's outermost axis are divided among threads, `inner` lines
+    each. In int8, `scales` holds for each row the size of a step, and what its bytes are more than the elements is
+    `zero`, or, where that differs from row to row, in the second half of `scales`."""
+
+    name: str
+    places: tuple[int, ...]
+    segments: tuple[int, ...]
+    run: int
+    outer: int
+    inner: int
+    reads: tuple[Read, ...]
+    scales: str = ""
+    zero: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Packed:
+    """Weights as kernels read them: panel after panel, in each the words of one k side by side; a bias for each column,
+    and in int8 the size of its step and the sum of its weights. Panels are `widths` vectors wide."""
+
+    words: Tensor
+    columns: Tensor
+    widths: tuple[int, ...]
+    precision: str
+
+
+def packed(weight: Tensor, bias: Tensor | None, precision: str, vector: Vector, rows: int, parts: int) -> Packed:
+    """Weights (columns, segments, run) of a product with so many rows; at least `parts` panels if there can be."""
+    columns, segments, run = weight.shape
+    widths = panels(-(-columns // vector.lanes), vector, rows, parts)
+    wide = sum(widths) * vector.lanes
+    told = torch.zeros(3, wide)
+    if bias is not None:
+        told[0, :columns] = bias
+    if precision == INT8:
+        steps = weight.abs().amax(dim=(1, 2)).clamp_min(torch.finfo(torch.float32).tiny) / LEVELS
+        whole = (weight / steps[:, None, None]).round().clamp(-LEVELS, LEVELS)
+        told[1, :columns], told[2, :columns] = steps, steps * whole.sum(dim=(1, 2))
+        weight = whole.to(torch.int8)
+    elif precision == BFLOAT16:
+        weight = weight.to(torch.bfloat16)
+    each = PER_WORD[precision]
+    words = -(-run // each)
+    padded = torch.zeros(wide, segments, words * each, dtype=weight.dtype)
+    padded[:columns, :, :run] = weight
+    lines = padded.reshape(wide, segments * words, each).transpose(0, 1)  # k, column, elements of a word
+    found, first = [], 0
+    for width in widths:
+        found.append(lines[:, first : first + width * vector.lanes].reshape(-1))
+        first += width * vector.lanes
+    return Packed(torch.cat(found).contiguous(), told.contiguous(), widths, precision)
+
+
+def panels(vectors: int, vector: Vector, rows: int, parts: int = 1) -> tuple[int, ...]:
+    """The widths of panels for so many vectors of columns.
+
+    >>> panels(8, Vector(16, 32), 64), panels(4, Vector(16, 32), 64), panels(8, Vector(16, 32), 1)
+    ((3, 3, 2), (2, 2), (8,))
+    """
+    height = tile_height(vector, rows)
+    most = min(8, (vector.registers - 1) // (height + 1))
+    count = min(vectors, max(-(-vectors // most), parts))
+    if count > parts > 1:
+        count = -(-count // parts) * parts
+    count = min(count, vectors)
+    wide, more = divmod(vectors, count)
+    return (wide + 1,) * more + (wide,) * (count - more)
+
+
+def tile_height(vector: Vector, rows: int) -> int:
+    """How many rows a tile has."""
+    return min(rows, 8 if vector.registers >= 32 else 4)
+
+
+def words_of(elements: int, precision: str) -> int:
+    """How many words so many elements of a row take."""
+    return -(-elements // PER_WORD[precision])
+
+
+Kernel = tuple[str, int, int]
+"""(precision, rows, vectors) of a tile."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ending:
+    """What is done with a product before it is stored: `add`, an array that lies as the product, added; then `relu`."""
+
+    add: Array | None = None
+    relu: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class PanelProduct:
+    """c[m, n] = sum over k of rows[m, k] weight[k, n] + bias[n]. `words` and `columns` name the packed weights,
+    `line` is how far rows of c are apart."""
+
+    to: Array
+    line: int
+    rows: Rows
+    weight: Packed
+    words: str
+    columns: str
+    ending: Ending
+
+    def divides_columns(self, threads: int) -> bool:
+        """Whether threads take panels instead of rows."""
+        few = len(self.rows.places) < 4 * threads or self.rows.outer < threads
+        return threads > 1 and few and len(self.weight.widths) >= threads
+
+    def statement(self, vector: Vector, threads: int, table: str, segments: str) -> tuple[Statement, set[Kernel]]:
+        """The C of it, and the kernels that it calls. `table` and `segments` name the rows' places."""
+        by_columns = self.divides_columns(threads)
+        kernels: set[Kernel] = set()
+        rows, count = self.rows, len(self.rows.places)
+        height = tile_height(vector, count)
+        heights = {count} if by_columns else _lengths(rows, threads)
+        lines = ["  {" if by_columns else f"  {{ {rows_of(rows.outer, threads)}"]
+        lines.append(f"    const long first = {'0' if by_columns else f'from*{rows.inner}'};")
+        lines.append(f"    const long last = {count if by_columns else f'to*{rows.inner}'};")
+        place, run = 0, words_of(rows.run, self.weight.precision)
+        depth = len(rows.segments) * run
+        for number, width in enumerate(self.weight.widths):
+            guard = f"if (t == {number * threads // len(self.weight.widths)}) " if by_columns else ""
+            lines.append(f"    {guard}for (long m = first; m < last;) {{")
+            for step, head in _steps(heights, height):
+                kernels.add((self.weight.precision, step, width))
+                lines.append(
+                    f"      {head} {{ {self._call(step, width, place, depth, run, table, segments, vector)} }}"
+                )
+            lines.append("    }")
+            place += width
+        lines.append("  }")
+        written = self.to.divided() if not by_columns and self.to.outer is not None else Read(self.to.name, None)
+        reads = [Read(one.name, None) if by_columns else one for one in rows.reads]
+        if self.ending.add is not None:
+            reads.append(Read(self.ending.add.name, None) if by_columns else self.ending.add.divided())
+        return Statement("\n".join(lines), tuple(reads), (written,)), kernels
+
+    def _call(
+        self, step: int, width: int, place: int, depth: int, run: int, table: str, segments: str, vector: Vector
+    ) -> str:
+        """A tile of `step` rows, from row m on, of the panel that begins with vector number `place`."""
+        column = place * vector.lanes
+        scales = f"{self.rows.scales} + m, " if self.weight.precision == INT8 else ""
+        zeros = ""
+        if self.weight.precision == INT8:
+            zeros = f"{self.rows.scales} + {len(self.rows.places)} + m, " if self.rows.zero is None else "0, "
+        fixed = f"{self.rows.zero or 0}.0f, " if self.weight.precision == INT8 else ""
+        add = (
+            f"{self.ending.add.name} + {self.ending.add.offset} + m*{self.line} + {column}" if self.ending.add else "0"
+        )
+        wide = sum(self.weight.widths) * vector.lanes
+        return (
+            f"panel_{self.weight.precision}_{step}_{width}((const char *){self.rows.name}, {table} + m, {segments}, "
+            f"{len(self.rows.segments)}, {run}, (const char *){self.words} + {column * depth * 4}L, "
+            f"{self.columns} + {column}, {wide}, {scales}{zeros}{fixed}{add}, "
+            f"{self.to.name} + {self.to.offset} + m*{self.line} + {column}, {self.line}, {int(self.ending.relu)}); m += {step};"
+        )
+
+
+def _lengths(rows: Rows, threads: int) -> set[int]:
+    """How many rows threads may have."""
+    each = share(rows.outer, threads)
+    taken = {max(0, min(each, rows.outer - thread * each)) for thread in range(threads)}
+    return {one * rows.inner for one in taken}
+
+
+def _steps(lengths: set[int], height: int) -> list[tuple[int, str]]:
+    """Heights of tiles that walk each of these lengths, each with the C that begins it."""
+    found = [(height, f"if (last - m >= {height})")] if any(one >= height for one in lengths) else []
+    left = sorted({one % height for one in lengths} - {0})
+    for one in left:
+        head = f"if (last - m == {one})"
+        found.append((one, f"else {head}" if found else head))
+    return found
+
+
+def kernel(name: Kernel, vector: Vector) -> str:
+    """The C of a kernel: a tile of sums stays in registers while the rows' runs are walked."""
+    precision, height, width = name
+    is_int = precision == INT8
+    hold, sums = ("ivec" if precision != FLOAT32 else "vec"), ("ivec" if is_int else "vec")
+    extra = "const float *scale, const float *zero, float fixed, " if is_int else ""
+    cells = [(r, c) for r in range(height) for c in range(width)]
+    lines = [
+        f"static __attribute__((noinline)) void panel_{precision}_{height}_{width}(const char *a, const int *places, "
+        "const int *segments, long count, long run, const char *b, const float *columns, long wide, "
+        f"{extra}const float *add, float *c, long line, int relu) {{",
+        *(f"  {sums} s{r}_{c} = {sums}{{}};" for r, c in cells),
+        *(f"  const char *a{r} = a + places[{r}];" for r in range(height)),
+        "  for (long g = 0; g < count; g++) {",
+        "    const long o = segments[g];",
+        *(f"    const char *x{r} = a{r} + o;" for r in range(height)),
+        "    for (long k = 0; k < run; k++) {",
+    ]
+    load = "iload((const int *)b + {})" if hold == "ivec" else "load((const float *)b + {})"
+    lines += [f"      const {hold} b{c} = {load.format(f'{c}*LANES')};" for c in range(width)]
+    one = "word(x{0} + k*4)" if hold == "ivec" else "((const float *)x{0})[k]"
+    for r in range(height):
+        lines.append(f"      {{ {hold} x = {hold}{{}} + {one.format(r)}; KEEP(x);")
+        lines += [f"        add_products(s{r}_{c}, x, b{c});" for c in range(width)]
+        lines.append("      }")
+    lines += [f"      b += {width}*LANES*4;", "    }", "  }"]
+    lines += _ending(height, width, is_int)
+    return "\n".join([*lines, "}"])
+
+
+def _ending(height: int, width: int, is_int: bool) -> list[str]:
+    lines = []
+    for c in range(width):
+        lines.append(f"  {{ const vec bias = load(columns + {c}*LANES);")
+        if is_int:
+            lines.append(f"    const vec step = load(columns + wide + {c}*LANES);")
+            lines.append(f"    const vec whole = load(columns + 2*wide + {c}*LANES);")
+        for r in range(height):
+            value = f"s{r}_{c} + bias"
+            if is_int:
+                zero = f"(zero ? zero[{r}] : -fixed * scale[{r}])"
+                value = f"__builtin_convertvector(s{r}_{c}, vec) * (step * scale[{r}]) + (whole * {zero} + bias)"
+            lines.append(f"    {{ vec v = {value};")
+            lines.append(f"      if (add) v += load(add + {r}*line + {c}*LANES);")
+            lines.append("      if (relu) v = v < 0.0f ? vec{} : v;")
+            lines.append(f"      store(c + {r}*line + {c}*LANES, v); }}")
+        lines.append("  }")
+    return lines
+
+
+TEXT = """
+typedef int word_t __attribute__((aligned(1), may_alias));
+static inline int word(const char *p) { return *(const word_t *)p; }
+"""
+
+INT8_TEXT = """
+static inline void add_products(ivec &s, ivec a, ivec b) { __asm__("vpdpbusd %2, %1, %0" : "+v"(s) : "v"(a), "v"(b)); }
+"""
+"""Products of unsigned and signed bytes, four at a time, added up (AVX-512 VNNI, AVX-VNNI)."""

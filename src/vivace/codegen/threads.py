@@ -1,0 +1,118 @@
+"""C++ that every generated program begins with: vectors, barriers, and threads that wait for the next call."""
+
+from __future__ import annotations
+
+from vivace.codegen.tiles import Vector
+
+
+def head(vector: Vector, threads: int) -> str:
+    """What statements and kernels use, for a processor with `vector` and for so many threads."""
+    text = HEAD.replace("$LANES", str(vector.lanes)).replace("$THREADS", str(threads))
+    return text + (PAIRS if vector.has_bf16 else "")
+
+
+HEAD = """
+#include <pthread.h>
+#include <sched.h>
+#define LANES $LANES
+#define THREADS $THREADS
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+#define INSIDE(index, size) ((unsigned long)(index) < size ? (index) : (outside = 1, 0))
+static int outside;
+extern "C" {
+float expf(float); float logf(float); float log1pf(float); float tanhf(float); float erff(float); float sinf(float);
+float cosf(float); float powf(float, float); double pow(double, double); double sqrt(double);
+}
+typedef float vec __attribute__((vector_size(LANES * 4)));
+typedef int ivec __attribute__((vector_size(LANES * 4)));
+typedef float loose __attribute__((vector_size(LANES * 4), aligned(2), may_alias));
+typedef int iloose __attribute__((vector_size(LANES * 4), aligned(2), may_alias));
+#if defined(__AVX512F__)
+#define KEEP(x) __asm__("" : "+v"(x))
+#elif defined(__x86_64__)
+#define KEEP(x) __asm__("" : "+x"(x))
+#elif defined(__aarch64__)
+#define KEEP(x) __asm__("" : "+w"(x))
+#else
+#define KEEP(x)
+#endif
+static inline vec load(const float *p) { return *(const loose *)p; }
+static inline ivec iload(const int *p) { return *(const iloose *)p; }
+static inline void store(float *p, vec v) { *(loose *)p = v; }
+static inline void add_products(vec &s, vec a, vec b) { s += a * b; }
+static inline vec load_some(const float *p, long n) {
+  if (n >= LANES) return load(p);
+  float t[LANES] = {};
+  for (long i = 0; i < n; i++) t[i] = p[i];
+  return load(t);
+}
+static inline void store_some(float *p, vec v, long n) {
+  if (n >= LANES) { store(p, v); return; }
+  float t[LANES];
+  store(t, v);
+  for (long i = 0; i < n; i++) p[i] = t[i];
+}
+static inline unsigned bits(float x) { unsigned u; __builtin_memcpy(&u, &x, 4); return u; }
+static inline unsigned halved(float x) { const unsigned u = bits(x); return u + 0x7fff + ((u >> 16) & 1); }
+static inline short narrow(float x) { return (short)(halved(x) >> 16); }
+static inline int pair(float low, float high) { return (int)((halved(low) >> 16) | (halved(high) & 0xffff0000u)); }
+static int arrived __attribute__((aligned(64))), phase __attribute__((aligned(64)));
+static inline void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+static inline void barrier() {
+  const int mine = __atomic_load_n(&phase, __ATOMIC_RELAXED);
+  if (__atomic_add_fetch(&arrived, 1, __ATOMIC_ACQ_REL) == THREADS) {
+    __atomic_store_n(&arrived, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&phase, mine + 1, __ATOMIC_RELEASE);
+    return;
+  }
+  for (long spins = 0; __atomic_load_n(&phase, __ATOMIC_ACQUIRE) == mine; spins++) {
+    if (spins > 10000) sched_yield();  // no pause before: hypervisors may take a pause for idleness
+  }
+}
+"""
+
+PAIRS = """
+static inline void add_products(vec &s, ivec a, ivec b) { __asm__("vdpbf16ps %2, %1, %0" : "+v"(s) : "v"(a), "v"(b)); }
+"""
+"""Products of pairs of bfloat16, added up (AVX-512 BF16)."""
+
+POOL = """
+static int generation __attribute__((aligned(64))), is_over;
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t bell = PTHREAD_COND_INITIALIZER;
+static pthread_t others[THREADS];
+static void *wait_for_work(void *which) {
+  for (int seen = 0;; seen++) {
+    for (long spins = 0; __atomic_load_n(&generation, __ATOMIC_ACQUIRE) == seen; spins++) {
+      if (spins < 2000) { relax(); continue; }
+      pthread_mutex_lock(&gate);
+      while (__atomic_load_n(&generation, __ATOMIC_ACQUIRE) == seen) pthread_cond_wait(&bell, &gate);
+      pthread_mutex_unlock(&gate);
+    }
+    if (is_over) return 0;
+    work((int)(long)which);
+  }
+}
+static void ring() {
+  pthread_mutex_lock(&gate);
+  __atomic_add_fetch(&generation, 1, __ATOMIC_ACQ_REL);
+  pthread_cond_broadcast(&bell);
+  pthread_mutex_unlock(&gate);
+}
+extern "C" int begin() {
+  for (long t = 1; t < THREADS; t++) if (pthread_create(&others[t], 0, wait_for_work, (void *)t)) return 1;
+  return 0;
+}
+extern "C" void end() {
+  is_over = 1;
+  ring();
+  for (long t = 1; t < THREADS; t++) pthread_join(others[t], 0);
+}
+"""
+"""Needs `work(t)`, what thread t does in a call. `ring` calls the other threads to it."""
