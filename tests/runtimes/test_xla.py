@@ -76,7 +76,7 @@ def test_any_number_of_samples_is_answered_from_the_compiled_ones(samples: int, 
 
 
 def test_parts_cover_a_call_with_the_least_filling() -> None:
-    assert list(session.parts_of(9, (1, 2, 4))) == [(0, 4, 4), (4, 4, 4), (8, 1, 1)]
+    assert list(parts.parts_of(9, (1, 2, 4))) == [(0, 4, 4), (4, 4, 4), (8, 1, 1)]
 
 
 def test_answers_stay_when_the_program_is_called_again(program: Path) -> None:

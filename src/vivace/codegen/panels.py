@@ -1,4 +1,4 @@
-"""Products with weights that never change: packed once into panels, read from wherever the rows of the other side lie."""
+"""Products with weights that never change, packed once into panels; the rows of the other side may lie anywhere."""
 
 from __future__ import annotations
 
@@ -48,10 +48,9 @@ class Packed:
     precision: str
 
 
-def packed(weight: Tensor, bias: Tensor | None, precision: str, vector: Vector, rows: int, parts: int) -> Packed:
-    """Weights (columns, segments, run) of a product with so many rows; at least `parts` panels if there can be."""
+def packed(weight: Tensor, bias: Tensor | None, precision: str, vector: Vector, widths: tuple[int, ...]) -> Packed:
+    """Weights (columns, segments, run) in panels of so many vectors."""
     columns, segments, run = weight.shape
-    widths = panels(-(-columns // vector.lanes), vector, rows, parts)
     wide = sum(widths) * vector.lanes
     told = torch.zeros(3, wide)
     if bias is not None:
@@ -148,16 +147,16 @@ class PanelProduct:
             lines.append(f"    {guard}for (long m = first; m < last;) {{")
             for step, head in _steps(heights, height):
                 kernels.add((self.weight.precision, step, width))
-                lines.append(
-                    f"      {head} {{ {self._call(step, width, place, depth, run, table, segments, vector)} }}"
-                )
+                call = self._call(step, width, place, depth, run, table, segments, vector)
+                lines.append(f"      {head} {{ {call} m += {step}; }}")
             lines.append("    }")
             place += width
         lines.append("  }")
-        written = self.to.divided() if not by_columns and self.to.outer is not None else Read(self.to.name, None)
-        reads = [Read(one.name, None) if by_columns else one for one in rows.reads]
+        by_rows = not by_columns and rows.outer > 1
+        written = self.to.divided() if by_rows else Read(self.to.name, None)
+        reads = [one if by_rows else Read(one.name, None) for one in rows.reads]
         if self.ending.add is not None:
-            reads.append(Read(self.ending.add.name, None) if by_columns else self.ending.add.divided())
+            reads.append(self.ending.add.divided() if by_rows else Read(self.ending.add.name, None))
         return Statement("\n".join(lines), tuple(reads), (written,)), kernels
 
     def _call(
@@ -165,20 +164,18 @@ class PanelProduct:
     ) -> str:
         """A tile of `step` rows, from row m on, of the panel that begins with vector number `place`."""
         column = place * vector.lanes
-        scales = f"{self.rows.scales} + m, " if self.weight.precision == INT8 else ""
-        zeros = ""
+        told = ""
         if self.weight.precision == INT8:
-            zeros = f"{self.rows.scales} + {len(self.rows.places)} + m, " if self.rows.zero is None else "0, "
-        fixed = f"{self.rows.zero or 0}.0f, " if self.weight.precision == INT8 else ""
-        add = (
-            f"{self.ending.add.name} + {self.ending.add.offset} + m*{self.line} + {column}" if self.ending.add else "0"
-        )
-        wide = sum(self.weight.widths) * vector.lanes
+            zeros = f"{self.rows.scales} + {len(self.rows.places)} + m" if self.rows.zero is None else "0"
+            told = f"{self.rows.scales} + m, {zeros}, {self.rows.zero or 0}.0f, "
+        more = self.ending.add
+        add = f"{more.name} + {more.offset} + m*{self.line} + {column}" if more is not None else "0"
+        to = f"{self.to.name} + {self.to.offset} + m*{self.line} + {column}"
         return (
             f"panel_{self.weight.precision}_{step}_{width}((const char *){self.rows.name}, {table} + m, {segments}, "
             f"{len(self.rows.segments)}, {run}, (const char *){self.words} + {column * depth * 4}L, "
-            f"{self.columns} + {column}, {wide}, {scales}{zeros}{fixed}{add}, "
-            f"{self.to.name} + {self.to.offset} + m*{self.line} + {column}, {self.line}, {int(self.ending.relu)}); m += {step};"
+            f"{self.columns} + {column}, {sum(self.weight.widths) * vector.lanes}, {told}{add}, {to}, {self.line}, "
+            f"{int(self.ending.relu)});"
         )
 
 
@@ -253,8 +250,3 @@ TEXT = """
 typedef int word_t __attribute__((aligned(1), may_alias));
 static inline int word(const char *p) { return *(const word_t *)p; }
 """
-
-INT8_TEXT = """
-static inline void add_products(ivec &s, ivec a, ivec b) { __asm__("vpdpbusd %2, %1, %0" : "+v"(s) : "v"(a), "v"(b)); }
-"""
-"""Products of unsigned and signed bytes, four at a time, added up (AVX-512 VNNI, AVX-VNNI)."""

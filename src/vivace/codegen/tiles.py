@@ -10,11 +10,13 @@ INLINE = "static inline __attribute__((always_inline))"
 
 @dataclasses.dataclass(frozen=True)
 class Vector:
-    """A processor's vectors: `registers` of them, of `lanes` floats each. `has_bf16`: it adds products of bfloat16."""
+    """A processor's vectors: `registers` of them, of `lanes` floats each. `has_bf16`, `has_int8`: it adds products of
+    bfloat16, of bytes (x86's VNNI)."""
 
     lanes: int
     registers: int
     has_bf16: bool = False
+    has_int8: bool = False
 
     @property
     def block(self) -> tuple[int, int]:
@@ -26,12 +28,12 @@ def vector_of(instructions: Sequence[str]) -> Vector:
     """The widest vectors of a processor with these instruction sets.
 
     >>> vector_of(["avx2", "fma"])
-    Vector(lanes=8, registers=16, has_bf16=False)
+    Vector(lanes=8, registers=16, has_bf16=False, has_int8=False)
     """
     if "avx512f" in instructions:
-        return Vector(16, 32, "avx512_bf16" in instructions)
+        return Vector(16, 32, "avx512_bf16" in instructions, "avx512_vnni" in instructions)
     if "avx2" in instructions:
-        return Vector(8, 16)
+        return Vector(8, 16, False, "avx_vnni" in instructions)
     return Vector(4, 32 if any(one.startswith("asimd") for one in instructions) else 16)
 
 

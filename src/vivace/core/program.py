@@ -28,6 +28,8 @@ class Form(Enum):
     """An OpenVINO model, compiled by OpenVINO when it is loaded."""
     XLA = "xla"
     """StableHLO with weights beside it, compiled by XLA when it is loaded, for whatever device JAX finds."""
+    NATIVE = "native"
+    """The graph of TORCH written out as C++ and compiled when it is loaded, for one call's shapes."""
     NULL = "null"
     """Nothing at all: answers zeros, for tests."""
 

@@ -128,6 +128,7 @@ def _xla(model: Model, folder: Path) -> Model:
 _EMPTY: dict[Form, Callable[[Model, Path], Model]] = {
     Form.TORCH: _torch,
     Form.INDUCTOR: _torch,
+    Form.NATIVE: _torch,
     Form.AOT_INDUCTOR: _aot,
     Form.ONNX: _onnx,
     Form.OPENVINO: _openvino,

@@ -24,6 +24,7 @@ from vivace.core.signature import Signature
 from vivace.runtimes import aot, eager, inductor, instances, null, onnx_session, openvino_session, pt2
 from vivace.runtimes.calls import torch_dtype
 from vivace.runtimes.lanes import run as lanes
+from vivace.runtimes.native import session as native_session
 from vivace.runtimes.onnx_graph import external_files
 from vivace.runtimes.program import Program
 from vivace.runtimes.settings import heap, padding
@@ -40,6 +41,7 @@ _RUNTIMES = {
     Form.ONNX: onnx_session.load,
     Form.OPENVINO: openvino_session.load,
     Form.XLA: xla_session.load,
+    Form.NATIVE: native_session.load,
     Form.NULL: null.load,
 }
 _INDUCTOR = {"freezing": bool, "max_autotune": bool} | {name: type(value) for name, value in inductor.UNFUSED.items()}
@@ -50,8 +52,9 @@ _OPTIONS: dict[Form, dict[str, type]] = {
     Form.ONNX: {"allow_spinning": bool, "graph_optimization": str},
     Form.OPENVINO: {"exact_shapes": str},
     Form.XLA: {"batches": str},
+    Form.NATIVE: {native_session.PRODUCTS: str, native_session.KEPT: str, native_session.OTHERS: str},
 }
-_EXPORTED = (Form.TORCH, Form.INDUCTOR)
+_EXPORTED = (Form.TORCH, Form.INDUCTOR, Form.NATIVE)
 _FILES = {
     Form.TORCH: "model.pt2",
     Form.INDUCTOR: "model.pt2",
@@ -59,6 +62,7 @@ _FILES = {
     Form.ONNX: "model.onnx",
     Form.OPENVINO: "model.xml",
     Form.XLA: stablehlo.PROGRAM,
+    Form.NATIVE: "model.pt2",
     Form.NULL: "",
 }
 
@@ -221,7 +225,7 @@ def _read_program(folder: Path, form: Form) -> Any:
 
 def _check_beside(folder: Path, form: Form) -> None:
     """Raise ArtifactError for a file that the form does not read, and for one that it lacks."""
-    beside = {Form.TORCH: [EXAMPLE], Form.INDUCTOR: [EXAMPLE], Form.OPENVINO: ["model.bin"]}.get(form, [])
+    beside = {**{one: [EXAMPLE] for one in _EXPORTED}, Form.OPENVINO: ["model.bin"]}.get(form, [])
     if form is Form.XLA:
         beside = list(stablehlo.BESIDE)
     if form is Form.ONNX:

@@ -69,7 +69,7 @@ def operators_of(model: Model) -> tuple[str, ...]:
     """The names of the graph's operators, each once, sorted: `aten.linear` and the like, or ONNX's own."""
     if model.form is Form.ONNX:
         return onnx_counts.operators_of(model)
-    if model.form not in (Form.TORCH, Form.INDUCTOR):
+    if model.form not in (Form.TORCH, Form.INDUCTOR, Form.NATIVE):
         return ()
     return tuple(sorted({f"{node.target.namespace}.{node.target._opname}" for node in _operators(model)}))
 

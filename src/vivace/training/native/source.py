@@ -70,7 +70,7 @@ def source_of(plan: StepPlan) -> str:
     statements = merged_updates([*_gathered(plan), *lowering.statements, told], updates, whose)
     return "\n".join(
         [
-            head(plan.vector, plan.threads), f"#define NUMBERS {NUMBERS}",
+            head(plan.vector, plan.threads, any(narrow for *_, narrow in lowering.tiles)), f"#define NUMBERS {NUMBERS}",
             *(_tile(plan.vector, *tile) for tile in sorted(lowering.tiles)),
             *_declared(plan, lowering, aliases),
             update.TEXT,

@@ -1,0 +1,142 @@
+"""What an exported graph is written down into: constants, places of rows, products that wait for what ends them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vivace.codegen.arrays import BOOL, FLOAT, LONG, Array, Read, Value, stored
+from vivace.codegen.lowering import Lowering
+from vivace.codegen.panels import BFLOAT16, FLOAT32, INT8, Ending, Kernel, PanelProduct, Rows, packed, panels, words_of
+from vivace.codegen.statements import Statement
+from vivace.codegen.tiles import Vector
+
+Precision = Callable[[str], str]
+"""What the products of a layer are computed in, by the name of its operator in the graph."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Waiting(Value):
+    """A product that is not written down yet: what follows may become a part of it. `weight` (columns, segments, run)
+    and `bias` may still be scaled; `make` writes the product with them and its ending."""
+
+    make: Callable[[Tensor, Tensor | None, Ending], Array] | None = None
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+    ending: Ending = dataclasses.field(default_factory=Ending)
+
+
+class Program(Lowering):
+    """The statements of a program so far, and the constants that they read."""
+
+    def __init__(self, vector: Vector, threads: int, precision: Precision) -> None:
+        super().__init__(frozenset(), vector, threads)
+        self.precision = precision
+        self.constants: dict[str, Tensor] = {}
+        self.tables: dict[tuple[int, ...], str] = {}
+        self.kernels: set[Kernel] = set()
+        self.filled: dict[str, int] = {}
+        """Arrays whose bytes are set before the first call, and to what."""
+        self.nonnegative: set[str] = set()
+        self.prepared: dict[Any, Rows] = {}
+        self._by_tensor: dict[Any, Array] = {}
+
+    def constant(self, tensor: Tensor) -> Array:
+        """A tensor that never changes, as an array."""
+        if tensor.dtype.is_floating_point and tensor.dtype is not torch.float32:
+            tensor = tensor.float()
+        elif tensor.dtype not in (torch.float32, torch.bool, torch.int64):
+            tensor = tensor.long()
+        key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+        if key not in self._by_tensor or not tensor.numel():
+            name = f"k{len(self.constants)}"
+            self.constants[name] = tensor.detach()
+            kind = FLOAT if tensor.dtype is torch.float32 else BOOL if tensor.dtype is torch.bool else LONG
+            self._by_tensor[key] = Array(name, tuple(tensor.shape), tensor.stride(), kind)
+        return self._by_tensor[key]
+
+    def known(self, value: Any) -> Tensor | None:
+        """The numbers of a value that never changes; None for others, and for what is not there."""
+        array = value.array if isinstance(value, Value) else None
+        if array is None or array.name not in self.constants:
+            return None
+        return torch.as_strided(
+            self.constants[array.name],
+            array.shape,
+            array.strides,
+            self.constants[array.name].storage_offset() + array.offset,
+        )
+
+    def table(self, numbers: Sequence[int]) -> str:
+        """The name of a list of numbers."""
+        return self.tables.setdefault(tuple(numbers), f"table{len(self.tables)}")
+
+    def lines(self, shape: Sequence[int], width: int) -> Array:
+        """A new array (..., width) whose innermost lines have room for whole vectors, and end with zeros."""
+        lanes = self.vector.lanes
+        whole = self.room((*shape, -(-width // lanes) * lanes))
+        return Array(whole.name, (*shape, width), whole.strides)
+
+    def settled(self, operand: Any, size: int) -> Any:
+        """An operand; a product that waits is written down."""
+        return super().settled(self.written(operand), size)
+
+    def written(self, operand: Any) -> Any:
+        """A value that can be read; anything else as it is."""
+        return stored(self.stored(operand)) if isinstance(operand, Waiting) else operand
+
+    def stored(self, value: Value) -> Array:
+        """Where a value lies; it is written down now if it does not lie anywhere."""
+        if isinstance(value, Waiting):
+            assert value.make is not None and value.weight is not None
+            array = value.make(value.weight, value.bias, value.ending)
+            if value.ending.relu:
+                self.nonnegative.add(array.name)
+            return array
+        return super().stored(value)
+
+    def is_nonnegative(self, array: Array) -> bool:
+        """Whether it holds no number below zero."""
+        return array.name in self.nonnegative
+
+    def add(self, text: str, reads: Sequence[Read], writes: Sequence[Read]) -> None:
+        """One more statement."""
+        self.statements.append(Statement(text, tuple(reads), tuple(writes)))
+
+    def panel_product(
+        self, weight: Tensor, bias: Tensor | None, rows: Rows, to: Array, line: int, ending: Ending, precision: str
+    ) -> None:
+        """A product with a constant weight (columns, segments, run), written down."""
+        count = len(rows.places)
+        parts = self.threads if count < 4 * self.threads or rows.outer < self.threads else 1
+        vectors = -(-weight.shape[0] // self.vector.lanes)
+        ready = packed(weight, bias, precision, self.vector, panels(vectors, self.vector, count, parts))
+        words, columns = self.kept(ready.words), self.kept(ready.columns)
+        product = PanelProduct(to, line, rows, ready, words, columns, ending)
+        made, kernels = product.statement(
+            self.vector, self.threads, self.table(rows.places), self.table(rows.segments)
+        )  # fmt: skip
+        self.statements.append(made)
+        self.kernels |= kernels
+
+    def kept(self, tensor: Tensor) -> str:
+        """The name of numbers that never change and lie as they are given."""
+        name = f"k{len(self.constants)}"
+        self.constants[name] = tensor
+        return name
+
+
+def narrowest(wanted: str, vector: Vector, is_bfloat16: bool) -> str:
+    """The precision of a product on this processor; `is_bfloat16`: its tensors are bfloat16 in the graph."""
+    if wanted == INT8:
+        return INT8
+    return BFLOAT16 if (wanted == BFLOAT16 or is_bfloat16) and vector.has_bf16 else FLOAT32
+
+
+def bytes_of(elements: int, precision: str) -> int:
+    """How many bytes a run of so many elements takes, as kernels read it."""
+    return words_of(elements, precision) * 4

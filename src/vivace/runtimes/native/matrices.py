@@ -1,0 +1,90 @@
+"""Products of matrices that are both computed, and copies between arrays."""
+
+from __future__ import annotations
+
+from torch.fx import Node
+
+from vivace.codegen.arrays import Array, Read, Value, stored
+from vivace.codegen.lowering import shape_of
+from vivace.codegen.products import blocks
+from vivace.codegen.statements import loop, rows_of
+from vivace.core.errors import NotApplicable
+from vivace.runtimes.native.lowering import Program
+
+
+def product(program: Program, node: Node, a: Value, b: Value) -> Value:
+    """a (..., m, k) by b (..., k, n) with the same leading axes."""
+    if len(a.shape) != len(b.shape) or a.shape[:-2] != b.shape[:-2] or len(a.shape) < 2:
+        raise NotApplicable(f"there is no C for {node.target} of shapes {a.shape} and {b.shape}")
+    left, right = program.stored(a), _side_by_side(program, b)
+    shape = shape_of(node)
+    to = program.room(shape)
+    *leading, m, n = shape
+    k = a.shape[-1]
+    long = [axis for axis, size in enumerate(leading) if size > 1]
+    index = {axis: f"i{number}" for number, axis in enumerate(long)}
+    loops = [f"for (long i{n} = 0; i{n} < {leading[axis]}; i{n}++)" for n, axis in enumerate(long) if n]
+    head = (
+        f"{rows_of(leading[long[0]], program.threads)} for (long i0 = from; i0 < to; i0++)" if long else "if (t == 0)"
+    )
+    at = {array: _begin(array, index) for array in (left, right, to)}
+    body = tiles(
+        program, (m, n, k), (at[left], *left.strides[-2:]), (at[right], right.strides[-2]), (at[to], to.strides[-2])
+    )
+    reads = [one.divided() if long and one.outer == long[0] else Read(one.name, None) for one in (left, right)]
+    program.add(
+        f"  {{ {head} {' '.join(loops)} {{\n{body} }} }}", reads, (to.divided() if long else Read(to.name, None),)
+    )
+    return stored(to)
+
+
+def _begin(array: Array, index: dict[int, str]) -> str:
+    steps = [f"{name}*{array.strides[axis]}" for axis, name in index.items() if array.strides[axis]]
+    return " + ".join([array.name, str(array.offset), *steps])
+
+
+def _side_by_side(program: Program, b: Value) -> Array:
+    """b with its columns side by side, and room for a whole vector of them."""
+    array = program.stored(b)
+    lanes = program.vector.lanes
+    if array.strides[-1] == 1 and array.shape[-1] >= lanes:
+        return array
+    room = program.room((*array.shape[:-1], max(array.shape[-1], lanes)))
+    to = Array(room.name, array.shape, room.strides)
+    program.statements.append(loop(to, stored(array), program.threads))
+    return to
+
+
+def tiles(
+    program: Program, sizes: tuple[int, int, int], a: tuple[str, int, int], b: tuple[str, int], c: tuple[str, int]
+) -> str:
+    """C of one product of m by k and k by n: where a begins with its two steps, where b and c begin with that of their
+    rows. The columns of b and c lie side by side; b has room for a whole vector of them."""
+    m, n, k = sizes
+    height = program.vector.block[0]
+    lines = ["    for (long m = 0;;) {"]
+    for rows, head in [(height, f"while (m + {height} <= {m})"), (m % height, f"if (m + {m % height} == {m})")]:
+        if not rows or rows > m:
+            continue
+        calls = []
+        for place, count, width in blocks(n, program.vector):
+            program.tiles.add(("outer", rows, count, False))
+            calls.append(
+                f"outer_{rows}_{count}<{k}, {a[1]}, {a[2]}, {b[1]}, {c[1]}>({a[0]} + m*{a[1]}, {b[0]} + {place}, "
+                f"(const float *)0, {c[0]} + m*{c[1]} + {place}, {width});"
+            )
+        lines.append(f"      {head} {{ {' '.join(calls)} m += {rows}; }}")
+    return "\n".join([*lines, "      break; }"])
+
+
+def copy(program: Program, source: Array, to: Array, column: int) -> None:
+    """Write lines (..., n) into the columns of wider lines, from one on."""
+    part = Array(to.name, source.shape, to.strides, to.kind, to.offset + column)
+    program.statements.append(loop(part, stored(source), program.threads))
+
+
+def per_thread(program: Program, elements: int) -> str:
+    """Where a thread has memory of its own, of so many floats."""
+    lanes = program.vector.lanes
+    each = -(-elements // lanes) * lanes
+    return f"{program.room((program.threads * each,)).name} + t*{each}"

@@ -1,0 +1,136 @@
+"""The largest or the mean of windows of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch.fx import Node
+
+from vivace.codegen.arrays import Array, Value
+from vivace.codegen.arrays import stored as as_value
+from vivace.codegen.lowering import shape_of
+from vivace.codegen.statements import rows_of
+from vivace.core.errors import NotApplicable
+from vivace.runtimes.native import images
+from vivace.runtimes.native.lowering import Program
+
+
+def largest(
+    program: Program, node: Node, value: Value, kernel: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1,
+    ceil_mode: bool = False,
+) -> Value:  # fmt: skip
+    """max_pool1d, max_pool2d."""
+    axes = len(value.shape) - 2
+    sizes, pads, apart = (_each(one, axes) for one in (kernel, padding, dilation))
+    steps = _each(stride, axes) if stride not in ((), []) else sizes
+    if axes not in (1, 2):
+        raise NotApplicable(f"there is no C for {node.target} of {axes} axes")
+    shape = shape_of(node)
+    windows = [
+        [range(max(0, first), min(last, length)) for first, last in _spans(count, size, step, pad)]
+        if apart == (1,) * axes
+        else _none(node)
+        for count, size, step, pad, length in zip(shape[2:], sizes, steps, pads, value.shape[2:], strict=True)
+    ]
+    made = _pooled(program, value, shape, windows, "-__builtin_inff()", "x > a || x != x ? x : a", "a")
+    if made.array is not None and program.is_nonnegative(program.stored(value)):
+        program.nonnegative.add(made.array.name)
+    return made
+
+
+def mean(
+    program: Program, node: Node, value: Value, kernel: Any, stride: Any = (), padding: Any = 0,
+    ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: Any = None,
+) -> Value:  # fmt: skip
+    """avg_pool1d, avg_pool2d without borders."""
+    axes = len(value.shape) - 2
+    sizes, pads = _each(kernel, axes), _each(padding, axes)
+    steps = _each(stride, axes) if stride not in ((), []) else sizes
+    if any(pads) or ceil_mode or divisor_override or axes not in (1, 2):
+        raise NotApplicable(f"there is no C for {node.target} with borders")
+    shape = shape_of(node)
+    windows = [
+        [range(first, last) for first, last in _spans(count, size, step, 0)]
+        for count, size, step in zip(shape[2:], sizes, steps, strict=True)
+    ]
+    return _means(program, value, shape, windows)
+
+
+def adaptive(program: Program, node: Node, value: Value, sizes: Any) -> Value:
+    """adaptive_avg_pool1d, adaptive_avg_pool2d."""
+    shape = shape_of(node)
+    windows = [
+        [range(place * length // count, -(-(place + 1) * length // count)) for place in range(count)]
+        for length, count in zip(value.shape[2:], shape[2:], strict=True)
+    ]
+    return _means(program, value, shape, windows)
+
+
+def _none(node: Node) -> Any:
+    raise NotApplicable(f"there is no C for {node.target} with windows that have gaps")
+
+
+def _each(value: Any, axes: int) -> tuple[int, ...]:
+    return (value,) * axes if isinstance(value, int) else tuple(value) * (axes if len(value) == 1 else 1)
+
+
+def _spans(count: int, size: int, step: int, pad: int) -> list[tuple[int, int]]:
+    return [(place * step - pad, place * step - pad + size) for place in range(count)]
+
+
+def _means(program: Program, value: Value, shape: Sequence[int], windows: list[list[range]]) -> Value:
+    made = _pooled(program, value, shape, windows, "0.0f", "a + x", "a / (float)count")
+    if made.array is not None and program.is_nonnegative(program.stored(value)):
+        program.nonnegative.add(made.array.name)
+    return made
+
+
+def _pooled(
+    program: Program, value: Value, shape: Sequence[int], windows: list[list[range]], begin: str, add: str, end: str
+) -> Value:
+    """Elements put together over a window for each axis of the image, channels side by side."""
+    array = program.stored(value)
+    n, channels, *counts = shape
+    wide = program.lines((n, *counts), channels)
+    order = images.order_of(len(shape))
+    to = Array(wide.name, tuple(shape), tuple(wide.strides[order.index(axis)] for axis in range(len(shape))))
+    tables = [(program.table([w.start for w in one]), program.table([w.stop for w in one])) for one in windows]
+    names = [f"y{axis}" for axis in range(len(counts))]
+    walks, places = [], ["i", "c", *[f"z{axis}" for axis in range(len(counts))]]
+    for axis, (first, last) in enumerate(tables):
+        name = names[axis]
+        walks.append(f"for (long z{axis} = {first}[{name}]; z{axis} < {last}[{name}]; z{axis}++)")
+    count = " * ".join(f"({last}[{name}] - {first}[{name}])" for (first, last), name in zip(tables, names, strict=True))
+    loops = [("i", n), *zip(names, counts, strict=True)]
+    split = next((place for place, (_, length) in enumerate(loops) if length > 1), 0)
+    heads = [
+        f"for (long {name} = {'from' if place == split else '0'}; {name} < {'to' if place == split else length}; {name}++)"
+        for place, (name, length) in enumerate(loops)
+    ]
+    target = f"{to.name}[{' + '.join(f'{name}*{step}' for name, step in zip(['i', *names], [to.strides[0], *to.strides[2:]], strict=True))} + c]"
+    line = f'_Pragma("omp simd") for (long c = 0; c < {channels}; c++)'
+    text = (
+        f"  {{ {rows_of(loops[split][1], program.threads)}\n    {' '.join(heads)} {{ const long count = {count}; (void)count;\n"
+        f"      float line[{channels}]; {line} line[c] = {begin};\n      {' '.join(walks)} {line} "
+        f"{{ const float x = {array.at(tuple(places))}, a = line[c]; line[c] = {add}; }}\n"
+        f"      {line} {{ const float a = line[c]; {target} = {end}; }} }} }}"
+    )
+    own = array.divided() if n > 1 and array.outer == 0 else None
+    reads = [own] if own is not None else [_any(array)]
+    written = to.divided() if to.outer is not None and to.outer != 1 else _any(to)
+    program.add(text, reads, (written,))
+    return as_value(to)
+
+
+def _any(array: Array) -> Any:
+    from vivace.codegen.arrays import Read
+
+    return Read(array.name, None)
+
+
+POOLING: Mapping[str, Callable[..., Any]] = {
+    "max_pool1d": largest, "max_pool2d": largest, "avg_pool1d": mean, "avg_pool2d": mean,
+    "adaptive_avg_pool1d": adaptive, "adaptive_avg_pool2d": adaptive,
+}  # fmt: skip
+"""By the operator's name."""

@@ -1,0 +1,153 @@
+"""Form NATIVE: the exported graph written out as C++ for the example's shapes and compiled when it is loaded."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from vivace.codegen.arrays import BOOL, FLOAT, LONG, Array
+from vivace.codegen.build import flags_for, library
+from vivace.codegen.panels import FLOAT32, INT8
+from vivace.codegen.tiles import vector_of
+from vivace.core.errors import CallError, NotApplicable
+from vivace.core.facts import Fact
+from vivace.core.program import Form, Model
+from vivace.devices import machine
+from vivace.runtimes import batches, eager
+from vivace.runtimes import program as programs
+from vivace.runtimes.inductor import example_of
+from vivace.runtimes.native.lowering import Program
+from vivace.runtimes.native.source import source_of
+from vivace.runtimes.native.walk import write
+from vivace.runtimes.settings.around import Run, under_settings
+from vivace.runtimes.settings.parts import in_parts
+
+PRODUCTS, KEPT, OTHERS = "products", "kept", "others"
+"""Options: what products are computed in, the layers that are not (separated by commas), and in what those are."""
+KINDS = {torch.float32: FLOAT, torch.int64: LONG, torch.bool: BOOL}
+
+
+def load(model: Model) -> programs.Program:
+    """Write the graph out, compile it (some seconds), and give a program that never compiles again.
+
+    The code is for the example's shapes. Calls of another number of samples are answered in parts of the example's, so
+    that every answer is the code's. Where other dimensions may vary too, calls of other shapes run operator by
+    operator; in int8, whose answers are not those of operators, this is refused. Raises NotApplicable for that, without
+    a C++ compiler, with an operator's name where there is no C for it, and where the code answers the example wrongly.
+    """
+    example = [leaf.contiguous() for leaf in example_of(model)]
+    exact = compiled(model, example)
+    is_int8 = model.settings.option(PRODUCTS, FLOAT32) == INT8
+    if not is_int8:
+        _verify(model, exact, example)
+    run = _any_batch(model, exact, example)
+    if _varies(model):
+        if is_int8:
+            raise NotApplicable("int8 code is for calls of one shape; give fixed_shapes=True (--fixed-shapes)")
+        run = _or_operators(model, exact, [leaf.shape for leaf in example])
+    settings = model.settings.replace(threads=None, inference_mode=False)  # the code has threads of its own
+    return programs.Program(model.signature, model.settings, under_settings(run, settings), Form.NATIVE)
+
+
+def _varies(model: Model) -> bool:
+    """Whether calls may differ by more than the number of samples."""
+    return any(
+        size is None and axis != spec.batch_axis
+        for spec in model.signature.inputs
+        for axis, size in enumerate(spec.shape)
+    )
+
+
+def _any_batch(model: Model, exact: Run, example: Sequence[Tensor]) -> Run:
+    if not model.signature.has_batch:
+        return exact
+    axes = [spec.batch_axis for spec in model.signature.inputs]
+    size = next(leaf.shape[axis] for leaf, axis in zip(example, axes, strict=True) if axis is not None)
+    return in_parts({size: exact}, model.signature)
+
+
+def _or_operators(model: Model, exact: Run, shapes: Sequence[torch.Size]) -> Run:
+    others = torch.no_grad()(eager.flat_function(model.program))
+
+    def run(leaves: Sequence[Tensor]) -> Sequence[Tensor]:
+        return exact(leaves) if [leaf.shape for leaf in leaves] == shapes else others(*leaves)
+
+    return run
+
+
+def _verify(model: Model, exact: Run, example: Sequence[Tensor]) -> None:
+    """See that the code answers the example as the graph's operators do."""
+    with torch.no_grad():
+        expected = eager.run_flat(model.program, example)
+    coarse = eager.is_coarse(model.program)
+    if not all(batches.close(want, got, coarse) for want, got in zip(expected, exact(example), strict=True)):
+        raise NotApplicable("the compiled code does not answer the example as the graph does")
+
+
+def compiled(model: Model, example: Sequence[Tensor]) -> Run:
+    """The compiled code of calls like the example. Raises as `load` does."""
+    here = machine.detect()
+    if not here.cxx_compiler:
+        raise NotApplicable(f"it needs {Fact.CXX_COMPILER.value}")
+    vector = vector_of(here.instructions)
+    if model.settings.option(PRODUCTS, FLOAT32) == INT8 and not vector.has_int8:
+        raise NotApplicable("there is C for int8 only for x86 processors with VNNI")
+    program = Program(vector, _threads(model, here.cores_allowed), precision_of(model))
+    arrays = [_array(f"x{place}", leaf) for place, leaf in enumerate(example)]
+    results = write(program, model.program, example, arrays)
+    outputs = [Array.whole(f"y{place}", one.shape, one.kind) for place, one in enumerate(results)]
+    source = source_of(program, arrays, outputs, results)
+    built = library(source, here.cxx_compiler, flags_for(here.architecture, vector.lanes))
+    return _entry(built, list(program.constants.values()), [leaf.dtype for leaf in example], outputs)
+
+
+def _threads(model: Model, cores: int) -> int:
+    return max(1, min(cores, model.settings.threads or torch.get_num_threads()))
+
+
+def precision_of(model: Model) -> Callable[[str], str]:
+    """What the products of a layer are computed in, by the model's options."""
+    products = str(model.settings.option(PRODUCTS, FLOAT32))
+    kept = frozenset(filter(None, str(model.settings.option(KEPT, "")).split(",")))
+    others = str(model.settings.option(OTHERS, FLOAT32))
+    return lambda name: others if name in kept else products
+
+
+def _array(name: str, leaf: Tensor) -> Array:
+    if leaf.dtype not in KINDS:
+        raise NotApplicable(f"the call holds a tensor of {leaf.dtype}; compiled code takes float32, int64 and bool")
+    return Array.whole(name, tuple(leaf.shape), KINDS[leaf.dtype])
+
+
+def _entry(built: ctypes.CDLL, kept: list[Tensor], dtypes: Sequence[torch.dtype], outputs: Sequence[Array]) -> Run:
+    """How the code is called. Its constants live as long as this, and its threads end with it."""
+    addresses = (ctypes.c_void_p * max(1, len(kept)))(*[one.data_ptr() for one in kept])
+    built.bind(addresses)
+    if built.begin():
+        raise NotApplicable("threads of compiled code cannot be started")
+    enter = built.run
+    enter.argtypes = [ctypes.c_void_p] * (len(dtypes) + len(outputs))
+    enter.restype = ctypes.c_int
+    shapes = [(one.shape, {FLOAT: torch.float32, LONG: torch.int64, BOOL: torch.bool}[one.kind]) for one in outputs]
+    empty = torch.empty
+
+    def run(leaves: Sequence[Tensor]) -> Sequence[Tensor]:
+        given = [leaf if leaf.is_contiguous() else leaf.contiguous() for leaf in leaves]
+        made = [empty(shape, dtype=dtype) for shape, dtype in shapes]
+        if enter(*[one.data_ptr() for one in given], *[one.data_ptr() for one in made]):
+            raise CallError(
+                "an index in the call is outside of what it is an index of; give numbers that the model has"
+            )
+        return made
+
+    weakref.finalize(run, _ended, built, kept)
+    return run
+
+
+def _ended(built: ctypes.CDLL, kept: list[Tensor]) -> None:
+    built.end()
+    kept.clear()

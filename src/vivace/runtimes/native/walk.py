@@ -1,0 +1,230 @@
+"""The walk over an exported graph with one call's shapes: numbers that never change are computed, the rest is written."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.export import ExportedProgram
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
+
+from vivace.codegen.arrays import Array, Value, stored
+from vivace.codegen.elementwise import FORMULAS
+from vivace.codegen.lowering import kind_of, shape_of
+from vivace.codegen.operators import OPERATORS
+from vivace.core.errors import NotApplicable
+from vivace.runtimes import eager
+from vivace.runtimes.native.activations import ACTIVATIONS
+from vivace.runtimes.native.attention import ATTENTION
+from vivace.runtimes.native.joining import JOINING
+from vivace.runtimes.native.lowering import Program, Waiting
+from vivace.runtimes.native.norms import NORMS
+from vivace.runtimes.native.picking import PICKING
+from vivace.runtimes.native.pooling import POOLING
+from vivace.runtimes.native.products import PRODUCTS
+from vivace.runtimes.native.recurrent import RECURRENT
+
+ABOVE: Mapping[str, Callable[..., Any]] = {
+    **ACTIVATIONS, **PRODUCTS, **ATTENTION, **NORMS, **POOLING, **JOINING, **PICKING, **RECURRENT
+}  # fmt: skip
+"""What is written down as a whole, by the operator's name."""
+TAKES_WAITING = frozenset({"relu", "add", "batch_norm", "dropout"})
+"""What may become a part of the product before it."""
+MOST_KNOWN = 1 << 24
+"""Elements of a number that is computed before the program is written."""
+
+
+def write(program: Program, exported: ExportedProgram, inputs: Sequence[Tensor], arrays: Sequence[Array]) -> list[Any]:
+    """Write an exported program down for calls like `inputs`, which will lie in `arrays`; what it gives.
+
+    Raises NotApplicable with the name of the operator that there is no C for.
+    """
+    graph = eager.copied_graph(exported)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    walk = _Walk(program, mode, exported.graph_module)
+    known = iter(eager.lifted_values(exported))
+    given = iter(zip(inputs, arrays, strict=True))
+    count = len(eager.lifted_names(exported))
+    for place, node in enumerate(graph.find_nodes(op="placeholder")):
+        if place < count:
+            value = next(known)
+            walk.know(node, value.detach() if isinstance(value, Tensor) else value)
+        else:
+            leaf, array = next(given)
+            walk.give(node, mode.from_tensor(leaf, static_shapes=True), stored(array))
+    with torch.no_grad():
+        results = walk.graph(graph)
+    return [program.stored(walk.value(one)) for one in pytree.tree_leaves(results) if one is not None]
+
+
+class _Walk:
+    """What is known of each node: a number that never changes, or a stand-in with its shape and a value in C."""
+
+    def __init__(self, program: Program, mode: FakeTensorMode, module: torch.nn.Module) -> None:
+        self._program = program
+        self._mode = mode
+        self._module = module
+        self._known: dict[fx.Node, Any] = {}
+        self._fakes: dict[fx.Node, Any] = {}
+        self._values: dict[fx.Node, Any] = {}
+
+    def know(self, node: fx.Node, value: Any) -> None:
+        """That a node never changes."""
+        self._known[node] = value
+
+    def give(self, node: fx.Node, fake: Any, value: Any) -> None:
+        """A node's stand-in, and its value."""
+        self._fakes[node], self._values[node] = fake, value
+
+    def value(self, argument: Any) -> Any:
+        """An argument as handlers take it: constants as arrays of constants."""
+        if isinstance(argument, fx.Node):
+            if argument in self._known:
+                return _held(self._program, self._known[argument])
+            return self._values[argument]
+        if isinstance(argument, list | tuple):
+            return [self.value(one) for one in argument]
+        return argument
+
+    def graph(self, graph: fx.Graph) -> Any:
+        """Walk a graph whose placeholders are known; the arguments of its output."""
+        for node in graph.nodes:
+            if node.op == "call_function":
+                self._call(node)
+            elif node.op == "get_attr":
+                self._known[node] = _attribute(self._module, str(node.target))
+            elif node.op == "output":
+                return node.args[0]
+        raise NotApplicable("the graph returns nothing")
+
+    def _call(self, node: fx.Node) -> None:
+        if isinstance(node.target, torch._ops.HigherOrderOperator):
+            raise NotApplicable(f"there is no C for {node.target}")
+        if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) and not _is_quiet(node):
+            raise NotApplicable(f"{node.target} draws random numbers")
+        used = node.all_input_nodes
+        if all(one in self._known for one in used) and not _is_large(node):
+            args, options = self._put(node, self._known.__getitem__)
+            self._known[node] = node.target(*args, **options)  # type: ignore[operator]
+            return
+        args, options = self._put(node, self._fake)
+        with self._mode:
+            fake = node.target(*args, **options)  # type: ignore[operator]
+        if not any(isinstance(one, Tensor) for one in pytree.tree_leaves(fake)):
+            self._known[node] = fake
+            return
+        if self._is_overwriting(node):
+            raise NotApplicable(f"{node.target} writes over what is used again")
+        node.meta = {**node.meta, "val": fake}
+        self.give(node, fake, self._shared(node, self._lowered(node)))
+
+    def _lowered(self, node: fx.Node) -> Any:
+        arguments: list[Any] = [self.value(one) for one in node.args]
+        options = {key: self.value(one) for key, one in node.kwargs.items()}
+        if node.target is operator.getitem:
+            return arguments[0][arguments[1]]
+        name = str(getattr(node.target, "overloadpacket", node.target)).rpartition(".")[2]
+        name = name.removesuffix("_") if name.endswith("_") and not name.startswith("_") else name
+        if name not in TAKES_WAITING:
+            arguments = pytree.tree_map(self._program.written, arguments, is_leaf=lambda x: isinstance(x, Value))
+            options = pytree.tree_map(self._program.written, options, is_leaf=lambda x: isinstance(x, Value))
+        if name in ABOVE:
+            try:
+                return ABOVE[name](self._program, node, *arguments, **options)
+            except NotApplicable:
+                found = self._decomposed(node)
+                if found is None:
+                    raise
+                return found
+        if name in FORMULAS and not options and not (name.startswith("bitwise") and kind_of(node) != "bool"):
+            return self._program.formula(name, arguments, shape_of(node), kind_of(node))
+        if name in OPERATORS:
+            return OPERATORS[name](self._program, node, *arguments, **options)
+        found = self._decomposed(node)
+        if found is None:
+            raise NotApplicable(f"there is no C for the operator {node.target}")
+        return found
+
+    def _decomposed(self, node: fx.Node) -> Any:
+        """An operator by what PyTorch says that it consists of; None where it says nothing."""
+        nodes = list(dict.fromkeys(node.all_input_nodes))
+        fakes = [self._fake(one) for one in nodes]
+        tensors = [one for one, fake in zip(nodes, fakes, strict=True) if isinstance(fake, Tensor)]
+
+        def call(*given: Tensor) -> Any:
+            by = dict(zip(tensors, given, strict=True))
+            args, options = self._put(node, lambda one: by[one] if one in by else self._fake(one))
+            return node.target(*args, **options)  # type: ignore[operator]
+
+        with self._mode:
+            made = make_fx(call, decomposition_table=_table(), tracing_mode="fake")(*map(self._fake, tensors))
+        calls = [one for one in made.graph.nodes if one.op == "call_function"]
+        if any(one.target is node.target for one in calls):
+            return None
+        inner = _Walk(self._program, self._mode, made)
+        for place, one in zip(made.graph.find_nodes(op="placeholder"), tensors, strict=True):
+            if one in self._known:
+                inner.know(place, self._known[one])
+            else:
+                inner.give(place, self._fake(one), self._program.written(self._values[one]))
+        return inner.value(inner.graph(made.graph))
+
+    def _put(self, node: fx.Node, get: Callable[[fx.Node], Any]) -> tuple[Any, Any]:
+        return fx.node.map_arg(node.args, get), fx.node.map_arg(node.kwargs, get)
+
+    def _fake(self, node: fx.Node) -> Any:
+        if node in self._fakes:
+            return self._fakes[node]
+        known = self._known[node]
+        if isinstance(known, Tensor) and not isinstance(known, FakeTensor):
+            self._fakes[node] = self._mode.from_tensor(known, static_shapes=True)
+            return self._fakes[node]
+        return known
+
+    def _shared(self, node: fx.Node, value: Any) -> Any:
+        """What several operators read is computed once, unless it is a number."""
+        if not isinstance(value, Value) or value.array is not None or len(node.users) < 2:
+            return value
+        if not isinstance(value, Waiting) and not value.reads(tuple("0" for _ in value.shape)):
+            return value
+        return stored(self._program.stored(value))
+
+    def _is_overwriting(self, node: fx.Node) -> bool:
+        schema = getattr(node.target, "_schema", None)
+        if schema is None or not schema.is_mutable or not isinstance(node.args[0], fx.Node):
+            return False
+        return len(node.args[0].users) > 1 or node.args[0].op == "placeholder" or node.args[0] in self._known
+
+
+def _held(program: Program, known: Any) -> Any:
+    if isinstance(known, Tensor):
+        return stored(program.constant(known))
+    return [_held(program, one) for one in known] if isinstance(known, list | tuple) else known
+
+
+def _is_large(node: fx.Node) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, Tensor) and isinstance(value.numel(), int) and value.numel() > MOST_KNOWN
+
+
+def _attribute(module: torch.nn.Module, name: str) -> Any:
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _table() -> Any:
+    from torch._decomp import core_aten_decompositions
+
+    return core_aten_decompositions()
+
+
+def _is_quiet(node: fx.Node) -> bool:
+    """Whether an operator that may draw random numbers has a handler that sees whether it does."""
+    return any(word in str(node.target) for word in ("dropout", "lstm", "attention"))
