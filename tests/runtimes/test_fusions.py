@@ -54,6 +54,14 @@ def test_fused_attention_tells_the_operators_that_it_replaced(tmp_path: Path) ->
     assert group == Fused("scaled_dot_product_attention", ("matmul", "div", "softmax", "matmul_1"))
 
 
+@pytest.mark.parametrize("name", ["native-program", "native-int8"])
+def test_code_of_its_own_tells_what_a_product_ends_with(name: str, tmp_path: Path) -> None:
+    groups = _listed("residual", tmp_path, name).groups
+
+    assert groups[0] == Fused("product", ("stem.0", "stem.1", "stem.2"))
+    assert any("add" in layer for group in groups for layer in group.layers)  # the shortcut
+
+
 def test_openvino_tells_which_layers_became_one_convolution(tmp_path: Path) -> None:
     groups = _listed("residual", tmp_path, "openvino").groups
 

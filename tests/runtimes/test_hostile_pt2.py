@@ -178,6 +178,8 @@ def test_plain_example_inputs_of_a_users_file_are_allowed(tmp_path: Path) -> Non
         (Form.INDUCTOR, {"cpp.cxx": "./evil"}),
         (Form.INDUCTOR, {"freezing": "yes"}),
         (Form.OPENVINO, {"CACHE_DIR": "/tmp"}),
+        (Form.NATIVE, {"compiler": "./evil"}),
+        (Form.NATIVE, {"kept": 3}),
         (Form.TORCH, {"freezing": True}),
     ],
 )

@@ -20,6 +20,7 @@ pytest.importorskip("jax", reason="the extra vivace[tpu] is not installed")
 
 from xla_networks import NETWORKS, Recurrent, perceptron
 
+from vivace.runtimes.settings import parts
 from vivace.runtimes.xla import session, stablehlo
 
 

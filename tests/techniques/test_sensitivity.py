@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from vivace.runtimes.capture import capture
 from vivace.runtimes.graphs import layers
 from vivace.runtimes.graphs.same_layers import matched
 from vivace.techniques import sensitivity
+from vivace.techniques.compile.native_int8 import NativeInt8
 from vivace.techniques.precision.nncf_static_int8 import NncfStaticInt8
 from vivace.techniques.precision.onnx_static_int8 import OnnxStaticInt8
 
@@ -120,6 +122,14 @@ def test_layers_that_the_user_names_stay_in_float_too(captured: Model, work: Wor
     graphs = [NncfStaticInt8().apply(captured, job) for job in (work, named)]
 
     assert _quantizers(graphs[1]) < _quantizers(graphs[0])
+
+
+def test_code_of_its_own_is_told_which_layers_stay_in_float(captured: Model, work: Work) -> None:
+    named = dataclasses.replace(work, keep=chosen(work.layers, ["stem"]))
+
+    kept = [NativeInt8(keep=count).apply(captured, named).settings.option("kept", "") for count in (0, 1)]
+
+    assert [sorted(str(names).split(",")) for names in kept] == [[*named.keep], sorted([*named.keep, "linear_1"])]
 
 
 def test_layers_are_found_again_after_a_batch_norm_was_folded(captured: Model, work: Work) -> None:

@@ -20,7 +20,7 @@ FORMULAS = {
     "rsqrt": "1.0f / __builtin_sqrtf({0})", "exp": "expf({0})", "log": "logf({0})", "log1p": "log1pf({0})",
     "tanh": "tanhf({0})", "erf": "erff({0})", "sigmoid": "1.0f / (1.0f + expf(-{0}))", "sin": "sinf({0})",
     "cos": "cosf({0})", "power": "powf({0}, {1})", "gelu": "gelu({0})", "gelu_tanh": "gelu_tanh({0})",
-    "silu": "silu({0})",
+    "silu": "silu({0})", "at_least": "at_least({0}, {1})", "at_most": "at_most({0}, {1})",
     "tanh_backward": "{0} * (1.0f - {1} * {1})", "sigmoid_backward": "{0} * (1.0f - {1}) * {1}",
 }  # fmt: skip
 """By the operator's name (`plus`, `minus`, `power` are parts of others): `{0}` is an element of the first operand."""

@@ -26,7 +26,8 @@ INLINE float fast_tanh(float x) {
   const float near = x * (1.0f + s * (-0.333333333f + s * (0.133333333f + s * (-5.39682540e-2f + s * 2.18694885e-2f))));
   return s < 0.0625f ? near : far;
 }
-// near zero the series of erf to x^13; else 1 - exp(-x^2) p(1/(1 + x/2)), p fitted for this project: 1.5 units in the last place
+// near zero the series of erf to x^13; else 1 - exp(-x^2) p(1/(1 + x/2)), p fitted for this project to 1.5 units in
+// the last place
 INLINE float fast_erf(float x) {
   const float a = __builtin_fabsf(x), s = x * x, t = 1.0f / (1.0f + 0.5f * a);
   float p = 0.07633918523788452f;
@@ -44,6 +45,8 @@ INLINE float fast_erf(float x) {
 #define erff fast_erf
 INLINE float gelu(float x) { return 0.5f * x * (1.0f + fast_erf(x * 0.707106781f)); }
 INLINE float gelu_tanh(float x) { return 0.5f * x * (1.0f + fast_tanh(0.797884561f * (x + 0.044715f * x * x * x))); }
+INLINE float at_least(float x, float low) { return x < low ? low : x; }
+INLINE float at_most(float x, float high) { return x > high ? high : x; }
 INLINE float silu(float x) { return x / (1.0f + fast_exp(-x)); }
 typedef unsigned char byte;
 // the size of a step, of so many over a range; where there is no range, any

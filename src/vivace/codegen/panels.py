@@ -106,10 +106,12 @@ Kernel = tuple[str, int, int]
 
 @dataclasses.dataclass(frozen=True)
 class Ending:
-    """What is done with a product before it is stored: `add`, an array that lies as the product, added; then `relu`."""
+    """What is done with a product before it is stored: `add`, an array that lies as the product, added; then what is
+    less than zero made zero (`relu`), and what is more than `most` made that."""
 
     add: Array | None = None
     relu: bool = False
+    most: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,8 +177,14 @@ class PanelProduct:
             f"panel_{self.weight.precision}_{step}_{width}((const char *){self.rows.name}, {table} + m, {segments}, "
             f"{len(self.rows.segments)}, {run}, (const char *){self.words} + {column * depth * 4}L, "
             f"{self.columns} + {column}, {sum(self.weight.widths) * vector.lanes}, {told}{add}, {to}, {self.line}, "
-            f"{int(self.ending.relu)});"
+            f"{bounds(self.ending)});"
         )
+
+
+def bounds(ending: Ending) -> str:
+    """The least and the most that a product may be when it is stored."""
+    least = "0.0f" if ending.relu else "-__builtin_inff()"
+    return f"{least}, {'__builtin_inff()' if ending.most is None else f'{float(ending.most)!r}f'}"
 
 
 def _lengths(rows: Rows, threads: int) -> set[int]:
@@ -206,7 +214,7 @@ def kernel(name: Kernel, vector: Vector) -> str:
     lines = [
         f"static __attribute__((noinline)) void panel_{precision}_{height}_{width}(const char *a, const int *places, "
         "const int *segments, long count, long run, const char *b, const float *columns, long wide, "
-        f"{extra}const float *add, float *c, long line, int relu) {{",
+        f"{extra}const float *add, float *c, long line, float least, float most) {{",
         *(f"  {sums} s{r}_{c} = {sums}{{}};" for r, c in cells),
         *(f"  const char *a{r} = a + places[{r}];" for r in range(height)),
         "  for (long g = 0; g < count; g++) {",
@@ -240,7 +248,7 @@ def _ending(height: int, width: int, is_int: bool) -> list[str]:
                 value = f"__builtin_convertvector(s{r}_{c}, vec) * (step * scale[{r}]) + (whole * {zero} + bias)"
             lines.append(f"    {{ vec v = {value};")
             lines.append(f"      if (add) v += load(add + {r}*line + {c}*LANES);")
-            lines.append("      if (relu) v = v < 0.0f ? vec{} : v;")
+            lines.append("      v = v < least ? vec{} + least : v; v = v > most ? vec{} + most : v;")
             lines.append(f"      store(c + {r}*line + {c}*LANES, v); }}")
         lines.append("  }")
     return lines

@@ -7,11 +7,10 @@ from vivace.codegen.tiles import Vector
 
 def head(vector: Vector, threads: int, pairs: bool = False, in_bytes: bool = False) -> str:
     """What statements and kernels use, for a processor with `vector` and for so many threads; with products of `pairs`
-    of bfloat16, or `in_bytes`, if the processor has them. Compilers keep sums in registers for their own functions
-    alone, whose declarations take a quarter of a second to read."""
+    of bfloat16, or `in_bytes`, if the processor has them."""
     text = HEAD.replace("$LANES", str(vector.lanes)).replace("$THREADS", str(threads))
     more = (PAIRS if pairs and vector.has_bf16 else "") + (BYTES if in_bytes and vector.has_int8 else "")
-    return ("#include <immintrin.h>\n" if more else "") + text + more
+    return text + (DECLARED + more if more else "")
 
 
 HEAD = """
@@ -73,21 +72,30 @@ static inline void barrier() {
 }
 """
 
+DECLARED = """
+#if defined(__clang__) || __GNUC__ > 12 || LANES != 16
+#include <immintrin.h>
+#define DOT_PAIRS(s, a, b) (vec)_mm512_dpbf16_ps((__m512)(s), (__m512bh)(a), (__m512bh)(b))
+#if LANES == 16
+#define DOT_BYTES(s, a, b) (ivec)_mm512_dpbusd_epi32((__m512i)(s), (__m512i)(a), (__m512i)(b))
+#else
+#define DOT_BYTES(s, a, b) (ivec)_mm256_dpbusd_avx_epi32((__m256i)(s), (__m256i)(a), (__m256i)(b))
+#endif
+#else  // what these functions are in GCC up to 12, whose header takes a quarter of a second to read
+typedef short pairs_t __attribute__((vector_size(64)));
+#define DOT_PAIRS(s, a, b) __builtin_ia32_dpbf16ps_v16sf((s), (pairs_t)(a), (pairs_t)(b))
+#define DOT_BYTES(s, a, b) __builtin_ia32_vpdpbusd_v16si((s), (a), (b))
+#endif
+"""
+"""Compilers keep sums in registers for functions of their own; what inline assembly adds to, GCC spills."""
+
 PAIRS = """
-static inline void add_products(vec &s, ivec a, ivec b) {
-  s = (vec)_mm512_dpbf16_ps((__m512)s, (__m512bh)a, (__m512bh)b);
-}
+static inline void add_products(vec &s, ivec a, ivec b) { s = DOT_PAIRS(s, a, b); }
 """
 """Products of pairs of bfloat16, added up (AVX-512 BF16)."""
 
 BYTES = """
-static inline void add_products(ivec &s, ivec a, ivec b) {
-#if LANES == 16
-  s = (ivec)_mm512_dpbusd_epi32((__m512i)s, (__m512i)a, (__m512i)b);
-#else
-  s = (ivec)_mm256_dpbusd_avx_epi32((__m256i)s, (__m256i)a, (__m256i)b);
-#endif
-}
+static inline void add_products(ivec &s, ivec a, ivec b) { s = DOT_BYTES(s, a, b); }
 """
 """Products of unsigned and signed bytes, four at a time, added up (AVX-512 VNNI, AVX-VNNI)."""
 

@@ -9,7 +9,7 @@ from typing import Any
 from vivace.core.layer import Fused, FusedList, joined
 from vivace.core.program import Form, Model
 from vivace.runtimes import inductor, store
-from vivace.runtimes.fusions import inductor_kernels, onnx_groups, openvino_groups
+from vivace.runtimes.fusions import inductor_kernels, native_groups, onnx_groups, openvino_groups
 from vivace.runtimes.fusions.naming import named
 
 _UNTOLD = "Inductor told nothing of what it fused"
@@ -19,8 +19,8 @@ def fused(program: Path, original: Path) -> FusedList:
     """What is fused in the program folder `program`, by the layers of the captured model in the folder `original`.
 
     The rewrites of its plan said what they fused when they did it, and so did AOTInductor. OpenVINO and ONNX Runtime
-    are asked for the graph that they run, and Inductor compiles once more. Raises ArtifactError, MissingExtra,
-    NotApplicable where the engine cannot open the program.
+    are asked for the graph that they run, Inductor compiles once more, and C++ is written out once more. Raises
+    ArtifactError, MissingExtra, NotApplicable where the engine cannot open the program.
     """
     model, captured = store.read_model(program), store.read_model(original)
     groups: list[Fused] = []
@@ -32,6 +32,8 @@ def fused(program: Path, original: Path) -> FusedList:
         groups, note = onnx_groups.groups(model)
     if model.form is Form.INDUCTOR:
         groups, note = _of_inductor(model)
+    if model.form is Form.NATIVE:
+        groups = native_groups.groups(model)
     if model.form is Form.AOT_INDUCTOR and not model.fused:
         note = _UNTOLD
     return FusedList(joined(model.fused, groups), note)

@@ -8,16 +8,18 @@ from typing import Any
 
 from torch.fx import Node
 
+from vivace.codegen import views
 from vivace.codegen.arrays import FLOAT, Value
 from vivace.codegen.lowering import converted, kind_of, shape_of
 from vivace.codegen.operators import OPERATORS
+from vivace.codegen.panels import Ending
 from vivace.core.errors import NotApplicable
 from vivace.runtimes.native.lowering import Program, Waiting
 
 
 def relu(program: Program, node: Node, value: Value) -> Value:
     """Nothing below zero; a part of the product before it."""
-    if isinstance(value, Waiting) and not value.ending.relu:
+    if isinstance(value, Waiting) and value.ending.most is None:
         return dataclasses.replace(value, ending=dataclasses.replace(value.ending, relu=True))
     made = program.formula("relu", [program.written(value)], shape_of(node), kind_of(node))
     array = program.stored(made)
@@ -39,7 +41,7 @@ def add(program: Program, node: Node, one: Any, other: Any, alpha: float = 1) ->
 def _with(program: Program, product: Any, beside: Any, shape: tuple[int, ...]) -> Value | None:
     if not isinstance(product, Waiting) or not isinstance(beside, Value) or isinstance(beside, Waiting):
         return None
-    if product.ending.relu or product.ending.add is not None or beside.shape != shape or product.shape != shape:
+    if product.ending != Ending() or beside.shape != shape or product.shape != shape:
         return None
     if beside.array is None:
         return None
@@ -74,11 +76,13 @@ def dropout(program: Program, node: Node, value: Value, share: float, train: boo
 
 def clamp(program: Program, node: Node, value: Value, low: Any = None, high: Any = None) -> Value:
     """clamp, hardtanh: between two numbers."""
-    shape, kind = shape_of(node), kind_of(node)
+    if isinstance(value, Waiting) and low == 0 and isinstance(high, int | float | None) and value.ending.most is None:
+        return dataclasses.replace(value, ending=dataclasses.replace(value.ending, relu=True, most=high))
+    value, shape, kind = program.written(value), shape_of(node), kind_of(node)
     if low is not None:
-        value = program.formula("maximum", [value, low], shape, kind)
+        value = program.formula("maximum" if kind != FLOAT else "at_least", [value, low], shape, kind)
     if high is not None:
-        value = program.formula("minimum", [value, high], shape, kind)
+        value = program.formula("minimum" if kind != FLOAT else "at_most", [value, high], shape, kind)
     made = program.stored(value)
     if isinstance(low, int | float) and low >= 0:
         program.nonnegative.add(made.name)
@@ -105,6 +109,11 @@ def convert(program: Program, node: Node, value: Value, *_: Any, **__: Any) -> V
     return converted(value, kind_of(node))
 
 
+def overwritten(program: Program, node: Node, to: Value, source: Value, *_: Any) -> Value:
+    """copy_: what is written, in the shape of what it is written over."""
+    return views.expand(program, node, converted(source, kind_of(node)))
+
+
 def contiguous(program: Program, node: Node, value: Value, *_: Any, **__: Any) -> Value:
     """The same: how tensors lie is chosen here."""
     return value
@@ -112,6 +121,6 @@ def contiguous(program: Program, node: Node, value: Value, *_: Any, **__: Any) -
 
 ACTIVATIONS: Mapping[str, Callable[..., Any]] = {
     "relu": relu, "add": add, "gelu": gelu, "silu": silu, "dropout": dropout, "feature_dropout": dropout,
-    "clamp": clamp, "hardtanh": hardtanh, "relu6": relu6, "contiguous": contiguous, "to": convert,
+    "clamp": clamp, "hardtanh": hardtanh, "relu6": relu6, "contiguous": contiguous, "copy": overwritten, "to": convert,
 }  # fmt: skip
 """By the operator's name."""

@@ -118,9 +118,12 @@ def _shares(count: int, keys: int, wide: int, mask: Value | None, is_causal: boo
         score = f"(j <= q + m ? {score} : -__builtin_inff())"
     loop = f"for (long j = 0; j < {keys}; j++)"
     return (
-        f"      for (long m = 0; m < {count}; m++) {{ float *r = s + m*{wide}; float high = -__builtin_inff(), sum = 0.0f;\n"
-        f'        _Pragma("omp simd reduction(max:high)") {loop} {{ const float x = {score}; r[j] = x; high = x > high ? x : high; }}\n'
-        f'        _Pragma("omp simd reduction(+:sum)") {loop} {{ const float x = expf(r[j] - high); r[j] = x; sum += x; }}\n'
+        f"      for (long m = 0; m < {count}; m++) {{ float *r = s + m*{wide};\n"
+        f"        float high = -__builtin_inff(), sum = 0.0f;\n"
+        f'        _Pragma("omp simd reduction(max:high)") {loop} {{\n'
+        f"          const float x = {score}; r[j] = x; high = x > high ? x : high; }}\n"
+        f'        _Pragma("omp simd reduction(+:sum)") {loop} {{\n'
+        f"          const float x = expf(r[j] - high); r[j] = x; sum += x; }}\n"
         f'        const float by = 1.0f / sum; _Pragma("omp simd") {loop} r[j] *= by; }}'
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vivace.codegen.arrays import Array, Read, Value, stored
+from vivace.codegen.arrays import Read, Value, stored
 from vivace.codegen.panels import FLOAT32
 from vivace.codegen.statements import rows_of
 from vivace.runtimes.native import images
@@ -25,9 +25,7 @@ def convolution(
     channels = weight.shape[0]
     taps = stored(program.constant(weight.reshape(channels, -1).t().contiguous()))
     assert taps.array is not None
-    wide = program.lines((shape[0], *shape[2:]), channels)
-    order = images.order_of(len(shape))
-    to = Array(wide.name, tuple(shape), tuple(wide.strides[order.index(axis)] for axis in range(len(shape))))
+    to = images.channels_last(program, shape)
     first = "0.0f" if bias is None else f"{program.constant(bias.float()).name}[c]"
     table, segments = program.table(rows.places), program.table(rows.segments)
     sums = " + ".join(
@@ -35,8 +33,9 @@ def convolution(
         for tap in range(len(rows.segments))
     )
     text = (
-        f"  {{ {rows_of(rows.outer, program.threads)}\n    for (long m = from*{rows.inner}; m < to*{rows.inner}; m++) {{ "
-        f"const char *x = (const char *){rows.name} + {table}[m]; float *y = {to.name} + m*{wide.strides[-2]};\n"
+        f"  {{ {rows_of(rows.outer, program.threads)}\n"
+        f"    for (long m = from*{rows.inner}; m < to*{rows.inner}; m++) {{\n"
+        f"const char *x = (const char *){rows.name} + {table}[m]; float *y = {to.name} + m*{to.strides[-1]};\n"
         f'      _Pragma("omp simd") for (long c = 0; c < {channels}; c++) y[c] = {first} + {sums}; }} }}'
     )
     written = to.divided() if rows.outer > 1 else Read(to.name, None)

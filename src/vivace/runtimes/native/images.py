@@ -45,6 +45,13 @@ def order_of(rank: int) -> tuple[int, ...]:
     return (0, *range(2, rank), 1)
 
 
+def channels_last(program: Program, shape: Sequence[int]) -> Array:
+    """A new array (n, channels, *sizes) whose lines of channels have room for whole vectors, and end with zeros."""
+    order = order_of(len(shape))
+    wide = program.lines([shape[axis] for axis in order[:-1]], shape[1])
+    return Array(wide.name, tuple(shape), tuple(wide.strides[order.index(axis)] for axis in range(len(shape))))
+
+
 def rows(program: Program, value: Value, window: Window, precision: str, merged: bool = True) -> Rows:
     """The rows of an image (n, channels, *sizes): one for each place of the answer, its window's elements, in as few
     runs as can be unless they are not to be `merged`."""
@@ -113,11 +120,11 @@ def _bordered(program: Program, array: Array, window: Window, precision: str) ->
     whole = Array.whole(room.name, (n, channels, *wide), kind, order_of(len(array.shape)))
     inner = sum(pad * step for pad, step in zip(window.padding, whole.strides[2:], strict=True))
     to = Array(whole.name, array.shape, whole.strides, kind, inner)
+    walk = _Walk.over(to, array)
     if precision != INT8:
         text = "narrow({})" if precision == BFLOAT16 else "{}"
-        index = to.index
-        lines = [*_walk(to, program.threads), f"{to.at(index)} = {text.format(array.at(index))}; }}"]
-        program.add("\n    ".join(lines), (array.read(index),), (_part(whole, n),))
+        body = walk.nest(0, f"{walk.at(0)} = {text.format(walk.at(1))};")
+        program.add(f"  {{ {walk.rows(program.threads)}\n    {body} }}", (array.read(to.index),), (_part(whole, n),))
         return _Image(whole, _part(whole, n))
     return _quantized(program, array, to, whole, window)
 
@@ -127,14 +134,50 @@ def _part(whole: Array, n: int) -> Read:
     return whole.divided() if n > 1 else Read(whole.name, None)
 
 
-def _walk(to: Array, threads: int) -> list[str]:
-    axes = [axis for axis in to.order if to.shape[axis] > 1]
-    lines = [f"  {{ {rows_of(to.shape[axes[0]], threads)}" if axes else "  if (t == 0) {"]
-    for number, axis in enumerate(axes):
-        pragma = '_Pragma("omp simd") ' if number == len(axes) - 1 else ""
-        first, end = ("from", "to") if number == 0 else ("0", str(to.shape[axis]))
-        lines.append(f"{pragma}for (long i{number} = {first}; i{number} < {end}; i{number}++)")
-    return lines
+@dataclasses.dataclass(frozen=True)
+class _Walk:
+    """Loops over the elements of arrays of one shape, in the order of the first; inner axes that follow one another in
+    all of them are one loop. `steps` has those of each array."""
+
+    arrays: tuple[Array, ...]
+    sizes: tuple[int, ...]
+    steps: tuple[tuple[int, ...], ...]
+
+    @staticmethod
+    def over(*arrays: Array, line: int | None = None) -> _Walk:
+        """The loops; with `line`, the innermost axis is taken to be so long."""
+        first = arrays[0]
+        axes = [axis for axis in first.order if first.shape[axis] > 1]
+        sizes = [first.shape[axis] for axis in axes]
+        steps = [[one.strides[axis] for axis in axes] for one in arrays]
+        if line is not None and axes and axes[-1] == 1:
+            sizes[-1] = line
+        place = len(axes) - 1
+        while place >= 2 and all(one[place - 1] == one[place] * sizes[place] for one in steps):
+            sizes[place - 1 : place + 1] = [sizes[place - 1] * sizes[place]]
+            for one in steps:
+                one[place - 1 : place + 1] = [one[place]]
+            place -= 1
+        return _Walk(arrays, tuple(sizes), tuple(tuple(one) for one in steps))
+
+    def at(self, which: int) -> str:
+        """An element of one of the arrays."""
+        array, steps = self.arrays[which], self.steps[which]
+        terms = [f"i{number}*{step}" for number, step in enumerate(steps)]
+        return f"{array.name}[{' + '.join([str(array.offset), *terms])}]"
+
+    def rows(self, threads: int) -> str:
+        """C that defines a thread's part of the outermost loop."""
+        return rows_of(self.sizes[0] if self.sizes else 1, threads)
+
+    def nest(self, first: int, body: str, simd: str = "") -> str:
+        """The loops from number `first` on around C."""
+        loops = []
+        for number, size in list(enumerate(self.sizes))[first:]:
+            pragma = f'_Pragma("omp simd{simd}") ' if number == len(self.sizes) - 1 else ""
+            start, end = ("from", "to") if number == 0 else ("0", str(size))
+            loops.append(f"{pragma}for (long i{number} = {start}; i{number} < {end}; i{number}++)")
+        return " ".join([*loops, body])
 
 
 def _quantized(program: Program, array: Array, to: Array, whole: Array, window: Window) -> _Image:
@@ -143,37 +186,30 @@ def _quantized(program: Program, array: Array, to: Array, whole: Array, window: 
     program.filled[whole.name] = zero
     n, per = array.shape[0], math.prod(window.answers(array.shape[2:]))
     scales = program.room((n * per,)).name
-    index = to.index
-    levels = 255 if zero == UNSIGNED else 127
-    largest = f"{{ const float x = __builtin_fabsf({array.at(index)}); high = x > high ? x : high; }}"
-    write = f"{to.at(index)} = byte_of({array.at(index)} * by + {zero}.0f);"
-    axes = [axis for axis in to.order if to.shape[axis] > 1]
-
-    def nest(first: int, body: str, simd: str) -> str:
-        loops = []
-        for number, axis in list(enumerate(axes))[first:]:
-            pragma = f'_Pragma("omp simd{simd}") ' if number == len(axes) - 1 else ""
-            start, end = ("from", "to") if number == 0 else ("0", str(to.shape[axis]))
-            loops.append(f"{pragma}for (long i{number} = {start}; i{number} < {end}; i{number}++)")
-        return " ".join([*loops, body])
-
+    read = array.read(to.index)
+    walk = _Walk.over(to, array)
+    lies = [axis for axis in array.order if array.shape[axis] > 1] == [axis for axis in to.order if to.shape[axis] > 1]
+    ranged = _Walk.over(array, line=program.line_of(array)) if lies else walk
+    largest = f"{{ const float x = __builtin_fabsf({ranged.at(0 if lies else 1)}); high = x > high ? x : high; }}"
+    write = f"{walk.at(0)} = byte_of({walk.at(1)} * by + {zero}.0f);"
     told = f"for (long e = 0; e < {per}; e++) {scales}[%s + e] = step;"
-    steps = f"const float step = step_of(high, {levels}.0f), by = 1.0f / step;"
-    rows = rows_of(to.shape[axes[0]], program.threads) if axes else "const long from = 0, to = 1;"
+    steps = f"const float step = step_of(high, {255 if zero == UNSIGNED else 127}.0f), by = 1.0f / step;"
+    simd, rows = " reduction(max:high)", walk.rows(program.threads)
     if n > 1:
         text = (
-            f"  {{ {rows}\n    for (long i0 = from; i0 < to; i0++) {{ float high = 0.0f;\n      "
-            f"{nest(1, largest, ' reduction(max:high)')}\n      {steps} {told % f'i0*{per}'}\n      {nest(1, write, '')} }} }}"
+            f"  {{ {rows}\n    for (long i0 = from; i0 < to; i0++) {{ float high = 0.0f;\n"
+            f"      {ranged.nest(1, largest, simd)}\n      {steps} {told % f'i0*{per}'}\n"
+            f"      {walk.nest(1, write)} }} }}"
         )
-        program.add(text, (array.read(index),), (whole.divided(), Read(scales, n, per)))
+        program.add(text, (read,), (whole.divided(), Read(scales, n, per)))
         return _Image(whole, whole.divided(), scales, zero)
     partial = program.room((program.threads * 16,)).name
-    first = f"  {{ {rows} float high = 0.0f;\n    {nest(0, largest, ' reduction(max:high)')}\n    {partial}[t*16] = high; }}"
-    program.add(first, (array.read(index),), (Read(partial, None),))
+    first = f"  {{ {rows} float high = 0.0f;\n    {ranged.nest(0, largest, simd)}\n    {partial}[t*16] = high; }}"
+    program.add(first, (read,), (Read(partial, None),))
     alone = f"if (t == 0) {told % '0'}"
     second = (
         f"  {{ {rows} float high = 0.0f; for (long e = 0; e < {program.threads}; e++) "
-        f"high = {partial}[e*16] > high ? {partial}[e*16] : high;\n    {steps} {alone}\n    {nest(0, write, '')} }}"
+        f"high = {partial}[e*16] > high ? {partial}[e*16] : high;\n    {steps} {alone}\n    {walk.nest(0, write)} }}"
     )
-    program.add(second, (array.read(index), Read(partial, None)), (Read(whole.name, None), Read(scales, None)))
+    program.add(second, (read, Read(partial, None)), (Read(whole.name, None), Read(scales, None)))
     return _Image(whole, Read(whole.name, None), scales, zero)

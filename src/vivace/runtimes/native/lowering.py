@@ -28,6 +28,8 @@ class Waiting(Value):
     weight: Tensor | None = None
     bias: Tensor | None = None
     ending: Ending = dataclasses.field(default_factory=Ending)
+    members: tuple[str, ...] = ()
+    """The graph's nodes whose work it does."""
 
 
 class Program(Lowering):
@@ -43,7 +45,10 @@ class Program(Lowering):
         """Arrays whose bytes are set before the first call, and to what."""
         self.nonnegative: set[str] = set()
         self.prepared: dict[Any, Rows] = {}
+        self.products: list[tuple[str, ...]] = []
+        """The nodes that each product with a constant weight does the work of."""
         self._by_tensor: dict[Any, Array] = {}
+        self._lines: dict[str, tuple[int, int]] = {}
 
     def constant(self, tensor: Tensor) -> Array:
         """A tensor that never changes, as an array."""
@@ -79,7 +84,13 @@ class Program(Lowering):
         """A new array (..., width) whose innermost lines have room for whole vectors, and end with zeros."""
         lanes = self.vector.lanes
         whole = self.room((*shape, -(-width // lanes) * lanes))
+        self._lines[whole.name] = (width, whole.shape[-1])
         return Array(whole.name, (*shape, width), whole.strides)
+
+    def line_of(self, image: Array) -> int | None:
+        """How long the lines of channels of an image are with the zeros that they end with; None if they have none."""
+        width, line = self._lines.get(image.name, (0, 0))
+        return line if image.offset == 0 and image.shape[1] == width and image.strides[1] == 1 else None
 
     def settled(self, operand: Any, size: int) -> Any:
         """An operand; a product that waits is written down."""
@@ -94,6 +105,7 @@ class Program(Lowering):
         if isinstance(value, Waiting):
             assert value.make is not None and value.weight is not None
             array = value.make(value.weight, value.bias, value.ending)
+            self.products.append(value.members)
             if value.ending.relu:
                 self.nonnegative.add(array.name)
             return array

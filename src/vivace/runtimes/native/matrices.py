@@ -28,9 +28,9 @@ def product(program: Program, node: Node, a: Value, b: Value) -> Value:
         f"{rows_of(leading[long[0]], program.threads)} for (long i0 = from; i0 < to; i0++)" if long else "if (t == 0)"
     )
     at = {array: _begin(array, index) for array in (left, right, to)}
-    body = tiles(
-        program, (m, n, k), (at[left], *left.strides[-2:]), (at[right], right.strides[-2]), (at[to], to.strides[-2])
-    )
+    first, second = left.strides[-2:]
+    ends = (at[left], first, second), (at[right], right.strides[-2]), (at[to], to.strides[-2])
+    body = tiles(program, (m, n, k), *ends)
     reads = [one.divided() if long and one.outer == long[0] else Read(one.name, None) for one in (left, right)]
     program.add(
         f"  {{ {head} {' '.join(loops)} {{\n{body} }} }}", reads, (to.divided() if long else Read(to.name, None),)
@@ -77,9 +77,9 @@ def tiles(
     return "\n".join([*lines, "      break; }"])
 
 
-def copy(program: Program, source: Array, to: Array, column: int) -> None:
-    """Write lines (..., n) into the columns of wider lines, from one on."""
-    part = Array(to.name, source.shape, to.strides, to.kind, to.offset + column)
+def copy(program: Program, source: Array, to: Array, channel: int) -> None:
+    """Write an image (n, channels, ...) into the channels of one that has more, from one on."""
+    part = Array(to.name, source.shape, to.strides, to.kind, to.offset + channel * to.strides[1])
     program.statements.append(loop(part, stored(source), program.threads))
 
 

@@ -11,6 +11,7 @@ from torch.fx import Node
 from vivace.codegen.arrays import FLOAT, Array, Value, stored
 from vivace.codegen.lowering import shape_of
 from vivace.codegen.operators import OPERATORS
+from vivace.codegen.panels import Ending
 from vivace.core.errors import NotApplicable
 from vivace.runtimes.native.lowering import Program, Waiting
 from vivace.runtimes.native.operands import each_line, own
@@ -56,15 +57,25 @@ def rms_norm(
 
 def softmax(program: Program, node: Node, value: Value, dim: int, *_: Any) -> Value:
     """Each line's exponentials over their sum."""
+    kept = "const float x = expf(line[k] - high); line[k] = x; sum += x;"
+    return _exponentials(program, node, value, dim, kept, "const float by = 1.0f / sum;", "line[k] * by")
+
+
+def log_softmax(program: Program, node: Node, value: Value, dim: int, *_: Any) -> Value:
+    """The logarithms of these."""
+    less = "const float less = high + logf(sum);"
+    return _exponentials(program, node, value, dim, "sum += expf(line[k] - high);", less, "line[k] - less")
+
+
+def _exponentials(program: Program, node: Node, value: Value, dim: int, each: str, between: str, ending: str) -> Value:
     if dim % len(value.shape) != len(value.shape) - 1:
         raise NotApplicable(f"there is no C for {node.target} but along the last axis")
     k = value.shape[-1]
     body = (
         f'float high = -__builtin_inff(); _Pragma("omp simd reduction(max:high)") for (long k = 0; k < {k}; k++) '
         f"{{ const float x = $X; line[k] = x; high = x > high ? x : high; }}\n      float sum = 0.0f;\n"
-        f'      _Pragma("omp simd reduction(+:sum)") for (long k = 0; k < {k}; k++) '
-        f"{{ const float x = expf(line[k] - high); line[k] = x; sum += x; }}\n      const float by = 1.0f / sum;\n"
-        f'      _Pragma("omp simd") for (long k = 0; k < {k}; k++) $Y = line[k] * by;'
+        f'      _Pragma("omp simd reduction(+:sum)") for (long k = 0; k < {k}; k++) {{ {each} }}\n'
+        f'      {between} _Pragma("omp simd") for (long k = 0; k < {k}; k++) $Y = {ending};'
     )
     return _by_lines(program, value, body)
 
@@ -104,11 +115,12 @@ def batch_norm(
     move = -told[0].double() * scale
     if bias is not None:
         move = move + program.known(bias).double()  # type: ignore[union-attr]
-    if isinstance(value, Waiting) and value.ending.add is None and not value.ending.relu and value.weight is not None:
+    if isinstance(value, Waiting) and value.ending == Ending() and value.weight is not None:
         before = torch.zeros_like(move) if value.bias is None else value.bias.double()
         return Waiting(
             value.shape, value.kind, value.at, value.reads, None, False, value.order, value.make,
             (value.weight.double() * scale[:, None, None]).float(), (before * scale + move).float(),
+            members=value.members,
         )  # fmt: skip
     value = program.written(value)
     channel = (1, len(scale), *[1] * (len(value.shape) - 2))
@@ -121,6 +133,7 @@ def _known(program: Program, numbers: torch.Tensor, shape: tuple[int, ...]) -> V
 
 
 NORMS: Mapping[str, Callable[..., Any]] = {
-    "layer_norm": layer_norm, "rms_norm": rms_norm, "softmax": softmax, "_softmax": softmax, "batch_norm": batch_norm, "linalg_vector_norm": length,
+    "layer_norm": layer_norm, "rms_norm": rms_norm, "softmax": softmax, "_softmax": softmax, "log_softmax": log_softmax,
+    "_log_softmax": log_softmax, "batch_norm": batch_norm, "linalg_vector_norm": length,
 }  # fmt: skip
 """By the operator's name."""

@@ -72,7 +72,8 @@ def each_line(program: Program, to: Array, text: str) -> str:
         return f"  if (t == 0) {{ {text} }}"
     loops = ["for (long i0 = from; i0 < to; i0++) {"]
     loops += [f"for (long i{n} = 0; i{n} < {leading.shape[axis]}; i{n}++) {{" for n, axis in enumerate(axes) if n]
-    return f"  {{ {rows_of(leading.shape[axes[0]], program.threads)}\n    {' '.join(loops)}\n      {text} {'} ' * len(axes)}}}"
+    rows = rows_of(leading.shape[axes[0]], program.threads)
+    return f"  {{ {rows}\n    {' '.join(loops)}\n      {text} {'} ' * len(axes)}}}"
 
 
 def _quantized(program: Program, value: Value) -> Rows:
@@ -87,8 +88,10 @@ def _quantized(program: Program, value: Value) -> Rows:
     text = (
         f"float line[{k}]; float low = 0.0f, high = 0.0f;\n"
         f'      _Pragma("omp simd reduction(min:low) reduction(max:high)") for (long k = 0; k < {k}; k++) '
-        f"{{ const float x = {value.at(index)}; line[k] = x; low = x < low ? x : low; high = x > high ? x : high; }}\n"
-        f"      const float step = step_of(high - low, 255.0f), by = 1.0f / step; const float zero = __builtin_rintf(-low * by);\n"
+        f"{{ const float x = {value.at(index)};\n"
+        f"        line[k] = x; low = x < low ? x : low; high = x > high ? x : high; }}\n"
+        f"      const float step = step_of(high - low, 255.0f), by = 1.0f / step;\n"
+        f"      const float zero = __builtin_rintf(-low * by);\n"
         f"      {scales}[{number}] = step; {scales}[{count} + {number}] = -zero * step;\n"
         f'      _Pragma("omp simd") for (long k = 0; k < {k}; k++) {to.at(index)} = byte_of(line[k] * by + zero);'
     )

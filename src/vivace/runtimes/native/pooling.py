@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.fx import Node
 
-from vivace.codegen.arrays import Array, Value
+from vivace.codegen.arrays import Read, Value
 from vivace.codegen.arrays import stored as as_value
 from vivace.codegen.lowering import shape_of
 from vivace.codegen.statements import rows_of
@@ -33,10 +33,7 @@ def largest(
         else _none(node)
         for count, size, step, pad, length in zip(shape[2:], sizes, steps, pads, value.shape[2:], strict=True)
     ]
-    made = _pooled(program, value, shape, windows, "-__builtin_inff()", "x > a || x != x ? x : a", "a")
-    if made.array is not None and program.is_nonnegative(program.stored(value)):
-        program.nonnegative.add(made.array.name)
-    return made
+    return _pooled(program, value, shape, windows, "-__builtin_inff()", "x > a || x != x ? x : a", "a")
 
 
 def mean(
@@ -80,10 +77,7 @@ def _spans(count: int, size: int, step: int, pad: int) -> list[tuple[int, int]]:
 
 
 def _means(program: Program, value: Value, shape: Sequence[int], windows: list[list[range]]) -> Value:
-    made = _pooled(program, value, shape, windows, "0.0f", "a + x", "a / (float)count")
-    if made.array is not None and program.is_nonnegative(program.stored(value)):
-        program.nonnegative.add(made.array.name)
-    return made
+    return _pooled(program, value, shape, windows, "0.0f", "a + x", "a / (float)count")
 
 
 def _pooled(
@@ -92,41 +86,36 @@ def _pooled(
     """Elements put together over a window for each axis of the image, channels side by side."""
     array = program.stored(value)
     n, channels, *counts = shape
-    wide = program.lines((n, *counts), channels)
-    order = images.order_of(len(shape))
-    to = Array(wide.name, tuple(shape), tuple(wide.strides[order.index(axis)] for axis in range(len(shape))))
+    to = images.channels_last(program, shape)
     tables = [(program.table([w.start for w in one]), program.table([w.stop for w in one])) for one in windows]
     names = [f"y{axis}" for axis in range(len(counts))]
-    walks, places = [], ["i", "c", *[f"z{axis}" for axis in range(len(counts))]]
-    for axis, (first, last) in enumerate(tables):
-        name = names[axis]
-        walks.append(f"for (long z{axis} = {first}[{name}]; z{axis} < {last}[{name}]; z{axis}++)")
+    walks = " ".join(
+        f"for (long z{axis} = {first}[{name}]; z{axis} < {last}[{name}]; z{axis}++)"
+        for axis, (name, (first, last)) in enumerate(zip(names, tables, strict=True))
+    )
     count = " * ".join(f"({last}[{name}] - {first}[{name}])" for (first, last), name in zip(tables, names, strict=True))
     loops = [("i", n), *zip(names, counts, strict=True)]
     split = next((place for place, (_, length) in enumerate(loops) if length > 1), 0)
-    heads = [
-        f"for (long {name} = {'from' if place == split else '0'}; {name} < {'to' if place == split else length}; {name}++)"
-        for place, (name, length) in enumerate(loops)
-    ]
-    target = f"{to.name}[{' + '.join(f'{name}*{step}' for name, step in zip(['i', *names], [to.strides[0], *to.strides[2:]], strict=True))} + c]"
+    heads = []
+    for place, (name, length) in enumerate(loops):
+        start, stop = ("from", "to") if place == split else ("0", str(length))
+        heads.append(f"for (long {name} = {start}; {name} < {stop}; {name}++)")
     line = f'_Pragma("omp simd") for (long c = 0; c < {channels}; c++)'
+    element = array.at(("i", "c", *(f"z{axis}" for axis in range(len(counts)))))
     text = (
-        f"  {{ {rows_of(loops[split][1], program.threads)}\n    {' '.join(heads)} {{ const long count = {count}; (void)count;\n"
-        f"      float line[{channels}]; {line} line[c] = {begin};\n      {' '.join(walks)} {line} "
-        f"{{ const float x = {array.at(tuple(places))}, a = line[c]; line[c] = {add}; }}\n"
-        f"      {line} {{ const float a = line[c]; {target} = {end}; }} }} }}"
+        f"  {{ {rows_of(loops[split][1], program.threads)}\n"
+        f"    {' '.join(heads)} {{ const long count = {count}; (void)count;\n"
+        f"      float line[{channels}]; {line} line[c] = {begin};\n"
+        f"      {walks} {line} {{ const float x = {element}, a = line[c]; line[c] = {add}; }}\n"
+        f"      {line} {{ const float a = line[c]; {to.at(('i', 'c', *names))} = {end}; }} }} }}"
     )
-    own = array.divided() if n > 1 and array.outer == 0 else None
-    reads = [own] if own is not None else [_any(array)]
-    written = to.divided() if to.outer is not None and to.outer != 1 else _any(to)
-    program.add(text, reads, (written,))
-    return as_value(to)
-
-
-def _any(array: Array) -> Any:
-    from vivace.codegen.arrays import Read
-
-    return Read(array.name, None)
+    read = array.divided() if n > 1 and array.outer == 0 else Read(array.name, None)
+    written = to.divided() if to.outer not in (None, 1) else Read(to.name, None)
+    program.add(text, [read], (written,))
+    made = as_value(to)
+    if program.is_nonnegative(array):
+        program.nonnegative.add(to.name)
+    return made
 
 
 POOLING: Mapping[str, Callable[..., Any]] = {

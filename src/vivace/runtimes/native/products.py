@@ -78,8 +78,8 @@ def convolution(
     known, told = program.known(weight), program.known(bias)
     if known is None or (bias is not None and told is None) or axes not in (1, 2) or isinstance(padding, str):
         raise NotApplicable(f"there is no C for {node.target} of this kind")
-    wide = [_each(one, axes) for one in (stride, padding, dilation)]
-    window = Window(tuple(known.shape[2:]), *wide, groups)  # type: ignore[arg-type]
+    steps, pads, apart = (_each(one, axes) for one in (stride, padding, dilation))
+    window = Window(tuple(known.shape[2:]), steps, pads, apart, groups)
     shape = shape_of(node)
     order = images.order_of(len(shape))
     if math.prod(shape[2:]) * shape[0] > MOST_PLACES:
@@ -90,8 +90,7 @@ def convolution(
 
     def make(weight: Tensor, bias: Tensor | None, ending: Ending) -> Array:
         source = stored(program.stored(value))
-        wide = program.lines((shape[0], *shape[2:]), shape[1])
-        to = Array(wide.name, shape, tuple(wide.strides[order.index(axis)] for axis in range(len(shape))))
+        to = images.channels_last(program, shape)
         each = shape[1] // groups
         for group in range(groups):
             rows = images.rows(program, source, window, precision)
@@ -99,11 +98,11 @@ def convolution(
             part = weight[group * each : (group + 1) * each].reshape(each, len(rows.segments), rows.run)
             told = None if bias is None else bias[group * each : (group + 1) * each]
             if groups == 1:
-                program.panel_product(part, told, rows, to, wide.strides[-2], ending, precision)
+                program.panel_product(part, told, rows, to, to.strides[-1], ending, precision)
             else:
-                own = program.lines((shape[0], *shape[2:]), each)
-                program.panel_product(part, told, rows, own, own.strides[-2], Ending(), precision)
-                matrices.copy(program, own, wide, group * each)
+                own = images.channels_last(program, (shape[0], each, *shape[2:]))
+                program.panel_product(part, told, rows, own, own.strides[-1], Ending(), precision)
+                matrices.copy(program, own, to, group * each)
         return to
 
     lines = known.float().movedim(1, -1)  # (columns, *kernel, channels)

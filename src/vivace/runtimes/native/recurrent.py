@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from vivace.codegen.arrays import FLOAT, Array, Read, Value, stored
-from vivace.codegen.panels import BFLOAT16, FLOAT32, INT8, LEVELS, Ending, packed, words_of
+from vivace.codegen.panels import BFLOAT16, INT8, LEVELS, Ending, bounds, packed, words_of
 from vivace.codegen.statements import loop
 from vivace.core.errors import NotApplicable
 from vivace.runtimes.native.images import KINDS
@@ -77,11 +78,30 @@ def _interleaved(weight: Tensor, units: int, lanes: int) -> Tensor:
     return shaped.reshape(GATES * blocks * lanes, *weight.shape[1:]).contiguous()
 
 
+@dataclasses.dataclass(frozen=True)
+class _Layer:
+    """The memory of a layer. `width` floats hold the gates of a sample, `line` bytes its hidden state as products read
+    it, twice: of the step before, and of this one."""
+
+    steps: int
+    samples: int
+    units: int
+    blocks: int
+    width: int
+    line: int
+    precision: str
+    before: str
+    states: Array
+    gates: str
+    cells: str
+    out: str
+
+
 def _layer(
     program: Program, lines: Array, weights: Sequence[Tensor], hidden: Value, cell: Value, precision: str
 ) -> tuple[Array, Value]:
     """The hidden states of all steps (time, samples, units), and the cells after the last one."""
-    lanes, threads = program.vector.lanes, program.threads
+    lanes = program.vector.lanes
     steps, samples, _ = lines.shape
     units = weights[1].shape[1]
     blocks = -(-units // lanes)
@@ -93,69 +113,80 @@ def _layer(
     rows = lines_of(program, stored(lines), precision)
     program.panel_product(into, told, rows, before, width, Ending(), precision)
     kind, size = KINDS[precision]
-    line = words_of(units, precision) * 4 // size
-    states = program.room((2, samples, line), kind)
+    line = words_of(units, precision) * 4
+    room = program.room((2, samples, line // size), kind)
     if precision == INT8:
-        program.filled[states.name] = SIGNED
-    gates, cells = program.room((samples, width)), program.room((samples, blocks * lanes))
-    out = program.room((steps, samples, blocks * lanes))
-    begun = Array(states.name, (samples, units), (line, 1), kind)
-    kept = Array(cells.name, (samples, units), (blocks * lanes, 1))
-    narrowed = {FLOAT32: "{}", BFLOAT16: "narrow({})", INT8: f"byte_of({{}} * {LEVELS}.0f + {SIGNED}.0f)"}[precision]
-    held = Value(hidden.shape, kind, lambda i: narrowed.format(hidden.at(i)), hidden.reads)
-    program.statements += [loop(begun, held, threads), loop(kept, cell, threads)]
-    around = _interleaved(weights[1], units, lanes)[:, None]
-    ready = packed(around, None, precision, program.vector, (GATES,) * blocks)
-    words, columns = program.kept(ready.words), program.kept(ready.columns)
-    each = -(-blocks // threads)
-    calls = _calls(
-        program, precision, samples, width, words, columns, states.name, line * size, gates.name, before.name, units
+        program.filled[room.name] = SIGNED
+    states = Array(room.name, (samples, units), (line // size, 1), kind)
+    cells = program.room((samples, blocks * lanes))
+    kept = Array(cells.name, (samples, units), cells.strides)
+    held = Value(hidden.shape, kind, lambda i: _narrowed(hidden.at(i), precision), hidden.reads)
+    program.statements += [loop(states, held, program.threads), loop(kept, cell, program.threads)]
+    gates, out = program.room((samples, width)), program.room((steps, samples, blocks * lanes))
+    layer = _Layer(
+        steps, samples, units, blocks, width, line, precision, before.name, states, gates.name, cells.name, out.name
     )
-    text = (
-        f"  {{ const long begin = MIN(t*{each}, {blocks}), end = MIN(begin + {each}, {blocks});\n"
-        f"    for (long s = 0; s < {steps}; s++) {{\n"
-        f"      const long now = (s & 1)*{samples * line}, next = ((s + 1) & 1)*{samples * line}; (void)now;\n"
-        f"      for (long u = begin; u < end; u++) {{\n{calls}\n"
-        f"        for (long b = 0; b < {samples}; b++) {{ const float *g = {gates.name} + b*{width} + u*{GATES * lanes};\n"
-        f"          const long least = MIN({lanes}, {units} - u*{lanes}); "
-        f"float *c = {cells.name} + b*{blocks * lanes} + u*{lanes}, *o = {out.name} + (s*{samples} + b)*{blocks * lanes} + u*{lanes};\n"
+    reads = [Read(one, None) for one in (before.name, states.name, cells.name)]
+    writes = [Read(one, None) for one in (out.name, states.name, cells.name, gates.name)]
+    program.add(_walk(program, layer, weights[1]), reads, writes)
+    return Array(out.name, (steps, samples, units), out.strides), stored(kept)
+
+
+def _narrowed(text: str, precision: str) -> str:
+    """A hidden state, which lies between -1 and 1, as products read it."""
+    if precision == INT8:
+        return f"byte_of({text} * {LEVELS}.0f + {SIGNED}.0f)"
+    return f"narrow({text})" if precision == BFLOAT16 else text
+
+
+def _walk(program: Program, layer: _Layer, weight: Tensor) -> str:
+    """C that takes step after step, a thread its own vectors of units."""
+    lanes, threads, samples = program.vector.lanes, program.threads, layer.samples
+    each, wide = -(-layer.blocks // threads), layer.blocks * lanes
+    one = samples * layer.states.strides[0]
+    return (
+        f"  {{ const long begin = MIN(t*{each}, {layer.blocks}), end = MIN(begin + {each}, {layer.blocks});\n"
+        f"    for (long s = 0; s < {layer.steps}; s++) {{\n"
+        f"      const long now = (s & 1)*{one}, next = ((s + 1) & 1)*{one}; (void)now;\n"
+        f"      for (long u = begin; u < end; u++) {{\n{_products(program, layer, weight)}\n"
+        f"        const long least = MIN({lanes}, {layer.units} - u*{lanes});\n"
+        f"        for (long b = 0; b < {samples}; b++) {{\n"
+        f"          const float *g = {layer.gates} + b*{layer.width} + u*{GATES * lanes};\n"
+        f"          float *c = {layer.cells} + b*{wide} + u*{lanes};\n"
+        f"          float *o = {layer.out} + (s*{samples} + b)*{wide} + u*{lanes};\n"
         f'          _Pragma("omp simd") for (long e = 0; e < {lanes}; e++) {{\n'
-        f"            const float x = fast_sigmoid(g[{lanes} + e])*c[e] + fast_sigmoid(g[e])*fast_tanh(g[{2 * lanes} + e]);\n"
+        f"            const float kept = fast_sigmoid(g[{lanes} + e])*c[e];\n"
+        f"            const float x = kept + fast_sigmoid(g[e])*fast_tanh(g[{2 * lanes} + e]);\n"
         f"            c[e] = x; o[e] = fast_sigmoid(g[{3 * lanes} + e])*fast_tanh(x); }}\n"
-        f"          for (long e = 0; e < least; e++) {states.name}[next + b*{line} + u*{lanes} + e] = "
-        f"{narrowed.format('o[e]')}; }} }}\n" + ("      barrier();\n" if threads > 1 else "") + "    } }"
+        f"          for (long e = 0; e < least; e++)\n"
+        f"            {layer.states.name}[next + b*{layer.states.strides[0]} + u*{lanes} + e] = "
+        f"{_narrowed('o[e]', layer.precision)}; }} }}\n" + ("      barrier();\n" if threads > 1 else "") + "    } }"
     )
-    names = (before.name, states.name, cells.name)
-    written = (out.name, states.name, cells.name, gates.name)
-    program.add(text, [Read(one, None) for one in names], [Read(one, None) for one in written])
-    answer = Array(out.name, (steps, samples, units), out.strides)
-    return answer, stored(kept)
 
 
-def _calls(
-    program: Program, precision: str, samples: int, width: int, words: str, columns: str, states: str, line: int,
-    gates: str, before: str, units: int,
-) -> str:  # fmt: skip
-    """C of the product of one step, for the vector u of units."""
-    lanes = program.vector.lanes
-    most = max(1, (program.vector.registers - 1 - GATES) // GATES)
-    depth = words_of(units, precision)
-    table, first = program.table([line * sample for sample in range(samples)]), program.table([0])
-    fixed = ""
+def _products(program: Program, layer: _Layer, weight: Tensor) -> str:
+    """C of the products of one step, for the vector u of units."""
+    lanes, precision = program.vector.lanes, layer.precision
+    ready = packed(
+        _interleaved(weight, layer.units, lanes)[:, None], None, precision, program.vector, (GATES,) * layer.blocks
+    )
+    words, columns = program.kept(ready.words), program.kept(ready.columns)
+    depth = words_of(layer.units, precision)
+    places = program.table([layer.line * sample for sample in range(layer.samples)])
+    told, block = "", GATES * lanes
     if precision == INT8:
-        scale = program.constant(torch.full((samples,), 1.0 / LEVELS)).name
-        fixed = "{scale} + {m}, 0, {zero}.0f, ".replace("{scale}", scale).replace("{zero}", str(SIGNED))
-    lines, m = [], 0
-    while m < samples:
-        count = min(most, samples - m)
+        told = f"{program.constant(torch.full((layer.samples,), 1.0 / LEVELS)).name}, 0, {SIGNED}.0f, "
+    most, lines = max(1, (program.vector.registers - 1 - GATES) // GATES), []
+    for m in range(0, layer.samples, most):
+        count = min(most, layer.samples - m)
         program.kernels.add((precision, count, GATES))
         lines.append(
-            f"        panel_{precision}_{count}_{GATES}((const char *)({states} + now), {table} + {m}, {first}, 1, {depth}, "
-            f"(const char *){words} + u*{GATES * lanes * depth * 4}L, {columns} + u*{GATES * lanes}, {width}, "
-            f"{fixed.format(m=m)}{before} + (s*{samples} + {m})*{width} + u*{GATES * lanes}, "
-            f"{gates} + {m * width} + u*{GATES * lanes}, {width}, 0);"
+            f"        panel_{precision}_{count}_{GATES}((const char *)({layer.states.name} + now), {places} + {m}, "
+            f"{program.table([0])}, 1, {depth}, (const char *){words} + u*{block * depth * 4}L, "
+            f"{columns} + u*{block}, {layer.width}, {told}"
+            f"{layer.before} + (s*{layer.samples} + {m})*{layer.width} + u*{block}, "
+            f"{layer.gates} + {m * layer.width} + u*{block}, {layer.width}, {bounds(Ending())});"
         )
-        m += count
     return "\n".join(lines)
 
 

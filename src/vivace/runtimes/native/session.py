@@ -13,7 +13,7 @@ from vivace.codegen.arrays import BOOL, FLOAT, LONG, Array
 from vivace.codegen.build import flags_for, library
 from vivace.codegen.panels import FLOAT32, INT8
 from vivace.codegen.tiles import vector_of
-from vivace.core.errors import CallError, NotApplicable
+from vivace.core.errors import CallError, NotApplicable, ProofFailed
 from vivace.core.facts import Fact
 from vivace.core.program import Form, Model
 from vivace.devices import machine
@@ -37,7 +37,8 @@ def load(model: Model) -> programs.Program:
     The code is for the example's shapes. Calls of another number of samples are answered in parts of the example's, so
     that every answer is the code's. Where other dimensions may vary too, calls of other shapes run operator by
     operator; in int8, whose answers are not those of operators, this is refused. Raises NotApplicable for that, without
-    a C++ compiler, with an operator's name where there is no C for it, and where the code answers the example wrongly.
+    a C++ compiler, and with an operator's name where there is no C for it; ProofFailed where the code answers the
+    example wrongly.
     """
     example = [leaf.contiguous() for leaf in example_of(model)]
     exact = compiled(model, example)
@@ -85,7 +86,7 @@ def _verify(model: Model, exact: Run, example: Sequence[Tensor]) -> None:
         expected = eager.run_flat(model.program, example)
     coarse = eager.is_coarse(model.program)
     if not all(batches.close(want, got, coarse) for want, got in zip(expected, exact(example), strict=True)):
-        raise NotApplicable("the compiled code does not answer the example as the graph does")
+        raise ProofFailed("the compiled code does not answer the example as the graph does; please report it")
 
 
 def compiled(model: Model, example: Sequence[Tensor]) -> Run:
@@ -93,16 +94,22 @@ def compiled(model: Model, example: Sequence[Tensor]) -> Run:
     here = machine.detect()
     if not here.cxx_compiler:
         raise NotApplicable(f"it needs {Fact.CXX_COMPILER.value}")
+    program, arrays, results = written(model, example)
+    outputs = [Array.whole(f"y{place}", one.shape, one.kind) for place, one in enumerate(results)]
+    source = source_of(program, arrays, outputs, results)
+    built = library(source, here.cxx_compiler, flags_for(here.architecture, program.vector.lanes))
+    return _entry(built, list(program.constants.values()), [leaf.dtype for leaf in example], outputs)
+
+
+def written(model: Model, example: Sequence[Tensor]) -> tuple[Program, list[Array], list[Array]]:
+    """The statements of calls like the example, with the arrays of what is given and of what is found."""
+    here = machine.detect()
     vector = vector_of(here.instructions)
     if model.settings.option(PRODUCTS, FLOAT32) == INT8 and not vector.has_int8:
         raise NotApplicable("there is C for int8 only for x86 processors with VNNI")
     program = Program(vector, _threads(model, here.cores_allowed), precision_of(model))
     arrays = [_array(f"x{place}", leaf) for place, leaf in enumerate(example)]
-    results = write(program, model.program, example, arrays)
-    outputs = [Array.whole(f"y{place}", one.shape, one.kind) for place, one in enumerate(results)]
-    source = source_of(program, arrays, outputs, results)
-    built = library(source, here.cxx_compiler, flags_for(here.architecture, vector.lanes))
-    return _entry(built, list(program.constants.values()), [leaf.dtype for leaf in example], outputs)
+    return program, arrays, write(program, model.program, example, arrays)
 
 
 def _threads(model: Model, cores: int) -> int:

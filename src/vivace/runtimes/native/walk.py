@@ -1,7 +1,9 @@
-"""The walk over an exported graph with one call's shapes: numbers that never change are computed, the rest is written."""
+"""The walk over an exported graph with one call's shapes: what never changes is computed, the rest is written down."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -33,7 +35,7 @@ ABOVE: Mapping[str, Callable[..., Any]] = {
     **ACTIVATIONS, **PRODUCTS, **ATTENTION, **NORMS, **POOLING, **JOINING, **PICKING, **RECURRENT
 }  # fmt: skip
 """What is written down as a whole, by the operator's name."""
-TAKES_WAITING = frozenset({"relu", "add", "batch_norm", "dropout"})
+TAKES_WAITING = frozenset({"relu", "relu6", "hardtanh", "clamp", "add", "batch_norm", "dropout"})
 """What may become a part of the product before it."""
 MOST_KNOWN = 1 << 24
 """Elements of a number that is computed before the program is written."""
@@ -135,7 +137,7 @@ class _Walk:
             options = pytree.tree_map(self._program.written, options, is_leaf=lambda x: isinstance(x, Value))
         if name in ABOVE:
             try:
-                return ABOVE[name](self._program, node, *arguments, **options)
+                return _with_member(ABOVE[name](self._program, node, *arguments, **options), node.name, arguments)
             except NotApplicable:
                 found = self._decomposed(node)
                 if found is None:
@@ -152,19 +154,19 @@ class _Walk:
 
     def _decomposed(self, node: fx.Node) -> Any:
         """An operator by what PyTorch says that it consists of; None where it says nothing."""
-        nodes = list(dict.fromkeys(node.all_input_nodes))
+        target, nodes = _functional(node.target), list(dict.fromkeys(node.all_input_nodes))
         fakes = [self._fake(one) for one in nodes]
         tensors = [one for one, fake in zip(nodes, fakes, strict=True) if isinstance(fake, Tensor)]
 
         def call(*given: Tensor) -> Any:
             by = dict(zip(tensors, given, strict=True))
             args, options = self._put(node, lambda one: by[one] if one in by else self._fake(one))
-            return node.target(*args, **options)  # type: ignore[operator]
+            return target(*args, **options)
 
         with self._mode:
             made = make_fx(call, decomposition_table=_table(), tracing_mode="fake")(*map(self._fake, tensors))
         calls = [one for one in made.graph.nodes if one.op == "call_function"]
-        if any(one.target is node.target for one in calls):
+        if any(one.target is target for one in calls):
             return None
         inner = _Walk(self._program, self._mode, made)
         for place, one in zip(made.graph.find_nodes(op="placeholder"), tensors, strict=True):
@@ -198,7 +200,25 @@ class _Walk:
         schema = getattr(node.target, "_schema", None)
         if schema is None or not schema.is_mutable or not isinstance(node.args[0], fx.Node):
             return False
-        return len(node.args[0].users) > 1 or node.args[0].op == "placeholder" or node.args[0] in self._known
+        return len(node.args[0].users) > 1 or node.args[0].op == "placeholder"
+
+
+def _with_member(found: Any, name: str, arguments: Sequence[Any]) -> Any:
+    """A product that waits, with the node that it has just done the work of."""
+    if not isinstance(found, Waiting) or any(found is one for one in arguments):
+        return found
+    return dataclasses.replace(found, members=(*found.members, name))
+
+
+def _functional(target: Any) -> Any:
+    """The same operator, giving what this one writes over its first operand."""
+    if not getattr(getattr(target, "_schema", None), "is_mutable", False):
+        return target
+    packet = getattr(torch.ops.aten, target._opname.removesuffix("_"), None)
+    found = getattr(packet, target._overloadname, None)
+    if found is None or found._schema.is_mutable:
+        raise NotApplicable(f"there is no C for {target}, which writes over its operand")
+    return found
 
 
 def _held(program: Program, known: Any) -> Any:
@@ -219,10 +239,14 @@ def _attribute(module: torch.nn.Module, name: str) -> Any:
     return found
 
 
+@functools.cache
 def _table() -> Any:
-    from torch._decomp import core_aten_decompositions
+    """What operators consist of, also some that PyTorch itself counts among its core."""
+    from torch._decomp import core_aten_decompositions, get_decompositions
 
-    return core_aten_decompositions()
+    aten = torch.ops.aten
+    more = [aten.native_group_norm, aten.native_layer_norm, aten.leaky_relu, aten.elu, aten.hardtanh, aten.gelu]
+    return {**core_aten_decompositions(), **get_decompositions(more)}
 
 
 def _is_quiet(node: fx.Node) -> bool:

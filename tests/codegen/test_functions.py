@@ -1,0 +1,64 @@
+"""Exponentials and their kin as generated code has them, against float64."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+
+import pytest
+import torch
+
+from vivace.codegen import functions
+from vivace.codegen.build import flags_for, library
+from vivace.codegen.threads import head
+from vivace.codegen.tiles import vector_of
+from vivace.devices import machine
+
+HERE = machine.detect()
+pytestmark = pytest.mark.skipif(not HERE.cxx_compiler, reason="generated code needs a C++ compiler: install g++")
+EXPECTED = {
+    "fast_exp": torch.exp,
+    "fast_tanh": torch.tanh,
+    "fast_erf": torch.erf,
+    "fast_sigmoid": torch.sigmoid,
+    "gelu": torch.nn.functional.gelu,
+    "silu": torch.nn.functional.silu,
+}
+
+
+@pytest.fixture(scope="module")
+def built() -> ctypes.CDLL:
+    loops = "\n".join(
+        f'extern "C" void all_{name}(const float *x, float *y, long n) '
+        f'{{ _Pragma("omp simd") for (long i = 0; i < n; i++) y[i] = {name}(x[i]); }}'
+        for name in EXPECTED
+    )
+    vector = vector_of(HERE.instructions)
+    source = head(vector, 1) + functions.TEXT + loops
+    return library(source, str(HERE.cxx_compiler), flags_for(HERE.architecture, vector.lanes))
+
+
+def of(built: ctypes.CDLL, name: str, x: torch.Tensor) -> torch.Tensor:
+    y = torch.empty_like(x)
+    built[f"all_{name}"](ctypes.c_void_p(x.data_ptr()), ctypes.c_void_p(y.data_ptr()), ctypes.c_long(len(x)))
+    return y
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_function_is_as_near_as_float32_allows(built: ctypes.CDLL, name: str) -> None:
+    x = torch.cat([torch.linspace(-9, 4, 200_001), torch.logspace(-20, 0, 1000), -torch.logspace(-20, 0, 1000)])
+    want = EXPECTED[name](x.double())
+
+    error, torchs = ((one.double() - want).abs().max() for one in (of(built, name, x), EXPECTED[name](x)))
+
+    assert error <= 2 * torchs + 2.0**-23  # as the referee of rounded answers allows
+
+
+def test_what_has_no_number_stays_so(built: ctypes.CDLL) -> None:
+    odd = torch.tensor([math.nan, math.inf, -math.inf, 1000.0, -1000.0])
+
+    exponentials = of(built, "fast_exp", odd).tolist()
+
+    assert math.isnan(exponentials[0]) and exponentials[1:] == [math.inf, 0.0, math.inf, 0.0]
+    assert all(math.isnan(of(built, name, odd)[0]) for name in EXPECTED)
+    assert of(built, "fast_tanh", odd)[1:].tolist() == of(built, "fast_erf", odd)[1:].tolist() == [1, -1, 1, -1]

@@ -1,0 +1,123 @@
+"""Small networks that together have every operator that is written out as C++."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Residual(nn.Module):
+    """Convolutions of all kinds: with a stride, of each channel, pointwise, in groups; a shortcut, pooling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 20, 3, 2, 1), nn.BatchNorm2d(20)
+        self.channels, self.points = nn.Conv2d(20, 20, 3, padding=1, groups=20), nn.Conv2d(20, 40, 1)
+        self.groups, self.head = nn.Conv2d(40, 20, 3, padding=1, groups=4), nn.Linear(20, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.first(x)).relu()
+        y = functional.relu6(self.points(self.channels(x)))
+        x = functional.max_pool2d((x + self.groups(y)).relu(), 2)
+        return self.head(x.mean((2, 3)))
+
+
+class Sequence(nn.Module):
+    """Causal convolutions of a sequence with gaps in their windows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.wide = nn.Conv1d(1, 64, 8, stride=4, padding=2), nn.Conv1d(64, 64, 7, dilation=2)
+        self.norm, self.pool, self.head = nn.BatchNorm1d(64), nn.AdaptiveAvgPool1d(7), nn.Linear(448, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        y = self.norm(self.wide(functional.pad(x, (12, 0)))).relu()
+        return self.head(self.pool((x + y).relu()).flatten(1))
+
+
+class Hourglass(nn.Module):
+    """Down and up again, with what was there on the way down; enlarged in two ways."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 16, 3, padding=1), nn.Conv2d(16, 32, 3, padding=1)
+        self.up, self.last, self.head = (
+            nn.ConvTranspose2d(32, 16, 2, 2),
+            nn.Conv2d(48, 16, 3, padding=1),
+            nn.Conv2d(16, 1, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.first(x).relu()
+        second = self.second(functional.avg_pool2d(first, 2)).relu()
+        wide = functional.interpolate(second[:, :16], scale_factor=2.0)
+        return self.head(self.last(torch.cat([first, self.up(second), wide], 1)).relu())
+
+
+class Encoder(nn.Module):
+    """Attention with a mask, normalizations of lines, the length of a sentence's mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.symbols = nn.Embedding(50, 48)
+        layer = nn.TransformerEncoderLayer(48, 4, 96, batch_first=True, norm_first=True, activation="gelu")
+        self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(48, 7)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        states = self.head(self.layers(self.symbols(codes), src_key_padding_mask=codes == 0))
+        return functional.normalize(states.mean(1), dim=1)
+
+
+class Decoder(nn.Module):
+    """Causal attention by hand and by PyTorch, gates, rows picked by numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.symbols, self.norm = nn.Embedding(50, 32), nn.RMSNorm(32)
+        self.mixed, self.gate, self.head = nn.Linear(32, 96), nn.Linear(32, 128), nn.Linear(64, 50)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        x = self.symbols(codes)
+        query, key, value = (
+            one.unflatten(-1, (2, 16)).transpose(1, 2) for one in self.mixed(self.norm(x)).chunk(3, -1)
+        )
+        x = x + functional.scaled_dot_product_attention(query, key, value, is_causal=True).transpose(1, 2).flatten(2)
+        scores = (query @ key.transpose(-1, -2) / 4).softmax(-1)
+        x = x + (scores @ value).transpose(1, 2).reshape(x.shape)
+        one, other = self.gate(x).chunk(2, -1)
+        return self.head(functional.silu(one) * other.tanh())
+
+
+class Recurrent(nn.Module):
+    """An LSTM of two layers, its last states too."""
+
+    def __init__(self, batch_first: bool = True) -> None:
+        super().__init__()
+        self.symbols, self.head = nn.Embedding(50, 24), nn.Linear(40, 5)
+        self.cells = nn.LSTM(24, 40, 2, batch_first=batch_first)
+
+    def forward(self, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        states, (hidden, cells) = self.cells(self.symbols(codes))
+        return self.head(states), hidden, cells
+
+
+def perceptron() -> nn.Module:
+    return nn.Sequential(nn.Linear(20, 128), nn.ReLU(), nn.Linear(128, 10), nn.LogSoftmax(-1))
+
+
+CHANCE = torch.Generator().manual_seed(3)
+NETWORKS = {
+    "one row": (perceptron, torch.randn(1, 20, generator=CHANCE)),
+    "many rows": (perceptron, torch.randn(70, 20, generator=CHANCE)),
+    "one image": (Residual, torch.randn(1, 3, 32, 32, generator=CHANCE)),
+    "images": (Residual, torch.randn(3, 3, 17, 19, generator=CHANCE)),
+    "series": (Sequence, torch.randn(4, 1, 256, generator=CHANCE)),
+    "hourglass": (Hourglass, torch.randn(1, 1, 32, 32, generator=CHANCE)),
+    "encoder": (Encoder, torch.randint(0, 50, (2, 33), generator=CHANCE)),
+    "decoder": (Decoder, torch.randint(0, 50, (1, 70), generator=CHANCE)),
+    "recurrent": (Recurrent, torch.randint(0, 50, (7, 9), generator=CHANCE)),
+    "by time": (lambda: Recurrent(False), torch.randint(0, 50, (9, 3), generator=CHANCE)),
+}

@@ -1,0 +1,143 @@
+"""Networks written out as C++: what they answer, alone and in threads, in all precisions; what they refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from runtimes.native_networks import NETWORKS, perceptron
+from vivace.codegen.panels import FLOAT32, INT8
+from vivace.codegen.tiles import vector_of
+from vivace.core.errors import CallError, NotApplicable
+from vivace.core.program import Form, Model
+from vivace.devices import machine
+from vivace.runtimes import store
+from vivace.runtimes.capture import capture
+from vivace.runtimes.native import session
+
+HERE = machine.detect()
+VECTOR = vector_of(HERE.instructions)
+pytestmark = pytest.mark.skipif(not HERE.cxx_compiler, reason="generated code needs a C++ compiler: install g++")
+WITHIN = {"float32": 2e-6, "bfloat16": 2e-2, "int8": 4e-2}
+"""How far answers may be from PyTorch's, as a share of their length."""
+
+
+def captured(make: Any, inputs: Tensor, fixed: bool = False, **options: str) -> tuple[nn.Module, Model]:
+    torch.manual_seed(5)
+    network = make().eval()
+    model = capture(network, (inputs,), fixed_shapes=fixed).model
+    return network, model.replace(form=Form.NATIVE, settings=model.settings.with_options(**options))
+
+
+def leaves(answer: Any) -> list[Tensor]:
+    return [answer] if isinstance(answer, Tensor) else list(answer)
+
+
+def distance(found: Any, wanted: Any) -> float:
+    pairs = zip(leaves(found), leaves(wanted), strict=True)
+    return max(float((one - other).norm() / other.norm()) for one, other in pairs)
+
+
+@pytest.mark.parametrize("precision", WITHIN)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_it_answers_as_the_network_does(name: str, precision: str) -> None:
+    if precision == INT8 and not VECTOR.has_int8:
+        pytest.skip("this processor has no int8 dot products")
+    make, inputs = NETWORKS[name]
+    network, model = captured(make, inputs, products=precision)
+    with torch.no_grad():
+        wanted = network(inputs)
+
+    runs = {count: session.compiled(threaded(model, count), [inputs]) for count in (1, 2)}
+    alone = runs[1]([inputs])
+
+    assert distance(alone, wanted) < WITHIN[precision]
+    for _ in range(300):  # threads that did not wait where they must would differ sooner or later
+        assert distance(runs[2]([inputs]), alone) < 1e-6
+
+
+def threaded(model: Model, count: int) -> Model:
+    return model.replace(settings=model.settings.replace(threads=count))
+
+
+@pytest.mark.parametrize("products", [FLOAT32, INT8])
+def test_calls_of_any_number_of_samples_are_answered_by_the_code(products: str, tmp_path: Path) -> None:
+    if products == INT8 and not VECTOR.has_int8:
+        pytest.skip("this processor has no int8 dot products")
+    inputs = torch.randn(8, 20)
+    network, model = captured(perceptron, inputs, products=products)
+    store.save(model, tmp_path / "program")
+    program = store.load(tmp_path / "program")
+    whole = program(inputs)
+
+    assert program.form is Form.NATIVE
+    for size in (1, 7, 8, 19):
+        given = inputs.repeat(3, 1)[:size]
+        assert distance(program(given), network(given).detach()) < WITHIN[products]
+        assert torch.allclose(program(given)[:1], whole[:1], atol=1e-6)  # the same code answers
+    program.close()
+
+
+def test_layers_that_are_kept_stay_in_float() -> None:
+    inputs = torch.randn(8, 20)
+    network, model = captured(perceptron, inputs, products=INT8, kept="linear,linear_1", others=FLOAT32)
+    if not VECTOR.has_int8:
+        pytest.skip("this processor has no int8 dot products")
+
+    assert distance(session.compiled(model, [inputs])([inputs]), [network(inputs).detach()]) < WITHIN["float32"]
+
+
+class AnyLength(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.symbols, self.head = nn.Embedding(20, 8), nn.Linear(8, 3)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return self.head(self.symbols(codes))
+
+
+def test_other_lengths_run_by_operators_in_float_and_are_refused_in_int8() -> None:
+    codes = torch.randint(0, 20, (2, 9))
+    network = AnyLength().eval()
+    model = capture(network, (codes,), varying=[frozenset({1})]).model.replace(form=Form.NATIVE)
+    longer = torch.randint(0, 20, (2, 12))
+
+    program = session.load(model)
+
+    assert distance(program(longer), network(longer).detach()) < 1e-6
+    if VECTOR.has_int8:
+        with pytest.raises(NotApplicable, match="fixed_shapes"):
+            session.load(model.replace(settings=model.settings.with_options(products=INT8)))
+
+
+def test_an_index_that_the_model_does_not_have_is_a_wrong_call() -> None:
+    codes = torch.randint(0, 20, (2, 9))
+    run = session.compiled(captured(AnyLength, codes)[1], [codes])
+
+    with pytest.raises(CallError, match="index"):
+        run([codes + 20])
+
+    run([codes])  # and the program goes on
+
+
+def test_an_operator_without_c_is_named() -> None:
+    class Sorted(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.sort(dim=1).values
+
+    with pytest.raises(NotApplicable, match="sort"):
+        session.compiled(captured(Sorted, torch.randn(2, 5))[1], [torch.randn(2, 5)])
+
+
+def test_numbers_that_are_none_are_not_hidden() -> None:
+    inputs = torch.randn(4, 20)
+    run = session.compiled(captured(perceptron, inputs)[1], [inputs])
+    inputs[1, 3] = torch.nan
+
+    found = run([inputs])[0]
+
+    assert found[1].isnan().all() and found[[0, 2, 3]].isfinite().all()
