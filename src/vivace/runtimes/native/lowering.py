@@ -45,6 +45,8 @@ class Program(Lowering):
         """Arrays whose bytes are set before the first call, and to what."""
         self.nonnegative: set[str] = set()
         self.prepared: dict[Any, Rows] = {}
+        self.flops = 0
+        """Of the products with constant weights that were written down."""
         self.products: list[tuple[str, ...]] = []
         """The nodes that each product with a constant weight does the work of."""
         self._by_tensor: dict[Any, Array] = {}
@@ -124,6 +126,7 @@ class Program(Lowering):
     ) -> None:
         """A product with a constant weight (columns, segments, run), written down."""
         count = len(rows.places)
+        self.flops += 2 * count * weight.numel()
         parts = self.threads if count < 4 * self.threads or rows.outer < self.threads else 1
         vectors = -(-weight.shape[0] // self.vector.lanes)
         ready = packed(weight, bias, precision, self.vector, panels(vectors, self.vector, count, parts))

@@ -28,6 +28,8 @@ from vivace.runtimes.settings.parts import in_parts
 
 PRODUCTS, KEPT, OTHERS = "products", "kept", "others"
 """Options: what products are computed in, the layers that are not (separated by commas), and in what those are."""
+LEAST_FLOPS = 1_000_000
+"""Of products, for a thread: some microseconds, which calling another thread and waiting for it take too."""
 KINDS = {torch.float32: FLOAT, torch.int64: LONG, torch.bool: BOOL}
 
 
@@ -102,18 +104,23 @@ def compiled(model: Model, example: Sequence[Tensor]) -> Run:
 
 
 def written(model: Model, example: Sequence[Tensor]) -> tuple[Program, list[Array], list[Array]]:
-    """The statements of calls like the example, with the arrays of what is given and of what is found."""
+    """The statements of calls like the example, with the arrays of what is given and of what is found.
+
+    The settings' threads write it; where they name none, as many as PyTorch has, but no more than have work.
+    """
     here = machine.detect()
     vector = vector_of(here.instructions)
     if model.settings.option(PRODUCTS, FLOAT32) == INT8 and not vector.has_int8:
         raise NotApplicable("there is C for int8 only for x86 processors with VNNI")
-    program = Program(vector, _threads(model, here.cores_allowed), precision_of(model))
     arrays = [_array(f"x{place}", leaf) for place, leaf in enumerate(example)]
-    return program, arrays, write(program, model.program, example, arrays)
-
-
-def _threads(model: Model, cores: int) -> int:
-    return max(1, min(cores, model.settings.threads or torch.get_num_threads()))
+    threads = max(1, min(here.cores_allowed, model.settings.threads or torch.get_num_threads()))
+    program = Program(vector, threads, precision_of(model))
+    results = write(program, model.program, example, arrays)
+    enough = max(1, min(threads, program.flops // LEAST_FLOPS))
+    if model.settings.threads is None and enough < threads:
+        program = Program(vector, enough, precision_of(model))
+        results = write(program, model.program, example, arrays)
+    return program, arrays, results
 
 
 def precision_of(model: Model) -> Callable[[str], str]:
