@@ -18,6 +18,7 @@ from vivace.devices import machine
 from vivace.runtimes import store
 from vivace.runtimes.capture import capture
 from vivace.runtimes.native import session
+from vivace.runtimes.native.lowering import Program
 
 HERE = machine.detect()
 VECTOR = vector_of(HERE.instructions)
@@ -131,6 +132,53 @@ def test_an_operator_without_c_is_named() -> None:
 
     with pytest.raises(NotApplicable, match="sort"):
         session.compiled(captured(Sorted, torch.randn(2, 5))[1], [torch.randn(2, 5)])
+
+
+def test_what_is_written_over_through_a_view_is_refused() -> None:
+    class Writer(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            y = x * 2
+            y[:, :1].add_(1)
+            return y
+
+    inputs = torch.randn(2, 5)
+    with pytest.raises(NotApplicable, match="writes over"):
+        session.compiled(captured(Writer, inputs)[1], [inputs])
+
+
+def test_a_network_with_more_rows_than_are_written_down_is_refused() -> None:
+    inputs = torch.zeros(1, 1, 512, 512)
+
+    with pytest.raises(NotApplicable, match="rows"):
+        session.compiled(captured(lambda: nn.Conv2d(1, 2, 3, padding=1), inputs, fixed=True)[1], [inputs])
+
+
+def test_arrays_beyond_a_small_networks_memory_are_refused() -> None:
+    program = Program(VECTOR, 1, lambda name: FLOAT32)
+    program.room((1 << 28,))
+    program.check_memory()
+    program.room((1 << 28,), "short")
+
+    with pytest.raises(NotApplicable, match=r"1\.5 GiB"):
+        program.check_memory()
+
+
+def test_the_threads_of_a_closed_program_end() -> None:
+    inputs = torch.randn(70, 20)
+    network, model = captured(perceptron, inputs)
+    before = threading_tasks()
+
+    program = session.load(threaded(model, 2))
+    program(inputs)
+    during = threading_tasks()
+    program.close()
+
+    assert during == before + 1 and threading_tasks() == before
+    assert distance(session.load(model)(inputs), network(inputs).detach()) < WITHIN["float32"]
+
+
+def threading_tasks() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
 
 
 def test_numbers_that_are_none_are_not_hidden() -> None:

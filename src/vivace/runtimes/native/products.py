@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,9 +17,6 @@ from vivace.runtimes.native import depthwise, images, matrices
 from vivace.runtimes.native.images import Window
 from vivace.runtimes.native.lowering import Program, Waiting, narrowest
 from vivace.runtimes.native.operands import lines_of
-
-MOST_PLACES = 1 << 20
-"""Rows of one product whose places are still listed."""
 
 
 def linear(program: Program, node: Node, value: Value, weight: Any, bias: Any = None) -> Value:
@@ -82,8 +78,6 @@ def convolution(
     window = Window(tuple(known.shape[2:]), steps, pads, apart, groups)
     shape = shape_of(node)
     order = images.order_of(len(shape))
-    if math.prod(shape[2:]) * shape[0] > MOST_PLACES:
-        raise NotApplicable(f"{node.name} has more than {MOST_PLACES} places")
     if groups > 1 and known.shape[:2] == (groups, 1):
         return depthwise.convolution(program, shape, value, known.float(), told, window)
     precision = narrowest(program.precision(node.name), program.vector, is_narrow(node))

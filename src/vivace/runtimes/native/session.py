@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
 import weakref
 from collections.abc import Callable, Sequence
@@ -98,6 +99,7 @@ def compiled(model: Model, example: Sequence[Tensor]) -> Run:
         raise NotApplicable(f"it needs {Fact.CXX_COMPILER.value}")
     program, arrays, results = written(model, example)
     outputs = [Array.whole(f"y{place}", one.shape, one.kind) for place, one in enumerate(results)]
+    program.check_memory()
     source = source_of(program, arrays, outputs, results)
     built = library(source, here.cxx_compiler, flags_for(here.architecture, program.vector.lanes))
     return _entry(built, list(program.constants.values()), [leaf.dtype for leaf in example], outputs)
@@ -165,3 +167,4 @@ def _entry(built: ctypes.CDLL, kept: list[Tensor], dtypes: Sequence[torch.dtype]
 def _ended(built: ctypes.CDLL, kept: list[Tensor]) -> None:
     built.end()
     kept.clear()
+    _ctypes.dlclose(built._handle)  # its arrays are as large as all activations

@@ -200,7 +200,8 @@ class _Walk:
         schema = getattr(node.target, "_schema", None)
         if schema is None or not schema.is_mutable or not isinstance(node.args[0], fx.Node):
             return False
-        return len(node.args[0].users) > 1 or node.args[0].op == "placeholder"
+        base = node.args[0]
+        return len(base.users) > 1 or base.op == "placeholder" or _is_view(base)
 
 
 def _with_member(found: Any, name: str, arguments: Sequence[Any]) -> Any:
@@ -219,6 +220,14 @@ def _functional(target: Any) -> Any:
     if found is None or found._schema.is_mutable:
         raise NotApplicable(f"there is no C for {target}, which writes over its operand")
     return found
+
+
+def _is_view(node: fx.Node) -> bool:
+    """Whether a node is another look at the memory of the node before it."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return True
+    return any(one.alias_info is not None and not one.alias_info.is_write for one in schema.returns)
 
 
 def _held(program: Program, known: Any) -> Any:
