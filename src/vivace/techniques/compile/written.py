@@ -14,6 +14,8 @@ IDLE: Mapping[str, str] = {
     "channels-last": "the program written out as C++ chooses how tensors lie",
     "fold-conv-batchnorm": "the program written out as C++ folds normalizations by itself",
     "fold-linear-batchnorm": "the program written out as C++ folds normalizations by itself",
+    "torchao-dynamic-int8": "its operators are what native-int8 writes as products of its own",
+    "torchao-weight-only-int8": "its operators are what native-int8 writes as products of its own",
 }
 """By name, techniques with nothing to do beside it."""
 
