@@ -30,6 +30,7 @@ class Statement:
 
 
 SIMD = '_Pragma("omp simd") '
+BARRIER = "barrier();"
 AFTER, ROWS = "$AFTER", "$ROWS"
 """In a statement's text: where rows `from` to `to` are done; and where these are defined, if nobody else does."""
 
@@ -71,14 +72,14 @@ def scheduled(statements: Iterable[Statement], threads: int) -> list[str]:
     read: dict[str, set[Part]] = {}
     for one in statements:
         if threads > 1 and _must_wait(one, written, read):
-            lines.append("  barrier();")
+            lines.append(f"  {BARRIER}")
             written.clear()
             read.clear()
         for each in one.reads:
             read.setdefault(each.name, set()).add(each.part)
         written |= {each.name: each.part for each in one.writes}
         lines.append(one.text.replace(AFTER, "").replace(ROWS, rows_of(one.rows, threads)))
-    return [*lines, *(["  barrier();"] if threads > 1 else [])]
+    return [*lines, *([f"  {BARRIER}"] if threads > 1 else [])]
 
 
 def _must_wait(one: Statement, written: dict[str, Part], read: dict[str, set[Part]]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from vivace.codegen import functions, panels
 from vivace.codegen.arrays import Array, stored
 from vivace.codegen.panels import BFLOAT16, INT8
-from vivace.codegen.statements import loop, scheduled
+from vivace.codegen.statements import BARRIER, loop, scheduled
 from vivace.codegen.threads import POOL, head
 from vivace.codegen.tiles import inner_tile, outer_tile
 from vivace.runtimes.native.lowering import Program
@@ -26,13 +26,24 @@ def source_of(program: Program, inputs: Sequence[Array], outputs: Sequence[Array
             *_declared(program, inputs, outputs),
             *(_tile(program, *tile) for tile in sorted(program.tiles)),
             *(panels.kernel(name, program.vector) for name in sorted(program.kernels)),
-            "static void work(const int t) {",
-            *scheduled(program.statements, program.threads),
-            "}",
+            *_work(program),
             POOL,
             _entered(program, inputs, outputs),
         ]
     )
+
+
+def _work(program: Program) -> list[str]:
+    """What a thread does in a call, each statement a function of its own: compilers take long for large ones."""
+    lines = scheduled(program.statements, program.threads)
+    parts = [line for line in lines if line.strip() != BARRIER]
+    names = iter(range(len(parts)))
+    made = [
+        f"static __attribute__((noinline)) void part{number}(const int t) {{\n{part}\n}}"
+        for number, part in enumerate(parts)
+    ]
+    calls = [line if line.strip() == BARRIER else f"  part{next(names)}(t);" for line in lines]
+    return [*made, "static void work(const int t) {", *calls, "}"]
 
 
 def _tile(program: Program, kind: str, rows: int, columns: int, narrow: bool) -> str:
