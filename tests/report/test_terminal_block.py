@@ -49,6 +49,12 @@ next: python -c "import vivace as vv; model = vv.load('fast')"
 """
 
 
+@pytest.fixture(autouse=True)
+def _nothing_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is printed of an artifact depends on the files that lie where it is said to be."""
+    monkeypatch.chdir(tmp_path)
+
+
 def printed(result: Result, width: int = 80) -> str:
     stream = io.StringIO()
     print_result(Console(file=stream, width=width, markup=False, highlight=False), result)
