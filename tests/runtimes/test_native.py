@@ -181,11 +181,93 @@ def threading_tasks() -> int:
     return len(list(Path("/proc/self/task").iterdir()))
 
 
-def test_numbers_that_are_none_are_not_hidden() -> None:
-    inputs = torch.randn(4, 20)
-    run = session.compiled(captured(perceptron, inputs)[1], [inputs])
-    inputs[1, 3] = torch.nan
+@pytest.mark.parametrize("products", [FLOAT32, INT8])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [(perceptron, (4, 20)), (lambda: nn.Conv2d(2, 4, 3), (4, 2, 6, 6)), (lambda: nn.Conv2d(2, 4, 5), (1, 2, 5, 5))],
+    ids=["rows", "images", "one image"],
+)
+def test_numbers_that_are_none_are_not_hidden(make: Any, shape: tuple[int, ...], threads: int, products: str) -> None:
+    if products == INT8 and not VECTOR.has_int8:
+        pytest.skip("this processor has no int8 dot products")
+    inputs = torch.randn(shape)
+    run = session.compiled(threaded(captured(make, inputs, products=products)[1], threads), [inputs])
+    inputs[0].view(-1)[3] = torch.nan
 
     found = run([inputs])[0]
 
-    assert found[1].isnan().all() and found[[0, 2, 3]].isfinite().all()
+    assert found[0].isnan().any() and found[1:].isfinite().all()
+
+
+class NormalizedLines(nn.Module):
+    """A normalization of the axis that is no column of the product before it; both are of one length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix, self.norm = nn.Linear(6, 6), nn.BatchNorm1d(6)
+        nn.init.normal_(self.norm.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.mix(x))
+
+
+class Blind(nn.Module):
+    """Attention some of whose queries see no key."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        heads = x.unflatten(-1, (2, 8)).transpose(1, 2)
+        mask = (x[:, :, :1] > 0).transpose(1, 2)[:, None].expand(-1, 2, x.shape[1], -1)
+        seen = mask & (x[:, None, :, :1] > 0)
+        return nn.functional.scaled_dot_product_attention(heads, heads, heads, attn_mask=seen)
+
+
+class Clipped(nn.Module):
+    """What ends below zero after all, into a convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x).clamp(0.0, -0.5))
+
+
+ODD = {
+    "normalized lines": (NormalizedLines, (3, 6, 6)),
+    "blind queries": (Blind, (2, 9, 16)),
+    "clipped below zero": (Clipped, (1, 1, 9, 9)),
+    "grouped normalization": (lambda: nn.Sequential(nn.Conv2d(2, 8, 3), nn.GroupNorm(2, 8)), (2, 2, 7, 7)),
+    "gated cells": (lambda: nn.Sequential(nn.Conv1d(3, 8, 1), nn.GLU(1), nn.Hardswish(), nn.ELU()), (2, 3, 9)),
+    "windows with gaps": (lambda: nn.Conv2d(2, 3, 3, dilation=(2, 1), padding=(2, 0), stride=(1, 2)), (1, 2, 9, 9)),
+}
+
+
+@pytest.mark.parametrize("products", [FLOAT32, INT8])
+@pytest.mark.parametrize("name", ODD)
+def test_what_looks_like_something_else_is_right_too(name: str, products: str) -> None:
+    if products == INT8 and not VECTOR.has_int8:
+        pytest.skip("this processor has no int8 dot products")
+    make, shape = ODD[name]
+    inputs = torch.randn(shape)
+    network, model = captured(make, inputs, products=products)
+    with torch.no_grad():
+        wanted = network(inputs)
+
+    assert distance(session.compiled(model, [inputs])([inputs]), wanted) < WITHIN[products]
+
+
+def test_transposed_windows_with_gaps_are_refused() -> None:
+    inputs = torch.randn(1, 2, 5, 5)
+
+    with pytest.raises(NotApplicable, match="side by side"):
+        session.compiled(captured(lambda: nn.ConvTranspose2d(2, 3, 2, 2, dilation=2), inputs)[1], [inputs])
+
+
+def test_answers_of_a_type_that_code_does_not_give_are_refused() -> None:
+    class Halved(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x * 2).bfloat16()
+
+    with pytest.raises(NotApplicable, match="bfloat16"):
+        session.compiled(captured(Halved, torch.randn(2, 5))[1], [torch.randn(2, 5)])

@@ -17,7 +17,8 @@ FORMULAS = {
     "logical_not": "!{0}", "bitwise_not": "!{0}", "logical_and": "{0} && {1}", "bitwise_and": "{0} & {1}",
     "maximum": "({0} > {1} || {0} != {0} ? {0} : {1})", "minimum": "({0} < {1} || {0} != {0} ? {0} : {1})",
     "abs": "__builtin_fabsf({0})", "reciprocal": "1.0f / {0}", "sqrt": "__builtin_sqrtf({0})",
-    "rsqrt": "1.0f / __builtin_sqrtf({0})", "exp": "expf({0})", "log": "logf({0})", "log1p": "log1pf({0})",
+    "rsqrt": "1.0f / __builtin_sqrtf({0})", "exp": "expf({0})", "expm1": "expm1f({0})", "log": "logf({0})",
+    "log1p": "log1pf({0})",
     "tanh": "tanhf({0})", "erf": "erff({0})", "sigmoid": "1.0f / (1.0f + expf(-{0}))", "sin": "sinf({0})",
     "cos": "cosf({0})", "power": "powf({0}, {1})", "gelu": "gelu({0})", "gelu_tanh": "gelu_tanh({0})",
     "silu": "silu({0})", "at_least": "at_least({0}, {1})", "at_most": "at_most({0}, {1})",
@@ -27,8 +28,8 @@ FORMULAS = {
 
 COSTLY = frozenset(
     {
-        "div", "reciprocal", "sqrt", "rsqrt", "exp", "log", "log1p", "tanh", "erf", "sigmoid", "sin", "cos", "power",
-        "gelu", "gelu_tanh", "silu",
+        "div", "reciprocal", "sqrt", "rsqrt", "exp", "expm1", "log", "log1p", "tanh", "erf", "sigmoid", "sin", "cos",
+        "power", "gelu", "gelu_tanh", "silu",
     }
 )  # fmt: skip
 TRUTHS = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "logical_not", "logical_and"})

@@ -49,8 +49,10 @@ INLINE float at_least(float x, float low) { return x < low ? low : x; }
 INLINE float at_most(float x, float high) { return x > high ? high : x; }
 INLINE float silu(float x) { return x / (1.0f + fast_exp(-x)); }
 typedef unsigned char byte;
-// the size of a step, of so many over a range; where there is no range, any
-INLINE float step_of(float range, float levels) { return range > 1e-30f ? range / levels : 1.0f; }
+// the size of a step, of so many over a range; where there is no range, any. `odd` is no number if an element is none
+INLINE float step_of(float range, float levels, float odd) {
+  return (range < 1e-30f ? 1.0f : range / levels) + odd;
+}
 INLINE byte byte_of(float x) {
   const float r = __builtin_rintf(x), low = r < 0.0f ? 0.0f : r;
   return (byte)(int)(low > 255.0f ? 255.0f : low);

@@ -47,6 +47,10 @@ class Lowering:
         self.statements.append(loop(array, value, self.threads))
         return array
 
+    def copied(self, value: Value) -> Array:
+        """A value's elements one after the other, written down anew."""
+        return self.stored(Value(value.shape, value.kind, value.at, value.reads))
+
     def settled(self, operand: Any, size: int) -> Any:
         """An operand of so many elements; one that is costly and has fewer itself is computed once."""
         if isinstance(operand, Value) and operand.array is None and operand.is_costly and operand.size < size:

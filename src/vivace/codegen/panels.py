@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from vivace.codegen.tiles import Vector
 
 FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
 """What products are computed in; sums are kept in 32 bits always."""
+WORD_BYTES = 4
 PER_WORD = {FLOAT32: 1, BFLOAT16: 2, INT8: 4}
 """How many elements of a row are multiplied by one instruction and lane."""
 LEVELS = 127
@@ -35,6 +38,20 @@ class Rows:
     reads: tuple[Read, ...]
     scales: str = ""
     zero: int | None = None
+
+    def are_few(self, threads: int) -> bool:
+        """Whether there are too few rows for each thread to take some."""
+        return threads > 1 and (len(self.places) < 4 * threads or self.outer < threads)
+
+
+def divided(lengths: Sequence[int]) -> tuple[int, int]:
+    """How many rows threads divide of an answer with these leading axes, and how many lines each has.
+
+    >>> divided((1, 8, 3, 2)), divided((1, 1))
+    ((8, 6), (1, 1))
+    """
+    outer, *inner = [length for length in lengths if length > 1] or [1]
+    return outer, math.prod(inner)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +80,7 @@ def packed(weight: Tensor, bias: Tensor | None, precision: str, vector: Vector, 
     elif precision == BFLOAT16:
         weight = weight.to(torch.bfloat16)
     each = PER_WORD[precision]
-    words = -(-run // each)
+    words = words_of(run, precision)
     padded = torch.zeros(wide, segments, words * each, dtype=weight.dtype)
     padded[:columns, :, :run] = weight
     lines = padded.reshape(wide, segments * words, each).transpose(0, 1)  # k, column, elements of a word
@@ -100,6 +117,11 @@ def words_of(elements: int, precision: str) -> int:
     return -(-elements // PER_WORD[precision])
 
 
+def bytes_of(elements: int, precision: str) -> int:
+    """How many bytes a run of so many elements takes, as kernels read it."""
+    return words_of(elements, precision) * WORD_BYTES
+
+
 Kernel = tuple[str, int, int]
 """(precision, rows, vectors) of a tile."""
 
@@ -129,8 +151,7 @@ class PanelProduct:
 
     def divides_columns(self, threads: int) -> bool:
         """Whether threads take panels instead of rows."""
-        few = len(self.rows.places) < 4 * threads or self.rows.outer < threads
-        return threads > 1 and few and len(self.weight.widths) >= threads
+        return self.rows.are_few(threads) and len(self.weight.widths) >= threads
 
     def statement(self, vector: Vector, threads: int, table: str, segments: str) -> tuple[Statement, set[Kernel]]:
         """The C of it, and the kernels that it calls. `table` and `segments` name the rows' places."""
@@ -175,7 +196,7 @@ class PanelProduct:
         to = f"{self.to.name} + {self.to.offset} + m*{self.line} + {column}"
         return (
             f"panel_{self.weight.precision}_{step}_{width}((const char *){self.rows.name}, {table} + m, {segments}, "
-            f"{len(self.rows.segments)}, {run}, (const char *){self.words} + {column * depth * 4}L, "
+            f"{len(self.rows.segments)}, {run}, (const char *){self.words} + {column * depth * WORD_BYTES}L, "
             f"{self.columns} + {column}, {sum(self.weight.widths) * vector.lanes}, {told}{add}, {to}, {self.line}, "
             f"{bounds(self.ending)});"
         )

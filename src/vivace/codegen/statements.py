@@ -125,11 +125,11 @@ def loop(array: Array, value: Value, threads: int) -> Statement:
     return Statement("\n".join(lines), value.reads(index), (array.divided(),))
 
 
-def walked(array: Array, indent: str = "", most: int | None = None) -> list[str]:
-    """C that walks an array's elements as they lie, a thread its rows `from` to `to`; with `most`, so many loops."""
+def walked(array: Array, indent: str = "") -> list[str]:
+    """C that walks an array's elements as they lie, a thread its rows `from` to `to`."""
     axes = [axis for axis in array.order if array.shape[axis] > 1]
     lines = []
-    for number, axis in enumerate(axes[:most]):
+    for number, axis in enumerate(axes):
         pragma = SIMD if number == len(axes) - 1 else ""
         first, end = ("from", "to") if number == 0 else ("0", str(array.shape[axis]))
         lines.append(f"{indent}{pragma}for (long i{number} = {first}; i{number} < {end}; i{number}++)")

@@ -22,7 +22,8 @@ HEAD = """
 #define INSIDE(index, size) ((unsigned long)(index) < size ? (index) : (outside = 1, 0))
 static int outside;
 extern "C" {
-float expf(float); float logf(float); float log1pf(float); float tanhf(float); float erff(float); float sinf(float);
+float expf(float); float logf(float); float log1pf(float); float expm1f(float);
+float tanhf(float); float erff(float); float sinf(float);
 float cosf(float); float powf(float, float); double pow(double, double); double sqrt(double);
 }
 typedef float vec __attribute__((vector_size(LANES * 4)));

@@ -96,7 +96,7 @@ def view(lowering: Lowering, node: Node, value: Value, *_: Any) -> Value:
     array = lowering.stored(value)
     strides = _viewed(array, shape)
     if strides is None:
-        array = lowering.stored(Value(value.shape, value.kind, value.at, value.reads))
+        array = lowering.copied(stored(array))
         strides = dense(shape)
     return stored(Array(array.name, shape, strides, array.kind, array.offset))
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch.fx import Node
 
 from vivace.codegen import views
-from vivace.codegen.arrays import FLOAT, Value
+from vivace.codegen.arrays import FLOAT, Value, stored
 from vivace.codegen.lowering import converted, kind_of, shape_of
 from vivace.codegen.operators import OPERATORS
 from vivace.codegen.panels import Ending
@@ -24,7 +24,7 @@ def relu(program: Program, node: Node, value: Value) -> Value:
     made = program.formula("relu", [program.written(value)], shape_of(node), kind_of(node))
     array = program.stored(made)
     program.nonnegative.add(array.name)
-    return Value(array.shape, array.kind, array.at, lambda index: (array.read(index),), array)
+    return stored(array)
 
 
 def add(program: Program, node: Node, one: Any, other: Any, alpha: float = 1) -> Value:
@@ -76,7 +76,8 @@ def dropout(program: Program, node: Node, value: Value, share: float, train: boo
 
 def clamp(program: Program, node: Node, value: Value, low: Any = None, high: Any = None) -> Value:
     """clamp, hardtanh: between two numbers."""
-    if isinstance(value, Waiting) and low == 0 and isinstance(high, int | float | None) and value.ending.most is None:
+    fits = low == 0 and (high is None or (isinstance(high, int | float) and high >= 0))
+    if isinstance(value, Waiting) and fits and value.ending.most is None:
         return dataclasses.replace(value, ending=dataclasses.replace(value.ending, relu=True, most=high))
     value, shape, kind = program.written(value), shape_of(node), kind_of(node)
     if low is not None:
@@ -84,9 +85,9 @@ def clamp(program: Program, node: Node, value: Value, low: Any = None, high: Any
     if high is not None:
         value = program.formula("minimum" if kind != FLOAT else "at_most", [value, high], shape, kind)
     made = program.stored(value)
-    if isinstance(low, int | float) and low >= 0:
+    if isinstance(low, int | float) and low >= 0 and (high is None or (isinstance(high, int | float) and high >= 0)):
         program.nonnegative.add(made.name)
-    return Value(made.shape, made.kind, made.at, lambda index: (made.read(index),), made)
+    return stored(made)
 
 
 def hardtanh(program: Program, node: Node, value: Value, low: float = -1.0, high: float = 1.0) -> Value:

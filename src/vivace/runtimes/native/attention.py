@@ -24,11 +24,11 @@ def attention(
     is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
 ) -> Value:  # fmt: skip
     """scaled_dot_product_attention of (n, heads, length, width)."""
-    if len(query.shape) != 4 or dropout or key.shape[:2] != query.shape[:2] or program.vector.lanes > key.shape[2] * 64:
+    if len(query.shape) != 4 or dropout or key.shape[:2] != query.shape[:2]:
         raise NotApplicable(f"there is no C for {node.target} of this kind")
     arrays = [program.stored(one) for one in (query, key, value)]
     if arrays[2].strides[-1] != 1:
-        arrays[2] = program.stored(Value(value.shape, FLOAT, stored(arrays[2]).at, stored(arrays[2]).reads))
+        arrays[2] = program.copied(stored(arrays[2]))
     if mask is not None and mask.array is None:
         mask = stored(program.stored(mask))
     n, heads, length, width = shape_of(node)
@@ -122,9 +122,10 @@ def _shares(count: int, keys: int, wide: int, mask: Value | None, is_causal: boo
         f"        float high = -__builtin_inff(), sum = 0.0f;\n"
         f'        _Pragma("omp simd reduction(max:high)") {loop} {{\n'
         f"          const float x = {score}; r[j] = x; high = x > high ? x : high; }}\n"
+        f"        const float top = high == -__builtin_inff() ? 0.0f : high;  // the shares of one that sees no key\n"
         f'        _Pragma("omp simd reduction(+:sum)") {loop} {{\n'
-        f"          const float x = expf(r[j] - high); r[j] = x; sum += x; }}\n"
-        f'        const float by = 1.0f / sum; _Pragma("omp simd") {loop} r[j] *= by; }}'
+        f"          const float x = expf(r[j] - top); r[j] = x; sum += x; }}\n"
+        f'        const float by = sum == 0.0f ? 0.0f : 1.0f / sum; _Pragma("omp simd") {loop} r[j] *= by; }}'
     )
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from vivace.codegen.arrays import Array, Read, Value
-from vivace.codegen.panels import BFLOAT16, FLOAT32, INT8, PER_WORD, Rows
+from vivace.codegen.panels import BFLOAT16, FLOAT32, INT8, PER_WORD, Rows, divided
 from vivace.codegen.statements import rows_of
 from vivace.runtimes.native.lowering import Program
 from vivace.runtimes.native.operands import SIGNED, UNSIGNED
@@ -45,6 +45,15 @@ def order_of(rank: int) -> tuple[int, ...]:
     return (0, *range(2, rank), 1)
 
 
+def each_axis(value: int | Sequence[int], axes: int) -> tuple[int, ...]:
+    """What an operator is given for all axes of an image at once, or for each.
+
+    >>> each_axis(2, 2), each_axis([1, 2], 2), each_axis([3], 2)
+    ((2, 2), (1, 2), (3, 3))
+    """
+    return (value,) * axes if isinstance(value, int) else tuple(value) * (axes if len(value) == 1 else 1)
+
+
 def channels_last(program: Program, shape: Sequence[int]) -> Array:
     """A new array (n, channels, *sizes) whose lines of channels have room for whole vectors, and end with zeros."""
     order = order_of(len(shape))
@@ -70,15 +79,14 @@ def rows(program: Program, value: Value, window: Window, precision: str, merged:
     for axis, tap in enumerate(taps):
         segments = [one + number * window.dilation[axis] * steps[2 + axis] for one in segments for number in tap]
     run = value.shape[1] // window.groups * (across if is_merged else 1)
-    long = [length for length in (value.shape[0], *answers) if length > 1]
-    outer = long[0] if long else 1
+    outer, inner = divided((value.shape[0], *answers))
     is_pointwise = {*window.kernel, *window.stride} == {1} and not any(window.padding)
     reads = [image.read if value.shape[0] > 1 or is_pointwise else Read(image.array.name, None)]
     reads += [Read(image.scales, None)] if image.scales else []
     begin = image.array.offset * size
     return Rows(
-        image.array.name, tuple(begin + place for place in places), tuple(segments), run, outer, math.prod(long[1:]),
-        tuple(reads), image.scales, image.zero,
+        image.array.name, tuple(begin + place for place in places), tuple(segments), run, outer, inner, tuple(reads),
+        image.scales, image.zero,
     )  # fmt: skip
 
 
@@ -120,7 +128,7 @@ def _bordered(program: Program, array: Array, window: Window, precision: str) ->
     whole = Array.whole(room.name, (n, channels, *wide), kind, order_of(len(array.shape)))
     inner = sum(pad * step for pad, step in zip(window.padding, whole.strides[2:], strict=True))
     to = Array(whole.name, array.shape, whole.strides, kind, inner)
-    walk = _Walk.over(to, array)
+    walk = _Loops.over(to, array)
     if precision != INT8:
         text = "narrow({})" if precision == BFLOAT16 else "{}"
         body = walk.nest(0, f"{walk.at(0)} = {text.format(walk.at(1))};")
@@ -135,7 +143,7 @@ def _part(whole: Array, n: int) -> Read:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Walk:
+class _Loops:
     """Loops over the elements of arrays of one shape, in the order of the first; inner axes that follow one another in
     all of them are one loop. `steps` has those of each array."""
 
@@ -144,7 +152,7 @@ class _Walk:
     steps: tuple[tuple[int, ...], ...]
 
     @staticmethod
-    def over(*arrays: Array, line: int | None = None) -> _Walk:
+    def over(*arrays: Array, line: int | None = None) -> _Loops:
         """The loops; with `line`, the innermost axis is taken to be so long."""
         first = arrays[0]
         axes = [axis for axis in first.order if first.shape[axis] > 1]
@@ -158,7 +166,7 @@ class _Walk:
             for one in steps:
                 one[place - 1 : place + 1] = [one[place]]
             place -= 1
-        return _Walk(arrays, tuple(sizes), tuple(tuple(one) for one in steps))
+        return _Loops(arrays, tuple(sizes), tuple(tuple(one) for one in steps))
 
     def at(self, which: int) -> str:
         """An element of one of the arrays."""
@@ -187,29 +195,32 @@ def _quantized(program: Program, array: Array, to: Array, whole: Array, window: 
     n, per = array.shape[0], math.prod(window.answers(array.shape[2:]))
     scales = program.room((n * per,)).name
     read = array.read(to.index)
-    walk = _Walk.over(to, array)
+    walk = _Loops.over(to, array)
     lies = [axis for axis in array.order if array.shape[axis] > 1] == [axis for axis in to.order if to.shape[axis] > 1]
-    ranged = _Walk.over(array, line=program.line_of(array)) if lies else walk
-    largest = f"{{ const float x = __builtin_fabsf({ranged.at(0 if lies else 1)}); high = x > high ? x : high; }}"
+    ranged = _Loops.over(array, line=program.line_of(array)) if lies else walk
+    element = ranged.at(0 if lies else 1)
+    largest = f"{{ const float x = __builtin_fabsf({element}); high = x > high ? x : high; odd += x * 0.0f; }}"
     write = f"{walk.at(0)} = byte_of({walk.at(1)} * by + {zero}.0f);"
     told = f"for (long e = 0; e < {per}; e++) {scales}[%s + e] = step;"
-    steps = f"const float step = step_of(high, {255 if zero == UNSIGNED else 127}.0f), by = 1.0f / step;"
-    simd, rows = " reduction(max:high)", walk.rows(program.threads)
+    steps = f"const float step = step_of(high, {255 if zero == UNSIGNED else 127}.0f, odd), by = 1.0f / step;"
+    simd, rows = " reduction(max:high) reduction(+:odd)", walk.rows(program.threads)
     if n > 1:
         text = (
-            f"  {{ {rows}\n    for (long i0 = from; i0 < to; i0++) {{ float high = 0.0f;\n"
+            f"  {{ {rows}\n    for (long i0 = from; i0 < to; i0++) {{ float high = 0.0f, odd = 0.0f;\n"
             f"      {ranged.nest(1, largest, simd)}\n      {steps} {told % f'i0*{per}'}\n"
             f"      {walk.nest(1, write)} }} }}"
         )
         program.add(text, (read,), (whole.divided(), Read(scales, n, per)))
         return _Image(whole, whole.divided(), scales, zero)
     partial = program.room((program.threads * 16,)).name
-    first = f"  {{ {rows} float high = 0.0f;\n    {ranged.nest(0, largest, simd)}\n    {partial}[t*16] = high; }}"
+    found = ranged.nest(0, largest, simd)
+    first = f"  {{ {rows} float high = 0.0f, odd = 0.0f;\n    {found}\n    {partial}[t*16] = high + odd; }}"
     program.add(first, (read,), (Read(partial, None),))
     alone = f"if (t == 0) {told % '0'}"
     second = (
-        f"  {{ {rows} float high = 0.0f; for (long e = 0; e < {program.threads}; e++) "
-        f"high = {partial}[e*16] > high ? {partial}[e*16] : high;\n    {steps} {alone}\n    {walk.nest(0, write)} }}"
+        f"  {{ {rows} float high = 0.0f, odd = 0.0f; for (long e = 0; e < {program.threads}; e++) "
+        f"{{ const float x = {partial}[e*16]; high = x > high ? x : high; odd += x * 0.0f; }}\n"
+        f"    {steps} {alone}\n    {walk.nest(0, write)} }}"
     )
     program.add(second, (read, Read(partial, None)), (Read(whole.name, None), Read(scales, None)))
     return _Image(whole, Read(whole.name, None), scales, zero)

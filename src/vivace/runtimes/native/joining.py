@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch.fx import Node
 
 from vivace.codegen import views
-from vivace.codegen.arrays import Array, Index, Read, Value, stored
+from vivace.codegen.arrays import Array, Index, Read, Value, dense, stored
 from vivace.codegen.elementwise import number
 from vivace.codegen.lowering import kind_of, shape_of
 from vivace.codegen.statements import Statement, loop
@@ -119,6 +120,15 @@ def flattened(program: Program, node: Node, value: Value, *_: Any, **__: Any) ->
     return views.view(program, node, value)
 
 
+def strided(
+    program: Program, node: Node, value: Value, shape: Sequence[int], strides: Sequence[int], offset: Any = None
+) -> Value:
+    """as_strided where it only says that elements follow one another, as decompositions do."""
+    if tuple(strides) != dense(shape) or offset or math.prod(shape) != value.size:
+        raise NotApplicable(f"there is no C for {node.target} but of elements that follow one another")
+    return views.view(program, node, value)
+
+
 def enlarged(program: Program, node: Node, value: Value, *_: Any) -> Value:
     """upsample_nearest by whole numbers."""
     shape = shape_of(node)
@@ -142,7 +152,7 @@ def enlarged(program: Program, node: Node, value: Value, *_: Any) -> Value:
 JOINING: Mapping[str, Callable[..., Any]] = {
     "cat": joined, "concat": joined, "stack": stacked, "chunk": parts, "split": parts, "split_with_sizes": parts,
     "tensor_split": parts, "unbind": parts, "pad": padded, "constant_pad_nd": padded,
-    "flatten": flattened, "unflatten": flattened, "reshape": flattened, "upsample_nearest1d": enlarged,
-    "upsample_nearest2d": enlarged,
+    "flatten": flattened, "unflatten": flattened, "reshape": flattened, "as_strided": strided,
+    "upsample_nearest1d": enlarged, "upsample_nearest2d": enlarged,
 }  # fmt: skip
 """By the operator's name."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vivace.codegen.arrays import BOOL, FLOAT, LONG, Array, Read, Value, stored
 from vivace.codegen.lowering import Lowering
-from vivace.codegen.panels import BFLOAT16, FLOAT32, INT8, Ending, Kernel, PanelProduct, Rows, packed, panels, words_of
+from vivace.codegen.panels import BFLOAT16, FLOAT32, INT8, Ending, Kernel, PanelProduct, Rows, packed, panels
 from vivace.codegen.statements import Statement
 from vivace.codegen.tiles import Vector
 from vivace.core.errors import NotApplicable
@@ -51,7 +51,7 @@ class Program(Lowering):
         self.nonnegative: set[str] = set()
         self.prepared: dict[Any, Rows] = {}
         self.flops = 0
-        """Of the products with constant weights that were written down."""
+        """Of the products with constant weights, and of cells, that were written down."""
         self.products: list[tuple[str, ...]] = []
         """The nodes that each product with a constant weight does the work of."""
         self._by_tensor: dict[Any, Array] = {}
@@ -142,7 +142,7 @@ class Program(Lowering):
         """A product with a constant weight (columns, segments, run), written down."""
         count = len(rows.places)
         self.flops += 2 * count * weight.numel()
-        parts = self.threads if count < 4 * self.threads or rows.outer < self.threads else 1
+        parts = self.threads if rows.are_few(self.threads) else 1
         vectors = -(-weight.shape[0] // self.vector.lanes)
         ready = packed(weight, bias, precision, self.vector, panels(vectors, self.vector, count, parts))
         words, columns = self.kept(ready.words), self.kept(ready.columns)
@@ -165,8 +165,3 @@ def narrowest(wanted: str, vector: Vector, is_bfloat16: bool) -> str:
     if wanted == INT8:
         return INT8
     return BFLOAT16 if (wanted == BFLOAT16 or is_bfloat16) and vector.has_bf16 else FLOAT32
-
-
-def bytes_of(elements: int, precision: str) -> int:
-    """How many bytes a run of so many elements takes, as kernels read it."""
-    return words_of(elements, precision) * 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from vivace.codegen.operators import OPERATORS
 from vivace.codegen.panels import Ending
 from vivace.core.errors import NotApplicable
 from vivace.runtimes.native.lowering import Program, Waiting
-from vivace.runtimes.native.operands import each_line, own
+from vivace.runtimes.native.operands import each_line, line_index, own
 
 
 def layer_norm(
@@ -84,7 +85,7 @@ def _by_lines(program: Program, value: Value, body: str) -> Value:
     """A value of the same shape whose lines are made by C, from elements `$X` to elements `$Y`."""
     whole = program.lines(value.shape[:-1], value.shape[-1])
     to = Array(whole.name, value.shape, whole.strides)
-    index = (*Array.whole("", (*value.shape[:-1], 1)).index[:-1], "k")
+    index = line_index(value.shape)
     text = f"float line[{value.shape[-1]}]; " + body.replace("$X", value.at(index)).replace("$Y", to.at(index))
     program.add(each_line(program, to, text), value.reads(index), (own(to),))
     return stored(to)
@@ -115,13 +116,10 @@ def batch_norm(
     move = -told[0].double() * scale
     if bias is not None:
         move = move + program.known(bias).double()  # type: ignore[union-attr]
-    if isinstance(value, Waiting) and value.ending == Ending() and value.weight is not None:
+    if isinstance(value, Waiting) and value.layout[-1] == 1 and value.ending == Ending() and value.weight is not None:
         before = torch.zeros_like(move) if value.bias is None else value.bias.double()
-        return Waiting(
-            value.shape, value.kind, value.at, value.reads, None, False, value.order, value.make,
-            (value.weight.double() * scale[:, None, None]).float(), (before * scale + move).float(),
-            members=value.members,
-        )  # fmt: skip
+        weight = (value.weight.double() * scale[:, None, None]).float()
+        return dataclasses.replace(value, weight=weight, bias=(before * scale + move).float())
     value = program.written(value)
     channel = (1, len(scale), *[1] * (len(value.shape) - 2))
     scaled = program.formula("mul", [value, _known(program, scale, channel)], value.shape, FLOAT)

@@ -6,10 +6,10 @@ import itertools
 import math
 from collections.abc import Sequence
 
-from vivace.codegen.arrays import FLOAT, Array, Index, Read, Value, stored
-from vivace.codegen.panels import BFLOAT16, FLOAT32, INT8, Rows
+from vivace.codegen.arrays import Array, Index, Read, Value, stored
+from vivace.codegen.panels import BFLOAT16, FLOAT32, INT8, Rows, bytes_of, divided
 from vivace.codegen.statements import rows_of
-from vivace.runtimes.native.lowering import Program, bytes_of
+from vivace.runtimes.native.lowering import Program
 
 SIGNED, UNSIGNED = 128, 0
 """What a byte is more than the number that it stands for: where numbers have signs, and where none is below zero."""
@@ -19,9 +19,9 @@ def lines_of(program: Program, value: Value, precision: str) -> Rows:
     """The rows of a value (..., k): one for each index of the leading axes."""
     array = value.array
     if precision == FLOAT32:
-        array = program.stored(value) if array is None or array.strides[-1] != 1 else array
+        array = program.stored(value)
         if array.strides[-1] != 1 and array.shape[-1] > 1:
-            array = program.stored(Value(value.shape, FLOAT, stored(array).at, stored(array).reads))
+            array = program.copied(stored(array))
         return _rows(array, 4, array.shape[-1])
     key = (precision, array)
     if array is None or key not in program.prepared:
@@ -39,11 +39,10 @@ def _rows(array: Array, size: int, run: int, scales: str = "", more: Sequence[Re
         size * (array.offset + sum(index * step for index, (_, step) in zip(each, steps, strict=True)))
         for each in itertools.product(*(range(length) for length, _ in steps))
     ]
-    long = [length for length, _ in steps if length > 1]
-    outer = long[0] if long else 1
-    is_first = array.outer is not None and array.shape[: array.outer] == (1,) * array.outer and bool(long)
+    outer, inner = divided(array.shape[:-1])
+    is_first = array.outer is not None and array.shape[: array.outer] == (1,) * array.outer and outer > 1
     read = array.divided() if is_first else Read(array.name, None)
-    return Rows(array.name, tuple(places), (0,), run, outer, math.prod(long[1:]), (read, *more), scales)
+    return Rows(array.name, tuple(places), (0,), run, outer, inner, (read, *more), scales)
 
 
 def _narrowed(program: Program, value: Value) -> Rows:
@@ -51,16 +50,23 @@ def _narrowed(program: Program, value: Value) -> Rows:
     *leading, k = value.shape
     room = program.room((*leading, bytes_of(k, BFLOAT16) // 2), "short")
     to = Array(room.name, value.shape, room.strides, "short")
-    index = (*Array.whole("", (*leading, 1)).index[:-1], "k")
-    program.add(each_line(program, to, _narrow_line(to, value, index)), value.reads(index), (own(to),))
+    index = line_index(value.shape)
+    text = f'_Pragma("omp simd") for (long k = 0; k < {k}; k++) {to.at(index)} = narrow({value.at(index)});'
+    program.add(each_line(program, to, text), value.reads(index), (own(to),))
     return _rows(to, 2, k)
 
 
-def _narrow_line(to: Array, value: Value, index: Index) -> str:
-    return f'_Pragma("omp simd") for (long k = 0; k < {to.shape[-1]}; k++) {to.at(index)} = narrow({value.at(index)});'
+def line_index(shape: Sequence[int]) -> Index:
+    """The index of element k of a line, as `each_line` names the leading axes.
+
+    >>> line_index((1, 8, 3, 5))
+    ('0', 'i0', 'i1', 'k')
+    """
+    return (*Array.whole("", (*shape[:-1], 1)).index[:-1], "k")
 
 
 def own(to: Array) -> Read:
+    """How `each_line` writes an array (..., k): a thread its own lines, where there are several."""
     return to.divided() if any(length > 1 for length in to.shape[:-1]) else Read(to.name, None)
 
 
@@ -83,14 +89,14 @@ def _quantized(program: Program, value: Value) -> Rows:
     to = Array(room.name, value.shape, room.strides, "byte")
     count = math.prod(leading)
     scales = program.room((2 * count,)).name
-    index = (*Array.whole("", (*leading, 1)).index[:-1], "k")
+    index = line_index(value.shape)
     number = _numbered(leading, index)
     text = (
-        f"float line[{k}]; float low = 0.0f, high = 0.0f;\n"
-        f'      _Pragma("omp simd reduction(min:low) reduction(max:high)") for (long k = 0; k < {k}; k++) '
-        f"{{ const float x = {value.at(index)};\n"
-        f"        line[k] = x; low = x < low ? x : low; high = x > high ? x : high; }}\n"
-        f"      const float step = step_of(high - low, 255.0f), by = 1.0f / step;\n"
+        f"float line[{k}]; float low = 0.0f, high = 0.0f, odd = 0.0f;\n"
+        f'      _Pragma("omp simd reduction(min:low) reduction(max:high) reduction(+:odd)")\n'
+        f"      for (long k = 0; k < {k}; k++) {{ const float x = {value.at(index)};\n"
+        f"        line[k] = x; low = x < low ? x : low; high = x > high ? x : high; odd += x * 0.0f; }}\n"
+        f"      const float step = step_of(high - low, 255.0f, odd), by = 1.0f / step;\n"
         f"      const float zero = __builtin_rintf(-low * by);\n"
         f"      {scales}[{number}] = step; {scales}[{count} + {number}] = -zero * step;\n"
         f'      _Pragma("omp simd") for (long k = 0; k < {k}; k++) {to.at(index)} = byte_of(line[k] * by + zero);'

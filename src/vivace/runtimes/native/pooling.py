@@ -22,8 +22,8 @@ def largest(
 ) -> Value:  # fmt: skip
     """max_pool1d, max_pool2d."""
     axes = len(value.shape) - 2
-    sizes, pads, apart = (_each(one, axes) for one in (kernel, padding, dilation))
-    steps = _each(stride, axes) if stride not in ((), []) else sizes
+    sizes, pads, apart = (images.each_axis(one, axes) for one in (kernel, padding, dilation))
+    steps = images.each_axis(stride, axes) if stride not in ((), []) else sizes
     if axes not in (1, 2):
         raise NotApplicable(f"there is no C for {node.target} of {axes} axes")
     shape = shape_of(node)
@@ -42,8 +42,8 @@ def mean(
 ) -> Value:  # fmt: skip
     """avg_pool1d, avg_pool2d without borders."""
     axes = len(value.shape) - 2
-    sizes, pads = _each(kernel, axes), _each(padding, axes)
-    steps = _each(stride, axes) if stride not in ((), []) else sizes
+    sizes, pads = images.each_axis(kernel, axes), images.each_axis(padding, axes)
+    steps = images.each_axis(stride, axes) if stride not in ((), []) else sizes
     if any(pads) or ceil_mode or divisor_override or axes not in (1, 2):
         raise NotApplicable(f"there is no C for {node.target} with borders")
     shape = shape_of(node)
@@ -66,10 +66,6 @@ def adaptive(program: Program, node: Node, value: Value, sizes: Any) -> Value:
 
 def _none(node: Node) -> Any:
     raise NotApplicable(f"there is no C for {node.target} with windows that have gaps")
-
-
-def _each(value: Any, axes: int) -> tuple[int, ...]:
-    return (value,) * axes if isinstance(value, int) else tuple(value) * (axes if len(value) == 1 else 1)
 
 
 def _spans(count: int, size: int, step: int, pad: int) -> list[tuple[int, int]]:

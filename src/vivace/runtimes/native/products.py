@@ -74,7 +74,7 @@ def convolution(
     known, told = program.known(weight), program.known(bias)
     if known is None or (bias is not None and told is None) or axes not in (1, 2) or isinstance(padding, str):
         raise NotApplicable(f"there is no C for {node.target} of this kind")
-    steps, pads, apart = (_each(one, axes) for one in (stride, padding, dilation))
+    steps, pads, apart = (images.each_axis(one, axes) for one in (stride, padding, dilation))
     window = Window(tuple(known.shape[2:]), steps, pads, apart, groups)
     shape = shape_of(node)
     order = images.order_of(len(shape))
@@ -104,10 +104,6 @@ def convolution(
     return found if groups == 1 else stored(program.stored(found))
 
 
-def _each(value: Any, axes: int) -> tuple[int, ...]:
-    return (value,) * axes if isinstance(value, int) else tuple(value) * (axes if len(value) == 1 else 1)
-
-
 def transposed_convolution(
     program: Program, node: Node, value: Value, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0,
     output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
@@ -116,7 +112,9 @@ def transposed_convolution(
     axes = len(value.shape) - 2
     known, told = program.known(weight), program.known(bias)
     kernel = () if known is None else tuple(known.shape[2:])
-    fits = _each(stride, axes) == kernel and not any((*_each(padding, axes), *_each(output_padding, axes)))
+    borders = (*images.each_axis(padding, axes), *images.each_axis(output_padding, axes))
+    fits = images.each_axis(stride, axes) == kernel and not any(borders)
+    fits = fits and set(images.each_axis(dilation, axes)) == {1}
     if known is None or (bias is not None and told is None) or groups != 1 or not fits or axes != 2:
         raise NotApplicable(f"there is no C for {node.target} but with windows side by side")
     n, _, height, width = value.shape

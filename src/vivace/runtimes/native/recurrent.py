@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from vivace.codegen.arrays import FLOAT, Array, Read, Value, stored
-from vivace.codegen.panels import BFLOAT16, INT8, LEVELS, Ending, bounds, packed, words_of
+from vivace.codegen.panels import BFLOAT16, INT8, LEVELS, Ending, bounds, bytes_of, packed, words_of
 from vivace.codegen.statements import loop
 from vivace.core.errors import NotApplicable
 from vivace.runtimes.native.images import KINDS
@@ -113,7 +113,8 @@ def _layer(
     rows = lines_of(program, stored(lines), precision)
     program.panel_product(into, told, rows, before, width, Ending(), precision)
     kind, size = KINDS[precision]
-    line = words_of(units, precision) * 4
+    line = bytes_of(units, precision)
+    program.flops += 2 * steps * samples * weights[1].numel()
     room = program.room((2, samples, line // size), kind)
     if precision == INT8:
         program.filled[room.name] = SIGNED

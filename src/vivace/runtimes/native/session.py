@@ -20,6 +20,7 @@ from vivace.core.program import Form, Model
 from vivace.devices import machine
 from vivace.runtimes import batches, eager
 from vivace.runtimes import program as programs
+from vivace.runtimes.calls import torch_dtype
 from vivace.runtimes.inductor import example_of
 from vivace.runtimes.native.lowering import Program
 from vivace.runtimes.native.source import source_of
@@ -31,7 +32,8 @@ PRODUCTS, KEPT, OTHERS = "products", "kept", "others"
 """Options: what products are computed in, the layers that are not (separated by commas), and in what those are."""
 LEAST_FLOPS = 1_000_000
 """Of products, for a thread: some microseconds, which calling another thread and waiting for it take too."""
-KINDS = {torch.float32: FLOAT, torch.int64: LONG, torch.bool: BOOL}
+DTYPES = {FLOAT: torch.float32, LONG: torch.int64, BOOL: torch.bool}
+KINDS = {dtype: kind for kind, dtype in DTYPES.items()}
 
 
 def load(model: Model) -> programs.Program:
@@ -43,16 +45,14 @@ def load(model: Model) -> programs.Program:
     a C++ compiler, and with an operator's name where there is no C for it; ProofFailed where the code answers the
     example wrongly.
     """
+    is_int8, varies = model.settings.option(PRODUCTS, FLOAT32) == INT8, _varies(model)
+    if is_int8 and varies:
+        raise NotApplicable("int8 code is for calls of one shape; give fixed_shapes=True (--fixed-shapes)")
     example = [leaf.contiguous() for leaf in example_of(model)]
     exact = compiled(model, example)
-    is_int8 = model.settings.option(PRODUCTS, FLOAT32) == INT8
     if not is_int8:
         _verify(model, exact, example)
-    run = _any_batch(model, exact, example)
-    if _varies(model):
-        if is_int8:
-            raise NotApplicable("int8 code is for calls of one shape; give fixed_shapes=True (--fixed-shapes)")
-        run = _or_operators(model, exact, [leaf.shape for leaf in example])
+    run = _or_operators(model, exact, example) if varies else _any_batch(model, exact, example)
     settings = model.settings.replace(threads=None, inference_mode=False)  # the code has threads of its own
     return programs.Program(model.signature, model.settings, under_settings(run, settings), Form.NATIVE)
 
@@ -74,7 +74,8 @@ def _any_batch(model: Model, exact: Run, example: Sequence[Tensor]) -> Run:
     return in_parts({size: exact}, model.signature)
 
 
-def _or_operators(model: Model, exact: Run, shapes: Sequence[torch.Size]) -> Run:
+def _or_operators(model: Model, exact: Run, example: Sequence[Tensor]) -> Run:
+    shapes = [leaf.shape for leaf in example]
     others = torch.no_grad()(eager.flat_function(model.program))
 
     def run(leaves: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -99,6 +100,7 @@ def compiled(model: Model, example: Sequence[Tensor]) -> Run:
         raise NotApplicable(f"it needs {Fact.CXX_COMPILER.value}")
     program, arrays, results = written(model, example)
     outputs = [Array.whole(f"y{place}", one.shape, one.kind) for place, one in enumerate(results)]
+    _check_answers(model, outputs)
     program.check_memory()
     source = source_of(program, arrays, outputs, results)
     built = library(source, here.cxx_compiler, flags_for(here.architecture, program.vector.lanes))
@@ -139,6 +141,13 @@ def _array(name: str, leaf: Tensor) -> Array:
     return Array.whole(name, tuple(leaf.shape), KINDS[leaf.dtype])
 
 
+def _check_answers(model: Model, outputs: Sequence[Array]) -> None:
+    """Raise NotApplicable for an answer that is promised in a type that code does not give."""
+    for spec, output in zip(model.signature.outputs, outputs, strict=True):
+        if torch_dtype(spec.dtype) is not DTYPES[output.kind]:
+            raise NotApplicable(f"the answer is {spec.dtype}; compiled code gives float32, int64 and bool")
+
+
 def _entry(built: ctypes.CDLL, kept: list[Tensor], dtypes: Sequence[torch.dtype], outputs: Sequence[Array]) -> Run:
     """How the code is called. Its constants live as long as this, and its threads end with it."""
     addresses = (ctypes.c_void_p * max(1, len(kept)))(*[one.data_ptr() for one in kept])
@@ -148,7 +157,7 @@ def _entry(built: ctypes.CDLL, kept: list[Tensor], dtypes: Sequence[torch.dtype]
     enter = built.run
     enter.argtypes = [ctypes.c_void_p] * (len(dtypes) + len(outputs))
     enter.restype = ctypes.c_int
-    shapes = [(one.shape, {FLOAT: torch.float32, LONG: torch.int64, BOOL: torch.bool}[one.kind]) for one in outputs]
+    shapes = [(one.shape, DTYPES[one.kind]) for one in outputs]
     empty = torch.empty
 
     def run(leaves: Sequence[Tensor]) -> Sequence[Tensor]:

@@ -66,11 +66,7 @@ def _declared(program: Program, inputs: Sequence[Array], outputs: Sequence[Array
 def _entered(program: Program, inputs: Sequence[Array], outputs: Sequence[Array]) -> str:
     given = ", ".join(f"void *g{place}" for place in range(len(inputs) + len(outputs)))
     bound = [f"  {one.name} = ({one.kind} *)g{place};" for place, one in enumerate((*inputs, *outputs))]
-    kept = [
-        f"  {name} = ({'const ' + kind} *)kept[{place}];"
-        for place, (name, kind) in enumerate((name, "float") for name in program.constants)
-    ]
-    kept = [line.replace("(const float *)", f"(decltype({line.split()[0]}))") for line in kept]
+    kept = [f"  {name} = (decltype({name}))kept[{place}];" for place, name in enumerate(program.constants)]
     fills = [f"  __builtin_memset({name}, {value}, sizeof {name});" for name, value in program.filled.items()]
     return "\n".join(
         [

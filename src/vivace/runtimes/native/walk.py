@@ -138,22 +138,17 @@ class _Walk:
         if name in ABOVE:
             try:
                 return _with_member(ABOVE[name](self._program, node, *arguments, **options), node.name, arguments)
-            except NotApplicable:
-                found = self._decomposed(node)
-                if found is None:
-                    raise
-                return found
+            except NotApplicable as reason:
+                return self._decomposed(node, reason)
         if name in FORMULAS and not options and not (name.startswith("bitwise") and kind_of(node) != "bool"):
             return self._program.formula(name, arguments, shape_of(node), kind_of(node))
         if name in OPERATORS:
             return OPERATORS[name](self._program, node, *arguments, **options)
-        found = self._decomposed(node)
-        if found is None:
-            raise NotApplicable(f"there is no C for the operator {node.target}")
-        return found
+        return self._decomposed(node, NotApplicable(f"there is no C for the operator {node.target}"))
 
-    def _decomposed(self, node: fx.Node) -> Any:
-        """An operator by what PyTorch says that it consists of; None where it says nothing."""
+    def _decomposed(self, node: fx.Node, reason: NotApplicable) -> Any:
+        """An operator by what PyTorch says that it consists of; where that says nothing, or has no C, the reason why
+        it has none itself is raised."""
         target, nodes = _functional(node.target), list(dict.fromkeys(node.all_input_nodes))
         fakes = [self._fake(one) for one in nodes]
         tensors = [one for one, fake in zip(nodes, fakes, strict=True) if isinstance(fake, Tensor)]
@@ -167,14 +162,17 @@ class _Walk:
             made = make_fx(call, decomposition_table=_table(), tracing_mode="fake")(*map(self._fake, tensors))
         calls = [one for one in made.graph.nodes if one.op == "call_function"]
         if any(one.target is target for one in calls):
-            return None
+            raise reason
         inner = _Walk(self._program, self._mode, made)
         for place, one in zip(made.graph.find_nodes(op="placeholder"), tensors, strict=True):
             if one in self._known:
                 inner.know(place, self._known[one])
             else:
                 inner.give(place, self._fake(one), self._program.written(self._values[one]))
-        return inner.value(inner.graph(made.graph))
+        try:
+            return inner.value(inner.graph(made.graph))
+        except NotApplicable as part:
+            raise reason from part
 
     def _put(self, node: fx.Node, get: Callable[[fx.Node], Any]) -> tuple[Any, Any]:
         return fx.node.map_arg(node.args, get), fx.node.map_arg(node.kwargs, get)

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 
 from vivace.core.cost import Cost
 from vivace.core.facts import Fact
-from vivace.core.program import Form, Model
+from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
-from vivace.techniques.compile.written import IDLE, NEEDS, SOURCE, rewritten
-from vivace.techniques.graph import torch_program
+from vivace.techniques.compile.written import NEEDS, SOURCE, nothing_to_do, rewritten, to_be_written
 from vivace.techniques.sensitivity import check_keep, kept_counts, worst_layers
 
 KEPT_COSTS = 0.05
@@ -40,7 +39,7 @@ class NativeInt8(Technique):
     stage = Stage.COMPILE
     family = Family.ALGORITHM
     effect = Effect.CHANGED
-    needs = NEEDS | {Fact.FLOAT32, Fact.UNQUANTIZED, Fact.INT8_INSTRUCTIONS}
+    needs = NEEDS | {Fact.FLOAT32, Fact.INT8_INSTRUCTIONS}
     breaks = frozenset(
         {
             *(Fact.UNCOMPILED, Fact.TORCH_GRAPH, Fact.ONNX_READY, Fact.OPENVINO_READY),
@@ -58,8 +57,8 @@ class NativeInt8(Technique):
         return (dataclasses.replace(self, keep=count) for count in kept_counts(work, self.keep))
 
     def idle_beside(self, others: Sequence[Technique]) -> str | None:
-        """It chooses how tensors lie, and has no autograd to switch off."""
-        return next((reason for other in others if (reason := IDLE.get(other.name()))), None)
+        """Why a plan with these repeats one without: it chooses how tensors lie, and folds normalizations."""
+        return nothing_to_do(others)
 
     def rewrite(self, cost: Cost) -> Cost:
         """A quarter of the weights, products at the ceiling of int8, less for each kept layer."""
@@ -72,7 +71,5 @@ class NativeInt8(Technique):
 
     def apply(self, model: Model, work: Work) -> Model:
         """The model, to be written out and compiled when it is loaded."""
-        torch_program(model)
         kept = sorted({*worst_layers(model, work, self.keep), *work.keep})
-        settings = model.settings.with_options(products="int8", kept=",".join(kept), others="bfloat16")
-        return model.replace(form=Form.NATIVE, settings=settings, lineage=(*model.lineage, str(self)))
+        return to_be_written(model, str(self), products="int8", kept=",".join(kept), others="bfloat16")

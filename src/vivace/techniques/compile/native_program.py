@@ -7,11 +7,10 @@ from collections.abc import Sequence
 
 from vivace.core.cost import Cost
 from vivace.core.facts import Fact
-from vivace.core.program import Form, Model
+from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
-from vivace.techniques.compile.written import IDLE, NEEDS, SOURCE, rewritten
-from vivace.techniques.graph import torch_program
+from vivace.techniques.compile.written import NEEDS, SOURCE, nothing_to_do, rewritten, to_be_written
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +39,8 @@ class NativeProgram(Technique):
     source = SOURCE
 
     def idle_beside(self, others: Sequence[Technique]) -> str | None:
-        """It chooses how tensors lie, and has no autograd to switch off."""
-        return next((reason for other in others if (reason := IDLE.get(other.name()))), None)
+        """Why a plan with these repeats one without: it chooses how tensors lie, and folds normalizations."""
+        return nothing_to_do(others)
 
     def rewrite(self, cost: Cost) -> Cost:
         """One call of one operator; most of what lay between operators stays in registers or near caches."""
@@ -49,5 +48,4 @@ class NativeProgram(Technique):
 
     def apply(self, model: Model, work: Work) -> Model:
         """The model, to be written out and compiled when it is loaded."""
-        torch_program(model)
-        return model.replace(form=Form.NATIVE, lineage=(*model.lineage, str(self)))
+        return to_be_written(model, str(self))
