@@ -65,6 +65,21 @@ def test_a_faster_result_prints_the_golden_block(result: Result) -> None:
     assert printed(result) == GOLDEN
 
 
+def test_techniques_none_of_which_was_measured_take_one_line(result: Result) -> None:
+    assert result.attribution is not None
+    *steps, last = result.attribution.steps
+    untold = [dataclasses.replace(step, speedup=None, reason="no time was left") for step in steps]
+    left_out = [
+        dataclasses.replace(part, worth=None, reason="no time was left") for part in result.attribution.left_out
+    ]
+    found = Attribution((*untold, last), tuple(left_out))
+
+    lines = printed(dataclasses.replace(result, attribution=found)).splitlines()
+
+    assert "each technique: not measured: no time was left" in lines
+    assert not any("so far" in line for line in lines)
+
+
 def test_a_crowded_result_still_fits_40_lines_of_80_signs(crowded: Result) -> None:
     lines = printed(crowded).splitlines()
     assert len(lines) <= MAX_LINES

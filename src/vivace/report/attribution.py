@@ -26,6 +26,11 @@ def attribution(result: Result, room: int) -> Iterator[Text]:
 
 
 def _techniques(found: Attribution, room: int) -> Iterator[Text]:
+    is_told = any(part.worth for part in found.left_out) or any(step.speedup for step in found.steps[:-1])
+    reasons = list(dict.fromkeys(part.reason for part in found.left_out if part.reason))
+    if not is_told:  # a line each would be as many dashes; the last step is the whole plan, which was confirmed
+        yield line(f"each technique: not measured: {'; '.join(reasons)}")
+        return
     yield line("each technique, MEASURED in one pair of processes (the whole plan: confirmed):")
     yield line(f"  {'so far':19}  {'with / without it':19}  technique")
     for step, left_out in list(zip(found.steps, found.left_out, strict=True))[:room]:
