@@ -39,7 +39,11 @@ def _aot(model: Model, folder: Path) -> Model:
     return aot.to_aot(model.replace(settings=Settings(inference_mode=True)), folder / "aot")
 
 
-FORMS = [_torch, _inductor, _onnx, _openvino, pytest.param(_aot, marks=pytest.mark.slow)]
+def _native(model: Model, _: Path) -> Model:
+    return model.replace(form=Form.NATIVE, settings=SETTINGS)
+
+
+FORMS = [_torch, _inductor, _native, _onnx, _openvino, pytest.param(_aot, marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("build", FORMS)
