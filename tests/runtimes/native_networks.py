@@ -120,4 +120,5 @@ NETWORKS = {
     "decoder": (Decoder, torch.randint(0, 50, (1, 70), generator=CHANCE)),
     "recurrent": (Recurrent, torch.randint(0, 50, (7, 9), generator=CHANCE)),
     "by time": (lambda: Recurrent(False), torch.randint(0, 50, (9, 3), generator=CHANCE)),
+    "long decoder": (Decoder, torch.randint(0, 50, (2, 170), generator=CHANCE)),
 }

@@ -18,7 +18,7 @@ from vivace.measure.paired import StopRule, compare, measure_noise
 from vivace.measure.process import Limits, Phase
 from vivace.report.duration import parse_duration
 from vivace.report.progress import Progress, SilentProgress
-from vivace.search.laboratory import compiler_variables
+from vivace.search.caches import as_delivered, compiler_variables
 
 
 def measure(
@@ -55,7 +55,7 @@ def measure(
         calls = sides.calls(one, other, inputs)
         progress.stage("answers", "both sides answer the same calls")
         closeness = _closeness(one.arm, other.arm, calls, folder, limits)
-        rule, variables = StopRule(max_seconds=seconds), compiler_variables(folder)
+        rule, variables = StopRule(max_seconds=seconds), as_delivered(compiler_variables(folder))
         progress.stage("noise", "A against itself")
         quick = dataclasses.replace(rule, max_seconds=seconds / 4)
         noise = measure_noise(

@@ -15,7 +15,8 @@ from vivace.measure.live import ArmSpec, LiveArm
 from vivace.measure.paired import Pair, StopRule, summary
 from vivace.measure.process import Limits
 from vivace.runtimes import store
-from vivace.search.laboratory import STORE_ENTRY, compiler_variables
+from vivace.search.caches import compiler_variables
+from vivace.search.laboratory import STORE_ENTRY
 from vivace.search.schedule import Schedule
 
 EMPTY_ENTRY = "vivace.runtimes.empty:open_empty"

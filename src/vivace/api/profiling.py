@@ -16,7 +16,7 @@ from vivace.data import samples
 from vivace.measure.process import Limits, Phase, Worker
 from vivace.runtimes import store
 from vivace.search.account.served import with_served_flops
-from vivace.search.laboratory import compiler_variables
+from vivace.search.caches import compiler_variables
 from vivace.search.prepare import Prepared
 from vivace.search.schedule import Schedule
 

@@ -24,7 +24,8 @@ from vivace.report.html.page import render
 from vivace.report.reading import read_text
 from vivace.report.results import PAGE, RESULTS, to_document
 from vivace.runtimes import store
-from vivace.search.laboratory import compiler_variables, failures_of_a_plan
+from vivace.search.caches import compiler_variables
+from vivace.search.laboratory import failures_of_a_plan
 from vivace.search.prepare import Prepared
 
 

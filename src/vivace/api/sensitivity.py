@@ -10,7 +10,8 @@ from vivace.core.plan import Plan
 from vivace.core.work import Work
 from vivace.measure.process import Limits, Phase, Worker
 from vivace.runtimes import store
-from vivace.search.laboratory import BUILDER_ENTRY, compiler_variables
+from vivace.search.caches import compiler_variables
+from vivace.search.laboratory import BUILDER_ENTRY
 from vivace.search.prepare import Prepared
 from vivace.search.schedule import Schedule
 from vivace.techniques import sensitivity

@@ -20,9 +20,10 @@ from vivace.measure.live import ArmSpec
 from vivace.measure.process import Limits, Phase, Worker
 from vivace.runtimes.calls import flat_call
 from vivace.runtimes.source import device_of
+from vivace.search.caches import compiler_variables
 from vivace.search.calls.inputs import TIMING_CALLS, perturbed
 from vivace.search.calls.mix import check_alike, mixed
-from vivace.search.laboratory import BUILDER_ENTRY, STORE_ENTRY, compiler_variables, key_of
+from vivace.search.laboratory import BUILDER_ENTRY, STORE_ENTRY, key_of
 from vivace.search.prepare import Prepared, prepare
 
 Side = Workload | nn.Module | Plan | str | Path

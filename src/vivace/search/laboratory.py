@@ -26,6 +26,7 @@ from vivace.measure.live import ArmSpec, LiveArm
 from vivace.measure.paired import Pair, StopRule, refuse_cached
 from vivace.measure.process import Limits, Phase, Worker
 from vivace.search.alone import Invariance
+from vivace.search.caches import compiler_variables
 from vivace.search.champion import Champion, is_lost
 from vivace.search.evaluation import Evaluation
 from vivace.search.judge import Rules, judge, outcome_of, refuse
@@ -372,12 +373,6 @@ def failures_of_a_plan() -> Iterator[None]:
         raise
     except (UsageError, EnvironmentFault) as error:
         raise WorkerFailure(Outcome.CONVERT_FAILED, f"{type(error).__name__}: {error}") from error
-
-
-def compiler_variables(folder: Path, platform: JaxPlatform | None = None) -> dict[str, str]:
-    """What keeps compilers' caches inside the run, shared by its workers and gone with it; and what JAX computes on."""
-    caches = {"TORCHINDUCTOR_CACHE_DIR": str((folder / "inductor").absolute())}
-    return caches if platform is None else {**caches, **platform.variables}
 
 
 def key_of(plan: Plan) -> str:

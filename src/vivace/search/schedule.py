@@ -26,10 +26,12 @@ PAIR_OPENINGS = 1.1
 """Two interpreters that start side by side take this many times as long as one."""
 SPARE = 1.2
 """A confirmation is planned with a fifth more than it is likely to take."""
-MORE_WHEN_DISTURBED, CLEARLY_FASTER = 2, 2.0
-"""Restarts that time is kept for on a machine that is disturbed: the interval over three is very wide. Not before there
-is something to confirm, nor for what is so many times faster that a wide interval decides it too: that time is better
+MORE_WHEN_DISTURBED, CLEARLY_FASTER, TRIED_BEFORE_MORE = 2, 2.0, 4
+"""Restarts that time is kept for on a machine that is disturbed: the interval over three is very wide. Not before so
+many plans were tried, nor for what is so many times faster that a wide interval decides it too: that time is better
 spent on other plans."""
+WARM_SECONDS = 2.0
+"""What an arm that will be timed is called for before; one that only answers is not."""
 MOST_GAMBLES = 3
 """Trials that may be refused, for which time to judge them is kept before the one that is confirmed."""
 RECENT = 5
@@ -84,17 +86,18 @@ class Schedule:
     def rule(self) -> StopRule:
         """How long the blocks of one confirmation may take: a twelfth of the time, between 3 and 30 seconds."""
         longest = min(30.0, max(3.0, self.seconds / 12))
-        return StopRule(half_width=0.01, min_blocks=12, max_blocks=60, max_seconds=longest, warm_seconds=2.0)
+        return StopRule(half_width=0.01, min_blocks=12, max_blocks=60, max_seconds=longest, warm_seconds=WARM_SECONDS)
 
     def short_rule(self) -> StopRule:
         """The rule of one configuration of an attribution: looser; a sixtieth of the time, between 2 and 5 seconds."""
         longest = min(5.0, max(2.0, self.seconds / 60))
-        return StopRule(half_width=0.02, min_blocks=10, max_blocks=30, max_seconds=longest, warm_seconds=2.0)
+        return StopRule(half_width=0.02, min_blocks=10, max_blocks=30, max_seconds=longest, warm_seconds=WARM_SECONDS)
 
     def confirm_seconds(self, trial: Trial | None) -> float:
         """What confirming a trial is likely to take: it is judged, and each restart opens both arms side by side."""
         is_near = trial is not None and trial.rank_speedup < CLEARLY_FASTER
-        more = MORE_WHEN_DISTURBED if self.is_disturbed and is_near else 0
+        were_tried = sum(map(len, self.trial_seconds.values())) >= TRIED_BEFORE_MORE
+        more = MORE_WHEN_DISTURBED if self.is_disturbed and is_near and were_tried else 0
         restarts = self.restarts + more
         pairs = restarts * (PAIR_OPENINGS * self.opening_seconds + self._loading(trial))
         measured = pairs + self._candidate_seconds(trial) + self.rule().max_seconds
@@ -182,7 +185,7 @@ class Schedule:
         return 2 * self._candidate_seconds(trial)
 
     def _candidate_seconds(self, trial: Trial | None) -> float:
-        return self.opening_seconds + self._loading(trial)
+        return max(0.0, self.opening_seconds - WARM_SECONDS) + self._loading(trial)
 
     def _loading(self, trial: Trial | None) -> float:
         return min(trial.load_seconds if trial else 0.0, CACHED_LOAD_SECONDS)

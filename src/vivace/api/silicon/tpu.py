@@ -48,7 +48,7 @@ from vivace.report.results import RESULTS
 from vivace.report.silicon.tpu import document_of
 from vivace.runtimes import store
 from vivace.runtimes.xla import ahead, stablehlo
-from vivace.search.laboratory import compiler_variables
+from vivace.search.caches import compiler_variables
 from vivace.search.prepare import Prepared, prepare
 from vivace.techniques.compile.xla import Xla
 

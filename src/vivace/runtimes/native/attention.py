@@ -15,8 +15,10 @@ from vivace.core.errors import NotApplicable
 from vivace.runtimes.native.lowering import Program
 from vivace.runtimes.native.matrices import per_thread, tiles
 
-QUERIES = 64
+QUERIES = 32
 """Queries whose scores are in memory at a time."""
+SPANS = 4
+"""Of queries, each of which sees the keys up to its own end where none sees a later one."""
 
 
 def attention(
@@ -72,27 +74,43 @@ def _one_head(
     most = min(QUERIES, length)
     turned, scores = per_thread(program, depth * wide), per_thread(program, most * wide)
     begin = {one: f"{one.name} + {one.offset} + i*{one.strides[0]} + h*{one.strides[1]}" for one in (*arrays, to)}
-    copied, line = _with_room(program, value, begin[value], keys, width)
-    parts = [
-        f"    float *kt = {turned}, *s = {scores};",
-        f"    {{ const float *k = {begin[key]}; for (long d = 0; d < {depth}; d++) for (long j = 0; j < {keys}; j++)",
-        f"      kt[d*{wide} + j] = k[j*{key.strides[2]} + d*{key.strides[3]}]; }}",
-        copied,
-    ]
-    for first, count in [(0, most), *([(length - length % most, length % most)] if length % most else [])]:
-        whole = (
-            f"for (long q = 0; q + {most} <= {length}; q += {most})"
-            if first == 0
-            else f"for (long q = {first}; q; q = 0)"
-        )
+    copied, value_line = _with_room(program, value, begin[value], keys, width)
+    parts = [f"    float *kt = {turned}, *s = {scores};", _keys(key, begin[key], keys, wide), copied]
+    for first, last, count in _walks(length, most, is_causal):
+        seen = min(keys, last) if is_causal else keys
+        line = -(-seen // lanes) * lanes
         asked = (f"{begin[query]} + q*{query.strides[2]}", query.strides[2], query.strides[3])
-        parts.append(f"    {whole} {{")
-        parts.append(tiles(program, (count, wide, depth), asked, ("kt", wide), ("s", wide)))
-        parts.append(_shares(count, keys, wide, mask, is_causal, factor))
+        parts.append(f"    for (long q = {first}; q < {last}; q += {count}) {{")
+        parts.append(tiles(program, (count, line, depth), asked, ("kt", wide), ("s", line)))
+        parts.append(_shares(count, seen, line, mask, is_causal, factor))
         given = (f"{begin[to]} + q*{to.strides[2]}", to.strides[2])
-        parts.append(tiles(program, (count, width, keys), ("s", wide, 1), ("v", line), given))
+        parts.append(tiles(program, (count, width, seen), ("s", line, 1), ("v", value_line), given))
         parts.append("    }")
     return "\n".join(parts)
+
+
+def _walks(length: int, most: int, is_causal: bool) -> list[tuple[int, int, int]]:
+    """How queries are walked: from one to before another, so many at a time.
+
+    >>> _walks(100, 32, False), _walks(100, 32, True)
+    ([(0, 96, 32), (96, 100, 4)], [(0, 32, 32), (32, 64, 32), (64, 96, 32), (96, 100, 4)])
+    """
+    blocks = length // most
+    each = -(-blocks // SPANS) if is_causal else blocks
+    whole = blocks * most
+    found = [(first, min(first + each * most, whole), most) for first in range(0, whole, each * most)]
+    return [*found, *([(whole, length, length - whole)] if whole < length else [])]
+
+
+def _keys(key: Array, begin: str, keys: int, wide: int) -> str:
+    """C that writes the keys down as columns, at `kt`."""
+    depth, (each, step) = key.shape[3], key.strides[2:]
+    if step == 1 or depth == 1:
+        return f"    turned({begin}, {each}, kt, {wide}, {keys}, {depth});"
+    return (
+        f"    {{ const float *k = {begin}; for (long d = 0; d < {depth}; d++) for (long j = 0; j < {keys}; j++)\n"
+        f"      kt[d*{wide} + j] = k[j*{each} + d*{step}]; }}"
+    )
 
 
 def _with_room(program: Program, value: Array, begin: str, keys: int, width: int) -> tuple[str, int]:
@@ -116,16 +134,10 @@ def _shares(count: int, keys: int, wide: int, mask: Value | None, is_causal: boo
         score = f"({told} ? {score} : -__builtin_inff())" if mask.kind == BOOL else f"({score} + (float)({told}))"
     if is_causal:
         score = f"(j <= q + m ? {score} : -__builtin_inff())"
-    loop = f"for (long j = 0; j < {keys}; j++)"
     return (
         f"      for (long m = 0; m < {count}; m++) {{ float *r = s + m*{wide};\n"
-        f"        float high = -__builtin_inff(), sum = 0.0f;\n"
-        f'        _Pragma("omp simd reduction(max:high)") {loop} {{\n'
-        f"          const float x = {score}; r[j] = x; high = x > high ? x : high; }}\n"
-        f"        const float top = high == -__builtin_inff() ? 0.0f : high;  // the shares of one that sees no key\n"
-        f'        _Pragma("omp simd reduction(+:sum)") {loop} {{\n'
-        f"          const float x = expf(r[j] - top); r[j] = x; sum += x; }}\n"
-        f'        const float by = sum == 0.0f ? 0.0f : 1.0f / sum; _Pragma("omp simd") {loop} r[j] *= by; }}'
+        f'        _Pragma("omp simd") for (long j = 0; j < {keys}; j++) r[j] = {score}; }}\n'
+        f"      shares<{keys}, {wide}>(s, {count});"
     )
 
 

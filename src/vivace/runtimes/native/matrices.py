@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch.fx import Node
 
-from vivace.codegen.arrays import Array, Read, Value, stored
+from vivace.codegen.arrays import FLOAT, Array, Read, Value, stored
 from vivace.codegen.lowering import shape_of
 from vivace.codegen.products import blocks
-from vivace.codegen.statements import loop, rows_of
+from vivace.codegen.statements import Statement, loop, rows_of
 from vivace.core.errors import NotApplicable
 from vivace.runtimes.native.lowering import Program
 
@@ -21,21 +23,30 @@ def product(program: Program, node: Node, a: Value, b: Value) -> Value:
     to = program.room(shape)
     *leading, m, n = shape
     k = a.shape[-1]
-    long = [axis for axis, size in enumerate(leading) if size > 1]
-    index = {axis: f"i{number}" for number, axis in enumerate(long)}
-    loops = [f"for (long i{n} = 0; i{n} < {leading[axis]}; i{n}++)" for n, axis in enumerate(long) if n]
-    head = (
-        f"{rows_of(leading[long[0]], program.threads)} for (long i0 = from; i0 < to; i0++)" if long else "if (t == 0)"
-    )
+    head, index = _each(program, leading)
     at = {array: _begin(array, index) for array in (left, right, to)}
     first, second = left.strides[-2:]
     ends = (at[left], first, second), (at[right], right.strides[-2]), (at[to], to.strides[-2])
     body = tiles(program, (m, n, k), *ends)
-    reads = [one.divided() if long and one.outer == long[0] else Read(one.name, None) for one in (left, right)]
-    program.add(
-        f"  {{ {head} {' '.join(loops)} {{\n{body} }} }}", reads, (to.divided() if long else Read(to.name, None),)
-    )
+    reads = [_read(one, index) for one in (left, right)]
+    program.add(f"  {{ {head} {{\n{body} }} }}", reads, (_read(to, index),))
     return stored(to)
+
+
+def _each(program: Program, leading: Sequence[int]) -> tuple[str, dict[int, str]]:
+    """C that walks matrices with these leading axes, threads dividing the first; the axes' loop variables."""
+    long = [axis for axis, size in enumerate(leading) if size > 1]
+    if not long:
+        return "if (t == 0)", {}
+    index = {axis: f"i{number}" for number, axis in enumerate(long)}
+    loops = [f"for (long i{n} = 0; i{n} < {leading[axis]}; i{n}++)" for n, axis in enumerate(long) if n]
+    first = f"{rows_of(leading[long[0]], program.threads)} for (long i0 = from; i0 < to; i0++)"
+    return " ".join([first, *loops]), index
+
+
+def _read(array: Array, index: dict[int, str]) -> Read:
+    """What a thread reads or writes that takes its own matrices."""
+    return array.divided() if index and array.outer == min(index) else Read(array.name, None)
 
 
 def _begin(array: Array, index: dict[int, str]) -> str:
@@ -51,8 +62,19 @@ def _side_by_side(program: Program, b: Value) -> Array:
         return array
     room = program.room((*array.shape[:-1], max(array.shape[-1], lanes)))
     to = Array(room.name, array.shape, room.strides)
-    program.statements.append(loop(to, stored(array), program.threads))
+    program.statements.append(_turned(program, array, to) or loop(to, stored(array), program.threads))
     return to
+
+
+def _turned(program: Program, array: Array, to: Array) -> Statement | None:
+    """The copy of matrices whose columns lie one after the other; None for others."""
+    if array.strides[-2] != 1 or array.kind != FLOAT:
+        return None
+    *leading, rows, columns = array.shape
+    head, index = _each(program, leading)
+    begin, end = _begin(array, index), _begin(to, index)
+    call = f"turned({begin}, {array.strides[-1]}, {end}, {to.strides[-2]}, {columns}, {rows});"
+    return Statement(f"  {{ {head} {call} }}", (_read(array, index),), (_read(to, index),))
 
 
 def tiles(

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from vivace.codegen import functions, panels
 from vivace.codegen.arrays import Array, stored
 from vivace.codegen.panels import BFLOAT16, INT8
+from vivace.codegen.shares import shares
 from vivace.codegen.statements import BARRIER, loop, scheduled
 from vivace.codegen.threads import POOL, head
 from vivace.codegen.tiles import inner_tile, outer_tile
+from vivace.codegen.turning import turned
 from vivace.runtimes.native.lowering import Program
+
+KINDS = {"torch.float32": "float", "torch.int64": "long", "torch.bool": "bool", "torch.int32": "int"}
+"""Of constants; others are bytes that kernels know how to read."""
+WORD = re.compile(r"\b[A-Za-z_]\w*\b")
 
 
 def source_of(program: Program, inputs: Sequence[Array], outputs: Sequence[Array], results: Sequence[Array]) -> str:
@@ -23,27 +30,46 @@ def source_of(program: Program, inputs: Sequence[Array], outputs: Sequence[Array
             head(program.vector, program.threads, BFLOAT16 in precisions, INT8 in precisions),
             functions.TEXT,
             panels.TEXT,
+            turned(program.vector),
+            shares(program.vector),
             *_declared(program, inputs, outputs),
             *(_tile(program, *tile) for tile in sorted(program.tiles)),
             *(panels.kernel(name, program.vector) for name in sorted(program.kernels)),
-            *_work(program),
+            *_work(program, inputs, outputs),
             POOL,
             _entered(program, inputs, outputs),
         ]
     )
 
 
-def _work(program: Program) -> list[str]:
-    """What a thread does in a call, each statement a function of its own: compilers take long for large ones."""
-    lines = scheduled(program.statements, program.threads)
-    parts = [line for line in lines if line.strip() != BARRIER]
-    names = iter(range(len(parts)))
-    made = [
-        f"static __attribute__((noinline)) void part{number}(const int t) {{\n{part}\n}}"
-        for number, part in enumerate(parts)
+def _work(program: Program, inputs: Sequence[Array], outputs: Sequence[Array]) -> list[str]:
+    """What a thread does in a call. Compilers take long for large functions and for many, so each statement is one of
+    its own, which those share that differ by their arrays alone: the layers of a network are alike."""
+    kinds = _kinds(program, inputs, outputs)
+    made: dict[tuple[str, str], str] = {}
+    calls = []
+    for line in scheduled(program.statements, program.threads):
+        if line.strip() == BARRIER:
+            calls.append(line)
+            continue
+        names = [name for name in dict.fromkeys(WORD.findall(line)) if name in kinds]
+        own = {name: f"array{number}" for number, name in enumerate(names)}
+        body = WORD.sub(lambda word: own.get(word[0], word[0]), line)  # noqa: B023 - it is used at once
+        given = "".join(f", {kinds[name]} *__restrict {own[name]}" for name in names)
+        function = made.setdefault((given, body), f"part{len(made)}")
+        calls.append(f"  {function}({', '.join(['t', *names])});")
+    parts = [
+        f"static __attribute__((noinline)) void {function}(const int t{given}) {{\n{body}\n}}"
+        for (given, body), function in made.items()
     ]
-    calls = [line if line.strip() == BARRIER else f"  part{next(names)}(t);" for line in lines]
-    return [*made, "static void work(const int t) {", *calls, "}"]
+    return [*parts, "static void work(const int t) {", *calls, "}"]
+
+
+def _kinds(program: Program, inputs: Sequence[Array], outputs: Sequence[Array]) -> dict[str, str]:
+    """What arrays hold, by their names; none is a part of another."""
+    found = {name: kind for name, (kind, _) in program.scratch.items()}
+    found |= {name: f"const {KINDS.get(str(one.dtype), 'char')}" for name, one in program.constants.items()}
+    return found | {one.name: f"const {one.kind}" for one in inputs} | {one.name: one.kind for one in outputs}
 
 
 def _tile(program: Program, kind: str, rows: int, columns: int, narrow: bool) -> str:
@@ -53,9 +79,8 @@ def _tile(program: Program, kind: str, rows: int, columns: int, narrow: bool) ->
 def _declared(program: Program, inputs: Sequence[Array], outputs: Sequence[Array]) -> list[str]:
     lines = [f"static const {one.kind} *{one.name};" for one in inputs]
     lines += [f"static {one.kind} *{one.name};" for one in outputs]
-    kinds = {"torch.float32": "float", "torch.int64": "long", "torch.bool": "bool", "torch.int32": "int"}
     for name, tensor in program.constants.items():
-        lines.append(f"static const {kinds.get(str(tensor.dtype), 'char')} *{name};")
+        lines.append(f"static const {KINDS.get(str(tensor.dtype), 'char')} *{name};")
     for numbers, name in program.tables.items():
         lines.append(f"static const int {name}[] = {{{', '.join(map(str, numbers))}}};")
     for name, (kind, size) in program.scratch.items():

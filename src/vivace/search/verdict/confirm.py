@@ -17,6 +17,7 @@ from vivace.data.samples import read_outputs
 from vivace.measure.live import ArmSpec, LiveArm
 from vivace.measure.paired import StopRule, compare
 from vivace.search.account.payback import total_speedup
+from vivace.search.caches import as_delivered
 from vivace.search.judge import Rules, judge_decisions, refuse
 from vivace.search.laboratory import Laboratory, key_of
 from vivace.search.options import SAME_SPEED, Options
@@ -80,7 +81,7 @@ def timed(
         seconds_for_more=seconds,
         noise_floor=noise_floor,
         limits=options.limits,
-        environment_variables=laboratory.variables,
+        environment_variables=as_delivered(laboratory.variables),
         seed=options.seed,
     )
 

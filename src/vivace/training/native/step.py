@@ -65,7 +65,7 @@ class NativeTraining:
     def __call__(self, batch: Any) -> Tensor:
         """One step on a batch; its loss."""
         leaves = pytree.tree_leaves(batch)
-        found = self._ready(batch, leaves)
+        found = self._ready(_told(leaves), lambda: batch)
         if found is None:
             loss = self._plain(batch)
             self._rig.update()
@@ -87,11 +87,10 @@ class NativeTraining:
         count = min(most, MOST_AT_ONCE, len(rows) // self._usual - first)
         if count <= 0:
             return None
-        batch = table.batch(rows[first * self._usual : (first + 1) * self._usual])
-        found = self._ready(batch, pytree.tree_leaves(batch), count)
-        if found is None:
-            return None
-        return self._run(found, table.columns, rows[first * self._usual :], count)
+        ahead = rows[first * self._usual :]
+        shapes = [(torch.Size((self._usual, *column.shape[1:])), column.dtype) for column in table.columns]
+        found = self._ready(shapes, lambda: table.batch(ahead[: self._usual]), count)
+        return None if found is None else self._run(found, table.columns, ahead, count)
 
     def _rows_of(self, epoch: int, table: Any) -> Tensor:
         if self._rows is None or self._rows[0] != epoch:
@@ -99,24 +98,24 @@ class NativeTraining:
             self._rows = epoch, table.rows_of(torch.cat(order.batches(epoch))).contiguous()
         return self._rows[1]
 
-    def _ready(self, batch: Any, leaves: Sequence[Any], count: int = 1) -> _Built | None:
-        """What takes these steps; None where another batch, or another state of the model, was compiled for."""
+    def _ready(self, shapes: list[Any], batch: Callable[[], Any], count: int = 1) -> _Built | None:
+        """What takes these steps, on batches of these `shapes` and like the one that `batch` makes; None where another
+        one, or another state of the model, was compiled for."""
         flags = flags_of(self._rig.model)
-        shapes = [(leaf.shape, leaf.dtype) if torch.is_tensor(leaf) else leaf for leaf in leaves]
         if self._built is None:
-            size = next((leaf.shape[0] for leaf in leaves if torch.is_tensor(leaf) and leaf.ndim), None)
+            size = next((one[0][0] for one in shapes if isinstance(one, tuple) and one[0]), None)
             if self._usual is not None and size != self._usual:
                 return None
-            self._built = self._made(batch, leaves, flags, shapes)
+            self._built = self._made(batch(), flags, shapes)
         found = self._built
         if flags != found.flags or shapes != found.shapes or self._rules(tuple(found.rules)) != found.rules:
             return None
         if any(self._steps < look <= self._steps + count for look in LOOKS):
-            self._look_again(found.recording, batch)
+            self._look_again(found.recording, batch())
         return found
 
-    def _made(self, batch: Any, leaves: Sequence[Any], flags: tuple[bool, ...], shapes: list[Any]) -> _Built:
-        optimizer = self._rig.optimizer
+    def _made(self, batch: Any, flags: tuple[bool, ...], shapes: list[Any]) -> _Built:
+        optimizer, leaves = self._rig.optimizer, pytree.tree_leaves(batch)
         if has_hooks(optimizer) or not steps_as_its_class(optimizer):
             raise NotApplicable("the optimizer's step has hooks, or was put in the place of its own")
         table = decomposed()
@@ -191,6 +190,11 @@ class NativeTraining:
                 f"after {self._steps} steps the model computes something else than in its first step, which was "
                 "compiled; train without native-step (--without)"
             )
+
+
+def _told(leaves: Sequence[Any]) -> list[Any]:
+    """What code is compiled for of a batch's leaves: shapes and types of tensors, and all else as it is."""
+    return [(leaf.shape, leaf.dtype) if torch.is_tensor(leaf) else leaf for leaf in leaves]
 
 
 def tabled(feed: Any) -> Any | None:

@@ -1,0 +1,63 @@
+"""Scores made shares, against float64."""
+
+from __future__ import annotations
+
+import ctypes
+
+import pytest
+import torch
+
+from vivace.codegen import functions
+from vivace.codegen.build import flags_for, library
+from vivace.codegen.shares import shares
+from vivace.codegen.threads import head
+from vivace.codegen.tiles import Vector
+from vivace.devices import machine
+
+HERE = machine.detect()
+pytestmark = pytest.mark.skipif(not HERE.cxx_compiler, reason="generated code needs a C++ compiler: install g++")
+SIZES = (1, 7, 16, 33, 100)
+
+
+@pytest.fixture(scope="module", params=[4, 8, 16])
+def built(request: pytest.FixtureRequest) -> tuple[ctypes.CDLL, int]:
+    vector = Vector(request.param, 16)
+    entries = "\n".join(
+        f'extern "C" void of_{size}(float *s, long rows) {{ shares<{size}, {line(size, request.param)}>(s, rows); }}'
+        for size in SIZES
+    )
+    source = head(vector, 1) + functions.TEXT + shares(vector) + entries
+    return library(source, str(HERE.cxx_compiler), flags_for(HERE.architecture, 4)), request.param
+
+
+def line(size: int, lanes: int) -> int:
+    return -(-size // lanes) * lanes
+
+
+def made(built: tuple[ctypes.CDLL, int], scores: torch.Tensor) -> torch.Tensor:
+    rows, size = scores.shape
+    memory = torch.full((rows, line(size, built[1])), 1e30)  # what lies beyond a row's scores is in no share
+    memory[:, :size] = scores
+    built[0][f"of_{size}"](ctypes.c_void_p(memory.data_ptr()), ctypes.c_long(rows))
+    return memory[:, :size]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_rows_add_up_to_one_as_softmax_has_it(built: tuple[ctypes.CDLL, int], size: int) -> None:
+    for spread in (0.1, 5.0, 60.0):
+        scores = spread * torch.randn(19, size)  # eight together, and some alone
+        found = made(built, scores)
+        assert (found - scores.double().softmax(1)).abs().max() < 4e-7
+
+
+def test_a_row_that_sees_nothing_has_no_shares_and_what_is_no_number_stays_so(built: tuple[ctypes.CDLL, int]) -> None:
+    scores = torch.randn(9, 33)
+    scores[0], scores[1, 3:], scores[2, 5], scores[8, 32] = -torch.inf, -torch.inf, torch.nan, torch.nan
+
+    found = made(built, scores)
+
+    assert (found[0] == 0).all()
+    assert torch.allclose(found[1], scores[1].softmax(0), atol=1e-6)
+    assert found[2].isnan().all()
+    assert found[8].isnan().all()
+    assert torch.allclose(found[3:8], scores[3:8].softmax(1), atol=1e-6)
