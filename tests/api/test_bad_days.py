@@ -14,9 +14,12 @@ import torch
 from torch import nn
 
 import vivace as vv
+from vivace.api.request import run_folder
 from vivace.core.errors import DiskFull, EnvironmentFault, UnsupportedModel, UsageError, VivaceError
 from vivace.core.measurement import Outcome
 from vivace.data import samples
+from vivace.search.caches import CACHES
+from vivace.search.journal import run_path
 from vivace.testing.tiny import BRANCHING, NOISY, tiny
 
 X = torch.randn(8, 16, generator=torch.Generator().manual_seed(0))
@@ -299,6 +302,18 @@ def test_every_error_of_the_tree_has_a_documented_exit_code() -> None:
 
 def _below(kind: type) -> list[Any]:
     return [found for child in kind.__subclasses__() for found in (child, *_below(child))]
+
+
+def test_a_run_that_goes_on_loads_no_code_that_lies_in_its_folder(tmp_path: Path) -> None:
+    out = tmp_path / "fast"
+    for kind in CACHES.values():
+        planted = run_path(out) / kind / "planted.so"
+        planted.parent.mkdir(parents=True)
+        planted.write_bytes(b"")
+
+    with run_folder(out, resume=True) as folder:
+        assert folder == run_path(out)
+        assert list(folder.iterdir()) == []
 
 
 def test_no_run_folder_survives_a_refused_job(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from vivace.devices import ceiling_store
 from vivace.devices.machine import detect
 from vivace.measure.process import Limits
 from vivace.report.duration import parse_duration
+from vivace.search.caches import CACHES
 from vivace.search.journal import read_journal, run_path
 from vivace.search.options import Options
 
@@ -208,6 +209,8 @@ def run_folder(destination: Path, resume: bool) -> Iterator[Path]:
             if not resume:
                 shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(exist_ok=True)
+            for kind in CACHES.values():  # compiled code is made again: the folder may be somebody else's
+                shutil.rmtree(folder / kind, ignore_errors=True)
         try:
             yield folder
         except BaseException:
