@@ -21,7 +21,7 @@ from prepare import WORK, NotAvailable
 from trainings.course import Course
 
 EPOCHS, BATCH = 14, 32
-TARGET = 0.65
+TARGET = 0.6
 """Of held-out files; chance is 0.1, and the training files are few."""
 TRAINED, HELD_OUT = 1200, 400
 FILE, SIDE = (480, 360), 64
@@ -108,8 +108,8 @@ def loss(model: nn.Module, batch: Any) -> Tensor:
     return nn.functional.cross_entropy(model(images), labels)
 
 
-def adam(parameters: Any) -> torch.optim.Optimizer:
-    return torch.optim.Adam(parameters, lr=1e-3)
+def momentum(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=0.005, momentum=0.9, weight_decay=1e-4)
 
 
 class Accuracy:
@@ -129,7 +129,7 @@ class Accuracy:
 def job(seed: int) -> vv.Training:
     to_train_on, held_out = files()
     return vv.Training(
-        model=network, loss=loss, optimizer=adam, data=Photographs(to_train_on), batch_size=BATCH, epochs=EPOCHS,
+        model=network, loss=loss, optimizer=momentum, data=Photographs(to_train_on), batch_size=BATCH, epochs=EPOCHS,
         evaluate=Accuracy(held_out), seed=seed, name="photos",
     )  # fmt: skip
 
@@ -142,7 +142,7 @@ def pytorch(seed: int, epochs: int, workers: int = 0) -> Course:
     loader = DataLoader(Photographs(to_train_on), batch_size=BATCH, shuffle=True, num_workers=workers,
                         persistent_workers=workers > 0)  # fmt: skip
     model, loss_of, score = network(), nn.CrossEntropyLoss(), Accuracy(held_out)
-    optimizer, course = adam(model.parameters()), Course()
+    optimizer, course = momentum(model.parameters()), Course()
 
     def epoch() -> None:
         model.train()
