@@ -19,15 +19,16 @@ pytestmark = pytest.mark.skipif(not HERE.cxx_compiler, reason="generated code ne
 SIZES = (1, 7, 16, 33, 100)
 
 
-@pytest.fixture(scope="module", params=[4, 8, 16])
+@pytest.fixture(scope="module", params=[(4, 1), (8, 1), (16, 1), (16, 0)], ids=str)
 def built(request: pytest.FixtureRequest) -> tuple[ctypes.CDLL, int]:
-    vector = Vector(request.param, 16)
+    lanes, shuffles = request.param
+    vector, flags = Vector(lanes, 16), [*flags_for(HERE.architecture, 4), f"-DHAS_SHUFFLES={shuffles}"]
     entries = "\n".join(
-        f'extern "C" void of_{size}(float *s, long rows) {{ shares<{size}, {line(size, request.param)}>(s, rows); }}'
+        f'extern "C" void of_{size}(float *s, long rows) {{ shares<{size}, {line(size, lanes)}>(s, rows); }}'
         for size in SIZES
     )
     source = head(vector, 1) + functions.TEXT + shares(vector) + entries
-    return library(source, str(HERE.cxx_compiler), flags_for(HERE.architecture, 4)), request.param
+    return library(source, str(HERE.cxx_compiler), flags), lanes
 
 
 def line(size: int, lanes: int) -> int:

@@ -22,10 +22,12 @@ extern "C" void turn(const float *from, long step, float *to, long line, long ro
 """
 
 
+@pytest.mark.parametrize("shuffles", [1, 0], ids=["shuffles", "older compilers"])
 @pytest.mark.parametrize("lanes", [4, 8, 16])
-def test_every_element_changes_its_place(lanes: int) -> None:
+def test_every_element_changes_its_place(lanes: int, shuffles: int) -> None:
     vector = Vector(lanes, 16)
-    built = library(head(vector, 1) + turned(vector) + ENTRY, str(HERE.cxx_compiler), flags_for(HERE.architecture, 4))
+    flags = [*flags_for(HERE.architecture, 4), f"-DHAS_SHUFFLES={shuffles}"]
+    built = library(head(vector, 1) + turned(vector) + ENTRY, str(HERE.cxx_compiler), flags)
     for rows, columns in [(lanes, lanes), (3 * lanes + 1, 2 * lanes), (2 * lanes, 3 * lanes + 5), (1, 7), (7, 1)]:
         step, line = columns + 3, rows + 2
         given, to = torch.randn(rows, step), torch.full((columns, line), -5.0)

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import hashlib
 import os
+import platform
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -26,7 +27,9 @@ def library(source: str, compiler: str, flags: Sequence[str]) -> ctypes.CDLL:
     """The source as a library of this process. Raises NotApplicable where it cannot be compiled or loaded here."""
     with tempfile.TemporaryDirectory(prefix="vivace-") as name:
         shared = Path(name) / "program.so"
-        kept = _kept("\0".join([compiler, *FLAGS, *flags, source]))
+        kept = _kept(
+            "\0".join([platform.node(), compiler, *FLAGS, *flags, source])
+        )  # `native` is another one elsewhere
         if kept is None or not _copied(kept, shared):
             _compile(source, compiler, flags, shared)
             if kept is not None:

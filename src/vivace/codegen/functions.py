@@ -5,16 +5,19 @@ from __future__ import annotations
 TEXT = """
 #define INLINE static inline __attribute__((always_inline))
 INLINE float bits_as_float(int bits) { float x; __builtin_memcpy(&x, &bits, 4); return x; }
-// exp(x) = 2^n exp(r), |r| <= log(2)/2; r^8/8! < 2^-27. Not a number stays so.
+// exp(r) of what is left of x, |r| <= log(2)/2, after n log(2): r^8/8! < 2^-27
+template <class F> INLINE F exp_of_rest(F x, F n) {
+  const F r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
+  F y = r * 1.98412698e-4f + 1.38888889e-3f; y = y * r + 8.33333333e-3f; y = y * r + 4.16666667e-2f;
+  y = y * r + 0.166666667f; y = y * r + 0.5f; y = y * r + 1.0f;
+  return y * r + 1.0f;
+}
+// exp(x) = 2^n exp(r). Not a number stays so.
 INLINE float fast_exp(float given) {
   float x = given < -87.3f ? -87.3f : given;
   x = x > 88.7f ? 88.7f : x;
   const float n = __builtin_rintf(x * 1.44269504f);
-  const float r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
-  float y = 1.98412698e-4f;
-  y = y * r + 1.38888889e-3f; y = y * r + 8.33333333e-3f; y = y * r + 4.16666667e-2f; y = y * r + 0.166666667f;
-  y = y * r + 0.5f; y = y * r + 1.0f; y = y * r + 1.0f;
-  y *= bits_as_float(((int)n + 127) << 23);
+  float y = exp_of_rest(x, n) * bits_as_float(((int)n + 127) << 23);
   y = given > 88.72284f ? __builtin_inff() : y;
   return given < -87.3f ? 0.0f : y;
 }

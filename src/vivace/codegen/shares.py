@@ -25,7 +25,7 @@ def shares(vector: Vector) -> str:
 _TEXT = """
 INLINE vec larger(vec a, vec b) { return a > b ? a : b; }
 INLINE vec added(vec a, vec b) { return a + b; }
-#if defined(__clang__) || __GNUC__ >= 12
+#if HAS_SHUFFLES
 INLINE vec largest_lane(vec x) {
 $LARGER
   return x;
@@ -50,13 +50,9 @@ INLINE vec lanes_sum(vec x) {
 INLINE vec exp_below(vec given) {
   const vec low = vec{} - 87.3f, x = given < low ? low : given;
   const vec n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
-  const vec r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
-  vec y = r * 1.98412698e-4f + 1.38888889e-3f;
-  y = y * r + 8.33333333e-3f; y = y * r + 4.16666667e-2f; y = y * r + 0.166666667f;
-  y = y * r + 0.5f; y = y * r + 1.0f; y = y * r + 1.0f;
   const ivec power = (__builtin_convertvector(n, ivec) + 127) << 23;
   vec by; __builtin_memcpy(&by, &power, sizeof by);
-  return given < low ? vec{} : y * by;
+  return given < low ? vec{} : exp_of_rest(x, n) * by;
 }
 template <long N, long LINE, long ROWS> INLINE void shares_of(float *s) {
   vec high[ROWS], sum[ROWS];

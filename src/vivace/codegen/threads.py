@@ -18,6 +18,13 @@ HEAD = """
 #include <sched.h>
 #define LANES $LANES
 #define THREADS $THREADS
+#ifndef HAS_SHUFFLES  // of vectors' lanes, which GCC has from 12 on
+#if defined(__clang__) || __GNUC__ >= 12
+#define HAS_SHUFFLES 1
+#else
+#define HAS_SHUFFLES 0
+#endif
+#endif
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define INSIDE(index, size) ((unsigned long)(index) < size ? (index) : (outside = 1, 0))
 static int outside;

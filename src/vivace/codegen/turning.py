@@ -31,15 +31,13 @@ def _block(lanes: int) -> list[str]:
 
 
 _TEXT = """
-#if defined(__clang__) || __GNUC__ >= 12
 static inline void turned_block(const float *from, long step, float *to, long line) {
+#if HAS_SHUFFLES
 $BLOCK
-}
 #else
-static inline void turned_block(const float *from, long step, float *to, long line) {
   for (long r = 0; r < LANES; r++) for (long c = 0; c < LANES; c++) to[c*line + r] = from[r*step + c];
-}
 #endif
+}
 static void turned(const float *from, long step, float *to, long line, long rows, long columns) {
   for (long r = 0; r < rows; r += LANES) {
     const long high = MIN(LANES, rows - r);

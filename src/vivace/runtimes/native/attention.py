@@ -28,9 +28,7 @@ def attention(
     """scaled_dot_product_attention of (n, heads, length, width)."""
     if len(query.shape) != 4 or dropout or key.shape[:2] != query.shape[:2]:
         raise NotApplicable(f"there is no C for {node.target} of this kind")
-    arrays = [program.stored(one) for one in (query, key, value)]
-    if arrays[2].strides[-1] != 1:
-        arrays[2] = program.copied(stored(arrays[2]))
+    arrays = [program.stored(query), *(_by_lines(program, one) for one in (key, value))]
     if mask is not None and mask.array is None:
         mask = stored(program.stored(mask))
     n, heads, length, width = shape_of(node)
@@ -42,6 +40,12 @@ def attention(
     body = _one_head(program, arrays, to, mask, is_causal, factor)
     program.add(f"  {{ {head} {{\n{body} }} }}", reads, (written,))
     return stored(to)
+
+
+def _by_lines(program: Program, value: Value) -> Array:
+    """A value whose lines lie in one piece."""
+    array = program.stored(value)
+    return array if array.strides[-1] == 1 else program.copied(stored(array))
 
 
 def _threads(program: Program, n: int, heads: int, arrays: list[Array], to: Array) -> tuple[str, list[Read], Read]:
@@ -75,7 +79,11 @@ def _one_head(
     turned, scores = per_thread(program, depth * wide), per_thread(program, most * wide)
     begin = {one: f"{one.name} + {one.offset} + i*{one.strides[0]} + h*{one.strides[1]}" for one in (*arrays, to)}
     copied, value_line = _with_room(program, value, begin[value], keys, width)
-    parts = [f"    float *kt = {turned}, *s = {scores};", _keys(key, begin[key], keys, wide), copied]
+    parts = [
+        f"    float *kt = {turned}, *s = {scores};",
+        f"    turned({begin[key]}, {key.strides[2]}, kt, {wide}, {keys}, {depth});",
+        copied,
+    ]
     for first, last, count in _walks(length, most, is_causal):
         seen = min(keys, last) if is_causal else keys
         line = -(-seen // lanes) * lanes
@@ -100,17 +108,6 @@ def _walks(length: int, most: int, is_causal: bool) -> list[tuple[int, int, int]
     whole = blocks * most
     found = [(first, min(first + each * most, whole), most) for first in range(0, whole, each * most)]
     return [*found, *([(whole, length, length - whole)] if whole < length else [])]
-
-
-def _keys(key: Array, begin: str, keys: int, wide: int) -> str:
-    """C that writes the keys down as columns, at `kt`."""
-    depth, (each, step) = key.shape[3], key.strides[2:]
-    if step == 1 or depth == 1:
-        return f"    turned({begin}, {each}, kt, {wide}, {keys}, {depth});"
-    return (
-        f"    {{ const float *k = {begin}; for (long d = 0; d < {depth}; d++) for (long j = 0; j < {keys}; j++)\n"
-        f"      kt[d*{wide} + j] = k[j*{each} + d*{step}]; }}"
-    )
 
 
 def _with_room(program: Program, value: Array, begin: str, keys: int, width: int) -> tuple[str, int]:

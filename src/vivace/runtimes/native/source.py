@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from vivace.codegen import functions, panels
 from vivace.codegen.arrays import Array, stored
@@ -53,16 +53,20 @@ def _work(program: Program, inputs: Sequence[Array], outputs: Sequence[Array]) -
             calls.append(line)
             continue
         names = [name for name in dict.fromkeys(WORD.findall(line)) if name in kinds]
-        own = {name: f"array{number}" for number, name in enumerate(names)}
-        body = WORD.sub(lambda word: own.get(word[0], word[0]), line)  # noqa: B023 - it is used at once
-        given = "".join(f", {kinds[name]} *__restrict {own[name]}" for name in names)
-        function = made.setdefault((given, body), f"part{len(made)}")
+        function = made.setdefault(_given_arrays(line, names, kinds), f"part{len(made)}")
         calls.append(f"  {function}({', '.join(['t', *names])});")
     parts = [
         f"static __attribute__((noinline)) void {function}(const int t{given}) {{\n{body}\n}}"
         for (given, body), function in made.items()
     ]
     return [*parts, "static void work(const int t) {", *calls, "}"]
+
+
+def _given_arrays(text: str, names: Sequence[str], kinds: Mapping[str, str]) -> tuple[str, str]:
+    """The parameters and the body of a statement that is given its arrays."""
+    own = {name: f"array{number}" for number, name in enumerate(names)}
+    given = "".join(f", {kinds[name]} *__restrict {own[name]}" for name in names)
+    return given, WORD.sub(lambda word: own.get(word[0], word[0]), text)
 
 
 def _kinds(program: Program, inputs: Sequence[Array], outputs: Sequence[Array]) -> dict[str, str]:
