@@ -59,6 +59,11 @@ def test_what_cannot_be_kept_is_compiled_all_the_same(
     assert len(compilations) == 1
 
 
+def test_a_compiler_that_fails_in_silence_is_told_so() -> None:
+    with pytest.raises(NotApplicable, match="false fails: it ends with 1 and says nothing"):
+        library(COUNTER, "false", [])
+
+
 def test_what_is_no_library_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(LIBRARIES, str(tmp_path))
     library(COUNTER, str(CXX), [])

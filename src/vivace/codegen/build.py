@@ -50,7 +50,9 @@ def _compile(source: str, compiler: str, flags: Sequence[str], to: Path) -> None
         raise NotApplicable(f"the compiler {compiler} cannot be run: {error}") from error
     if done.returncode:
         told = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
-        raise NotApplicable(f"the compiler {compiler} fails: {told}")
+        raise NotApplicable(
+            f"the compiler {compiler} fails: {told or f'it ends with {done.returncode} and says nothing'}"
+        )
 
 
 def _kept(key: str) -> Path | None:
