@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from vivace.codegen import functions
+from vivace.codegen import functions, lines
 from vivace.codegen.build import flags_for, library
 from vivace.codegen.threads import head
 from vivace.codegen.tiles import vector_of
@@ -25,16 +25,22 @@ EXPECTED = {
     "silu": torch.nn.functional.silu,
 }
 
+OTHERS = """
+static inline float as_byte(float x) { return low_byte(x + TO_WHOLE); }
+extern "C" void rounded(const float *x, short *y) { rounded_lines(x, 37, y, 40, 5, 37); }
+extern "C" void paired(const float *x, int *y) { paired_lines(x, 37, y, 40, 5, 37); }
+"""
+
 
 @pytest.fixture(scope="module")
 def built() -> ctypes.CDLL:
     loops = "\n".join(
         f'extern "C" void all_{name}(const float *x, float *y, long n) '
         f'{{ _Pragma("omp simd") for (long i = 0; i < n; i++) y[i] = {name}(x[i]); }}'
-        for name in EXPECTED
+        for name in (*EXPECTED, "coarse_gelu", "as_byte")
     )
     vector = vector_of(HERE.instructions)
-    source = head(vector, 1) + functions.TEXT + loops
+    source = head(vector, 1) + functions.TEXT + lines.ROUNDED + OTHERS + loops
     return library(source, str(HERE.cxx_compiler), flags_for(HERE.architecture, vector.lanes))
 
 
@@ -52,6 +58,34 @@ def test_a_function_is_as_near_as_float32_allows(built: ctypes.CDLL, name: str) 
     error, torchs = ((one.double() - want).abs().max() for one in (of(built, name, x), EXPECTED[name](x)))
 
     assert error <= 2 * torchs + 2.0**-23  # as the referee of rounded answers allows
+
+
+def test_gelu_for_bytes_errs_by_less_than_a_step_of_them(built: ctypes.CDLL) -> None:
+    x = torch.cat([torch.linspace(-9, 9, 200_001), torch.tensor([-1e6, 1e6])])
+
+    error = (of(built, "coarse_gelu", x).double() - torch.nn.functional.gelu(x.double())).abs()
+
+    assert error[:-2].max() < 2e-4 and (error[-2:] / 1e6).max() < 1e-6
+    assert math.isnan(of(built, "coarse_gelu", torch.tensor([math.nan]))[0])
+
+
+def test_bytes_are_the_nearest_whole_numbers_and_no_others(built: ctypes.CDLL) -> None:
+    x = torch.cat([torch.linspace(-300, 600, 100_003), torch.arange(-3, 259) + 0.5, torch.tensor([-4e6, 4e6])])
+
+    assert of(built, "as_byte", x).equal(x.round().clamp(0, 255))
+
+
+def test_lines_are_rounded_as_pytorch_rounds_to_bfloat16(built: ctypes.CDLL) -> None:
+    x = torch.randn(5, 37)
+    lines, pairs = torch.zeros(5, 40, dtype=torch.bfloat16), torch.full((3, 40, 2), 7, dtype=torch.bfloat16)
+
+    built.rounded(ctypes.c_void_p(x.data_ptr()), ctypes.c_void_p(lines.data_ptr()))
+    built.paired(ctypes.c_void_p(x.data_ptr()), ctypes.c_void_p(pairs.data_ptr()))
+
+    wanted = x.bfloat16()
+    assert lines[:, :37].equal(wanted) and not lines[:, 37:].any()
+    assert pairs[:, :37, 0].equal(wanted[::2]) and pairs[:2, :37, 1].equal(wanted[1::2])
+    assert not pairs[2, :37, 1].any() and bool((pairs[:, 37:] == 7).all())
 
 
 def test_what_has_no_number_stays_so(built: ctypes.CDLL) -> None:

@@ -257,6 +257,38 @@ def test_what_looks_like_something_else_is_right_too(name: str, products: str) -
     assert distance(session.compiled(model, [inputs])([inputs]), wanted) < WITHIN[products]
 
 
+class Attending(nn.Module):
+    """Attention of heads so wide; queries and keys are the lines given, in other orders."""
+
+    def __init__(self, width: int, is_causal: bool) -> None:
+        super().__init__()
+        self.width, self.is_causal = width, is_causal
+
+    def forward(self, x: Tensor) -> Tensor:
+        heads = x.unflatten(-1, (-1, self.width)).transpose(1, 2)
+        return nn.functional.scaled_dot_product_attention(heads, -heads, heads + 1, is_causal=self.is_causal)
+
+
+@pytest.mark.parametrize("products", WITHIN)
+@pytest.mark.parametrize(
+    ("samples", "length", "heads", "width", "is_causal"),
+    [(3, 33, 2, 32, False), (1, 70, 3, 8, True), (2, 7, 1, 24, True), (1, 40, 2, 5, False), (2, 1, 2, 16, False)],
+)
+def test_attention_of_any_size_is_added_up_in_every_precision(
+    products: str, samples: int, length: int, heads: int, width: int, is_causal: bool
+) -> None:
+    if products == INT8 and not VECTOR.has_int8:
+        pytest.skip("this processor has no int8 dot products")
+    inputs = torch.randn(samples, length, heads * width)
+    network, model = captured(lambda: Attending(width, is_causal), inputs, products=products)
+
+    found = session.compiled(model, [inputs])([inputs])
+
+    assert distance(found, network(inputs)) < WITHIN["float32" if products == FLOAT32 else "bfloat16"]
+    if products != FLOAT32 and VECTOR.has_bf16 and width % 2 == 0:
+        assert distance(found, network(inputs)) > 1e-5  # operands were rounded
+
+
 def test_transposed_windows_with_gaps_are_refused() -> None:
     inputs = torch.randn(1, 2, 5, 5)
 

@@ -128,6 +128,71 @@ def test_other_vectors_and_counts_of_threads_make_the_same_step(lanes: int, thre
     assert [str(one) for one in found.agreements if not one.holds] == []
 
 
+class Codes(torch.utils.data.Dataset[Any]):
+    """Rows of nine codes."""
+
+    def __init__(self) -> None:
+        self.codes = torch.randint(11, (60, 9), generator=torch.Generator().manual_seed(3))
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.codes[index]
+
+
+class Attending(nn.Module):
+    """Attention to the codes before, by whole numbers of the model's, with a table that is the last layer too."""
+
+    def __init__(self, masked: bool = False) -> None:
+        super().__init__()
+        self.codes, self.places = nn.Embedding(11, 20, padding_idx=4), nn.Embedding(9, 20)
+        self.inward, self.outward, self.norm = nn.Linear(20, 60), nn.Linear(20, 20), nn.LayerNorm(20)
+        self.last = nn.Linear(20, 11, bias=False)
+        self.last.weight = self.codes.weight
+        self.register_buffer("order", torch.arange(9), persistent=False)
+        self.masked = masked
+
+    order: torch.Tensor
+
+    def forward(self, codes: torch.Tensor) -> torch.Tensor:
+        x = self.codes(codes) + self.places(self.order) + (self.order / 32)[:, None]
+        query, key, value = self.inward(self.norm(x)).unflatten(2, (3, 2, -1)).permute(2, 0, 3, 1, 4)
+        mask = -0.1 * (self.order - self.order[:, None]).abs().float() if self.masked else None
+        seen = functional.scaled_dot_product_attention(query, key, value, mask, is_causal=not self.masked)
+        scores: torch.Tensor = self.last(x + self.outward(seen.transpose(1, 2).flatten(2)))
+        return scores
+
+
+def following(model: nn.Module, codes: torch.Tensor) -> torch.Tensor:
+    """The loss of each code but the first, by those before it."""
+    return functional.cross_entropy(model(codes)[:, :-1].flatten(0, 1), codes[:, 1:].flatten())
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["causal", "masked"])
+@pytest.mark.parametrize("precision", [None, Bfloat16], ids=["float32", "bfloat16"])
+def test_attention_and_tables_of_codes_are_written_out_too(precision: Any, masked: bool) -> None:
+    given = work(model=functools.partial(Attending, masked), data=Codes(), loss=following, evaluate=None)
+    plan = Plan.of([SampleCache(), *([precision()] if precision else []), NativeStep()])
+
+    rounding = {"unit_roundoff": precision.unit_roundoff} if precision else {}
+
+    found = examine(given, lambda rig: equip(rig, given, plan), steps=6, **rounding)
+
+    assert [str(one) for one in found.agreements if not one.holds] == []
+    assert {one.name for one in found.agreements} >= {"codes.weight", "places.weight", "inward.weight", "norm.bias"}
+
+
+def test_attention_that_drops_shares_is_refused() -> None:
+    class Dropping(Attending):
+        def forward(self, codes: torch.Tensor) -> torch.Tensor:
+            x = self.codes(codes)[:, None]
+            return self.last(functional.scaled_dot_product_attention(x, x, x, dropout_p=0.1)[:, 0])
+
+    with pytest.raises(NotApplicable, match=r"no C for the operator|random numbers"):
+        loop_of(work(model=Dropping, data=Codes(), loss=following, evaluate=None), CACHED).advance(1)
+
+
 @pytest.mark.skipif("avx512_bf16" not in HERE.instructions, reason="products of bfloat16 need avx512_bf16")
 def test_products_in_bfloat16_stay_within_what_their_rounding_allows() -> None:
     given = work(model=Normalized)

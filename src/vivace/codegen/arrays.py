@@ -150,6 +150,9 @@ class Value:
     array: Array | None = None
     is_costly: bool = False
     order: Order | None = None
+    coarse: Callable[[Index], str] | None = None
+    """The same as `at` with less work, for what is made a byte: to a thousandth of what is usual; None where there is
+    none."""
 
     @property
     def size(self) -> int:

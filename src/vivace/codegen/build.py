@@ -16,7 +16,7 @@ from vivace.core.errors import NotApplicable
 
 FLAGS = (
     "-x", "c++", "-std=c++17", "-O2", "-shared", "-fPIC", "-fno-exceptions", "-fno-rtti", "-fno-math-errno",
-    "-fno-trapping-math", "-ffp-contract=fast", "-fopenmp-simd", "-pthread", "-w",
+    "-fno-trapping-math", "-fno-strict-aliasing", "-ffp-contract=fast", "-fopenmp-simd", "-pthread", "-w",
 )  # fmt: skip
 PATIENCE_SECONDS = 120
 LIBRARIES = "VIVACE_LIBRARIES"

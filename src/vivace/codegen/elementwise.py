@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -32,25 +33,28 @@ COSTLY = frozenset(
         "power", "gelu", "gelu_tanh", "silu",
     }
 )  # fmt: skip
+COARSE = {"gelu": "coarse_gelu({0})"}
+"""The same with less work, for what is made a byte."""
 TRUTHS = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "logical_not", "logical_and"})
 
 
 def formula(name: str, operands: Sequence[Any], shape: Shape, kind: str) -> Value:
     """The value that a formula makes of values and numbers."""
     values = [one for one in operands if isinstance(one, Value)]
-    inside = (
-        FLOAT if any(one.kind == FLOAT for one in values) or any(isinstance(one, float) for one in operands) else LONG
-    )
+    is_float = kind == FLOAT or any(one.kind == FLOAT for one in values)  # whole numbers over each other are none
+    inside = FLOAT if is_float or any(isinstance(one, float) for one in operands) else LONG
 
-    def at(index: Index) -> str:
+    def written(form: str, index: Index) -> str:
         texts = [_text(one, index, kind if name == "where" and place else inside) for place, one in enumerate(operands)]
-        return f"({FORMULAS[name].format(*texts)})"
+        return f"({form.format(*texts)})"
 
     def reads(index: Index) -> tuple[Read, ...]:
         return tuple(read for one in values for read in one.reads(broadcast(one, index)))
 
     is_costly = name in COSTLY or any(one.is_costly and one.array is None for one in values)
-    return Value(shape, kind, at, reads, None, is_costly, layout_of(values, shape))
+    at = functools.partial(written, FORMULAS[name])
+    coarse = functools.partial(written, COARSE[name]) if name in COARSE else None
+    return Value(shape, kind, at, reads, None, is_costly, layout_of(values, shape), coarse)
 
 
 def _text(operand: Any, index: Index, kind: str) -> str:

@@ -48,15 +48,20 @@ INLINE float fast_erf(float x) {
 #define erff fast_erf
 // erf(x/sqrt(2)) as x P(x^2)/Q(x^2) up to 3.8 sqrt(2), where it is nearly 1; fitted for this project to 6e-8
 INLINE float gelu(float x) {
-  const float s = x * x, half = 0.5f * x;
+  const float large = __builtin_fabsf(x), a = large > 5.374f ? 5.374f : large, s = a * a;
   float p = 2.36476005e-10f, q = 5.42098824e-5f;
   p = p * s - 4.41735040e-8f; p = p * s + 5.96246718e-6f; p = p * s + 2.91666540e-4f; p = p * s + 8.70618690e-3f;
   p = p * s + 6.70830905e-2f; p = p * s + 0.797884524f;
   q = q * s + 1.68872334e-3f; q = q * s + 2.77035832e-2f; q = q * s + 0.250742257f; q = q * s + 1.0f;
-  float r = x * p / q;
-  r = r > 1.0f ? 1.0f : r; r = r < -1.0f ? -1.0f : r;
-  r = s > 28.88f ? __builtin_copysignf(1.0f, x) : r;
-  return half * r + half;
+  const float r = a * p / q;
+  return 0.5f * x + 0.5f * large * (r > 1.0f ? 1.0f : r);
+}
+// the same to 2e-4, for what is made a byte: erf as x P(x^2) up to 4 sqrt(1/2), where it is 1; fitted for this project
+INLINE float coarse_gelu(float x) {
+  const float large = __builtin_fabsf(x), a = large > 4.0f ? 4.0f : large, s = a * a;
+  float p = 4.517641823e-8f * s - 3.177654421e-6f;
+  p = p * s + 9.552777827e-5f; p = p * s - 1.624375018e-3f; p = p * s + 1.752738247e-2f; p = p * s - 0.1291088260f;
+  return 0.5f * x + 0.5f * large * (a * (p * s + 0.7957405342f));
 }
 INLINE float gelu_tanh(float x) { return 0.5f * x * (1.0f + fast_tanh(0.797884561f * (x + 0.044715f * x * x * x))); }
 INLINE float at_least(float x, float low) { return x < low ? low : x; }
@@ -67,9 +72,11 @@ typedef unsigned char byte;
 INLINE float step_of(float range, float levels, float odd) {
   return (range < 1e-30f ? 1.0f : range / levels) + odd;
 }
-INLINE byte byte_of(float x) {
-  const float r = __builtin_rintf(x), low = r < 0.0f ? 0.0f : r;
-  return (byte)(int)(low > 255.0f ? 255.0f : low);
+// the byte of a number, at least -TO_WHOLE, to which TO_WHOLE was added: that rounds it
+#define TO_WHOLE 12582912.0f
+INLINE byte low_byte(float x) {
+  const int whole = (int)bits(x) - 0x4b400000, low = whole < 0 ? 0 : whole;
+  return (byte)(low > 255 ? 255 : low);
 }
 """
 """What includes `codegen.threads` and then this calls these functions by the names of the C library."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -9,15 +10,19 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from vivace.codegen.arrays import BOOL, FLOAT, LONG, Array, Order, Shape, Value, stored
+from vivace.codegen.arrays import BOOL, FLOAT, LONG, Array, Order, Read, Shape, Value, stored
 from vivace.codegen.elementwise import FORMULAS, formula
 from vivace.codegen.products import INT, SHORT, Product, Tile, paired, rounded, statement
-from vivace.codegen.statements import Statement, loop
+from vivace.codegen.statements import Statement, loop, rows_of
 from vivace.codegen.tiles import Vector
 from vivace.core.errors import NotApplicable
 
 KINDS = {torch.float32: FLOAT, torch.bfloat16: FLOAT, torch.int64: LONG, torch.bool: BOOL}
 """How tensors are kept. What is bfloat16 in a recording is kept in float: only products round it, as they read it."""
+
+
+SHORT_SUMS, MANY_ROWS = 16, 8
+"""Vectors that a sum is short with; vectors' lengths of rows that are many."""
 
 
 class Lowering:
@@ -70,16 +75,23 @@ class Lowering:
         """The product of two matrices, plus a row; `is_narrow`: with operands in bfloat16."""
         left, right = self.stored(a), self.stored(b)
         c = self.room(shape)
-        wanted = Product(c, left, right, bias, False, right.name in self._weights)
+        self.multiply(c, left, right, bias, is_narrow)
+        return stored(c)
+
+    def multiply(self, c: Array, a: Array, b: Array, bias: Array | None, is_narrow: bool) -> None:
+        """The product of two matrices, plus a row, written down in an array."""
+        wanted = Product(c, a, b, bias, False, b.name in self._weights)
         prepared = self._prepare(wanted, is_narrow and self.vector.has_bf16)
         made, tiles = statement(prepared, self.vector, self.threads)
         self.statements.append(made)
         self.tiles |= tiles
-        return stored(c)
 
     def _prepare(self, wanted: Product, is_narrow: bool) -> Product:
         """The product with operands that lie as its micro-kernel reads them."""
         a, b = wanted.a, wanted.b
+        if wanted.is_inner and self._is_worth_turning(wanted):
+            b = self._turned_copy(b)
+            wanted = dataclasses.replace(wanted, b=b)
         if wanted.is_inner:
             if not is_narrow:
                 return wanted
@@ -96,6 +108,23 @@ class Lowering:
         else:
             left = _turned(self._paired(_turned(a)))
         return Product(wanted.c, left, pairs, wanted.bias, True, wanted.weight_is_b)
+
+    def _is_worth_turning(self, wanted: Product) -> bool:
+        """Whether adding up lanes costs more than laying the right side out anew, whose columns all rows share."""
+        m, _, k = wanted.sizes
+        return k <= SHORT_SUMS * self.vector.lanes and m >= MANY_ROWS * self.vector.lanes and wanted.b.kind == FLOAT
+
+    def _turned_copy(self, b: Array) -> Array:
+        """b (k, n), whose rows lie in its columns' place, with its columns side by side."""
+        key = ("turned", b)
+        if key not in self._prepared:
+            (k, n), lanes = b.shape, self.vector.lanes
+            wide = self.room((k, max(n, lanes)))
+            lines = f"{b.name} + {b.offset} + from*{b.strides[1]}, {b.strides[1]}, {wide.name} + from"
+            text = f"  {{ {rows_of(n, self.threads)} turned({lines}, {wide.strides[0]}, to - from, {k}); }}"
+            self.statements.append(Statement(text, (Read(b.name, None),), (Read(wide.name, None),)))
+            self._prepared[key] = Array(wide.name, (k, n), wide.strides)
+        return self._prepared[key]
 
     def _side_by_side(self, b: Array) -> Array:
         """A copy of b (k, n) with its columns side by side, and room for a whole vector of them."""

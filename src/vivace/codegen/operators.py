@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
+from vivace.codegen import batches
 from vivace.codegen.arrays import BOOL, FLOAT, Array, Value, constant, stored
 from vivace.codegen.elementwise import FORMULAS, number
+from vivace.codegen.joins import JOINS
 from vivace.codegen.lowering import Lowering, converted, kind_of, shape_of
 from vivace.codegen.sums import SUMS
 from vivace.codegen.views import VIEWS
@@ -146,16 +148,21 @@ def _product_and_row(
     return lowering.formula("plus", scaled, shape_of(node), FLOAT)
 
 
+def _products(lowering: Lowering, node: Node, a: Value, b: Value) -> Value:
+    return batches.product(lowering, node, a, b, _is_narrow(node))
+
+
 def _is_narrow(node: Node) -> bool:
     last = node.args[-1]
     return isinstance(last, Node) and last.meta["val"].dtype is torch.bfloat16
 
 
 OPERATORS: Mapping[str, Callable[..., Any]] = {
-    **VIEWS, **SUMS, "add": _add, "sub": _subtract, "pow": _power, "full": _filled_with(1),
+    **VIEWS, **SUMS, **JOINS, "add": _add, "sub": _subtract, "pow": _power, "full": _filled_with(1),
     "full_like": _filled_with(1), "scalar_tensor": _filled_with(0), "zeros": _always(0), "zeros_like": _always(0),
     "new_zeros": _always(0), "empty_like": _always(0), "ones": _always(1), "ones_like": _always(1),
     "arange": _counting, "clone": _same, "alias": _same, "detach": _same, "lift_fresh_copy": _same,
     "_to_copy": _convert, "copy_": _copy, "mm": _product, "addmm": _product_and_row,
+    "bmm": _products,
 }  # fmt: skip
 """By the operator's name; beside `FORMULAS`, which need nothing else."""

@@ -24,6 +24,7 @@ def shares(vector: Vector) -> str:
 
 _TEXT = """
 INLINE vec larger(vec a, vec b) { return a > b ? a : b; }
+INLINE vec smaller(vec a, vec b) { return a < b ? a : b; }
 INLINE vec added(vec a, vec b) { return a + b; }
 #if HAS_SHUFFLES
 INLINE vec largest_lane(vec x) {

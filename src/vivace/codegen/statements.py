@@ -28,6 +28,10 @@ class Statement:
         text = self.text.replace(AFTER, other.text.replace(ROWS, ""))
         return Statement(text, (*self.reads, *other.reads), (*self.writes, *other.writes))
 
+    def alone(self, threads: int) -> Statement:
+        """This one with its rows divided, and nothing after them."""
+        return dataclasses.replace(self, text=self.text.replace(AFTER, "").replace(ROWS, rows_of(self.rows, threads)))
+
 
 SIMD = '_Pragma("omp simd") '
 BARRIER = "barrier();"
@@ -78,7 +82,7 @@ def scheduled(statements: Iterable[Statement], threads: int) -> list[str]:
         for each in one.reads:
             read.setdefault(each.name, set()).add(each.part)
         written |= {each.name: each.part for each in one.writes}
-        lines.append(one.text.replace(AFTER, "").replace(ROWS, rows_of(one.rows, threads)))
+        lines.append(one.alone(threads).text)
     return [*lines, *([f"  {BARRIER}"] if threads > 1 else [])]
 
 

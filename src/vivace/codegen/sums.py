@@ -210,9 +210,33 @@ def embedding(lowering: Lowering, node: Node, table: Value, numbers: Value, *_: 
     )  # fmt: skip
 
 
+def embedding_backward(
+    lowering: Lowering, node: Node, gradient: Value, numbers: Value, rows: int, padding: int, by_frequency: bool
+) -> Value:
+    """embedding_dense_backward: each row of a table, what the places that it was read at are given, added up."""
+    if by_frequency:
+        raise NotApplicable("there is no C for gradients of an embedding that are scaled by frequency")
+    given, where = lowering.stored(gradient), lowering.stored(numbers)
+    table = lowering.room(shape_of(node))
+    width = table.shape[1]
+    index = tuple(f"r{place}" if size > 1 else "0" for place, size in enumerate(where.shape))
+    walk = _gone([place for place, size in enumerate(where.shape) if size > 1], where.shape)
+    line = f"{SIMD}for (long e = from; e < to; e++)"
+    text = (
+        f"  {{ {rows_of(width, lowering.threads)}\n"
+        f"    for (long r = 0; r < {rows}; r++) {line} {table.name}[r*{width} + e] = 0.0f;\n"
+        f"    {walk} {{ const long row = {inside(where.at(index), rows)}; if (row != {padding})\n"
+        f"      {line} {table.name}[row*{width} + e] += {given.at((*index, 'e'))}; }} }}"
+    )
+    reads = (Read(given.name, None), Read(where.name, None))
+    lowering.statements.append(Statement(text, reads, (Read(table.name, None),)))
+    return stored(table)
+
+
 SUMS: Mapping[str, Callable[..., Any]] = {
     "sum": total, "mean": mean, "amax": largest, "amin": smallest, "var_mean": variance_and_mean,
     "nll_loss_forward": likelihood,
     "nll_loss_backward": likelihood_backward, "embedding": embedding,
+    "embedding_dense_backward": embedding_backward,
 }  # fmt: skip
 """By the operator's name."""

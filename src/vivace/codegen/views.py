@@ -141,8 +141,38 @@ def cut(
     return moved(value, shape_of(node), sliced, back)
 
 
+def selected(lowering: Lowering, node: Node, value: Value, shape: Sequence[int], dim: int, at: int) -> Value:
+    """select_backward: a value at one index of an axis, zero at the others."""
+    place, number = dim % len(shape), at % shape[dim]
+    return _among_zeros(node, value, lambda i: (*i[:place], *i[place + 1 :]), lambda i: f"{i[place]} == {number}")
+
+
+def sliced(
+    lowering: Lowering, node: Node, value: Value, shape: Sequence[int], dim: int, start: int, end: int, step: int
+) -> Value:
+    """slice_backward: a value at a slice of an axis, zero beside it."""
+    place, length = dim % len(shape), value.shape[dim]
+    first = min(max(start + (shape[dim] if start < 0 else 0), 0), shape[dim])
+
+    def back(index: Index) -> Index:
+        return (*index[:place], f"(({index[place]} - {first})/{step})", *index[place + 1 :])
+
+    def asked(index: Index) -> str:
+        past = f"{index[place]} - {first}"
+        return f"{past} >= 0 && {past} < {length * step} && ({past}) % {step} == 0"
+
+    return _among_zeros(node, value, back, asked)
+
+
+def _among_zeros(node: Node, value: Value, back: Callable[[Index], Index], asked: Callable[[Index], str]) -> Value:
+    return Value(
+        shape_of(node), value.kind, lambda i: f"({asked(i)} ? {value.at(back(i))} : 0)", lambda i: value.reads(back(i))
+    )
+
+
 VIEWS: Mapping[str, Callable[..., Any]] = {
     "permute": permute, "transpose": transpose, "t": transposed, "expand": expand, "unsqueeze": unsqueeze,
     "squeeze": squeeze, "view": view, "_unsafe_view": view, "reshape": view, "select": select, "slice": cut,
+    "select_backward": selected, "slice_backward": sliced,
 }  # fmt: skip
 """By the operator's name."""

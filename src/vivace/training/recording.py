@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch._decomp import get_decompositions
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, make_fx
 from torch.nn.utils.stateless import _reparametrize_module
 from torch.utils import _pytree as pytree
@@ -233,23 +232,6 @@ def flags_of(model: torch.nn.Module) -> tuple[bool, ...]:
 
 def _flags(parameters: Sequence[Tensor], modules: Sequence[torch.nn.Module]) -> tuple[bool, ...]:
     return tuple([one.requires_grad for one in parameters] + [one.training for one in modules])
-
-
-@functools.cache
-def decomposed() -> Mapping[Any, Callable[..., Any]]:
-    """How operators that are made of others are taken apart, by PyTorch's own table, for those who know few of them."""
-    aten = torch.ops.aten
-    composite = (
-        aten._log_softmax, aten._log_softmax_backward_data, aten._softmax, aten._softmax_backward_data, aten.gelu,
-        aten.gelu_backward, aten.silu, aten.silu_backward, aten.leaky_relu, aten.leaky_relu_backward, aten.softplus,
-        aten.softplus_backward, aten.elu, aten.elu_backward, aten.hardtanh, aten.hardtanh_backward, aten.mse_loss,
-        aten.mse_loss_backward, aten.smooth_l1_loss, aten.smooth_l1_loss_backward, aten.l1_loss,
-        aten.binary_cross_entropy, aten.binary_cross_entropy_backward, aten.binary_cross_entropy_with_logits,
-        aten.native_layer_norm, aten.native_layer_norm_backward, aten.addcmul, aten.addcdiv, aten.square,
-        aten.log_sigmoid_forward, aten.log_sigmoid_backward, aten.hardswish, aten.hardswish_backward,
-    )  # fmt: skip
-    found: Mapping[Any, Callable[..., Any]] = get_decompositions(composite)
-    return found
 
 
 def _draws() -> int:

@@ -10,10 +10,12 @@ from torch.fx import Node
 
 from vivace.codegen.arrays import BOOL, FLOAT, Array, Read, Value, broadcast, stored
 from vivace.codegen.lowering import shape_of
+from vivace.codegen.panels import BFLOAT16, INT8
 from vivace.codegen.statements import rows_of
 from vivace.core.errors import NotApplicable
+from vivace.runtimes.native.heads import PAIR, Head, NarrowHead, whole
 from vivace.runtimes.native.lowering import Program
-from vivace.runtimes.native.matrices import per_thread, tiles
+from vivace.runtimes.native.products import is_narrow
 
 QUERIES = 32
 """Queries whose scores are in memory at a time."""
@@ -28,18 +30,26 @@ def attention(
     """scaled_dot_product_attention of (n, heads, length, width)."""
     if len(query.shape) != 4 or dropout or key.shape[:2] != query.shape[:2]:
         raise NotApplicable(f"there is no C for {node.target} of this kind")
-    arrays = [program.stored(query), *(_by_lines(program, one) for one in (key, value))]
+    asked, keys, values = program.stored(query), _by_lines(program, key), _by_lines(program, value)
     if mask is not None and mask.array is None:
         mask = stored(program.stored(mask))
     n, heads, length, width = shape_of(node)
     to = program.room((n, heads, length, width), FLOAT, (0, 2, 1, 3))
-    head, reads, written = _threads(program, n, heads, arrays, to)
+    head, reads, written = _threads(program, n, heads, [asked, keys, values], to)
     if mask is not None:
         reads = [*reads, Read(mask.array.name, None)]
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    body = _one_head(program, arrays, to, mask, is_causal, factor)
+    kind = NarrowHead if _is_narrow(program, node, asked) else Head
+    body = _one_head(kind(program, asked, keys, values, to, min(QUERIES, length)), mask, is_causal, factor)
     program.add(f"  {{ {head} {{\n{body} }} }}", reads, (written,))
     return stored(to)
+
+
+def _is_narrow(program: Program, node: Node, query: Array) -> bool:
+    """Whether products take operands in bfloat16: where those of other layers are that, or in int8."""
+    wanted = program.precision(node.name)
+    fits = query.shape[-1] % PAIR == 0 and query.strides[-1] == 1
+    return fits and program.vector.has_bf16 and (wanted in (BFLOAT16, INT8) or is_narrow(node))
 
 
 def _by_lines(program: Program, value: Value) -> Array:
@@ -66,34 +76,20 @@ def _threads(program: Program, n: int, heads: int, arrays: list[Array], to: Arra
     )
 
 
-def _one_head(
-    program: Program, arrays: list[Array], to: Array, mask: Value | None, is_causal: bool, factor: float
-) -> str:
+def _one_head(head: Head, mask: Value | None, is_causal: bool, factor: float) -> str:
     """C for sample i and head h."""
-    query, key, value = arrays
-    _, _, length, width = to.shape
-    keys, depth = key.shape[2:]
-    lanes = program.vector.lanes
-    wide = -(-keys // lanes) * lanes
-    most = min(QUERIES, length)
-    turned, scores = per_thread(program, depth * wide), per_thread(program, most * wide)
-    begin = {one: f"{one.name} + {one.offset} + i*{one.strides[0]} + h*{one.strides[1]}" for one in (*arrays, to)}
-    copied, value_line = _with_room(program, value, begin[value], keys, width)
-    parts = [
-        f"    float *kt = {turned}, *s = {scores};",
-        f"    turned({begin[key]}, {key.strides[2]}, kt, {wide}, {keys}, {depth});",
-        copied,
-    ]
-    for first, last, count in _walks(length, most, is_causal):
-        seen = min(keys, last) if is_causal else keys
-        line = -(-seen // lanes) * lanes
-        asked = (f"{begin[query]} + q*{query.strides[2]}", query.strides[2], query.strides[3])
-        parts.append(f"    for (long q = {first}; q < {last}; q += {count}) {{")
-        parts.append(tiles(program, (count, line, depth), asked, ("kt", wide), ("s", line)))
-        parts.append(_shares(count, seen, line, mask, is_causal, factor))
-        given = (f"{begin[to]} + q*{to.strides[2]}", to.strides[2])
-        parts.append(tiles(program, (count, width, seen), ("s", line, 1), ("v", value_line), given))
-        parts.append("    }")
+    lanes, length = head.program.vector.lanes, head.to.shape[2]
+    parts = [head.ready()]
+    for first, last, count in _walks(length, head.most, is_causal):
+        seen = min(head.keys, last) if is_causal else head.keys
+        line = whole(seen, lanes)
+        parts += [
+            f"    for (long q = {first}; q < {last}; q += {count}) {{",
+            head.scores(count, line),
+            _shares(count, seen, line, mask, is_causal, factor),
+            head.added(count, seen, line),
+            "    }",
+        ]
     return "\n".join(parts)
 
 
@@ -108,19 +104,6 @@ def _walks(length: int, most: int, is_causal: bool) -> list[tuple[int, int, int]
     whole = blocks * most
     found = [(first, min(first + each * most, whole), most) for first in range(0, whole, each * most)]
     return [*found, *([(whole, length, length - whole)] if whole < length else [])]
-
-
-def _with_room(program: Program, value: Array, begin: str, keys: int, width: int) -> tuple[str, int]:
-    """C that defines `v`, lines of values with room for a whole vector; how far they are apart."""
-    lanes = program.vector.lanes
-    if width >= lanes:
-        return f"    const float *v = {begin};", value.strides[2]
-    memory = per_thread(program, keys * lanes)
-    return (
-        f"    float *v = {memory}; for (long j = 0; j < {keys}; j++) for (long d = 0; d < {width}; d++) "
-        f"v[j*{lanes} + d] = ({begin})[j*{value.strides[2]} + d];",
-        lanes,
-    )
 
 
 def _shares(count: int, keys: int, wide: int, mask: Value | None, is_causal: bool, factor: float) -> str:

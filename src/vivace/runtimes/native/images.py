@@ -200,7 +200,7 @@ def _quantized(program: Program, array: Array, to: Array, whole: Array, window: 
     ranged = _Loops.over(array, line=program.line_of(array)) if lies else walk
     element = ranged.at(0 if lies else 1)
     largest = f"{{ const float x = __builtin_fabsf({element}); high = x > high ? x : high; odd += x * 0.0f; }}"
-    write = f"{walk.at(0)} = byte_of({walk.at(1)} * by + {zero}.0f);"
+    write = f"{walk.at(0)} = low_byte({walk.at(1)} * by + ({zero}.0f + TO_WHOLE));"
     told = f"for (long e = 0; e < {per}; e++) {scales}[%s + e] = step;"
     steps = f"const float step = step_of(high, {255 if zero == UNSIGNED else 127}.0f, odd), by = 1.0f / step;"
     simd, rows = " reduction(max:high) reduction(+:odd)", walk.rows(program.threads)

@@ -1,4 +1,4 @@
-"""Values put together, cut in parts, and put into larger ones."""
+"""Values put together, and put into larger ones."""
 
 from __future__ import annotations
 
@@ -8,76 +8,22 @@ from typing import Any
 
 from torch.fx import Node
 
-from vivace.codegen import views
-from vivace.codegen.arrays import Array, Index, Read, Value, dense, stored
+from vivace.codegen import joins, views
+from vivace.codegen.arrays import Index, Read, Value, dense, stored
 from vivace.codegen.elementwise import number
 from vivace.codegen.lowering import kind_of, shape_of
-from vivace.codegen.statements import Statement, loop
+from vivace.codegen.statements import loop
 from vivace.core.errors import NotApplicable
 from vivace.runtimes.native.lowering import Program
 
 
 def joined(program: Program, node: Node, values: Sequence[Value], dim: int = 0) -> Value:
-    """cat: one after the other along an axis."""
-    shape, axis = shape_of(node), dim % len(shape_of(node))
-    values = [one for one in values if one.size]
-    to = program.room(shape, kind_of(node), values[0].layout if len(values[0].shape) == len(shape) else None)
-    texts, reads, first = [], list[Read](), 0
-    for value in values:
-        part = Array(to.name, value.shape, to.strides, to.kind, to.offset + first * to.strides[axis])
-        made = loop(part, value, program.threads)
-        texts.append(made.text)
-        reads += made.reads
-        first += value.shape[axis]
-    is_split = all(len(value.shape) and value.shape[to.outer or 0] == shape[to.outer or 0] for value in values)
-    written = to.divided() if is_split and to.outer is not None and to.outer != axis else Read(to.name, None)
-    program.statements.append(Statement("\n".join(texts), tuple(reads), (written,)))
-    known = [value.array is not None and program.is_nonnegative(value.array) for value in values]
-    if all(known):
-        program.nonnegative.add(to.name)
-    return stored(to)
-
-
-def stacked(program: Program, node: Node, values: Sequence[Value], dim: int = 0) -> Value:
-    """stack: side by side along a new axis."""
-    rank = len(shape_of(node))
-    place = dim % rank
-    wider = [_wider(one, place) for one in values]
-    return joined(program, node, wider, place)
-
-
-def _wider(value: Value, place: int) -> Value:
-    shape = (*value.shape[:place], 1, *value.shape[place:])
-
-    def steps(array: Array) -> tuple[tuple[int, ...], int]:
-        return (*array.strides[:place], 0, *array.strides[place:]), array.offset
-
-    return views.moved(value, shape, steps, lambda index: (*index[:place], *index[place + 1 :]))
-
-
-def parts(program: Program, node: Node, value: Value, *arguments: Any, **_: Any) -> list[Value]:
-    """chunk, split, tensor_split, unbind: as many parts as the operator gives."""
-    value = stored(program.stored(value))
-    found, first = [], 0
-    is_unbind = "unbind" in str(node.target)
-    dim = (arguments[0] if is_unbind else arguments[1] if len(arguments) > 1 else 0) if arguments else 0
-    dim = int(node.kwargs.get("dim", dim)) % len(value.shape)  # type: ignore[arg-type]
-    for one in node.meta["val"]:
-        if is_unbind:
-            found.append(views.select(program, node, value, dim, first))
-            first += 1
-        else:
-            size = int(one.shape[dim])
-            found.append(_part(value, tuple(int(size) for size in one.shape), dim, first))
-            first += size
+    """cat: one after the other along an axis; what has nothing below zero stays so."""
+    found = joins.joined(program, node, values, dim)
+    known = [one.array is not None and program.is_nonnegative(one.array) for one in values if one.size]
+    if all(known) and found.array is not None:
+        program.nonnegative.add(found.array.name)
     return found
-
-
-def _part(value: Value, shape: tuple[int, ...], dim: int, first: int) -> Value:
-    """What lies of a stored value from one place of an axis on."""
-    array = value.array
-    assert array is not None
-    return stored(Array(array.name, shape, array.strides, array.kind, array.offset + first * array.strides[dim]))
 
 
 def padded(
@@ -150,8 +96,7 @@ def enlarged(program: Program, node: Node, value: Value, *_: Any) -> Value:
 
 
 JOINING: Mapping[str, Callable[..., Any]] = {
-    "cat": joined, "concat": joined, "stack": stacked, "chunk": parts, "split": parts, "split_with_sizes": parts,
-    "tensor_split": parts, "unbind": parts, "pad": padded, "constant_pad_nd": padded,
+    "cat": joined, "concat": joined, "pad": padded, "constant_pad_nd": padded,
     "flatten": flattened, "unflatten": flattened, "reshape": flattened, "as_strided": strided,
     "upsample_nearest1d": enlarged, "upsample_nearest2d": enlarged,
 }  # fmt: skip

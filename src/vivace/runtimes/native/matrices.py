@@ -78,11 +78,14 @@ def _turned(program: Program, array: Array, to: Array) -> Statement | None:
 
 
 def tiles(
-    program: Program, sizes: tuple[int, int, int], a: tuple[str, int, int], b: tuple[str, int], c: tuple[str, int]
-) -> str:
+    program: Program, sizes: tuple[int, int, int], a: tuple[str, int, int], b: tuple[str, int], c: tuple[str, int],
+    is_narrow: bool = False,
+) -> str:  # fmt: skip
     """C of one product of m by k and k by n: where a begins with its two steps, where b and c begin with that of their
-    rows. The columns of b and c lie side by side; b has room for a whole vector of them."""
+    rows. The columns of b and c lie side by side; b has room for a whole vector of them. `is_narrow`: k counts pairs of
+    bfloat16, which a and b hold."""
     m, n, k = sizes
+    suffix = "_narrow" if is_narrow else ""
     height = program.vector.block[0]
     lines = ["    for (long m = 0;;) {"]
     for rows, head in [(height, f"while (m + {height} <= {m})"), (m % height, f"if (m + {m % height} == {m})")]:
@@ -90,10 +93,11 @@ def tiles(
             continue
         calls = []
         for place, count, width in blocks(n, program.vector):
-            program.tiles.add(("outer", rows, count, False))
+            program.tiles.add(("outer", rows, count, is_narrow))
+            steps = f"{k}, {a[1]}, {a[2]}, {b[1]}, {c[1]}"
             calls.append(
-                f"outer_{rows}_{count}<{k}, {a[1]}, {a[2]}, {b[1]}, {c[1]}>({a[0]} + m*{a[1]}, {b[0]} + {place}, "
-                f"(const float *)0, {c[0]} + m*{c[1]} + {place}, {width});"
+                f"outer_{rows}_{count}{suffix}<{steps}>({a[0]} + m*{a[1]}, {b[0]} + {place}, (const float *)0, "
+                f"{c[0]} + m*{c[1]} + {place}, {width});"
             )
         lines.append(f"      {head} {{ {' '.join(calls)} m += {rows}; }}")
     return "\n".join([*lines, "      break; }"])

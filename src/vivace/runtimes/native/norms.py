@@ -29,11 +29,10 @@ def layer_norm(
     ending = scaled if bias is None else f"{scaled} + {bias.at(('k',))}"
     k = value.shape[-1]
     body = (
-        f'float sum = 0.0f; _Pragma("omp simd reduction(+:sum)") for (long k = 0; k < {k}; k++) {{ const float x = $X; '
-        f"line[k] = x; sum += x; }}\n      const float mean = sum * {1 / k!r}f; float square = 0.0f;\n"
-        f'      _Pragma("omp simd reduction(+:square)") for (long k = 0; k < {k}; k++) '
-        f"{{ const float x = line[k] - mean; line[k] = x; square += x*x; }}\n"
-        f"      const float by = 1.0f / __builtin_sqrtf(square * {1 / k!r}f + {float(eps)!r}f);\n"
+        f'_Pragma("omp simd") for (long k = 0; k < {k}; k++) line[k] = $X;\n'
+        f"      const float mean = line_sum<{k}>(line) * {1 / k!r}f;\n"
+        f'      _Pragma("omp simd") for (long k = 0; k < {k}; k++) line[k] -= mean;\n'
+        f"      const float by = 1.0f / __builtin_sqrtf(line_squares<{k}>(line) * {1 / k!r}f + {float(eps)!r}f);\n"
         f'      _Pragma("omp simd") for (long k = 0; k < {k}; k++) {{ const float y = line[k] * by; $Y = {ending}; }}'
     )
     return _by_lines(program, value, body)
@@ -47,9 +46,8 @@ def rms_norm(
         raise NotApplicable(f"there is no C for {node.target} over several axes")
     k, least = value.shape[-1], torch.finfo(torch.float32).eps if eps is None else eps
     body = (
-        f'float square = 0.0f; _Pragma("omp simd reduction(+:square)") for (long k = 0; k < {k}; k++) '
-        f"{{ const float x = $X; line[k] = x; square += x*x; }}\n"
-        f"      const float by = 1.0f / __builtin_sqrtf(square * {1 / k!r}f + {float(least)!r}f);\n"
+        f'_Pragma("omp simd") for (long k = 0; k < {k}; k++) line[k] = $X;\n'
+        f"      const float by = 1.0f / __builtin_sqrtf(line_squares<{k}>(line) * {1 / k!r}f + {float(least)!r}f);\n"
         f'      _Pragma("omp simd") for (long k = 0; k < {k}; k++) '
         f"$Y = line[k] * by{'' if weight is None else '*' + weight.at(('k',))};"
     )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Sequence
 
-from vivace.codegen.arrays import Array, Index, Read, Value, stored
+from vivace.codegen.arrays import FLOAT, Array, Index, Read, Value, stored
 from vivace.codegen.panels import BFLOAT16, FLOAT32, INT8, Rows, bytes_of, divided
 from vivace.codegen.statements import rows_of
 from vivace.runtimes.native.lowering import Program
 
+CODE_K = r"\bk\b"
 SIGNED, UNSIGNED = 128, 0
 """What a byte is more than the number that it stands for: where numbers have signs, and where none is below zero."""
 
@@ -92,20 +94,28 @@ def _quantized(program: Program, value: Value) -> Rows:
     index = line_index(value.shape)
     number = _numbered(leading, index)
     text = (
-        f"float line[{k}]; float low = 0.0f, high = 0.0f, odd = 0.0f;\n"
-        f'      _Pragma("omp simd reduction(min:low) reduction(max:high) reduction(+:odd)")\n'
-        f"      for (long k = 0; k < {k}; k++) {{ const float x = {value.at(index)};\n"
-        f"        line[k] = x; low = x < low ? x : low; high = x > high ? x : high; odd += x * 0.0f; }}\n"
-        f"      const float step = step_of(high - low, 255.0f, odd), by = 1.0f / step;\n"
-        f"      const float zero = __builtin_rintf(-low * by);\n"
+        f"{line_at(value, k, (value.coarse or value.at)(index))}\n      const Range range = line_range<{k}>(line);\n"
+        f"      const float step = step_of(range.high - range.low, 255.0f, range.odd), by = 1.0f / step;\n"
+        f"      const float zero = __builtin_rintf(-range.low * by), moved = zero + TO_WHOLE;\n"
         f"      {scales}[{number}] = step; {scales}[{count} + {number}] = -zero * step;\n"
-        f'      _Pragma("omp simd") for (long k = 0; k < {k}; k++) {to.at(index)} = byte_of(line[k] * by + zero);'
+        f'      _Pragma("omp simd") for (long k = 0; k < {k}; k++) {to.at(index)} = low_byte(line[k] * by + moved);'
     )
     reads = value.reads(index)
     mine = own(to)
     scaled = Read(scales, mine.rows, 1)
     program.add(each_line(program, to, text), reads, (mine, scaled))
     return _rows(to, 1, k, scales, (scaled,))
+
+
+def line_at(value: Value, k: int, element: str) -> str:
+    """C that defines `line`, the elements of a line: where they lie, or computed as `element` says.
+
+    >>> line_at(stored(Array.whole("a", (2, 3))), 3, "a[i0*3 + k]")
+    'const float *line = &a[i0*3 + 0];'
+    """
+    if value.array is not None and value.array.strides[-1] == 1 and value.array.kind == FLOAT and k > 1:
+        return f"const float *line = &{re.sub(CODE_K, '0', element)};"
+    return f'float line[{k}]; _Pragma("omp simd") for (long k = 0; k < {k}; k++) line[k] = {element};'
 
 
 def _numbered(leading: Sequence[int], index: Index) -> str:

@@ -54,7 +54,9 @@ def _waiting(
         raise AssertionError("a product is read before it is written down")
 
     bias = None if bias is None else bias.float()
-    return Waiting(tuple(shape), FLOAT, unread, unread, None, False, order, make, weight, bias)
+    return Waiting(
+        tuple(shape), FLOAT, unread, unread, None, False, order, make=make, weight=weight, bias=bias
+    )  # fmt: skip
 
 
 def is_narrow(node: Node) -> bool:

@@ -136,7 +136,7 @@ def _layer(
 def _narrowed(text: str, precision: str) -> str:
     """A hidden state, which lies between -1 and 1, as products read it."""
     if precision == INT8:
-        return f"byte_of({text} * {LEVELS}.0f + {SIGNED}.0f)"
+        return f"low_byte({text} * {LEVELS}.0f + ({SIGNED}.0f + TO_WHOLE))"
     return f"narrow({text})" if precision == BFLOAT16 else text
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from vivace.codegen import functions, panels
+from vivace.codegen import functions, lines, panels
 from vivace.codegen.arrays import Array, stored
 from vivace.codegen.panels import BFLOAT16, INT8
+from vivace.codegen.parts import parts
 from vivace.codegen.shares import shares
-from vivace.codegen.statements import BARRIER, loop, scheduled
+from vivace.codegen.statements import loop, scheduled
 from vivace.codegen.threads import POOL, head
 from vivace.codegen.tiles import inner_tile, outer_tile
 from vivace.codegen.turning import turned
@@ -17,7 +17,6 @@ from vivace.runtimes.native.lowering import Program
 
 KINDS = {"torch.float32": "float", "torch.int64": "long", "torch.bool": "bool", "torch.int32": "int"}
 """Of constants; others are bytes that kernels know how to read."""
-WORD = re.compile(r"\b[A-Za-z_]\w*\b")
 
 
 def source_of(program: Program, inputs: Sequence[Array], outputs: Sequence[Array], results: Sequence[Array]) -> str:
@@ -25,13 +24,16 @@ def source_of(program: Program, inputs: Sequence[Array], outputs: Sequence[Array
     for to, found in zip(outputs, results, strict=True):
         program.statements.append(loop(to, stored(found), program.threads))
     precisions = {precision for precision, *_ in program.kernels}
+    in_pairs = BFLOAT16 in precisions or any(is_narrow for *_, is_narrow in program.tiles)
     return "\n".join(
         [
-            head(program.vector, program.threads, BFLOAT16 in precisions, INT8 in precisions),
+            head(program.vector, program.threads, in_pairs, INT8 in precisions),
             functions.TEXT,
             panels.TEXT,
             turned(program.vector),
+            lines.ROUNDED,
             shares(program.vector),
+            lines.TEXT,
             *_declared(program, inputs, outputs),
             *(_tile(program, *tile) for tile in sorted(program.tiles)),
             *(panels.kernel(name, program.vector) for name in sorted(program.kernels)),
@@ -43,37 +45,17 @@ def source_of(program: Program, inputs: Sequence[Array], outputs: Sequence[Array
 
 
 def _work(program: Program, inputs: Sequence[Array], outputs: Sequence[Array]) -> list[str]:
-    """What a thread does in a call. Compilers take long for large functions and for many, so each statement is one of
-    its own, which those share that differ by their arrays alone: the layers of a network are alike."""
-    kinds = _kinds(program, inputs, outputs)
-    made: dict[tuple[str, str], str] = {}
-    calls = []
-    for line in scheduled(program.statements, program.threads):
-        if line.strip() == BARRIER:
-            calls.append(line)
-            continue
-        names = [name for name in dict.fromkeys(WORD.findall(line)) if name in kinds]
-        function = made.setdefault(_given_arrays(line, names, kinds), f"part{len(made)}")
-        calls.append(f"  {function}({', '.join(['t', *names])});")
-    parts = [
-        f"static __attribute__((noinline)) void {function}(const int t{given}) {{\n{body}\n}}"
-        for (given, body), function in made.items()
-    ]
-    return [*parts, "static void work(const int t) {", *calls, "}"]
-
-
-def _given_arrays(text: str, names: Sequence[str], kinds: Mapping[str, str]) -> tuple[str, str]:
-    """The parameters and the body of a statement that is given its arrays."""
-    own = {name: f"array{number}" for number, name in enumerate(names)}
-    given = "".join(f", {kinds[name]} *__restrict {own[name]}" for name in names)
-    return given, WORD.sub(lambda word: own.get(word[0], word[0]), text)
+    """What a thread does in a call."""
+    functions, calls = parts(scheduled(program.statements, program.threads), _kinds(program, inputs, outputs))
+    return [*functions, "static void work(const int t) {", *calls, "}"]
 
 
 def _kinds(program: Program, inputs: Sequence[Array], outputs: Sequence[Array]) -> dict[str, str]:
-    """What arrays hold, by their names; none is a part of another."""
+    """How arrays are declared, by their names; none is a part of another."""
     found = {name: kind for name, (kind, _) in program.scratch.items()}
     found |= {name: f"const {KINDS.get(str(one.dtype), 'char')}" for name, one in program.constants.items()}
-    return found | {one.name: f"const {one.kind}" for one in inputs} | {one.name: one.kind for one in outputs}
+    found |= {one.name: f"const {one.kind}" for one in inputs} | {one.name: one.kind for one in outputs}
+    return {name: f"{kind} *__restrict $" for name, kind in found.items()}
 
 
 def _tile(program: Program, kind: str, rows: int, columns: int, narrow: bool) -> str:

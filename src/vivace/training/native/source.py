@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 
 from torch.fx import GraphModule
 
+from vivace.codegen import functions
 from vivace.codegen.arrays import FLOAT, LONG, Array, Read, stored
 from vivace.codegen.lowering import KINDS, Lowering
 from vivace.codegen.operators import lowered
+from vivace.codegen.parts import parts
 from vivace.codegen.statements import Statement, loop, merged_updates, rows_of, scheduled
 from vivace.codegen.threads import POOL, head
 from vivace.codegen.tiles import Vector, inner_tile, outer_tile
+from vivace.codegen.turning import turned
 from vivace.core.errors import NotApplicable
 from vivace.training.native import update
 from vivace.training.native.update import NUMBERS, Rule
@@ -20,7 +23,7 @@ from vivace.training.native.update import NUMBERS, Rule
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """A tensor of the batch, as C is given it."""
+    """A tensor of the model or of the batch, as C is given it."""
 
     shape: tuple[int, ...]
     kind: str
@@ -28,11 +31,11 @@ class Leaf:
 
 @dataclasses.dataclass(frozen=True)
 class StepPlan:
-    """What a compiled step is made of. `state` are shapes of the model's tensors, by number; `rules` says how each that
+    """What a compiled step is made of. `state` are the model's tensors, by number; `rules` says how each that
     learns is updated, in the order of the graph's gradients."""
 
     graph: GraphModule
-    state: tuple[tuple[int, ...], ...]
+    state: tuple[Leaf, ...]
     leaves: tuple[Leaf, ...]
     rules: Mapping[int, Rule]
     rows: int | None
@@ -46,7 +49,7 @@ def source_of(plan: StepPlan) -> str:
     Pointers are given in this order: the model's tensors, then for each that learns its gradient and the optimizer's
     tensors.
     """
-    tensors = [Array.whole(f"p{number}", shape) for number, shape in enumerate(plan.state)]
+    tensors = [Array.whole(f"p{number}", leaf.shape, leaf.kind) for number, leaf in enumerate(plan.state)]
     leaves = [Array.whole(f"x{number}", leaf.shape, leaf.kind) for number, leaf in enumerate(plan.leaves)]
     weights = frozenset(f"p{number}" for number in plan.rules)
     lowering = Lowering(weights, plan.vector, plan.threads)
@@ -58,25 +61,28 @@ def source_of(plan: StepPlan) -> str:
         if array.name in lowering.scratch and array.name not in aliases and array.is_dense and array.name != found.name:
             aliases[array.name] = f"g{number}"
         else:
-            to = Array.whole(f"g{number}", plan.state[number])
+            to = Array.whole(f"g{number}", plan.state[number].shape)
             lowering.statements.append(loop(to, stored(array), plan.threads))
     named = {gradient: scratch for scratch, gradient in aliases.items()}
     whose = [named.get(f"g{number}", f"g{number}") for number in plan.rules]
     updates = [
-        update.statement(rule, place, plan.state[number], f"p{number}", gradient)
+        update.statement(rule, place, plan.state[number].shape, f"p{number}", gradient)
         for place, ((number, rule), gradient) in enumerate(zip(plan.rules.items(), whose, strict=True))
     ]
     told = Statement(f"  if (t == 0) losses[s] = {found.at(('0',) * len(found.shape))};", (Read(found.name, None),), ())
     statements = merged_updates([*_gathered(plan), *lowering.statements, told], updates, whose)
+    written, calls = parts(scheduled(statements, plan.threads), _kinds(plan, lowering), "t, s")
     return "\n".join(
         [
-            head(plan.vector, plan.threads, any(narrow for *_, narrow in lowering.tiles)), f"#define NUMBERS {NUMBERS}",
+            head(plan.vector, plan.threads, any(narrow for *_, narrow in lowering.tiles)), functions.TEXT,
+            turned(plan.vector), f"#define NUMBERS {NUMBERS}",
             *(_tile(plan.vector, *tile) for tile in sorted(lowering.tiles)),
             *_declared(plan, lowering, aliases),
             update.TEXT,
+            *written,
             "static void one_step(const int t, const long s) {",
             *(f"  const Numbers n{place} = numbers_of({place}, s);" for place in range(len(plan.rules))),
-            *scheduled(statements, plan.threads),
+            *calls,
             "}",
             _TAIL.replace("$POOL", POOL).replace("$BIND", _bound(plan)),
         ]
@@ -105,7 +111,7 @@ def _gathered(plan: StepPlan) -> list[Statement]:
 
 def _declared(plan: StepPlan, lowering: Lowering, aliases: Mapping[str, str]) -> list[str]:
     lines = ["static const long *order; static float *losses;"]
-    lines += [f"static float *p{number};" for number in range(len(plan.state))]
+    lines += [f"static {leaf.kind} *p{number};" for number, leaf in enumerate(plan.state)]
     for number, rule in plan.rules.items():
         names = "".join(f", *p{number}_{name}" for name in rule.state)
         lines.append(f"static float *g{number}{names};")
@@ -121,11 +127,22 @@ def _declared(plan: StepPlan, lowering: Lowering, aliases: Mapping[str, str]) ->
     return lines
 
 
+def _kinds(plan: StepPlan, lowering: Lowering) -> dict[str, str]:
+    """How what statements name is declared as a parameter; no array is a part of another."""
+    arrays = {name: kind for name, (kind, _) in lowering.scratch.items()}
+    arrays |= {f"p{number}": leaf.kind for number, leaf in enumerate(plan.state)}
+    for number, rule in plan.rules.items():
+        arrays |= dict.fromkeys((f"g{number}", *(f"p{number}_{name}" for name in rule.state)), FLOAT)
+    arrays |= {f"x{number}": f"const {leaf.kind}" for number, leaf in enumerate(plan.leaves)}
+    numbers = {f"n{place}": "const Numbers &$" for place in range(len(plan.rules))}
+    return {name: f"{kind} *__restrict $" for name, kind in arrays.items()} | numbers
+
+
 def _bound(plan: StepPlan) -> str:
     """C that takes every pointer from the lists that it is given."""
     lines, place = [], 0
-    for number in range(len(plan.state)):
-        lines.append(f"  p{number} = (float *)tensors[{place}];")
+    for number, leaf in enumerate(plan.state):
+        lines.append(f"  p{number} = ({leaf.kind} *)tensors[{place}];")
         place += 1
     for number, rule in plan.rules.items():
         for name in (f"g{number}", *(f"p{number}_{name}" for name in rule.state)):
@@ -137,11 +154,11 @@ def _bound(plan: StepPlan) -> str:
     return "\n".join(lines)
 
 
-def leaf_of(shape: Sequence[int], dtype: object) -> Leaf:
-    """A batch's tensor. Raises NotApplicable for types that C is not given."""
+def leaf_of(whose: str, shape: Sequence[int], dtype: object) -> Leaf:
+    """A tensor of the model's or the batch's (`whose`). Raises NotApplicable for types that C is not given."""
     kind = KINDS.get(dtype)  # type: ignore[call-overload]
     if kind not in (FLOAT, LONG) or str(dtype) == "torch.bfloat16":
-        raise NotApplicable(f"the batch holds a tensor of {dtype}; a compiled step takes float32 and int64")
+        raise NotApplicable(f"the {whose} holds a tensor of {dtype}; a compiled step takes float32 and int64")
     return Leaf(tuple(int(size) for size in shape), kind)
 
 

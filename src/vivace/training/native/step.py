@@ -16,8 +16,9 @@ from vivace.core.training.rig import Rig
 from vivace.training.fused_update import has_hooks, steps_as_its_class
 from vivace.training.native.compiled import Compiled
 from vivace.training.native.source import StepPlan, leaf_of, source_of
+from vivace.training.native.taken_apart import decomposed
 from vivace.training.native.update import Rule, begin, numbers_of, rule_of
-from vivace.training.recording import LOOKS, RecordedGradients, Recording, decomposed, flags_of, places_of, record
+from vivace.training.recording import LOOKS, RecordedGradients, Recording, flags_of, places_of, record
 
 Build = Callable[[str], Compiled]
 """Makes a source callable."""
@@ -34,6 +35,7 @@ class _Built:
     rules: dict[int, Rule]
     flags: tuple[bool, ...]
     shapes: list[Any]
+    dtypes: list[torch.dtype]
     gradients: list[Tensor]
 
 
@@ -123,12 +125,12 @@ class NativeTraining:
         if not recording.computes_as(record(self._rig, batch, table)):
             raise NotApplicable("recorded twice, the step is not the same: it depends on what changes beside the model")
         tensors = self._tensors()
-        _check(tensors)
+        _check(tensors, [one.dtype for one in tensors])
         rules = self._rules(recording.learning)
         plan = StepPlan(
             graph=recording.graph,
-            state=tuple(tuple(one.shape) for one in tensors),
-            leaves=tuple(leaf_of(leaf.shape, leaf.dtype) for leaf in leaves if torch.is_tensor(leaf)),
+            state=tuple(leaf_of("model", one.shape, one.dtype) for one in tensors),
+            leaves=tuple(leaf_of("batch", leaf.shape, leaf.dtype) for leaf in leaves if torch.is_tensor(leaf)),
             rules=rules,
             rows=self._usual,
             vector=self._vector,
@@ -136,7 +138,7 @@ class NativeTraining:
         )
         compiled = self._build(source_of(plan))
         gradients = [torch.zeros_like(self._parameters[number]) for number in recording.learning]
-        return _Built(compiled, recording, rules, flags, shapes, gradients)
+        return _Built(compiled, recording, rules, flags, shapes, [one.dtype for one in tensors], gradients)
 
     def _run(self, built: _Built, columns: Sequence[Tensor], rows: Tensor | None, count: int) -> Tensor:
         """Take steps, and leave everything as the optimizer would."""
@@ -149,7 +151,7 @@ class NativeTraining:
             own = state[parameter]
             numbers += numbers_of(rule, groups[id(parameter)], own)
             tensors += [gradient, *(own[name] for name in rule.state)]
-        _check(tensors)
+        _check(tensors, built.dtypes + [torch.float32] * (len(tensors) - len(built.dtypes)))
         losses = torch.empty(count)
         addresses = torch.tensor([one.data_ptr() for one in tensors], dtype=torch.int64)
         sources = torch.tensor([one.data_ptr() for one in columns], dtype=torch.int64)
@@ -205,8 +207,10 @@ def tabled(feed: Any) -> Any | None:
     return table if all(column.is_contiguous() for column in table.columns) else None
 
 
-def _check(tensors: Sequence[Tensor]) -> None:
-    wrong = next((one for one in tensors if one.dtype is not torch.float32 or not one.is_contiguous()), None)
+def _check(tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype]) -> None:
+    """Raise NotApplicable for tensors that code cannot be given, or that are not what it was made for."""
+    pairs = zip(tensors, dtypes, strict=True)
+    wrong = next((one for one, dtype in pairs if one.dtype is not dtype or not one.is_contiguous()), None)
     if wrong is not None or any(one.device.type != "cpu" for one in tensors):
         what = "another device" if wrong is None else f"{wrong.dtype} with strides {list(wrong.stride())}"
-        raise NotApplicable(f"the model or its optimizer holds a tensor of {what}; compiled steps take dense float32")
+        raise NotApplicable(f"the model or its optimizer holds a tensor of {what}; compiled steps take dense ones")

@@ -1,0 +1,85 @@
+"""How operators that are made of others are taken apart, for those who know few of them."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._decomp import get_decompositions
+
+from vivace.core.errors import NotApplicable
+
+
+@functools.cache
+def decomposed() -> Mapping[Any, Callable[..., Any]]:
+    """By PyTorch's own table; attention as its definition has it."""
+    aten = torch.ops.aten
+    composite = (
+        aten._log_softmax, aten._log_softmax_backward_data, aten._softmax, aten._softmax_backward_data, aten.gelu,
+        aten.gelu_backward, aten.silu, aten.silu_backward, aten.leaky_relu, aten.leaky_relu_backward, aten.softplus,
+        aten.softplus_backward, aten.elu, aten.elu_backward, aten.hardtanh, aten.hardtanh_backward, aten.mse_loss,
+        aten.mse_loss_backward, aten.smooth_l1_loss, aten.smooth_l1_loss_backward, aten.l1_loss,
+        aten.binary_cross_entropy, aten.binary_cross_entropy_backward, aten.binary_cross_entropy_with_logits,
+        aten.native_layer_norm, aten.native_layer_norm_backward, aten.addcmul, aten.addcdiv, aten.square,
+        aten.log_sigmoid_forward, aten.log_sigmoid_backward, aten.hardswish, aten.hardswish_backward,
+    )  # fmt: skip
+    return {
+        **get_decompositions(composite),
+        aten._safe_softmax.default: safe_softmax,
+        aten._scaled_dot_product_flash_attention_for_cpu.default: attention,
+        aten._scaled_dot_product_flash_attention_for_cpu_backward.default: attention_backward,
+    }
+
+
+def safe_softmax(scores: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
+    """Softmax; where all scores are minus infinity, zeros."""
+    scores = scores if dtype is None else scores.to(dtype)
+    high = scores.amax(dim, keepdim=True)
+    is_blind = high == -math.inf
+    exponentials = (scores - torch.where(is_blind, 0.0, high)).exp()
+    return torch.where(is_blind, 0.0, exponentials / exponentials.sum(dim, keepdim=True))
+
+
+def attention(
+    query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0, is_causal: bool = False, *,
+    attn_mask: Tensor | None = None, scale: float | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Attention of (n, heads, length, width), and the logarithms of what its exponentials add up to."""
+    if dropout:
+        raise NotApplicable("attention drops shares at random, and compiled code would draw others")
+    scores = _scores(query, key, is_causal, attn_mask, scale)
+    high = scores.amax(-1, keepdim=True)
+    exponentials = (scores - high).exp()
+    total = exponentials.sum(-1, keepdim=True)
+    return (exponentials / total).to(value.dtype) @ value, (high + total.log()).squeeze(-1)
+
+
+def attention_backward(
+    given: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, logsumexp: Tensor, dropout: float,
+    is_causal: bool, *, attn_mask: Tensor | None = None, scale: float | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Its gradients (Dao et al., FlashAttention, 2022, algorithm 4, arXiv:2205.14135): shares are computed anew."""
+    shares = (_scores(query, key, is_causal, attn_mask, scale) - logsumexp.unsqueeze(-1)).exp()
+    added = (given * out).float().sum(-1, keepdim=True)
+    moved = shares * ((given @ value.transpose(-2, -1)).float() - added) * _factor(query, scale)
+    narrow = moved.to(query.dtype)
+    to_value = shares.to(given.dtype).transpose(-2, -1) @ given
+    return narrow @ key, narrow.transpose(-2, -1) @ query, to_value
+
+
+def _scores(query: Tensor, key: Tensor, is_causal: bool, mask: Tensor | None, scale: float | None) -> Tensor:
+    found = (query @ key.transpose(-2, -1)).float() * _factor(query, scale)
+    if mask is not None:
+        found = found + mask
+    if is_causal:
+        asked, seen = (torch.arange(size) for size in found.shape[-2:])
+        found = torch.where(seen <= asked[:, None], found, -math.inf)
+    return found
+
+
+def _factor(query: Tensor, scale: float | None) -> float:
+    return 1 / math.sqrt(query.shape[-1]) if scale is None else scale
