@@ -115,6 +115,17 @@ def test_other_lengths_run_by_operators_in_float_and_are_refused_in_int8() -> No
             session.load(model.replace(settings=model.settings.with_options(products=INT8)))
 
 
+def test_whole_numbers_over_each_other_are_none() -> None:
+    class Shares(nn.Module):
+        def forward(self, codes: Tensor) -> Tensor:
+            return codes / 3 + codes / codes.sum(1, keepdim=True)
+
+    codes = torch.randint(1, 20, (2, 9))
+    network, model = captured(Shares, codes)
+
+    assert distance(session.compiled(model, [codes])([codes]), network(codes)) < WITHIN["float32"]
+
+
 def test_an_index_that_the_model_does_not_have_is_a_wrong_call() -> None:
     codes = torch.randint(0, 20, (2, 9))
     run = session.compiled(captured(AnyLength, codes)[1], [codes])

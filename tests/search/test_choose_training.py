@@ -57,6 +57,16 @@ def test_what_was_too_slow_before_another_was_there_is_tried_again() -> None:
     assert tried == ["bfloat16", "compiled-training", "bfloat16 + compiled-training"]
 
 
+def test_a_precision_is_tried_beside_a_compiler_as_soon_as_that_is_kept() -> None:
+    def seconds(plan: Plan) -> float:
+        return {"bfloat16": 1.1, "recorded-step": 0.8, "bfloat16 + recorded-step": 0.4}.get(str(plan), 0.9)
+
+    found, tried = chosen([Bfloat16(), RecordedStep(), CompiledTraining()], seconds)
+
+    assert found == "bfloat16 + recorded-step"
+    assert tried == ["bfloat16", "recorded-step", "bfloat16 + recorded-step", "bfloat16 + compiled-training"]
+
+
 def test_another_number_of_threads_is_tried_again_when_a_compiler_has_made_a_step_of_it() -> None:
     def seconds(plan: Plan) -> float:
         alone = {"threads(count=1)": 0.8, "threads(count=2)": 1.0, "fused-optimizer": 1.1}

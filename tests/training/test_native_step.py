@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from vivace.codegen import lowering
 from vivace.codegen.tiles import Vector
 from vivace.core.errors import NotApplicable, UsageError
 from vivace.core.plan import Plan
@@ -341,6 +342,13 @@ def test_what_has_no_c_is_refused_with_its_name(changes: dict[str, Any], reason:
 
     with pytest.raises(NotApplicable, match=reason):
         loop.advance(1)
+
+
+def test_a_step_whose_arrays_do_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lowering, "MOST_BYTES", 1 << 10)
+
+    with pytest.raises(NotApplicable, match="its arrays would take"):
+        loop_of(work(), CACHED).advance(1)
 
 
 def test_a_class_that_the_model_does_not_have_is_told() -> None:

@@ -25,6 +25,11 @@ SHORT_SUMS, MANY_ROWS = 16, 8
 """Vectors that a sum is short with; vectors' lengths of rows that are many."""
 
 
+MOST_BYTES = 1 << 30
+"""Of all arrays that a program computes: each has its own memory."""
+KIND_BYTES = {FLOAT: 4, LONG: 8, BOOL: 1, SHORT: 2, "byte": 1, INT: 4}
+
+
 class Lowering:
     """The statements of a step so far, for processors with `vector` and for so many threads. `weights` are names of
     arrays that hold parameters."""
@@ -43,6 +48,14 @@ class Lowering:
         name = f"w{len(self.scratch)}"
         self.scratch[name] = (kind, max(1, math.prod(shape)))
         return Array.whole(name, shape, kind, order)
+
+    def check_memory(self) -> None:
+        """Raise NotApplicable where the arrays take more memory than a small network should."""
+        taken = sum(KIND_BYTES[kind] * size for kind, size in self.scratch.values())
+        if taken > MOST_BYTES:
+            raise NotApplicable(
+                f"its arrays would take {taken / 2**30:.1f} GiB; at most {MOST_BYTES / 2**30:g} are given"
+            )
 
     def stored(self, value: Value) -> Array:
         """Where a value lies; it is written down now if it does not lie anywhere."""

@@ -17,9 +17,6 @@ from vivace.codegen.tiles import Vector
 from vivace.core.errors import NotApplicable
 
 MOST_PLACES = 1 << 17
-MOST_BYTES = 1 << 30
-"""Of all arrays that a program computes: each has its own memory."""
-KIND_BYTES = {FLOAT: 4, LONG: 8, BOOL: 1, "short": 2, "byte": 1, "int": 4}
 Precision = Callable[[str], str]
 """What the products of a layer are computed in, by the name of its operator in the graph."""
 
@@ -104,14 +101,6 @@ class Program(Lowering):
     def settled(self, operand: Any, size: int) -> Any:
         """An operand; a product that waits is written down."""
         return super().settled(self.written(operand), size)
-
-    def check_memory(self) -> None:
-        """Raise NotApplicable where the arrays take more memory than a small network should."""
-        taken = sum(KIND_BYTES[kind] * size for kind, size in self.scratch.values())
-        if taken > MOST_BYTES:
-            raise NotApplicable(
-                f"its arrays would take {taken / 2**30:.1f} GiB; at most {MOST_BYTES / 2**30:g} are given"
-            )
 
     def written(self, operand: Any) -> Any:
         """A value that can be read; anything else as it is."""

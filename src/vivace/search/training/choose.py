@@ -67,12 +67,12 @@ def greedy(settings: Iterable[Technique], facts: frozenset[Fact], start: Plan | 
     to `start` from, such as those of a layout, stay.
 
     One that cannot stand beside another of its stage is tried in its place. What was refused for its speed alone is
-    tried once more if the plan has changed since, other settings of what it has included; then, in pairs, what often
-    wins only together (`TOGETHER`).
+    tried once more if the plan has changed since, other settings of what it has included: a precision at once when a
+    compiler is kept, the others at the end. Then, in pairs, what often wins only together (`TOGETHER`).
 
     Yields the plan to try, is sent its trial, and returns the best plan.
     """
-    best, slow = start or Plan(), list[tuple[Technique, Plan]]()
+    best, slow = start or Plan(), dict[Technique, Plan]()
     held = best.techniques
     for technique in settings:
         plan = added(best, (technique,), facts, held)
@@ -81,15 +81,27 @@ def greedy(settings: Iterable[Technique], facts: frozenset[Fact], start: Plan | 
         trial = yield plan
         if trial.accepted:
             best = plan
+            if technique.stage is Stage.COMPILE:
+                best = yield from _again(best, slow, [one for one in slow if one.stage is Stage.PRECISION], facts, held)
         elif trial.speedup is not None and trial.speedup.low <= LEAST_GAIN:  # not one that never pays for its compiler
-            slow.append((technique, best))
-    for technique, then in sorted(slow, key=lambda pair: pair[0].stage in LEAST_CHANGED):
-        plan = added(best, (technique,), facts, held)
-        if plan is not None and best != then and (technique.tries_all or not _has(best, technique)):
-            best = plan if (yield plan).accepted else best
-    for pair in _pairs([technique for technique, _ in slow]):
+            slow[technique] = best
+    best = yield from _again(best, slow, sorted(slow, key=lambda one: one.stage in LEAST_CHANGED), facts, held)
+    for pair in _pairs(list(slow)):
         plan = added(best, pair, facts, held)
         if plan is not None and not any(_has(best, technique) for technique in pair):
+            best = plan if (yield plan).accepted else best
+    return best
+
+
+def _again(
+    best: Plan, slow: dict[Technique, Plan], techniques: Sequence[Technique], facts: frozenset[Fact],
+    held: Sequence[Technique],
+) -> Strategy:  # fmt: skip
+    """Try these once more, each if the plan has changed since it was found to be slow; `slow` says beside which."""
+    for technique in techniques:
+        plan = added(best, (technique,), facts, held)
+        if plan is not None and best != slow[technique] and (technique.tries_all or not _has(best, technique)):
+            slow[technique] = best
             best = plan if (yield plan).accepted else best
     return best
 

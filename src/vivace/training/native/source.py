@@ -54,6 +54,7 @@ def source_of(plan: StepPlan) -> str:
     weights = frozenset(f"p{number}" for number in plan.rules)
     lowering = Lowering(weights, plan.vector, plan.threads)
     loss, *gradients = lowered(plan.graph, [*tensors, *leaves], lowering)
+    lowering.check_memory()
     aliases: dict[str, str] = {}
     found = lowering.stored(loss)
     for number, gradient in zip(plan.rules, gradients, strict=True):
