@@ -10,8 +10,9 @@ from vivace.core.facts import Fact
 from vivace.core.measurement import Interval
 from vivace.core.plan import Plan
 from vivace.measure import kernels
-from vivace.runtimes import capture, eager, sparse_linear, store
+from vivace.runtimes import capture, eager, store
 from vivace.runtimes.graphs import counts
+from vivace.runtimes.sparse import compressed
 from vivace.techniques.compile.inductor import Inductor
 from vivace.techniques.graph import GraphEdit
 from vivace.techniques.sparsity.magnitude_pruning import MagnitudePruning, mask
@@ -120,7 +121,7 @@ def test_a_model_that_comes_pruned_is_known_by_its_zeros():
 @pytest.mark.parametrize("form", ["csr", "bsr"])
 @pytest.mark.parametrize("shape", [(96,), (1, 96), (3, 5, 96)])
 def test_a_sparse_product_equals_the_dense_one(form, by_columns, shape):
-    product, weight = sparse_linear.operator(), torch.where(mask(WEIGHT, 0.5, "block"), WEIGHT, 0.0)
+    product, weight = compressed.operator(), torch.where(mask(WEIGHT, 0.5, "block"), WEIGHT, 0.0)
     stored = weight.to_sparse_csr() if form == "csr" else weight.to_sparse_bsr((16, 16))
     parts = stored.crow_indices().int(), stored.col_indices().int(), stored.values()
     x, bias = torch.randn(shape, generator=GENERATOR), torch.randn(64, generator=GENERATOR)
@@ -216,7 +217,7 @@ def test_the_slower_of_two_kernels_is_found():
 )
 def test_indices_that_would_read_elsewhere_are_refused(sparse, tmp_path, damage, told):
     edit = GraphEdit(sparse.program)
-    node = next(edit.calls(sparse_linear.operator()))
+    node = next(edit.calls(compressed.operator()))
     nodes = node.args[1:4]
     for part, value in zip(nodes, damage([edit.weight(part) for part in nodes]), strict=True):
         edit.set_weight(part, value)
@@ -228,7 +229,7 @@ def test_indices_that_would_read_elsewhere_are_refused(sparse, tmp_path, damage,
 
 def test_indices_that_the_graph_could_change_are_refused(sparse, tmp_path):
     edit = GraphEdit(sparse.program)
-    node = next(edit.calls(sparse_linear.operator()))
+    node = next(edit.calls(compressed.operator()))
     with edit.graph.inserting_before(node):
         other = edit.graph.call_function(torch.ops.aten.add.Tensor, (node.args[2], 1))
     node.args = (*node.args[:2], other, *node.args[3:])

@@ -18,7 +18,7 @@ import torch
 from torch.export import ExportedProgram
 
 from vivace.core.errors import ArtifactError
-from vivace.runtimes import sparse_linear
+from vivace.runtimes.sparse import compressed, semi_structured
 
 _MEMBERS = re.compile(
     r"archive_format|archive_version|byteorder|\.data/version|\.data/serialization_id|models/\w+\.json"
@@ -27,7 +27,7 @@ _MEMBERS = re.compile(
 )
 _TARGET = re.compile(
     r"torch\.ops\.(aten|prims|prim|quantized|quantized_decomposed|torchao|torchvision)\.(?!__)\w+(\.(?!__)\w+)?"
-    r"|torch\.ops\.vivace\.sparse_linear\.default"
+    r"|torch\.ops\.vivace\.(sparse_linear|semi_structured_linear)\.default"
     r"|torch\.ops\.higher_order\.(wrap_with_set_grad_enabled|wrap_with_autocast|cond|scan|while_loop|map_impl)"
     r"|torch\.ops\.aten\.__i?(and|or|xor|lshift|rshift)__\.\w+"
     r"|_operator\.(?!__)\w+|math\.(?!__)\w+|torch\.sym_\w+|torch\._check|torch\._sym_\w+"
@@ -65,7 +65,8 @@ def save(program: ExportedProgram, path: Path) -> None:
 def load(path: Path) -> ExportedProgram:
     """Read an exported program. Raises ArtifactError for a damaged file or one with a pickled or hostile member."""
     refuse_pickles(path)
-    sparse_linear.register()
+    compressed.register()
+    semi_structured.register()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -73,7 +74,7 @@ def load(path: Path) -> ExportedProgram:
     except Exception as error:  # a damaged graph may fail anywhere inside the deserializer
         raise ArtifactError(f"{path} cannot be read as an exported program: {type(error).__name__}: {error}") from error
     program._guards_code = []  # Python text that torch would compile; `Program` checks calls by the signature instead
-    sparse_linear.check(program)
+    compressed.check(program)
     return program
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -17,8 +17,9 @@ from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
 from vivace.measure import kernels
-from vivace.runtimes import eager, sparse_linear
+from vivace.runtimes import eager
 from vivace.runtimes.settings.around import threads
+from vivace.runtimes.sparse import compressed, semi_structured
 from vivace.techniques.graph import GraphEdit, torch_program
 
 LEAST_ZEROS = 0.5
@@ -30,13 +31,15 @@ MOST_BLOCKS = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class SparseKernels(Technique):
-    """Linear layers with at least half zeros, stored as their non-zeros and multiplied by MKL's sparse kernels.
+    """Linear layers with at least half zeros, stored as their non-zeros and multiplied by sparse kernels.
 
-    For each layer CSR, and BSR with 16 x 16 blocks where most blocks are empty, each in two layouts of the product, are
-    timed against the dense product in the building process, interleaved, on the example's own activations, with one
-    thread and with as many as the process has. A kernel is taken only if the lower bound of its speed-up exceeds 1.05
+    For each layer MKL's CSR, its BSR with 16 x 16 blocks where most blocks are empty, each in two layouts of the
+    product, and a kernel of our own where no four inputs have more than two non-zeros (2:4, semi-structured), are timed
+    against the dense product in the building process, interleaved, on the example's own activations, with one thread
+    and with as many as the process has. A kernel is taken only if the lower bound of its speed-up exceeds 1.05
     each time, and once more; a layer without one stays dense. The choice holds for about as many rows as the
-    example has. Stored are the values, 32-bit column indices and row pointers; the lineage tells the exact bytes.
+    example has. Stored are the values with 32-bit column indices and row pointers, or with two bits each (2:4);
+    the lineage tells the exact bytes.
     Layers with fewer than `smallest` inputs or outputs are left alone. Raises NotApplicable when no layer gets a
     sparse kernel, with the best that was measured.
 
@@ -64,7 +67,7 @@ class SparseKernels(Technique):
     def apply(self, model: Model, work: Work) -> Model:
         """The model with sparse products where they are faster."""
         program = torch_program(model)
-        sparse_linear.register()
+        compressed.register()
         edit = GraphEdit(program)
         rows = _activations(program)
         layers = [
@@ -110,41 +113,60 @@ class _Layer:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Form:
+    """A weight as it is stored: its parts by name, the operator that multiplies by them, and what else that is told."""
+
+    operator: Any
+    parts: Mapping[str, Tensor]
+    options: tuple[bool, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class _Choice:
     """A sparse kernel for a layer; `speedup` is the least lower bound that was measured, 0 before."""
 
     layer: _Layer
-    parts: tuple[Tensor, Tensor, Tensor]
-    by_columns: bool
+    form: _Form
     speedup: float = 0.0
 
     @property
     def stored_bytes(self) -> int:
-        return sparse_linear.weight_bytes(*self.parts)
+        return compressed.weight_bytes(*self.form.parts.values())
 
     def kernel(self) -> Callable[[], Any]:
         """A call of the sparse product."""
-        call, sizes = sparse_linear.operator(), self.layer.weight.shape
-        return lambda: call(self.layer.x, *self.parts, self.layer.bias, *sizes, self.by_columns)
+        layer, form = self.layer, self.form
+        return lambda: form.operator(layer.x, *form.parts.values(), layer.bias, *layer.weight.shape, *form.options)
 
     def replace(self, edit: GraphEdit) -> None:
         """Put the sparse product in the layer's place."""
-        node, names = self.layer.node, ("pointers", "indices", "values")
-        stored = [edit.add_weight(f"{node.name}_{n}", part) for n, part in zip(names, self.parts, strict=True)]
+        node, form = self.layer.node, self.form
+        stored = [edit.add_weight(f"{node.name}_{name}", part) for name, part in form.parts.items()]
         bias = node.args[2] if len(node.args) > 2 else None
-        node.args = (node.args[0], *stored, bias, *self.layer.weight.shape, self.by_columns)
-        node.target = sparse_linear.operator()
+        node.args = (node.args[0], *stored, bias, *self.layer.weight.shape, *form.options)
+        node.target = form.operator
 
 
 def _fastest(layer: _Layer) -> _Choice:
     """The sparse kernel with the best lower bound; measured a second time, since the best of several looks too good."""
-    forms = [_parts(layer.weight.to_sparse_csr()), *_blocks(layer.weight)]
-    choices = [_Choice(layer, parts, by_columns) for parts in forms for by_columns in (False, True)]
-    timed = [dataclasses.replace(choice, speedup=_sure_speedup(choice)) for choice in choices]
+    timed = [
+        dataclasses.replace(choice, speedup=_sure_speedup(choice))
+        for choice in (_Choice(layer, form) for form in _forms(layer.weight))
+    ]
     best = max(timed, key=lambda choice: choice.speedup)
     if best.speedup <= LEAST_SPEEDUP:
         return best
     return dataclasses.replace(best, speedup=min(best.speedup, _sure_speedup(best)))
+
+
+def _forms(weight: Tensor) -> Iterator[_Form]:
+    """All ways to store a weight that it allows."""
+    halves = semi_structured.packed(weight)
+    if halves is not None:
+        yield _Form(semi_structured.operator(), dict(zip(("values", "places"), halves, strict=True)))
+    for parts in (_parts(weight.to_sparse_csr()), *_blocks(weight)):
+        for by_columns in (False, True):
+            yield _Form(compressed.operator(), parts, (by_columns,))
 
 
 def _sure_speedup(choice: _Choice) -> float:
@@ -170,7 +192,7 @@ def _sure_speedup(choice: _Choice) -> float:
     return min(bounds)
 
 
-def _blocks(weight: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _blocks(weight: Tensor) -> Iterator[dict[str, Tensor]]:
     """The weight in blocks, if it can be and most are empty."""
     if any(size % BLOCK for size in weight.shape):
         return
@@ -179,9 +201,9 @@ def _blocks(weight: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         yield _parts(blocked)
 
 
-def _parts(compressed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    pointers, indices = compressed.crow_indices().to(torch.int32), compressed.col_indices().to(torch.int32)
-    return pointers, indices, compressed.values().contiguous()
+def _parts(sparse: Tensor) -> dict[str, Tensor]:
+    pointers, indices = sparse.crow_indices().to(torch.int32), sparse.col_indices().to(torch.int32)
+    return {"pointers": pointers, "indices": indices, "values": sparse.values().contiguous()}
 
 
 def _activations(program: torch.export.ExportedProgram) -> dict[str, Tensor]:

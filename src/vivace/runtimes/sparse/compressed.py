@@ -42,13 +42,13 @@ def operator() -> Any:
     return torch.ops.vivace.sparse_linear.default
 
 
-def weight_bytes(pointers: Tensor, indices: Tensor, values: Tensor) -> int:
+def weight_bytes(*parts: Tensor) -> int:
     """Exactly how many bytes the stored weight takes.
 
     >>> weight_bytes(torch.zeros(3, dtype=torch.int32), torch.zeros(1, dtype=torch.int32), torch.ones(1))
     20
     """
-    return sum(part.numel() * part.element_size() for part in (pointers, indices, values))
+    return sum(part.numel() * part.element_size() for part in parts)
 
 
 def check(program: ExportedProgram) -> None:

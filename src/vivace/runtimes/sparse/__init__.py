@@ -1,0 +1,1 @@
+"""Operators of linear layers whose weights are stored as their non-zeros."""
