@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+import time
 
 import pytest
 import torch
@@ -92,6 +95,44 @@ def test_calls_from_several_threads_do_not_mix() -> None:
         one.join()
 
     assert wrong == []
+
+
+def test_other_types_of_numbers_are_multiplied_by_operators() -> None:
+    weight, bias, x = pruned(37, 64), torch.randn(37, generator=GENERATOR), torch.randn(3, 64, generator=GENERATOR)
+
+    found = semi_structured.operator()(x.bfloat16(), *(packed(weight) or ()), bias, 37, 64)
+
+    assert found.dtype is torch.bfloat16
+    torch.testing.assert_close(found.float(), nn.functional.linear(x, weight, bias), rtol=0.05, atol=0.2)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_child_that_was_forked_after_a_call_has_threads_of_its_own() -> None:
+    weight, x = pruned(200, 256), torch.randn(1, 256)
+    values, places = packed(weight) or ()
+    kernel = semi_structured._kernel(2)
+    if kernel is None:
+        pytest.skip("compiled kernels need a C++ compiler: install g++")
+    kernel(x, values, places, None, torch.empty(1, 200))
+    child = os.fork()
+    if not child:
+        y = torch.empty(1, 200)
+        own = semi_structured._kernel(2)
+        if own is not None:
+            own(x, values, places, None, y)
+        os._exit(0 if own is not kernel and float((y - x @ weight.t()).abs().max()) < 1e-3 else 1)
+
+    for _ in range(600):
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            break
+        time.sleep(0.1)
+    else:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        pytest.fail("the child waits for threads that it does not have")
+
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 def test_parts_that_do_not_fit_are_refused_and_any_bits_are_in_range() -> None:

@@ -145,22 +145,26 @@ class Codes(torch.utils.data.Dataset[Any]):
 class Attending(nn.Module):
     """Attention to the codes before, by whole numbers of the model's, with a table that is the last layer too."""
 
-    def __init__(self, masked: bool = False) -> None:
+    def __init__(self, mask: str = "") -> None:
         super().__init__()
         self.codes, self.places = nn.Embedding(11, 20, padding_idx=4), nn.Embedding(9, 20)
         self.inward, self.outward, self.norm = nn.Linear(20, 60), nn.Linear(20, 20), nn.LayerNorm(20)
         self.last = nn.Linear(20, 11, bias=False)
         self.last.weight = self.codes.weight
         self.register_buffer("order", torch.arange(9), persistent=False)
-        self.masked = masked
+        self.mask = mask
 
     order: torch.Tensor
 
     def forward(self, codes: torch.Tensor) -> torch.Tensor:
         x = self.codes(codes) + self.places(self.order) + (self.order / 32)[:, None]
         query, key, value = self.inward(self.norm(x)).unflatten(2, (3, 2, -1)).permute(2, 0, 3, 1, 4)
-        mask = -0.1 * (self.order - self.order[:, None]).abs().float() if self.masked else None
-        seen = functional.scaled_dot_product_attention(query, key, value, mask, is_causal=not self.masked)
+        mask = None
+        if self.mask == "far":
+            mask = -0.1 * (self.order - self.order[:, None]).abs().float()
+        elif self.mask == "blind":  # the third code sees nothing, the others none of the first two
+            mask = ((self.order != 2)[:, None] & (self.order > 1))[None, None]
+        seen = functional.scaled_dot_product_attention(query, key, value, mask, is_causal=mask is None)
         scores: torch.Tensor = self.last(x + self.outward(seen.transpose(1, 2).flatten(2)))
         return scores
 
@@ -170,10 +174,10 @@ def following(model: nn.Module, codes: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(model(codes)[:, :-1].flatten(0, 1), codes[:, 1:].flatten())
 
 
-@pytest.mark.parametrize("masked", [False, True], ids=["causal", "masked"])
+@pytest.mark.parametrize("mask", ["", "far", "blind"], ids=["causal", "far", "blind"])
 @pytest.mark.parametrize("precision", [None, Bfloat16], ids=["float32", "bfloat16"])
-def test_attention_and_tables_of_codes_are_written_out_too(precision: Any, masked: bool) -> None:
-    given = work(model=functools.partial(Attending, masked), data=Codes(), loss=following, evaluate=None)
+def test_attention_and_tables_of_codes_are_written_out_too(precision: Any, mask: str) -> None:
+    given = work(model=functools.partial(Attending, mask), data=Codes(), loss=following, evaluate=None)
     plan = Plan.of([SampleCache(), *([precision()] if precision else []), NativeStep()])
 
     rounding = {"unit_roundoff": precision.unit_roundoff} if precision else {}
@@ -182,6 +186,42 @@ def test_attention_and_tables_of_codes_are_written_out_too(precision: Any, maske
 
     assert [str(one) for one in found.agreements if not one.holds] == []
     assert {one.name for one in found.agreements} >= {"codes.weight", "places.weight", "inward.weight", "norm.bias"}
+    assert all(torch.isfinite(torch.tensor(one.error)) for one in found.agreements)
+
+
+class Counting(nn.Module):
+    """Products of whole numbers, on the way to the loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(11))
+
+    def forward(self, codes: torch.Tensor) -> torch.Tensor:
+        counts = functional.one_hot(codes, 11)
+        return (counts @ counts.transpose(1, 2) @ counts).float() * self.scale
+
+
+def test_products_of_whole_numbers_are_refused() -> None:
+    with pytest.raises(NotApplicable, match=r"whole numbers|no C for"):
+        loop_of(work(model=Counting, data=Codes(), loss=following, evaluate=None), CACHED).advance(1)
+
+
+class Sharing(nn.Module):
+    """Two parameters in one memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(12, CLASSES), nn.Linear(12, CLASSES)
+        self.second.weight = nn.Parameter(self.first.weight.data)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.first(x) + self.second(x)
+        return found
+
+
+def test_parameters_that_share_their_memory_are_refused() -> None:
+    with pytest.raises(NotApplicable, match="same memory"):
+        loop_of(work(model=Sharing), CACHED).advance(1)
 
 
 def test_attention_that_drops_shares_is_refused() -> None:

@@ -78,5 +78,6 @@ def _copied(source: Path, to: Path) -> bool:
 
 def flags_for(architecture: str, lanes: int) -> list[str]:
     """What the compiler is told of the processor."""
-    native = "-mcpu=native" if architecture in ("aarch64", "arm64") else "-march=native"
-    return [native, *(["-mprefer-vector-width=512"] if lanes == 16 else [])]
+    if architecture in ("aarch64", "arm64"):
+        return ["-mcpu=native"]
+    return ["-march=native", *(["-mprefer-vector-width=512"] if lanes == 16 else [])]

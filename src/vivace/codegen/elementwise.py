@@ -46,6 +46,8 @@ def formula(name: str, operands: Sequence[Any], shape: Shape, kind: str) -> Valu
 
     def written(form: str, index: Index) -> str:
         texts = [_text(one, index, kind if name == "where" and place else inside) for place, one in enumerate(operands)]
+        if name == "div":
+            texts = [f"({inside})({text})" for text in texts]  # C divides whole numbers and truths otherwise
         return f"({form.format(*texts)})"
 
     def reads(index: Index) -> tuple[Read, ...]:

@@ -53,15 +53,17 @@ INLINE float gelu(float x) {
   p = p * s - 4.41735040e-8f; p = p * s + 5.96246718e-6f; p = p * s + 2.91666540e-4f; p = p * s + 8.70618690e-3f;
   p = p * s + 6.70830905e-2f; p = p * s + 0.797884524f;
   q = q * s + 1.68872334e-3f; q = q * s + 2.77035832e-2f; q = q * s + 0.250742257f; q = q * s + 1.0f;
-  const float r = a * p / q;
-  return 0.5f * x + 0.5f * large * (r > 1.0f ? 1.0f : r);
+  float r = a * p / q;
+  r = r > 1.0f ? 1.0f : r;
+  return 0.5f * x + 0.5f * large * (large > 5.374f ? 1.0f : r);
 }
 // the same to 2e-4, for what is made a byte: erf as x P(x^2) up to 4 sqrt(1/2), where it is 1; fitted for this project
 INLINE float coarse_gelu(float x) {
   const float large = __builtin_fabsf(x), a = large > 4.0f ? 4.0f : large, s = a * a;
   float p = 4.517641823e-8f * s - 3.177654421e-6f;
   p = p * s + 9.552777827e-5f; p = p * s - 1.624375018e-3f; p = p * s + 1.752738247e-2f; p = p * s - 0.1291088260f;
-  return 0.5f * x + 0.5f * large * (a * (p * s + 0.7957405342f));
+  const float r = a * (p * s + 0.7957405342f);
+  return 0.5f * x + 0.5f * large * (r > 1.0f ? 1.0f : r);
 }
 INLINE float gelu_tanh(float x) { return 0.5f * x * (1.0f + fast_tanh(0.797884561f * (x + 0.044715f * x * x * x))); }
 INLINE float at_least(float x, float low) { return x < low ? low : x; }

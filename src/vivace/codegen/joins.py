@@ -16,7 +16,7 @@ from vivace.codegen.statements import Statement, loop
 def joined(lowering: Lowering, node: Node, values: Sequence[Value], dim: int = 0) -> Value:
     """cat: one after the other along an axis."""
     shape, axis = shape_of(node), dim % len(shape_of(node))
-    values = [one for one in values if one.size]
+    values = [one for one in values if one.size] or list(values[:1])
     to = lowering.room(shape, kind_of(node), values[0].layout if len(values[0].shape) == len(shape) else None)
     texts, reads, first = [], list[Read](), 0
     for value in values:

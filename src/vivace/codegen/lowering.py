@@ -92,7 +92,9 @@ class Lowering:
         return stored(c)
 
     def multiply(self, c: Array, a: Array, b: Array, bias: Array | None, is_narrow: bool) -> None:
-        """The product of two matrices, plus a row, written down in an array."""
+        """The product of two matrices, plus a row, written down in an array. Raises NotApplicable for whole numbers."""
+        if not a.kind == b.kind == FLOAT:
+            raise NotApplicable("there is no C for products of matrices of whole numbers")
         wanted = Product(c, a, b, bias, False, b.name in self._weights)
         prepared = self._prepare(wanted, is_narrow and self.vector.has_bf16)
         made, tiles = statement(prepared, self.vector, self.threads)

@@ -219,8 +219,8 @@ def embedding_backward(
     given, where = lowering.stored(gradient), lowering.stored(numbers)
     table = lowering.room(shape_of(node))
     width = table.shape[1]
-    index = tuple(f"r{place}" if size > 1 else "0" for place, size in enumerate(where.shape))
-    walk = _gone([place for place, size in enumerate(where.shape) if size > 1], where.shape)
+    index = tuple(f"r{place}" if size != 1 else "0" for place, size in enumerate(where.shape))
+    walk = _gone([place for place, size in enumerate(where.shape) if size != 1], where.shape)
     line = f"{SIMD}for (long e = from; e < to; e++)"
     text = (
         f"  {{ {rows_of(width, lowering.threads)}\n"

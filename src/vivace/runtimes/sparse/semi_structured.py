@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -84,7 +85,8 @@ def _multiply(x: Tensor, values: Tensor, places: Tensor, bias: Tensor | None, ou
     _check(values, places, bias, outputs, inputs)
     kernel = _kernel(torch.get_num_threads()) if x.dtype is torch.float32 else None
     if kernel is None:
-        return torch.nn.functional.linear(x, unpacked(values, places, outputs, inputs).to(x.dtype), bias)
+        weight = unpacked(values, places, outputs, inputs).to(x.dtype)
+        return torch.nn.functional.linear(x, weight, None if bias is None else bias.to(x.dtype))
     rows = x.reshape(-1, inputs).contiguous()
     y = x.new_empty((len(rows), outputs))
     kernel(rows, values.contiguous(), places.contiguous(), None if bias is None else bias.contiguous(), y)
@@ -138,6 +140,8 @@ def _kernel(threads: int) -> Kernel | None:
 
     return run
 
+
+os.register_at_fork(after_in_child=_kernel.cache_clear)  # a child has none of its parent's threads
 
 ROWS = (8, 4, 1)
 """Heights of tiles: so many rows share what a panel's places are made into."""

@@ -26,11 +26,12 @@ class MagnitudePruning(Technique):
     """Linear layers without their smallest weights: PRUNED BUT KEPT DENSE, so no faster and no smaller by itself.
 
     The share of zeros is that of each layer. `pattern` unstructured drops single weights by magnitude, 2:4 the two
-    smallest of each four along the inputs (share 0.5, which kernels of NVIDIA cards from compute capability 8.0 can
-    use, and no kernel on processors), block whole 16 x 16 blocks by their norm. What can be gained is gained by
-    `sparse-kernels` after it, and only where a sparse product was measured to be faster. Large shares cost quality,
-    which `recovery` may win back. Layers with fewer than `smallest` inputs or outputs are left alone. Raises
-    NotApplicable when no layer is left or all have their zeros already; UsageError for an unknown pattern or share.
+    smallest of each four along the inputs (share 0.5, which a kernel of our own uses on processors, and NVIDIA's, which
+    is not called here, on cards from compute capability 8.0), block whole 16 x 16 blocks by their norm. What can be
+    gained is gained by `sparse-kernels` after it, and only where a sparse product was measured to be faster. Large
+    shares cost quality, which `recovery` may win back. Layers with fewer than `smallest` inputs or outputs are left
+    alone. Raises NotApplicable when no layer is left or all have their zeros already; UsageError for an unknown pattern
+    or share.
 
     Source: Han et al., Learning both Weights and Connections for Efficient Neural Networks, NeurIPS 2015
     (arXiv:1506.02626), section 3; Mishra et al., Accelerating Sparse Deep Neural Networks, 2021 (arXiv:2104.08378).
@@ -60,7 +61,10 @@ class MagnitudePruning(Technique):
 
     @classmethod
     def variants(cls, work: Work, machine: Machine) -> Iterator[Technique]:
-        """Shares at which sparse products begin to win on processors."""
+        """Shares at which sparse products begin to win on processors: of two of each four where the vectors of our
+        kernel are the processor's."""
+        if machine.cxx_compiler and "avx512f" in machine.instructions:
+            yield cls(share=0.5, pattern="2:4")
         yield cls(share=0.8)
         yield cls(share=0.9)
 

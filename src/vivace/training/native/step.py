@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -37,6 +38,7 @@ class _Built:
     shapes: list[Any]
     dtypes: list[torch.dtype]
     gradients: list[Tensor]
+    addresses: list[int] = dataclasses.field(default_factory=list)
 
 
 class NativeTraining:
@@ -153,12 +155,16 @@ class NativeTraining:
             tensors += [gradient, *(own[name] for name in rule.state)]
         _check(tensors, built.dtypes + [torch.float32] * (len(tensors) - len(built.dtypes)))
         losses = torch.empty(count)
-        addresses = torch.tensor([one.data_ptr() for one in tensors], dtype=torch.int64)
+        places = [one.data_ptr() for one in tensors]
+        if places != built.addresses:
+            _check_apart(tensors)
+            built.addresses = places
+        addresses = torch.tensor(places, dtype=torch.int64)
         sources = torch.tensor([one.data_ptr() for one in columns], dtype=torch.int64)
         given = torch.tensor(numbers, dtype=torch.float64)
         order = None if rows is None else rows.data_ptr()
-        places = (addresses.data_ptr(), given.data_ptr(), order, sources.data_ptr(), count, losses.data_ptr())
-        if not built.compiled.run(*places):
+        lists = (addresses.data_ptr(), given.data_ptr(), order, sources.data_ptr(), count, losses.data_ptr())
+        if not built.compiled.run(*lists):
             raise UsageError(
                 f"in one of the steps {self._steps + 1} to {self._steps + count} a batch holds a class or an index "
                 "that the model does not have; allowed are whole numbers from 0 to the count of classes or rows less 1"
@@ -214,3 +220,10 @@ def _check(tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype]) -> None:
     if wrong is not None or any(one.device.type != "cpu" for one in tensors):
         what = "another device" if wrong is None else f"{wrong.dtype} with strides {list(wrong.stride())}"
         raise NotApplicable(f"the model or its optimizer holds a tensor of {what}; compiled steps take dense ones")
+
+
+def _check_apart(tensors: Sequence[Tensor]) -> None:
+    """Raise NotApplicable where two tensors share memory: what writes one would change the other unseen."""
+    ranges = sorted((one.data_ptr(), one.data_ptr() + one.nbytes) for one in tensors if one.numel())
+    if any(later < end for (_, end), (later, _) in itertools.pairwise(ranges)):
+        raise NotApplicable("two of the model's or its optimizer's tensors lie in the same memory")

@@ -53,9 +53,12 @@ def attention(
         raise NotApplicable("attention drops shares at random, and compiled code would draw others")
     scores = _scores(query, key, is_causal, attn_mask, scale)
     high = scores.amax(-1, keepdim=True)
+    high = torch.where(high == -math.inf, 0.0, high)  # a query that sees no key is given zeros, as by PyTorch's kernel
     exponentials = (scores - high).exp()
     total = exponentials.sum(-1, keepdim=True)
-    return (exponentials / total).to(value.dtype) @ value, (high + total.log()).squeeze(-1)
+    total = torch.where(total == 0, 1.0, total)
+    found = (exponentials / total).to(value.dtype) @ value
+    return found.transpose(1, 2).contiguous().transpose(1, 2), (high + total.log()).squeeze(-1)
 
 
 def attention_backward(
