@@ -95,7 +95,8 @@ class Choice:
             return dataclasses.replace(self.confirmed(plan, calls, logs), trials=tuple(trials))
 
     def proved(self, plan: Plan) -> Chosen:
-        """A plan that was asked for, without timing it; the original where its steps are not the same."""
+        """A plan that was asked for, without timing it; where its steps are not the same, the plan without the one
+        technique that makes them so, and else the original."""
         if not len(plan):
             return Chosen(plan)
         reason = plan.illegal(START | OF_THE_MACHINE)  # what the machine lacks, the techniques say themselves
@@ -105,6 +106,16 @@ class Choice:
         proof = self._proof(plan, CONFIRMED_STEPS)
         if proof.verdict is not QualityVerdict.NOT_HELD:
             return Chosen(plan, parity=proof)
+        for technique in reversed(plan.techniques):
+            rest = Plan.of([other for other in plan if other != technique])
+            if not len(rest) or rest.illegal(START | OF_THE_MACHINE) is not None:
+                continue
+            self.progress.stage("prove", f"{rest}: without {technique}")
+            again = self._proof(rest, CONFIRMED_STEPS)
+            if again.verdict is not QualityVerdict.NOT_HELD:
+                told = f"{technique} trains differently and is left out alone: {proof.reason}"
+                self.progress.note(told)
+                return Chosen(rest, parity=dataclasses.replace(again, notes=(*again.notes, told)))
         self.progress.note(f"it trains differently, so the original is kept: {proof.reason}")
         return Chosen(Plan(), parity=proof)
 
@@ -205,7 +216,8 @@ class Choice:
         """The plan against the original, from scratch and as a whole; the original where that does not hold, unless it
         `is_asked` for. Processes that train together prove once more that they do so as one, when they begin."""
         chosen = self.proved(plan) if layout_of(plan).processes == 1 else Chosen(plan)
-        if not len(chosen.plan):
+        plan = chosen.plan
+        if not len(plan):
             return chosen
         self.progress.stage("noise", "the original against itself")
         same = measure_noise(
