@@ -23,6 +23,7 @@ from vivace.core.training.run import Basis, StepBound
 from vivace.report.pages import page_of
 from vivace.report.progress import SilentProgress
 from vivace.report.reading import read_run
+from vivace.techniques.memory.fused_optimizer import FusedOptimizer
 from vivace.techniques.precision.bfloat16 import Bfloat16
 from vivace.testing import planted_training as planted
 from vivace.testing.tiny_training import Points, accuracy, image_job, job, loss
@@ -45,6 +46,14 @@ def test_a_wrong_gradient_is_named() -> None:
     assert found.verdict is QualityVerdict.NOT_HELD
     assert {one.name for one in found.culprits if one.kind is Kind.GRADIENT} == {"0.weight", "0.bias"}
     assert "gradient of 0." in found.reason
+
+
+def test_a_technique_that_trains_differently_is_left_out_alone() -> None:
+    run = vv.train(job(), plan=Plan((FusedOptimizer(), planted.DetachedBranch(layer="0"))))
+
+    assert str(run.plan) == "fused-optimizer"
+    assert run.parity is not None and run.parity.verdict is QualityVerdict.HELD
+    assert any("left out alone: gradient of 0." in note for note in run.parity.notes)
 
 
 @pytest.mark.parametrize("asked", [{"steps": 0}, {"seeds": -1}, {"curve_steps": 1}])
