@@ -51,9 +51,6 @@ many. Of all time, PROFILE_SHARE is kept for slow calls at the most."""
 PROFILE_SHARE = 1 / 20
 EMPTY_CALL_SECONDS = 4.0
 """What timing a program beside an empty one takes, beside opening both."""
-LOADED_AFRESH = 2.0
-"""A fresh interpreter takes so many times as long to load a program as a trial's worker, which has imported what reads
-programs already, and finds what others compiled: 1.2 and 2.4 s for a transformer in native-int8."""
 CACHED_LOAD_SECONDS = 5.0
 """A program that compiles when it is loaded finds its own compiler's cache the second time."""
 
@@ -191,7 +188,7 @@ class Schedule:
         return max(0.0, self.opening_seconds - WARM_SECONDS) + self._loading(trial)
 
     def _loading(self, trial: Trial | None) -> float:
-        return min(LOADED_AFRESH * trial.load_seconds if trial else 0.0, CACHED_LOAD_SECONDS)
+        return min(trial.load_seconds if trial else 0.0, CACHED_LOAD_SECONDS)
 
     def allowed(self, leader: Trial | None, gambles: Sequence[Trial] = ()) -> float:
         """Seconds that the next trial may take: the leader can still be confirmed, and others can be tried. A first
