@@ -33,6 +33,7 @@ from vivace.measure.clock import SystemClock
 from vivace.measure.paired import ArmSpec, StopRule, compare, measure_noise
 from vivace.measure.process import Limits
 from vivace.report.progress import Progress, SilentProgress
+from vivace.search.rank import without
 from vivace.search.training.choose import (
     LEAST_GAIN,
     START,
@@ -107,7 +108,7 @@ class Choice:
         if proof.verdict is not QualityVerdict.NOT_HELD:
             return Chosen(plan, parity=proof)
         for technique in reversed(plan.techniques):
-            rest = Plan.of([other for other in plan if other != technique])
+            rest = without(plan, technique)
             if not len(rest) or rest.illegal(START | OF_THE_MACHINE) is not None:
                 continue
             self.progress.stage("prove", f"{rest}: without {technique}")

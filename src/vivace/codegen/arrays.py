@@ -151,8 +151,7 @@ class Value:
     is_costly: bool = False
     order: Order | None = None
     coarse: Callable[[Index], str] | None = None
-    """The same as `at` with less work, for what is made a byte: to a thousandth of what is usual; None where there is
-    none."""
+    """The same as `at` with less work, to within 2e-4, for what is made a byte; None where there is none."""
 
     @property
     def size(self) -> int:

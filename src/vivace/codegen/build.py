@@ -27,9 +27,8 @@ def library(source: str, compiler: str, flags: Sequence[str]) -> ctypes.CDLL:
     """The source as a library of this process. Raises NotApplicable where it cannot be compiled or loaded here."""
     with tempfile.TemporaryDirectory(prefix="vivace-") as name:
         shared = Path(name) / "program.so"
-        kept = _kept(
-            "\0".join([platform.node(), compiler, *FLAGS, *flags, source])
-        )  # `native` is another one elsewhere
+        here = platform.node()  # what `native` means is another thing elsewhere
+        kept = _kept("\0".join([here, compiler, *FLAGS, *flags, source]))
         if kept is None or not _copied(kept, shared):
             _compile(source, compiler, flags, shared)
             if kept is not None:

@@ -33,19 +33,8 @@ def joined(lowering: Lowering, node: Node, values: Sequence[Value], dim: int = 0
 
 def stacked(lowering: Lowering, node: Node, values: Sequence[Value], dim: int = 0) -> Value:
     """stack: side by side along a new axis."""
-    rank = len(shape_of(node))
-    place = dim % rank
-    wider = [_wider(one, place) for one in values]
-    return joined(lowering, node, wider, place)
-
-
-def _wider(value: Value, place: int) -> Value:
-    shape = (*value.shape[:place], 1, *value.shape[place:])
-
-    def steps(array: Array) -> tuple[tuple[int, ...], int]:
-        return (*array.strides[:place], 0, *array.strides[place:]), array.offset
-
-    return views.moved(value, shape, steps, lambda index: (*index[:place], *index[place + 1 :]))
+    place = dim % len(shape_of(node))
+    return joined(lowering, node, [views.wider(one, place) for one in values], place)
 
 
 def parts(lowering: Lowering, node: Node, value: Value, *arguments: Any, **_: Any) -> list[Value]:

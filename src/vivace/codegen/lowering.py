@@ -127,7 +127,7 @@ class Lowering:
     def _is_worth_turning(self, wanted: Product) -> bool:
         """Whether adding up lanes costs more than laying the right side out anew, whose columns all rows share."""
         m, _, k = wanted.sizes
-        return k <= SHORT_SUMS * self.vector.lanes and m >= MANY_ROWS * self.vector.lanes and wanted.b.kind == FLOAT
+        return k <= SHORT_SUMS * self.vector.lanes and m >= MANY_ROWS * self.vector.lanes
 
     def _turned_copy(self, b: Array) -> Array:
         """b (k, n), whose rows lie in its columns' place, with its columns side by side."""

@@ -50,7 +50,7 @@ INLINE vec lanes_sum(vec x) {
 // exp of what is not above zero, as fast_exp: rounding by adding 1.5 * 2^23
 INLINE vec exp_below(vec given) {
   const vec low = vec{} - 87.3f, x = given < low ? low : given;
-  const vec n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
+  const vec n = (x * 1.44269504f + TO_WHOLE) - TO_WHOLE;
   const ivec power = (__builtin_convertvector(n, ivec) + 127) << 23;
   vec by; __builtin_memcpy(&by, &power, sizeof by);
   return given < low ? vec{} : exp_of_rest(x, n) * by;

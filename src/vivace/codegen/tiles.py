@@ -23,6 +23,14 @@ class Vector:
         """Rows and vectors (or columns) of a block: with a line of each operand it just fits the registers."""
         return (8, 3) if self.registers >= 32 else (4, 2)
 
+    def whole(self, count: int) -> int:
+        """So many elements, and as many more as fill whole vectors.
+
+        >>> Vector(16, 32).whole(33)
+        48
+        """
+        return -(-count // self.lanes) * self.lanes
+
 
 def vector_of(instructions: Sequence[str]) -> Vector:
     """The widest vectors of a processor with these instruction sets.
@@ -35,6 +43,11 @@ def vector_of(instructions: Sequence[str]) -> Vector:
     if "avx2" in instructions:
         return Vector(8, 16, False, "avx_vnni" in instructions)
     return Vector(4, 32 if any(one.startswith("asimd") for one in instructions) else 16)
+
+
+def tile(vector: Vector, kind: str, rows: int, columns: int, narrow: bool) -> str:
+    """The C++ of a micro-kernel, by its kind."""
+    return (inner_tile if kind == "inner" else outer_tile)(vector, rows, columns, narrow)
 
 
 def outer_tile(vector: Vector, rows: int, columns: int, narrow: bool) -> str:

@@ -66,12 +66,17 @@ def expand(lowering: Lowering, node: Node, value: Value, *_: Any, **__: Any) -> 
 
 def unsqueeze(lowering: Lowering, node: Node, value: Value, dim: int) -> Value:
     """With one more axis, of length one."""
-    place = dim % (len(value.shape) + 1)
+    return wider(value, dim % (len(value.shape) + 1))
 
-    def wider(array: Array) -> tuple[Shape, int]:
+
+def wider(value: Value, place: int) -> Value:
+    """A value with one more axis there, of length one."""
+    shape = (*value.shape[:place], 1, *value.shape[place:])
+
+    def steps(array: Array) -> tuple[Shape, int]:
         return (*array.strides[:place], 0, *array.strides[place:]), array.offset
 
-    return moved(value, shape_of(node), wider, lambda index: (*index[:place], *index[place + 1 :]))
+    return moved(value, shape, steps, lambda index: (*index[:place], *index[place + 1 :]))
 
 
 def squeeze(lowering: Lowering, node: Node, value: Value, dims: Any = None) -> Value:

@@ -65,8 +65,8 @@ def save(program: ExportedProgram, path: Path) -> None:
 def load(path: Path) -> ExportedProgram:
     """Read an exported program. Raises ArtifactError for a damaged file or one with a pickled or hostile member."""
     refuse_pickles(path)
-    compressed.register()
-    semi_structured.register()
+    for known in (compressed, semi_structured):
+        known.operator()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

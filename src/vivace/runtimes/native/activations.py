@@ -46,9 +46,8 @@ def _with(program: Program, product: Any, beside: Any, shape: tuple[int, ...]) -
     if beside.array is None:
         return None
     order = product.order or tuple(range(len(shape)))
-    lanes = program.vector.lanes
     sizes = [shape[axis] for axis in order]
-    line = -(-sizes[-1] // lanes) * lanes
+    line = program.vector.whole(sizes[-1])
     steps, step = {order[-1]: 1}, line
     for axis in reversed(order[:-1]):
         steps[axis] = step

@@ -10,12 +10,10 @@ from torch.fx import Node
 
 from vivace.codegen.arrays import BOOL, FLOAT, Array, Read, Value, broadcast, stored
 from vivace.codegen.lowering import shape_of
-from vivace.codegen.panels import BFLOAT16, INT8
 from vivace.codegen.statements import rows_of
 from vivace.core.errors import NotApplicable
-from vivace.runtimes.native.heads import PAIR, Head, NarrowHead, whole
-from vivace.runtimes.native.lowering import Program
-from vivace.runtimes.native.products import is_narrow
+from vivace.runtimes.native.heads import PAIR, Head, NarrowHead
+from vivace.runtimes.native.lowering import Program, rounds_operands
 
 QUERIES = 32
 """Queries whose scores are in memory at a time."""
@@ -39,17 +37,11 @@ def attention(
     if mask is not None:
         reads = [*reads, Read(mask.array.name, None)]
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    kind = NarrowHead if _is_narrow(program, node, asked) else Head
+    fits = asked.shape[-1] % PAIR == 0 and asked.strides[-1] == 1
+    kind = NarrowHead if fits and rounds_operands(program, node) else Head
     body = _one_head(kind(program, asked, keys, values, to, min(QUERIES, length)), mask, is_causal, factor)
     program.add(f"  {{ {head} {{\n{body} }} }}", reads, (written,))
     return stored(to)
-
-
-def _is_narrow(program: Program, node: Node, query: Array) -> bool:
-    """Whether products take operands in bfloat16: where those of other layers are that, or in int8."""
-    wanted = program.precision(node.name)
-    fits = query.shape[-1] % PAIR == 0 and query.strides[-1] == 1
-    return fits and program.vector.has_bf16 and (wanted in (BFLOAT16, INT8) or is_narrow(node))
 
 
 def _by_lines(program: Program, value: Value) -> Array:
@@ -78,11 +70,10 @@ def _threads(program: Program, n: int, heads: int, arrays: list[Array], to: Arra
 
 def _one_head(head: Head, mask: Value | None, is_causal: bool, factor: float) -> str:
     """C for sample i and head h."""
-    lanes, length = head.program.vector.lanes, head.to.shape[2]
-    parts = [head.ready()]
+    length, parts = head.to.shape[2], [head.ready()]
     for first, last, count in _walks(length, head.most, is_causal):
         seen = min(head.keys, last) if is_causal else head.keys
-        line = whole(seen, lanes)
+        line = head.program.vector.whole(seen)
         parts += [
             f"    for (long q = {first}; q < {last}; q += {count}) {{",
             head.scores(count, line),

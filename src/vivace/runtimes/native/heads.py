@@ -42,7 +42,7 @@ class Head:
     @property
     def wide(self) -> int:
         """How many keys fill whole vectors."""
-        return whole(self.keys, self.program.vector.lanes)
+        return self.program.vector.whole(self.keys)
 
     def begin(self, array: Array, line: str = "0") -> str:
         """Where a line of this head begins in an array."""
@@ -125,12 +125,3 @@ class NarrowHead(Head):
             self.program, (count, self.width, -(-seen // PAIR)), ("(const int *)p", line // PAIR, 1),
             ("(const int *)v", max(self.width, self.program.vector.lanes)), self.given, is_narrow=True,
         )  # fmt: skip
-
-
-def whole(count: int, lanes: int) -> int:
-    """So many elements, and as many more as fill whole vectors.
-
-    >>> whole(33, 16)
-    48
-    """
-    return -(-count // lanes) * lanes

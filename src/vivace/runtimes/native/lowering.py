@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import Node
 
 from vivace.codegen.arrays import BOOL, FLOAT, LONG, Array, Read, Value, stored
 from vivace.codegen.lowering import Lowering
@@ -88,8 +89,7 @@ class Program(Lowering):
 
     def lines(self, shape: Sequence[int], width: int) -> Array:
         """A new array (..., width) whose innermost lines have room for whole vectors, and end with zeros."""
-        lanes = self.vector.lanes
-        whole = self.room((*shape, -(-width // lanes) * lanes))
+        whole = self.room((*shape, self.vector.whole(width)))
         self._lines[whole.name] = (width, whole.shape[-1])
         return Array(whole.name, (*shape, width), whole.strides)
 
@@ -154,3 +154,18 @@ def narrowest(wanted: str, vector: Vector, is_bfloat16: bool) -> str:
     if wanted == INT8:
         return INT8
     return BFLOAT16 if (wanted == BFLOAT16 or is_bfloat16) and vector.has_bf16 else FLOAT32
+
+
+def is_narrow(node: Node) -> bool:
+    """Whether an operator gives bfloat16."""
+    value = node.meta["val"]
+    first = value[0] if isinstance(value, tuple | list) else value
+    found: bool = first.dtype is torch.bfloat16
+    return found
+
+
+def rounds_operands(program: Program, node: Node) -> bool:
+    """Whether a product of what is computed takes its operands in bfloat16: where those of other layers are that, or
+    in int8, and the processor multiplies it."""
+    wanted = program.precision(node.name)
+    return program.vector.has_bf16 and (wanted in (BFLOAT16, INT8) or is_narrow(node))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Sequence
 
 from vivace.codegen.arrays import FLOAT, Array, Index, Read, Value, stored
@@ -12,7 +11,6 @@ from vivace.codegen.panels import BFLOAT16, FLOAT32, INT8, Rows, bytes_of, divid
 from vivace.codegen.statements import rows_of
 from vivace.runtimes.native.lowering import Program
 
-CODE_K = r"\bk\b"
 SIGNED, UNSIGNED = 128, 0
 """What a byte is more than the number that it stands for: where numbers have signs, and where none is below zero."""
 
@@ -94,7 +92,7 @@ def _quantized(program: Program, value: Value) -> Rows:
     index = line_index(value.shape)
     number = _numbered(leading, index)
     text = (
-        f"{line_at(value, k, (value.coarse or value.at)(index))}\n      const Range range = line_range<{k}>(line);\n"
+        f"{line_at(value, index)}\n      const Range range = line_range<{k}>(line);\n"
         f"      const float step = step_of(range.high - range.low, 255.0f, range.odd), by = 1.0f / step;\n"
         f"      const float zero = __builtin_rintf(-range.low * by), moved = zero + TO_WHOLE;\n"
         f"      {scales}[{number}] = step; {scales}[{count} + {number}] = -zero * step;\n"
@@ -107,14 +105,16 @@ def _quantized(program: Program, value: Value) -> Rows:
     return _rows(to, 1, k, scales, (scaled,))
 
 
-def line_at(value: Value, k: int, element: str) -> str:
-    """C that defines `line`, the elements of a line: where they lie, or computed as `element` says.
+def line_at(value: Value, index: Index) -> str:
+    """C that defines `line`, the elements of a line for an index that ends with k: where they lie, or computed.
 
-    >>> line_at(stored(Array.whole("a", (2, 3))), 3, "a[i0*3 + k]")
-    'const float *line = &a[i0*3 + 0];'
+    >>> line_at(stored(Array.whole("a", (2, 3))), ("i0", "k"))
+    'const float *line = &a[i0*3];'
     """
-    if value.array is not None and value.array.strides[-1] == 1 and value.array.kind == FLOAT and k > 1:
-        return f"const float *line = &{re.sub(CODE_K, '0', element)};"
+    k = value.shape[-1]
+    if value.array is not None and value.array.strides[-1] == 1 and value.array.kind == FLOAT:
+        return f"const float *line = &{value.at((*index[:-1], '0'))};"
+    element = (value.coarse or value.at)(index)
     return f'float line[{k}]; _Pragma("omp simd") for (long k = 0; k < {k}; k++) line[k] = {element};'
 
 

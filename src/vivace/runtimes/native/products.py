@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.fx import Node
 
+from vivace.codegen import batches
 from vivace.codegen.arrays import FLOAT, Array, Value, stored
 from vivace.codegen.lowering import shape_of
 from vivace.codegen.panels import Ending
 from vivace.core.errors import NotApplicable
 from vivace.runtimes.native import depthwise, images, matrices
 from vivace.runtimes.native.images import Window
-from vivace.runtimes.native.lowering import Program, Waiting, narrowest
+from vivace.runtimes.native.lowering import Program, Waiting, is_narrow, narrowest, rounds_operands
 from vivace.runtimes.native.operands import lines_of
 
 
@@ -57,14 +57,6 @@ def _waiting(
     return Waiting(
         tuple(shape), FLOAT, unread, unread, None, False, order, make=make, weight=weight, bias=bias
     )  # fmt: skip
-
-
-def is_narrow(node: Node) -> bool:
-    """Whether an operator gives bfloat16."""
-    value = node.meta["val"]
-    first = value[0] if isinstance(value, tuple | list) else value
-    found: bool = first.dtype is torch.bfloat16
-    return found
 
 
 def convolution(
@@ -147,7 +139,7 @@ def matrix_product(program: Program, node: Node, a: Value, b: Value) -> Value:
     known = program.known(b)
     if known is not None and known.dim() == 2 and len(a.shape) >= 2:
         return times(program, node, a, known.t().contiguous(), None)
-    return matrices.product(program, node, a, b)
+    return batches.product(program, node, a, b, rounds_operands(program, node))
 
 
 def product_and_row(

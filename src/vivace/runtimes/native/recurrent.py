@@ -15,9 +15,8 @@ from vivace.codegen.panels import BFLOAT16, INT8, LEVELS, Ending, bounds, bytes_
 from vivace.codegen.statements import loop
 from vivace.core.errors import NotApplicable
 from vivace.runtimes.native.images import KINDS
-from vivace.runtimes.native.lowering import Program, narrowest
+from vivace.runtimes.native.lowering import Program, is_narrow, narrowest
 from vivace.runtimes.native.operands import SIGNED, lines_of
-from vivace.runtimes.native.products import is_narrow
 
 GATES = 4
 """Of a cell: input, forget, candidate, output, in PyTorch's order."""

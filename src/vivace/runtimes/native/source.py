@@ -11,7 +11,7 @@ from vivace.codegen.parts import parts
 from vivace.codegen.shares import shares
 from vivace.codegen.statements import loop, scheduled
 from vivace.codegen.threads import POOL, head
-from vivace.codegen.tiles import inner_tile, outer_tile
+from vivace.codegen.tiles import tile
 from vivace.codegen.turning import turned
 from vivace.runtimes.native.lowering import Program
 
@@ -35,7 +35,7 @@ def source_of(program: Program, inputs: Sequence[Array], outputs: Sequence[Array
             shares(program.vector),
             lines.TEXT,
             *_declared(program, inputs, outputs),
-            *(_tile(program, *tile) for tile in sorted(program.tiles)),
+            *(tile(program.vector, *one) for one in sorted(program.tiles)),
             *(panels.kernel(name, program.vector) for name in sorted(program.kernels)),
             *_work(program, inputs, outputs),
             POOL,
@@ -56,10 +56,6 @@ def _kinds(program: Program, inputs: Sequence[Array], outputs: Sequence[Array]) 
     found |= {name: f"const {KINDS.get(str(one.dtype), 'char')}" for name, one in program.constants.items()}
     found |= {one.name: f"const {one.kind}" for one in inputs} | {one.name: one.kind for one in outputs}
     return {name: f"{kind} *__restrict $" for name, kind in found.items()}
-
-
-def _tile(program: Program, kind: str, rows: int, columns: int, narrow: bool) -> str:
-    return (inner_tile if kind == "inner" else outer_tile)(program.vector, rows, columns, narrow)
 
 
 def _declared(program: Program, inputs: Sequence[Array], outputs: Sequence[Array]) -> list[str]:

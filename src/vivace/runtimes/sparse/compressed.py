@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
-from torch.library import Library
 
 from vivace.core.errors import ArtifactError
+from vivace.runtimes.sparse.defining import defined
 
 SCHEMA = (
     "sparse_linear(Tensor x, Tensor pointers, Tensor indices, Tensor values, Tensor? bias, int outputs, int inputs, "
@@ -23,23 +23,13 @@ faster for many rows; else x W' is asked for as it is."""
 
 
 @functools.cache
-def register() -> Any:
-    """Make `torch.ops.vivace.sparse_linear` known to this process; harmless the second time."""
-    make: Any = Library  # its methods carry no types
-    library = make("vivace", "DEF")
-    library.define(SCHEMA)
-    library.impl("sparse_linear", _multiply, "CPU")
-    library.impl("sparse_linear", _shape, "Meta")
+def operator() -> Any:
+    """The operator, for graphs; it is made known to this process."""
+    found = defined(SCHEMA, _multiply, _shape)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch says once in a process that sparse tensors are in beta
         torch.zeros(1, 1).to_sparse_csr()
-    return library
-
-
-def operator() -> Any:
-    """The registered operator, for graphs."""
-    register()
-    return torch.ops.vivace.sparse_linear.default
+    return found
 
 
 def weight_bytes(*parts: Tensor) -> int:

@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.library import Library
 
 from vivace.codegen.build import flags_for, library
 from vivace.codegen.threads import POOL, head
 from vivace.codegen.tiles import Vector
 from vivace.core.errors import NotApplicable
 from vivace.devices import machine
+from vivace.runtimes.sparse.defining import defined
 
 SCHEMA = (
     "semi_structured_linear(Tensor x, Tensor values, Tensor places, Tensor? bias, int outputs, int inputs) -> Tensor"
@@ -29,20 +29,9 @@ WIDE, GROUP, KEPT = 16, 4, 2
 
 
 @functools.cache
-def register() -> Any:
-    """Make `torch.ops.vivace.semi_structured_linear` known to this process; harmless the second time."""
-    make: Any = Library  # its methods carry no types
-    library = make("vivace", "FRAGMENT")
-    library.define(SCHEMA)
-    library.impl("semi_structured_linear", _multiply, "CPU")
-    library.impl("semi_structured_linear", _shape, "Meta")
-    return library
-
-
 def operator() -> Any:
-    """The registered operator, for graphs."""
-    register()
-    return torch.ops.vivace.semi_structured_linear.default
+    """The operator, for graphs; it is made known to this process."""
+    return defined(SCHEMA, _multiply, _shape)
 
 
 def packed(weight: Tensor) -> tuple[Tensor, Tensor] | None:

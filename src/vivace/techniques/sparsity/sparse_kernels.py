@@ -67,7 +67,6 @@ class SparseKernels(Technique):
     def apply(self, model: Model, work: Work) -> Model:
         """The model with sparse products where they are faster."""
         program = torch_program(model)
-        compressed.register()
         edit = GraphEdit(program)
         rows = _activations(program)
         layers = [

@@ -14,7 +14,7 @@ from vivace.codegen.operators import lowered
 from vivace.codegen.parts import parts
 from vivace.codegen.statements import Statement, loop, merged_updates, rows_of, scheduled
 from vivace.codegen.threads import POOL, head
-from vivace.codegen.tiles import Vector, inner_tile, outer_tile
+from vivace.codegen.tiles import Vector, tile
 from vivace.codegen.turning import turned
 from vivace.core.errors import NotApplicable
 from vivace.training.native import update
@@ -54,7 +54,6 @@ def source_of(plan: StepPlan) -> str:
     weights = frozenset(f"p{number}" for number in plan.rules)
     lowering = Lowering(weights, plan.vector, plan.threads)
     loss, *gradients = lowered(plan.graph, [*tensors, *leaves], lowering)
-    lowering.check_memory()
     aliases: dict[str, str] = {}
     found = lowering.stored(loss)
     for number, gradient in zip(plan.rules, gradients, strict=True):
@@ -64,6 +63,7 @@ def source_of(plan: StepPlan) -> str:
         else:
             to = Array.whole(f"g{number}", plan.state[number].shape)
             lowering.statements.append(loop(to, stored(array), plan.threads))
+    lowering.check_memory()
     named = {gradient: scratch for scratch, gradient in aliases.items()}
     whose = [named.get(f"g{number}", f"g{number}") for number in plan.rules]
     updates = [
@@ -77,7 +77,7 @@ def source_of(plan: StepPlan) -> str:
         [
             head(plan.vector, plan.threads, any(narrow for *_, narrow in lowering.tiles)), functions.TEXT,
             turned(plan.vector), f"#define NUMBERS {NUMBERS}",
-            *(_tile(plan.vector, *tile) for tile in sorted(lowering.tiles)),
+            *(tile(plan.vector, *one) for one in sorted(lowering.tiles)),
             *_declared(plan, lowering, aliases),
             update.TEXT,
             *written,
@@ -88,10 +88,6 @@ def source_of(plan: StepPlan) -> str:
             _TAIL.replace("$POOL", POOL).replace("$BIND", _bound(plan)),
         ]
     )  # fmt: skip
-
-
-def _tile(vector: Vector, kind: str, rows: int, columns: int, narrow: bool) -> str:
-    return (inner_tile if kind == "inner" else outer_tile)(vector, rows, columns, narrow)
 
 
 def _gathered(plan: StepPlan) -> list[Statement]:

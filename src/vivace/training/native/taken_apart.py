@@ -37,11 +37,18 @@ def decomposed() -> Mapping[Any, Callable[..., Any]]:
 
 def safe_softmax(scores: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
     """Softmax; where all scores are minus infinity, zeros."""
-    scores = scores if dtype is None else scores.to(dtype)
+    _, exponentials, total = _exponentials(scores if dtype is None else scores.to(dtype), dim)
+    return exponentials / total
+
+
+def _exponentials(scores: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What is subtracted from scores, their exponentials after that, and what those add up to along an axis. Where all
+    scores are minus infinity, as of a query that sees no key: zero, zeros, one, so that shares are zeros."""
     high = scores.amax(dim, keepdim=True)
-    is_blind = high == -math.inf
-    exponentials = (scores - torch.where(is_blind, 0.0, high)).exp()
-    return torch.where(is_blind, 0.0, exponentials / exponentials.sum(dim, keepdim=True))
+    high = torch.where(high == -math.inf, 0.0, high)
+    exponentials = (scores - high).exp()
+    total = exponentials.sum(dim, keepdim=True)
+    return high, exponentials, torch.where(total == 0, 1.0, total)
 
 
 def attention(
@@ -52,11 +59,7 @@ def attention(
     if dropout:
         raise NotApplicable("attention drops shares at random, and compiled code would draw others")
     scores = _scores(query, key, is_causal, attn_mask, scale)
-    high = scores.amax(-1, keepdim=True)
-    high = torch.where(high == -math.inf, 0.0, high)  # a query that sees no key is given zeros, as by PyTorch's kernel
-    exponentials = (scores - high).exp()
-    total = exponentials.sum(-1, keepdim=True)
-    total = torch.where(total == 0, 1.0, total)
+    high, exponentials, total = _exponentials(scores, -1)
     found = (exponentials / total).to(value.dtype) @ value
     return found.transpose(1, 2).contiguous().transpose(1, 2), (high + total.log()).squeeze(-1)
 
