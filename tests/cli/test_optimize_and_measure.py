@@ -78,6 +78,27 @@ def test_every_option_reaches_the_api(api: FalseApi) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ("threads, openvino", ["threads", "openvino"]),
+        ('["threads"]', ["threads"]),
+        ('[{"technique": "threads", "settings": {"count": 2}}]', [{"technique": "threads", "settings": {"count": 2}}]),
+    ],
+)
+def test_a_plan_is_given_by_names_or_as_results_hold_it(api: FalseApi, given: str, asked: object) -> None:
+    main(["optimize", "w.py:job", "--plan", given, "--quiet"])
+
+    assert api.calls[0][2]["plan"] == asked
+
+
+def test_a_plan_that_is_half_json_says_what_is_allowed(api: FalseApi, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["optimize", "w.py:job", "--plan", '["threads"', "--quiet"]) == 2
+
+    assert "give names, such as threads,openvino, or what" in capsys.readouterr().err.replace("\n", " ")
+    assert api.calls == []
+
+
 def test_the_defaults_are_the_documented_ones(api: FalseApi) -> None:
     main(["optimize", "w.py:job", "--quiet"])
     ((_, _, given),) = api.calls

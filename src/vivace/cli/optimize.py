@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vivace.cli.options import Json, Quiet, TimeOrPreset, read_json, split_names
+from vivace.cli.options import Json, Quiet, TimeOrPreset, plan_given, split_names
 from vivace.cli.output import document_only, emit, error_console, out_console
 from vivace.core.errors import Cancelled, UsageError
 from vivace.core.quality import Budget, Gate
@@ -69,8 +69,8 @@ def optimize(
         str,
         typer.Option(
             "--plan",
-            help='Try this plan and no other: \'["threads", "openvino"]\', or the JSON that results.json holds.',
-            metavar="JSON",
+            help="Try this plan and no other: threads,openvino or the JSON that results.json holds.",
+            metavar="NAME,...|JSON",
         ),
     ] = "",
     gate: Annotated[
@@ -158,7 +158,7 @@ def optimize(
         "out": out,
         "gate": gate.value,
         "resume": resume,
-        "plan": read_json(plan),
+        "plan": plan_given(plan),
         "keep": split_names(keep),
         "seed": seed,
         **chosen,

@@ -30,11 +30,21 @@ def split_names(values: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(name.strip() for value in values or () for name in value.split(",") if name.strip())
 
 
-def read_json(text: str) -> Any:
-    """What a JSON text holds; None for an empty one. Raises UsageError where it is none."""
+def plan_given(text: str) -> Any:
+    """What `--plan` holds: JSON, or names with commas between them; None where it is empty. Raises UsageError for JSON
+    that is none.
+
+    >>> plan_given("bfloat16, native-step"), plan_given('["threads"]'), plan_given("")
+    (['bfloat16', 'native-step'], ['threads'], None)
+    """
     if not text:
         return None
+    if not text.lstrip().startswith(("[", "{")):
+        return list(split_names([text]))
     try:
         return strict_json.loads(text)
     except ValueError as error:
-        raise UsageError(f"--plan received no JSON ({error}); give what results.json holds under `plan`") from None
+        raise UsageError(
+            f"--plan received JSON that cannot be read ({error}); give names, such as threads,openvino, or what "
+            "results.json or run.json holds under `plan`"
+        ) from None

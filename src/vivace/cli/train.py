@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vivace.cli.options import Json, Quiet, read_json, split_names
+from vivace.cli.options import Json, Quiet, plan_given, split_names
 from vivace.cli.output import document_only, emit, error_console, out_console
 from vivace.core.errors import Cancelled
 
@@ -74,9 +74,9 @@ def train(
         str,
         typer.Option(
             "--plan",
-            help="Train with this plan, proved and not timed: '[\"fused-optimizer\"]', or as run.json holds it; "
+            help="Train with this plan, proved and not timed: sample-cache,native-step or as run.json holds it; "
             "'[]' for the layout alone.",
-            metavar="JSON",
+            metavar="NAME,...|JSON",
         ),
     ] = "",
     changed: Annotated[
@@ -111,7 +111,7 @@ def train(
     parse_duration(time)
     asked: dict[str, Any] = {
         "until": until, "out": out, "time": time, "only": split_names(only), "without": split_names(without),
-        "changed": changed, "resume": resume, "plan": read_json(plan),
+        "changed": changed, "resume": resume, "plan": plan_given(plan),
     }  # fmt: skip
     progress = progress_on(error_console(), quiet)
     with document_only(as_json):
