@@ -13,7 +13,7 @@ import pytest
 # Set before anything imports torch: on a shared machine, oversubscribed OpenMP barriers cost a hundredfold. Workers
 # that tests start inherit it; techniques that choose threads set their own.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# What a shell starts in the background ignores Ctrl-C, and so do its children: tests that interrupt would wait for ever.
+# What a shell starts in the background ignores Ctrl-C, and so do its children: tests that interrupt would never end.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 # The tools from wheels are compiled once, which takes a minute, and kept: not in the cache that each run of tests has.

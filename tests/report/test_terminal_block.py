@@ -80,6 +80,22 @@ def test_techniques_none_of_which_was_measured_take_one_line(result: Result) -> 
     assert not any("so far" in line for line in lines)
 
 
+def test_the_reason_of_most_techniques_is_told_first(result: Result) -> None:
+    assert result.attribution is not None
+    *steps, last = [dataclasses.replace(step, speedup=None) for step in result.attribution.steps]
+    first, *rest = [dataclasses.replace(part, worth=None) for part in result.attribution.left_out * 2]
+    told = [
+        dataclasses.replace(first, reason="not legal"),
+        *(dataclasses.replace(one, reason="no time") for one in rest),
+    ]
+    found = Attribution((*steps, last), tuple(told))
+
+    assert (
+        "each technique: not measured: no time; not legal"
+        in printed(dataclasses.replace(result, attribution=found)).splitlines()
+    )
+
+
 def test_a_crowded_result_still_fits_40_lines_of_80_signs(crowded: Result) -> None:
     lines = printed(crowded).splitlines()
     assert len(lines) <= MAX_LINES

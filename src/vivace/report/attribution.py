@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from rich.text import Text
@@ -27,9 +28,9 @@ def attribution(result: Result, room: int) -> Iterator[Text]:
 
 def _techniques(found: Attribution, room: int) -> Iterator[Text]:
     is_told = any(part.worth for part in found.left_out) or any(step.speedup for step in found.steps[:-1])
-    reasons = list(dict.fromkeys(part.reason for part in found.left_out if part.reason))
+    reasons = Counter(part.reason for part in found.left_out if part.reason)
     if not is_told:  # a line each would be as many dashes; the last step is the whole plan, which was confirmed
-        yield line(f"each technique: not measured: {'; '.join(reasons)}")
+        yield line(f"each technique: not measured: {'; '.join(reason for reason, _ in reasons.most_common())}")
         return
     yield line("each technique, MEASURED in one pair of processes (the whole plan: confirmed):")
     yield line(f"  {'so far':19}  {'with / without it':19}  technique")
