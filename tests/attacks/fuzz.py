@@ -222,7 +222,7 @@ class Targets:
     def _records(self) -> None:
         from attacks import forging, records
         from vivace.api.request import options_of
-        from vivace.cli.options import read_json
+        from vivace.cli.options import plan_given
         from vivace.core.registry import techniques
         from vivace.core.workload import Workload
         from vivace.devices import ceiling_store
@@ -243,7 +243,7 @@ class Targets:
 
         def plan(folder: Path) -> None:
             work = Workload(forging.network(), inputs=(1,))
-            options_of(work, plan=read_json((folder / "plan.json").read_text(errors="replace")))
+            options_of(work, plan=plan_given((folder / "plan.json").read_text(errors="replace")))
 
         (kept,) = base.rglob("*-torch-*.json")
         self._add("journal", base, "journal.jsonl", mutated_journal, journal)

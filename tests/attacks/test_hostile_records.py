@@ -12,7 +12,7 @@ import pytest
 
 from attacks import forging, records
 from vivace.api.request import options_of
-from vivace.cli.options import read_json
+from vivace.cli.options import plan_given
 from vivace.core.documents import strict_json
 from vivace.core.errors import UsageError
 from vivace.core.registry import techniques
@@ -127,7 +127,7 @@ def test_ceilings_that_were_never_measured_are_as_none(
 )
 def test_a_plan_that_names_what_is_not_there_is_refused(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        options_of(Workload(forging.network(), inputs=(1,)), plan=read_json(text))
+        options_of(Workload(forging.network(), inputs=(1,)), plan=plan_given(text))
 
 
 @pytest.mark.parametrize(
