@@ -40,7 +40,7 @@ _HOMES = {
     "accelerate": "vivace.api",
     "errors": "vivace.core",
     "keras_training": "vivace.training.keras_job",
-    "load": "vivace.api",
+    "load": "vivace.artifact.load",
     "metrics": "vivace.api",
     "optimize": "vivace.api",
     "parity": "vivace.api",

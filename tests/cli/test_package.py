@@ -26,6 +26,10 @@ def test_the_import_is_light() -> None:
     )
 
 
+def test_loading_imports_none_of_the_verbs_that_make_what_is_loaded() -> None:
+    assert run("import sys, vivace; vivace.load; print('vivace.api' in sys.modules)") == "False\n"
+
+
 def test_the_nouns_come_from_the_core() -> None:
     assert (vv.Budget, vv.Workload, vv.errors) == (quality.Budget, workload.Workload, errors)
     assert vv.__version__ == "0.1.0"

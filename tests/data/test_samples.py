@@ -39,7 +39,7 @@ def test_outputs_come_back_nested(tmp_path: Path) -> None:
 
     stored = samples.read_outputs(samples.write_outputs(tmp_path / "o.safetensors", [[torch.ones(2)]], answer))
 
-    assert torch.equal(stored.value(0)["logits"], torch.ones(2))
+    assert torch.equal(next(stored.values())["logits"], torch.ones(2))
 
 
 def test_an_index_beyond_the_end_is_an_index_error(tmp_path: Path) -> None:

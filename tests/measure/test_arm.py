@@ -106,8 +106,8 @@ def test_outputs_are_written_flat_with_their_structure(calls: Path, tmp_path: Pa
     answer = arm.outputs(str(calls), str(tmp_path / "out.safetensors"), limit=3)
     stored = samples.read_outputs(tmp_path / "out.safetensors")
     assert (answer["calls"], answer["finite"], len(stored)) == (3, True, 3)
-    assert torch.equal(stored.value(2)["twice"], samples.read(calls)[2][0] * 2)
-    assert stored.value(0)["name"] == "it"
+    assert torch.equal(list(stored.values())[2]["twice"], samples.read(calls)[2][0] * 2)
+    assert next(stored.values())["name"] == "it"
 
 
 def test_outputs_that_are_not_finite_are_reported(calls: Path, tmp_path: Path) -> None:

@@ -119,7 +119,13 @@ def test_a_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
 def test_a_fork_says_what_its_imports_would_have_taken(tmp_path: Path) -> None:
     with Worker(tmp_path / "a", fresh=False) as forked, Worker(tmp_path / "b") as fresh:
         assert 0.1 < forked.spared_seconds < 60
-        assert fresh.spared_seconds == 0
+        assert 0.1 < forked.reader_seconds < 60
+        assert fresh.spared_seconds == fresh.reader_seconds == 0
+
+
+def test_what_reads_exported_programs_is_not_imported_by_an_arm(tmp_path: Path) -> None:
+    with Worker(tmp_path / "b", preload=client.ARM) as fresh:
+        assert not ask(fresh, f"any(__import__('sys').modules.get(name) for name in {client.READER!r})")
 
 
 def test_where_nothing_can_be_forked_an_interpreter_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

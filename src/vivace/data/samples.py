@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +42,21 @@ class StoredTensors:
         if not -self.count <= index < self.count:
             raise IndexError(f"there is no entry {index} among {self.count} in {self.path}")
         position = index % self.count
-        if self.leaves == 0:
-            return []
-        try:
-            with safe_open(str(self.path), framework="pt") as file:
-                return [file.get_tensor(f"{position}.{leaf}") for leaf in range(self.leaves)]
-        except (OSError, SafetensorError, ValueError, TypeError, RuntimeError) as error:
-            raise ArtifactError(f"entry {index} of {self.path} cannot be read: {error}") from error
+        return next(self._read(range(position, position + 1)))
 
     def __iter__(self) -> Iterator[list[Tensor]]:
-        return (self[index] for index in range(self.count))
+        """Every group, from a file that is opened once: opening it reads where all of them lie."""
+        return self._read(range(self.count))
+
+    def _read(self, positions: Iterable[int]) -> Iterator[list[Tensor]]:
+        position = None
+        try:
+            with ExitStack() as kept:
+                file = kept.enter_context(safe_open(str(self.path), framework="pt")) if self.leaves else None
+                for position in positions:
+                    yield [file.get_tensor(f"{position}.{leaf}") for leaf in range(self.leaves)] if file else []
+        except (OSError, SafetensorError, ValueError, TypeError, RuntimeError) as error:
+            raise ArtifactError(f"entry {position} of {self.path} cannot be read: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +72,14 @@ class StoredCalls(StoredTensors):
 
     def arguments(self, index: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """One call as the user would make it: positional arguments and keyword arguments."""
-        named = self.call.build(self[index])
+        return self._arguments(self[index])
+
+    def each(self) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+        """Every call as the user would make it, in order."""
+        return map(self._arguments, self)
+
+    def _arguments(self, leaves: Sequence[Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        named = self.call.build(leaves)
         names = list(named)
         args = tuple(named[name] for name in names[: self.positional])
         return args, {name: named[name] for name in names[self.positional :]}
@@ -78,9 +91,9 @@ class StoredOutputs(StoredTensors):
 
     answer: Structure
 
-    def value(self, index: int) -> Any:
-        """One answer, nested as the user's model gives it."""
-        return self.answer.build(self[index])
+    def values(self) -> Iterator[Any]:
+        """Every answer, nested as the user's model gives it, in order."""
+        return map(self.answer.build, self)
 
 
 def write(

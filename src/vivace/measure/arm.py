@@ -8,6 +8,7 @@ The samples' store is named, not imported: `measure` does not know `data`. It is
 from __future__ import annotations
 
 import importlib
+import itertools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -147,11 +148,9 @@ class Arm:
         (WRONG_OUTPUT) when answers differ in structure.
         """
         stored = self._store.read(Path(calls))
-        count = len(stored) if limit is None else min(limit, len(stored))
         found: list[list[torch.Tensor]] = []
         structure: Structure | None = None
-        for index in range(count):
-            args, kwargs = stored.arguments(index)
+        for index, (args, kwargs) in enumerate(itertools.islice(stored.each(), limit)):
             tensors, shape = _flat(self._program(*_owned(args, self._device), **_owned(kwargs, self._device)))
             if structure is not None and shape != structure:
                 raise WorkerFailure(
@@ -163,7 +162,7 @@ class Arm:
             raise UsageError(f"{calls} holds no call")
         self._store.write_outputs(Path(to), found, structure)
         finite = all(bool(torch.isfinite(tensor).all()) for answer in found for tensor in answer)
-        return {"calls": count, "finite": finite, "structure": structure.to_json()}
+        return {"calls": len(found), "finite": finite, "structure": structure.to_json()}
 
     def repeatable(self) -> dict[str, Any]:
         """Whether the same input gives the same bits twice, with another call between; and the largest difference."""
@@ -246,8 +245,7 @@ class Arm:
 def _load_calls(stored: Any, device: torch.device) -> list[Call]:
     """Every call, in memory of its own: distinct tensors, not pages of a file."""
     calls = []
-    for index in range(len(stored)):
-        args, kwargs = stored.arguments(index)
+    for args, kwargs in stored.each():
         calls.append((_owned(args, device), _owned(kwargs, device)))
     return calls
 

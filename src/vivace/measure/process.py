@@ -143,6 +143,11 @@ class Worker:
         """What a fresh interpreter would have taken longer to be ready for timing; 0 for one that is fresh."""
         return self._child.spared_seconds
 
+    @property
+    def reader_seconds(self) -> float:
+        """What a fresh interpreter would have taken longer to read an exported program; 0 for one that is fresh."""
+        return self._child.reader_seconds
+
     def open(
         self,
         entry: str,

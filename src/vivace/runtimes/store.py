@@ -137,6 +137,11 @@ def describe(folder: Path) -> Model:
         raise ArtifactError(f"{path} is damaged: {type(error).__name__}: {error}") from error
 
 
+def is_exported(folder: Path) -> bool:
+    """Whether a program folder holds a graph that PyTorch's reader of exported programs reads. Raises ArtifactError."""
+    return describe(folder).form in _EXPORTED
+
+
 def _described(folder: Path, note: Mapping[str, Any]) -> Model:
     """The model of a program.json, its program apart."""
     form = Form(note["form"])

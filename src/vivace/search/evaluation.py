@@ -44,8 +44,8 @@ class Evaluation:
     def scores(self, outputs: StoredOutputs, metric: Metric) -> Tensor:
         """One score per sample, in order. Raises UsageError when the metric fails, gives NaN or the wrong number."""
         parts = [
-            _call_metric(metric, outputs.value(index), target, size, index)
-            for index, (target, size) in enumerate(zip(self.targets, self.sizes, strict=True))
+            _call_metric(metric, value, target, size, index)
+            for index, (value, target, size) in enumerate(zip(outputs.values(), self.targets, self.sizes, strict=True))
         ]
         return torch.cat(parts)
 

@@ -50,7 +50,7 @@ class Inspection:
     def adopt(self, given: str, to: str) -> None:
         """Store the user's example calls of a model file under the names that the file gives its parameters."""
         stored = samples.read(Path(given))
-        calls = [stored.arguments(index) for index in range(len(stored))]
+        calls = list(stored.each())
         self._store([args or kwargs for args, kwargs in calls], to, stored.mix)
 
     def _store(self, inputs: Sequence[Any], to: str, mix: Mix | None = None) -> None:

@@ -25,6 +25,7 @@ from vivace.measure.clock import SystemClock
 from vivace.measure.live import ArmSpec, LiveArm
 from vivace.measure.paired import Pair, StopRule, refuse_cached
 from vivace.measure.process import Limits, Phase, Worker
+from vivace.runtimes import store
 from vivace.search.alone import Invariance
 from vivace.search.caches import compiler_variables
 from vivace.search.champion import Champion, is_lost
@@ -274,7 +275,7 @@ class Laboratory:
         """
         arm.start(self.race.warm_seconds)
         arm.caching()  # asked before any judging, while the inputs that it holds out are still new
-        trial = trial.replace(load_seconds=arm.load_seconds + arm.first_call_seconds)
+        trial = trial.replace(load_seconds=arm.load_seconds + self._unread(arm) + arm.first_call_seconds)
         trial = self._judge(arm, trial)
         if trial.outcome is not Outcome.OK:
             return trial
@@ -291,6 +292,11 @@ class Laboratory:
         if by_speed and pair.speedup().high < 1.0:
             return trial.replace(outcome=Outcome.NOT_FASTER, reason=f"{_slower(pair.speedup())} than the original")
         return self._champion.rank(arm, trial, found, kept) if by_speed and not self._is_exclusive else trial
+
+    def _unread(self, arm: LiveArm) -> float:
+        """Seconds that opening its program takes longer where it will be used: in an interpreter that has read none."""
+        is_stored = arm.spec.program == STORE_ENTRY
+        return arm.worker.reader_seconds if is_stored and store.is_exported(Path(arm.spec.arguments["folder"])) else 0.0
 
     @property
     def _is_exclusive(self) -> bool:

@@ -19,8 +19,7 @@ def first_calls(work: Work, most_samples: int) -> Iterator[Sequence[Tensor]]:
     stored = samples.read(work.calibration)
     axes = [spec.batch_axis for spec in work.signature.inputs]
     count = 0
-    for index in range(len(stored)):
-        leaves = stored[index]
+    for leaves in stored:
         yield leaves
         sizes = [leaf.shape[axis] for leaf, axis in zip(leaves, axes, strict=True) if axis is not None]
         count += sizes[0] if sizes else 1

@@ -251,7 +251,7 @@ def _calls(work: Work) -> list[Batch]:
         raise NotApplicable("training needs calibration data")
     stored = samples.read(work.calibration)
     targets = work.lesson.targets if work.lesson is not None else [None] * len(stored)
-    return [Batch(tuple(stored[index]), target) for index, target in enumerate(targets)]
+    return [Batch(tuple(leaves), target) for leaves, target in zip(stored, targets, strict=True)]
 
 
 def _batches(work: Work) -> list[Batch]:

@@ -26,6 +26,11 @@ class Child(Protocol):
         """What importing the modules of an arm would have taken, had they not been imported before."""
         ...
 
+    @property
+    def reader_seconds(self) -> float:
+        """The same of what PyTorch reads an exported program with, which only an arm that opens one imports."""
+        ...
+
     def wait(self) -> int | None:
         """Sleep until it has ended, reap it, and return its exit code, or the signal's number, negative; None where it
         was ended along with the process that it was forked from."""
@@ -43,7 +48,7 @@ class Child(Protocol):
 class Executed:
     """A child of this process, in a new interpreter. Raises OSError where none can be started."""
 
-    spared_seconds = 0.0
+    spared_seconds = reader_seconds = 0.0
 
     def __init__(
         self, arguments: Sequence[str], environment: Mapping[str, str], prints: int, inherited: Sequence[int]

@@ -25,9 +25,10 @@ from vivace.measure.forking.child import Child
 from vivace.measure.forking.server import LARGEST_MESSAGE
 
 ARM = ("vivace.measure.arm", "vivace.runtimes.store", "vivace.data.samples")
+READER = ("torch.export.pt2_archive",)
 OTHERS = ("vivace.search.build", "vivace.search.inspection", "torch._dynamo")
-"""What the server imports: PyTorch and what an arm needs, then what other workers do (an optimizer of PyTorch imports
-its compiler). None of it starts a thread."""
+"""What the server imports: PyTorch and what an arm needs, then what PyTorch reads an exported program with, which
+imports its compiler, then what other workers need. None of it starts a thread."""
 READ_AT_START = (
     "LD_", "MALLOC_", "GLIBC_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "TORCH", "PYTORCH", "ATEN",
     "DNNL", "ONEDNN", "PYTHON", "CUDA", "NCCL",
@@ -51,7 +52,7 @@ class ForkServer:
         command = [sys.executable, "-P", "-m", "vivace.measure.forking.server", str(theirs.fileno()), str(os.getpid())]
         try:
             self._server = subprocess.Popen(
-                [*command, ",".join(ARM), ",".join(OTHERS)], env=dict(environment), stdin=subprocess.DEVNULL,
+                [*command, *map(",".join, (ARM, READER, OTHERS))], env=dict(environment), stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )  # fmt: skip
@@ -71,7 +72,9 @@ class ForkServer:
         }
         answer = self._ask(request, [commands, answers, prints], ANSWER_SECONDS if self._started else START_SECONDS)
         self._started = True
-        return Forked(self, answer["pid"], answer["spared"]) if answer and "pid" in answer else None
+        if not answer or "pid" not in answer:
+            return None
+        return Forked(self, answer["pid"], answer["spared"], answer["reader"])
 
     def reap(self, pid: int) -> int | None:
         """Wait for a child that has ended or was killed; its exit code, None where the server is gone."""
@@ -111,9 +114,10 @@ class ForkServer:
 class Forked:
     """A child of the fork server, whose states are read from /proc."""
 
-    def __init__(self, server: ForkServer, pid: int, spared_seconds: float) -> None:
+    def __init__(self, server: ForkServer, pid: int, spared_seconds: float, reader_seconds: float) -> None:
         self.pid = pid
         self.spared_seconds = spared_seconds
+        self.reader_seconds = reader_seconds
         self.returncode: int | None = None
         self._server = server
 

@@ -1,9 +1,9 @@
 """The fork server: an interpreter that imports once what every worker needs, and from which workers are forked.
 
-Started by `client` as `python -m vivace.measure.forking.server SOCKET PARENT MODULES OTHERS`; modules have commas
-between them. It has one thread, opens no device and runs nobody's model, so that a fork of it is a worker that has just
-finished its imports. It reaps its children only when asked, so that their numbers stay theirs; it ends when its parent
-does, and its children with it.
+Started by `client` as `python -m vivace.measure.forking.server SOCKET PARENT MODULES READER OTHERS`; modules have
+commas between them. It has one thread, opens no device and runs nobody's model, so that a fork of it is a worker that
+has just finished its imports. It reaps its children only when asked, so that their numbers stay theirs; it ends when
+its parent does, and its children with it.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ def main(arguments: list[str]) -> None:
     channel, parent = socket.socket(fileno=int(arguments[0])), int(arguments[1])
     channel.set_inheritable(False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
-    spared = _import(arguments[2].split(","))
-    _import(arguments[3].split(","))
+    spared, reader, _ = (_import(modules.split(",")) for modules in arguments[2:5])
+    told = {"spared": spared, "reader": reader}
     gc.collect()
     gc.freeze()  # a collection in a child would otherwise copy every page of what is shared
     while request := _next(channel, parent):
         message, descriptors = request
         try:
             forks = message["do"] == "fork"
-            answer = _fork(channel, message, descriptors) | {"spared": spared} if forks else _reap(message)
+            answer = _fork(channel, message, descriptors) | told if forks else _reap(message)
         except OSError as error:
             answer = {"error": str(error)}
         for descriptor in descriptors:
