@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor
 
@@ -36,16 +36,22 @@ class Judge:
 
     unit_roundoff: float = FLOAT32_ROUNDOFF
 
-    def agreements(self, step: int, exact: Trace, original: Trace, plan: Trace, first: bool) -> Iterator[Agreement]:
-        """Every tensor of a step. Updates are compared in the first step and in full precision: later ones depend on
+    def agreements(
+        self, step: int, exact: Trace, original: Trace, plan: Trace, first: bool, moved: Sequence[Trace] = ()
+    ) -> Iterator[Agreement]:
+        """Every tensor of a step. `moved` are the original's steps from weights that were moved by rounding: a tensor
+        may be as far off as the furthest of them. Updates are compared in the first step and in full precision: later ones depend on
         the steps before, and those of adaptive optimizers on the sign of gradients that are almost zero.
         """
-        yield from self._of_kind(Kind.GRADIENT, step, exact.gradients, original.gradients, plan.gradients)
+        elsewhere = [one.gradients for one in moved]
+        yield from self._of_kind(Kind.GRADIENT, step, exact.gradients, original.gradients, plan.gradients, elsewhere)
         if first and self.unit_roundoff <= FLOAT32_ROUNDOFF:
             told = {name for name, value in exact.gradients.items() if not _vanishes(value, original.gradients[name])}
             updates = {name: value for name, value in exact.updates.items() if name in told}
-            yield from self._of_kind(Kind.UPDATE, step, updates, original.updates, plan.updates)
-        yield from self._of_kind(Kind.BUFFER, step, exact.buffers, original.buffers, plan.buffers)
+            changed = [one.updates for one in moved]
+            yield from self._of_kind(Kind.UPDATE, step, updates, original.updates, plan.updates, changed)
+        kept = [one.buffers for one in moved]
+        yield from self._of_kind(Kind.BUFFER, step, exact.buffers, original.buffers, plan.buffers, kept)
 
     def _of_kind(
         self,
@@ -54,6 +60,7 @@ class Judge:
         exact: Mapping[str, Tensor | None],
         original: Mapping[str, Tensor | None],
         plan: Mapping[str, Tensor | None],
+        moved: Sequence[Mapping[str, Tensor | None]],
     ) -> Iterator[Agreement]:
         everything = sum(float(value.norm()) ** 2 for value in exact.values() if value is not None) ** 0.5
         for name, reference in exact.items():
@@ -62,10 +69,19 @@ class Judge:
                 if not (reference is None and own is None and other is None):
                     yield _lacking(kind, name, step, other is None)
                 continue
-            yield self._agreement(kind, name, step, reference, own, other, everything)
+            elsewhere = [value for one in moved if (value := one.get(name)) is not None]
+            yield self._agreement(kind, name, step, reference, own, other, everything, elsewhere)
 
     def _agreement(
-        self, kind: Kind, name: str, step: int, reference: Tensor, own: Tensor, other: Tensor, everything: float
+        self,
+        kind: Kind,
+        name: str,
+        step: int,
+        reference: Tensor,
+        own: Tensor,
+        other: Tensor,
+        everything: float,
+        moved: Sequence[Tensor],
     ) -> Agreement:
         if other.shape != reference.shape:
             told = f"shape {list(other.shape)}, and the original's is {list(reference.shape)}"
@@ -77,6 +93,8 @@ class Judge:
         error = float((other - reference).norm()) / size
         floor = UPDATE_FLOOR if kind is Kind.UPDATE else FLOOR
         allowed = GROWTH * max(noise, floor) * max(1.0, self.unit_roundoff / FLOAT32_ROUNDOFF)
+        noise = max([noise, *(float((one - reference).norm()) / size for one in moved)])
+        allowed = max(allowed, noise) if moved else allowed
         return Agreement(kind, name, step, cosine(reference, other), error, noise, min(allowed, MOST_ALLOWED))
 
 

@@ -16,12 +16,17 @@ from vivace.core.training.job import Training
 from vivace.core.training.parity import Agreement, Kind
 from vivace.core.training.rig import Feed, Rig
 from vivace.training.agreement import FLOAT32_ROUNDOFF, FLOOR, SMALLEST, Judge, cosine
+from vivace.training.moved import Moved
 from vivace.training.rig import assemble, seed_everything
 from vivace.training.step import around, train_step
 from vivace.training.trace import Trace, stilled, trace, wide, widened
 
 FLOAT64, FLOAT32 = "float64", "float32"
 STILLED = "dropout is off while gradients are compared"
+MOVED = (
+    "a tensor may also be as far off as the original's own where its weights are moved by what rounding may add to its "
+    "longest sum, which is over {:,} values ({:.1g} of themselves): gradients jump where maxima and ReLUs are tied"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +57,7 @@ def examine(
     had_dropout = [still and stilled(rig.model) for rig in (original, plan, exact)]
     notes = [*([STILLED] if any(had_dropout) else []), *plan.notes]
     batches = list(itertools.islice(original.feed.epoch(0), steps))
+    moved: Moved | None = None
     is_fed_anew = plan.feed is not given.feed
     found = list(_of_batches(job, original.feed, plan, len(batches))) if is_fed_anew else []
     reference, judge = FLOAT64, Judge(unit_roundoff)
@@ -69,8 +75,15 @@ def examine(
             reference = FLOAT32
             notes.append("the model cannot compute in float64, so the original in float32 is the reference")
         other = trace(plan, batch, job.seed + number)
-        found += judge.agreements(number, true or own, own, other, first=number == 0)
+        of_step = list(judge.agreements(number, true or own, own, other, first=number == 0))
+        if unit_roundoff <= FLOAT32_ROUNDOFF and any(one.error > one.allowed for one in of_step):
+            moved = moved or Moved(job, still, unit_roundoff)
+            elsewhere = moved.traces(state, batch, job.seed + number)
+            of_step = list(judge.agreements(number, true or own, own, other, number == 0, elsewhere))
+        found += of_step
     found += _in_one_go(plan, len(batches)) if plan.several is not None else []
+    if moved is not None:
+        notes.append(MOVED.format(moved.longest_sum, moved.relative))
     found.sort(key=lambda one: (one.holds, -one.error / max(one.allowed, 1e-300)))
     return Examined(tuple(found), reference, tuple(notes))
 

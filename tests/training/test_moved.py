@@ -1,0 +1,103 @@
+"""Gradients that jump where a ReLU is tied: what only rounds holds, and what is wrong is caught beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from vivace.core.training.job import Training
+from vivace.core.training.parity import Kind
+from vivace.core.training.rig import Rig
+from vivace.testing.tiny_training import CLASSES, Points, image_job, job
+from vivace.training import examine as examining
+from vivace.training.examine import Examined, examine
+from vivace.training.moved import Moved
+
+WIDTH, UNITS, SAMPLES = 64, 16, 32
+ROUNDOFF = 2.0**-24
+
+
+def tied() -> nn.Module:
+    """A perceptron whose units are all tied at the first sample: their sums are two roundings above zero."""
+    first = nn.Linear(WIDTH, UNITS)
+    sample, _ = Points(SAMPLES, (WIDTH,))[0]
+    with torch.no_grad():
+        terms = first.weight.double() * sample.double()
+        first.bias.copy_(2 * ROUNDOFF * terms.abs().sum(1) - terms.sum(1))
+    return nn.Sequential(first, nn.ReLU(), nn.Linear(UNITS, CLASSES))
+
+
+def tied_job() -> Training:
+    def plain(parameters: Any) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, 0.1)
+
+    return job(model=tied, data=Points(SAMPLES, (WIDTH,)), batch_size=SAMPLES, optimizer=plain)
+
+
+def reordered(rig: Rig) -> Rig:
+    """The same step, in which every eighth unit's sum comes out four roundings lower, as in another order."""
+
+    def forward(batch: Any) -> torch.Tensor:
+        points, labels = batch
+        first, _, last = rig.model.children()
+        lower = 4 * ROUNDOFF * (points.abs() @ first.weight.detach().abs().T)
+        lower[:, torch.arange(UNITS) % 8 > 0] = 0
+        return functional.cross_entropy(last((first(points) - lower).relu()), labels)
+
+    return rig.replace(forward=forward)
+
+
+def scaled(rig: Rig) -> Rig:
+    """A thousandth too much of everything, and sums as in another order."""
+    inner = reordered(rig).forward
+    return rig.replace(forward=lambda batch: 1.001 * inner(batch))
+
+
+def refused(found: Examined) -> set[tuple[Kind, str]]:
+    return {(one.kind, one.name) for one in found.agreements if not one.holds}
+
+
+def test_a_step_that_sums_in_another_order_holds_where_a_unit_is_tied() -> None:
+    found = examine(tied_job(), reordered)
+
+    first = next(one for one in found.agreements if (one.kind, one.name) == (Kind.GRADIENT, "0.weight"))
+    assert first.error > 1e-3, "no unit flipped: this shows nothing"
+    assert refused(found) == set()
+    assert any("its longest sum, which is over 256 values (1e-06 of themselves)" in note for note in found.notes)
+
+
+def test_without_moved_weights_it_would_be_called_wrong(monkeypatch: Any) -> None:
+    monkeypatch.setattr(Moved, "traces", lambda *_: [])
+
+    assert (Kind.GRADIENT, "0.weight") in refused(examine(tied_job(), reordered))
+
+
+def test_a_thousandth_too_much_is_caught_beside_a_tie() -> None:
+    assert {(Kind.GRADIENT, "2.weight"), (Kind.GRADIENT, "2.bias")} <= refused(examine(tied_job(), scaled))
+
+
+def test_a_plan_that_holds_is_not_compared_with_moved_weights(monkeypatch: Any) -> None:
+    monkeypatch.setattr(examining, "Moved", None)
+
+    found = examine(job(), lambda rig: rig)
+
+    assert refused(found) == set()
+    assert not any("longest sum" in note for note in found.notes)
+
+
+def test_the_longest_sum_is_over_all_places_and_samples_that_share_a_weight() -> None:
+    work = image_job()
+    moved = Moved(work, True, 2.0**-24)
+    batch = next(iter(moved._rig.feed.epoch(0)))
+    state = {name: value.clone() for name, value in moved._rig.model.state_dict().items()}
+
+    traces = moved.traces(state, batch, 0)
+
+    samples, _, height, width = batch[0].shape
+    assert moved.longest_sum == samples * height * width
+    gradients = [one.gradients["0.weight"] for one in traces]
+    apart = float((gradients[0] - gradients[1]).norm() / gradients[0].norm())  # type: ignore[operator, union-attr]
+    assert 1e-8 < apart < 1e-2
