@@ -40,8 +40,8 @@ class Judge:
         self, step: int, exact: Trace, original: Trace, plan: Trace, first: bool, moved: Sequence[Trace] = ()
     ) -> Iterator[Agreement]:
         """Every tensor of a step. `moved` are the original's steps from weights that were moved by rounding: a tensor
-        may be as far off as the furthest of them. Updates are compared in the first step and in full precision: later ones depend on
-        the steps before, and those of adaptive optimizers on the sign of gradients that are almost zero.
+        may be as far off as the furthest of them. Updates are compared in the first step and in full precision: later
+        ones depend on the steps before, and those of adaptive optimizers on the sign of gradients that are almost zero.
         """
         elsewhere = [one.gradients for one in moved]
         yield from self._of_kind(Kind.GRADIENT, step, exact.gradients, original.gradients, plan.gradients, elsewhere)
