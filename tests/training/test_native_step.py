@@ -28,6 +28,7 @@ from vivace.testing.planted_training import DetachedBranch, DroppedScale, Forgot
 from vivace.testing.tiny_training import CLASSES, Points, job, momentum
 from vivace.training.examine import examine
 from vivace.training.loop import Loop
+from vivace.training.native import tables
 from vivace.training.native.compiled import compiled
 from vivace.training.native.step import NativeTraining
 from vivace.training.rig import assemble
@@ -36,6 +37,7 @@ from vivace.training.service import equip, open_step
 HERE = machine.detect()
 pytestmark = pytest.mark.skipif(not HERE.cxx_compiler, reason="compiled steps need a C++ compiler: install g++")
 CACHED = Plan((SampleCache(), NativeStep()))
+NARROW = Plan.of([SampleCache(), Bfloat16(), NativeStep()])
 
 
 def perceptron() -> nn.Module:
@@ -245,11 +247,51 @@ def test_products_in_bfloat16_stay_within_what_their_rounding_allows() -> None:
     assert max(one.error for one in found.agreements) > 1e-4
 
 
-def test_a_training_is_the_same_to_the_bit_however_many_steps_are_taken_at_a_time() -> None:
-    at_once = trained(work(), CACHED, (100, 100, 100))
-    in_pieces = trained(work(), CACHED, (1, 2, 100, 3, 1, 1, 1, 1, 100, 5, 100))
+@pytest.mark.parametrize("plan", [CACHED, NARROW], ids=str)
+def test_a_training_is_the_same_to_the_bit_however_many_steps_are_taken_at_a_time(plan: Plan) -> None:
+    at_once = trained(work(), plan, (100, 100, 100))
+    in_pieces = trained(work(), plan, (1, 2, 100, 3, 1, 1, 1, 1, 100, 5, 100))
 
     assert same(at_once, in_pieces)
+
+
+def test_batches_of_a_table_that_was_rounded_are_those_that_are_rounded_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    of_rounded = trained(work(), NARROW, (100, 100))
+    monkeypatch.setattr(tables, "MOST_BYTES", 0)
+    of_wide = trained(work(), NARROW, (100, 100))
+    monkeypatch.setattr(NativeTraining, "several", lambda *_: None)
+    one_by_one = trained(work(), NARROW, (100, 100))
+
+    assert same(of_rounded, of_wide)
+    assert same(of_rounded, one_by_one)
+
+
+def test_weights_that_somebody_changes_between_steps_are_the_ones_that_are_used() -> None:
+    points = Points(16)
+    loop = loop_of(work(data=points, batch_size=16, epochs=9), NARROW)
+    for _ in range(3):
+        loop.advance(1)
+    with torch.no_grad():
+        for weight in loop.rig.model.parameters():
+            weight.mul_(-2)
+        expected = functional.cross_entropy(loop.rig.model(points.points), points.labels)
+
+    losses = [value for _ in range(2) for value in loop.advance(1).losses]
+
+    assert losses[0] == pytest.approx(float(expected), rel=0.02)
+
+
+def test_a_table_is_rounded_again_when_it_was_written_to() -> None:
+    kept, column = tables.RoundedTables(), torch.ones(4)
+    (first,) = kept.of([column], [0])
+    (again,) = kept.of([column], [0])
+    column[0] = 3.0
+    (after,) = kept.of([column], [0])
+
+    assert first is again
+    assert after is not None and after.tolist() == [3.0, 1.0, 1.0, 1.0]
 
 
 def test_a_training_with_a_smaller_last_batch_and_a_schedule_ends_where_the_original_does() -> None:

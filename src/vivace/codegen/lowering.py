@@ -30,6 +30,15 @@ MOST_BYTES = 1 << 30
 KIND_BYTES = {FLOAT: 4, LONG: 8, BOOL: 1, SHORT: 2, "byte": 1, INT: 4}
 
 
+@dataclasses.dataclass(frozen=True)
+class Rounded:
+    """A matrix `source` and its copy `to` in bfloat16, whose rows are longer, as `statement` makes it."""
+
+    source: Array
+    to: Array
+    statement: Statement
+
+
 class Lowering:
     """The statements of a step so far, for processors with `vector` and for so many threads. `weights` are names of
     arrays that hold parameters."""
@@ -40,6 +49,8 @@ class Lowering:
         self.statements: list[Statement] = []
         self.scratch: dict[str, tuple[str, int]] = {}
         self.tiles: set[Tile] = set()
+        self.rounded: dict[str, Rounded] = {}
+        """Of matrices that lie whole in an array, by its name: their copies in bfloat16."""
         self._weights = weights
         self._prepared: dict[tuple[str, Array], Array] = {}
 
@@ -155,7 +166,10 @@ class Lowering:
             rows, k = source.shape
             step = 2 * self.vector.lanes
             to = self._prepared[key] = self.room((rows, -(-k // step) * step), SHORT)
-            self.statements.append(rounded(source, to, self.threads))
+            made = rounded(source, to, self.threads)
+            self.statements.append(made)
+            if source.is_dense:
+                self.rounded[source.name] = Rounded(source, to, made)
         return self._prepared[key]
 
     def _paired(self, source: Array) -> Array:
@@ -164,7 +178,8 @@ class Lowering:
             k, n = source.shape
             wide = self.room((-(-k // 2), max(n, self.vector.lanes)), INT)
             to = self._prepared[key] = Array(wide.name, (wide.shape[0], n), wide.strides, INT)
-            self.statements.append(paired(source, to, self.threads))
+            ready = self._prepared.get(("rounded", source))
+            self.statements.append(paired(source, to, self.threads, ready))
         return self._prepared[key]
 
 

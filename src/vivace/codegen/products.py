@@ -168,18 +168,20 @@ def _heights(lengths: set[int], end: str, step: int, name: str) -> list[tuple[in
     return [*found, *((size, f"if ({name} + {size} == {end})") for size in left)]
 
 
-def paired(source: Array, to: Array, threads: int) -> Statement:
-    """Rounds to bfloat16: rows k and k + 1 of `source` (k, n) become the pairs of row k / 2 of `to`."""
+def paired(source: Array, to: Array, threads: int, ready: Array | None = None) -> Statement:
+    """Rounds to bfloat16: rows k and k + 1 of `source` (k, n) become the pairs of row k / 2 of `to`. Of a matrix whose
+    rounded copy is `ready`, that is read."""
     k, n = source.shape
+    source, pair = (source, "pair") if ready is None else (ready, "joined")
     low, high = (source.at((f"(2*i0 + {half})", "i1")) for half in (0, 1))
     line = f'_Pragma("omp simd") for (long i1 = 0; i1 < {n}; i1++)'
     parts = []
     if k > 1:
         rows = f"{rows_of(k // 2, threads)}\n    for (long i0 = from; i0 < to; i0++) {line}"
-        parts.append(f"  {{ {rows}\n      {to.name}[i0*{to.strides[0]} + i1] = pair({low}, {high}); }}")
+        parts.append(f"  {{ {rows}\n      {to.name}[i0*{to.strides[0]} + i1] = {pair}({low}, {high}); }}")
     if k % 2:
         last, place = source.at((str(k - 1), "i1")), k // 2 * to.strides[0]
-        parts.append(f"  if (t == 0) {line} {to.name}[{place} + i1] = pair({last}, 0.0f);")
+        parts.append(f"  if (t == 0) {line} {to.name}[{place} + i1] = {pair}({last}, 0);")
     return Statement("\n".join(parts), (Read(source.name, None),), (Read(to.name, None),))
 
 

@@ -66,6 +66,10 @@ static inline unsigned bits(float x) { unsigned u; __builtin_memcpy(&u, &x, 4); 
 static inline unsigned halved(float x) { const unsigned u = bits(x); return u + 0x7fff + ((u >> 16) & 1); }
 static inline short narrow(float x) { return (short)(halved(x) >> 16); }
 static inline int pair(float low, float high) { return (int)((halved(low) >> 16) | (halved(high) & 0xffff0000u)); }
+static inline int joined(short low, short high) { return (int)((unsigned short)low | (unsigned)high << 16); }
+static inline void fetch(const void *p, long bytes) {
+  for (long b = 0; b < bytes; b += 64) __builtin_prefetch((const char *)p + b);
+}
 static int arrived __attribute__((aligned(64))), phase __attribute__((aligned(64)));
 static inline void barrier() {
   const int mine = __atomic_load_n(&phase, __ATOMIC_RELAXED);

@@ -7,6 +7,7 @@ here, from one rounding of 6e-8. A step whose sums run in another order is then 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,7 +44,7 @@ class Moved:
     @property
     def relative(self) -> float:
         """By what share of itself a weight is moved, in the middle."""
-        return self.longest_sum**0.5 * self.unit_roundoff
+        return math.sqrt(self.longest_sum) * self.unit_roundoff
 
     def traces(self, state: Mapping[str, Tensor], batch: Any, seed: int) -> list[Trace]:
         """The step from these weights, each time moved anew."""

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 from torch.fx import GraphModule
 
 from vivace.codegen import functions
 from vivace.codegen.arrays import FLOAT, LONG, Array, Read, stored
-from vivace.codegen.lowering import KINDS, Lowering
+from vivace.codegen.lowering import KINDS, Lowering, Rounded
 from vivace.codegen.operators import lowered
 from vivace.codegen.parts import parts
-from vivace.codegen.statements import Statement, loop, merged_updates, rows_of, scheduled
+from vivace.codegen.statements import Statement, loop, merged_updates, scheduled
 from vivace.codegen.threads import POOL, head
 from vivace.codegen.tiles import Vector, tile
 from vivace.codegen.turning import turned
 from vivace.core.errors import NotApplicable
 from vivace.training.native import update
+from vivace.training.native.fed import fed
 from vivace.training.native.update import NUMBERS, Rule
 
 
@@ -43,11 +45,20 @@ class StepPlan:
     threads: int
 
 
-def source_of(plan: StepPlan) -> str:
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The C++ of a step. `narrow` are the numbers of the batch's tensors that it takes from a table in bfloat16, if it
+    is given one."""
+
+    text: str
+    narrow: tuple[int, ...]
+
+
+def source_of(plan: StepPlan) -> Source:
     """The C++ of a plan. Raises NotApplicable where an operator has none.
 
     Pointers are given in this order: the model's tensors, then for each that learns its gradient and the optimizer's
-    tensors.
+    tensors; of data, the batch's tensors or tables, then those of `narrow` in bfloat16 (none: null).
     """
     tensors = [Array.whole(f"p{number}", leaf.shape, leaf.kind) for number, leaf in enumerate(plan.state)]
     leaves = [Array.whole(f"x{number}", leaf.shape, leaf.kind) for number, leaf in enumerate(plan.leaves)]
@@ -66,44 +77,48 @@ def source_of(plan: StepPlan) -> str:
     lowering.check_memory()
     named = {gradient: scratch for scratch, gradient in aliases.items()}
     whose = [named.get(f"g{number}", f"g{number}") for number in plan.rules]
+    copies = {number: copy for number in plan.rules if (copy := _copy(plan, lowering, number))}
     updates = [
-        update.statement(rule, place, plan.state[number].shape, f"p{number}", gradient)
+        update.statement(rule, place, plan.state[number].shape, f"p{number}", gradient, copies.get(number))
         for place, ((number, rule), gradient) in enumerate(zip(plan.rules.items(), whose, strict=True))
     ]
     told = Statement(f"  if (t == 0) losses[s] = {found.at(('0',) * len(found.shape))};", (Read(found.name, None),), ())
-    statements = merged_updates([*_gathered(plan), *lowering.statements, told], updates, whose)
+    kept = [copy.statement for copy in copies.values()]
+    computed = [*(_once(one) if one in kept else one for one in lowering.statements), told]
+    narrow: tuple[int, ...] = ()
+    if plan.rows is not None:
+        leaves_of = [(leaf.shape, leaf.kind) for leaf in plan.leaves]
+        computed, narrow = fed(plan.rows, leaves_of, lowering.rounded, computed, plan.threads)
+    statements = merged_updates(computed, updates, whose)
     written, calls = parts(scheduled(statements, plan.threads), _kinds(plan, lowering), "t, s")
-    return "\n".join(
+    lines = (
         [
             head(plan.vector, plan.threads, any(narrow for *_, narrow in lowering.tiles)), functions.TEXT,
             turned(plan.vector), f"#define NUMBERS {NUMBERS}",
             *(tile(plan.vector, *one) for one in sorted(lowering.tiles)),
             *_declared(plan, lowering, aliases),
+            *(f"static const short *narrow{number};" for number in narrow),
             update.TEXT,
             *written,
             "static void one_step(const int t, const long s) {",
             *(f"  const Numbers n{place} = numbers_of({place}, s);" for place in range(len(plan.rules))),
             *calls,
             "}",
-            _TAIL.replace("$POOL", POOL).replace("$BIND", _bound(plan)),
+            _TAIL.replace("$POOL", POOL).replace("$BIND", _bound(plan, narrow)),
         ]
     )  # fmt: skip
+    return Source("\n".join(lines), narrow)
 
 
-def _gathered(plan: StepPlan) -> list[Statement]:
-    """Rows of tables copied into the batch's memory, where the step is given tables."""
-    found = []
-    for number, leaf in enumerate(plan.leaves):
-        if plan.rows is None or not leaf.shape or leaf.shape[0] != plan.rows:
-            continue
-        size = Array.whole("", leaf.shape).strides[0]
-        text = (
-            f"  if (order) {{ {rows_of(plan.rows, plan.threads)}\n    for (long i = from; i < to; i++) "
-            f"__builtin_memcpy(batch{number} + i*{size}, column{number} + order[s*{plan.rows} + i]*{size}, "
-            f"{size} * sizeof({leaf.kind})); }}"
-        )
-        found.append(Statement(text, (), (Read(f"x{number}", plan.rows if plan.rows > 1 else None, size),)))
-    return found
+def _copy(plan: StepPlan, lowering: Lowering, number: int) -> Rounded | None:
+    """The copy in bfloat16 of a parameter whose rows it has, which the update then keeps."""
+    found, shape = lowering.rounded.get(f"p{number}"), plan.state[number].shape
+    return found if found and found.source.shape == (shape[0], math.prod(shape[1:])) else None
+
+
+def _once(statement: Statement) -> Statement:
+    """A statement of the first step of a call alone."""
+    return dataclasses.replace(statement, text=f"  if (s == 0) {{\n{statement.text}\n  }}")
 
 
 def _declared(plan: StepPlan, lowering: Lowering, aliases: Mapping[str, str]) -> list[str]:
@@ -135,7 +150,7 @@ def _kinds(plan: StepPlan, lowering: Lowering) -> dict[str, str]:
     return {name: f"{kind} *__restrict $" for name, kind in arrays.items()} | numbers
 
 
-def _bound(plan: StepPlan) -> str:
+def _bound(plan: StepPlan, narrow: Sequence[int]) -> str:
     """C that takes every pointer from the lists that it is given."""
     lines, place = [], 0
     for number, leaf in enumerate(plan.state):
@@ -148,6 +163,8 @@ def _bound(plan: StepPlan) -> str:
     for number, leaf in enumerate(plan.leaves):
         lines.append(f"  column{number} = (const {leaf.kind} *)columns[{number}];")
         lines.append(f"  x{number} = order ? batch{number} : column{number};")
+    for place, number in enumerate(narrow, start=len(plan.leaves)):
+        lines.append(f"  narrow{number} = (const short *)columns[{place}];")
     return "\n".join(lines)
 
 

@@ -17,6 +17,7 @@ from vivace.core.training.rig import Rig
 from vivace.training.fused_update import has_hooks, steps_as_its_class
 from vivace.training.native.compiled import Compiled
 from vivace.training.native.source import StepPlan, leaf_of, source_of
+from vivace.training.native.tables import RoundedTables
 from vivace.training.native.taken_apart import decomposed
 from vivace.training.native.update import Rule, begin, numbers_of, rule_of
 from vivace.training.recording import LOOKS, RecordedGradients, Recording, flags_of, places_of, record
@@ -38,6 +39,7 @@ class _Built:
     shapes: list[Any]
     dtypes: list[torch.dtype]
     gradients: list[Tensor]
+    narrow: tuple[int, ...]
     addresses: list[int] = dataclasses.field(default_factory=list)
 
 
@@ -65,6 +67,7 @@ class NativeTraining:
         self._built: _Built | None = None
         self._steps = 0
         self._rows: tuple[int, Tensor] | None = None
+        self._rounded = RoundedTables()
 
     def __call__(self, batch: Any) -> Tensor:
         """One step on a batch; its loss."""
@@ -138,9 +141,12 @@ class NativeTraining:
             vector=self._vector,
             threads=min(self._cores, torch.get_num_threads()),
         )
-        compiled = self._build(source_of(plan))
+        source = source_of(plan)
+        compiled = self._build(source.text)
         gradients = [torch.zeros_like(self._parameters[number]) for number in recording.learning]
-        return _Built(compiled, recording, rules, flags, shapes, [one.dtype for one in tensors], gradients)
+        return _Built(
+            compiled, recording, rules, flags, shapes, [one.dtype for one in tensors], gradients, source.narrow
+        )
 
     def _run(self, built: _Built, columns: Sequence[Tensor], rows: Tensor | None, count: int) -> Tensor:
         """Take steps, and leave everything as the optimizer would."""
@@ -160,7 +166,9 @@ class NativeTraining:
             _check_apart(tensors)
             built.addresses = places
         addresses = torch.tensor(places, dtype=torch.int64)
-        sources = torch.tensor([one.data_ptr() for one in columns], dtype=torch.int64)
+        rounded = self._rounded.of(columns, () if rows is None else built.narrow)
+        narrow = [rounded[number] for number in built.narrow]
+        sources = torch.tensor([0 if one is None else one.data_ptr() for one in (*columns, *narrow)], dtype=torch.int64)
         given = torch.tensor(numbers, dtype=torch.float64)
         order = None if rows is None else rows.data_ptr()
         lists = (addresses.data_ptr(), given.data_ptr(), order, sources.data_ptr(), count, losses.data_ptr())

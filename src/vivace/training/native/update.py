@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vivace.codegen.arrays import Read
+from vivace.codegen.lowering import Rounded
 from vivace.codegen.statements import ROWS, Statement
 from vivace.core.errors import NotApplicable
 
@@ -62,21 +63,32 @@ def begin(optimizer: torch.optim.Optimizer, rule: Rule, parameter: Tensor) -> No
             state[name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
 
 
-def statement(rule: Rule, number: int, shape: Sequence[int], parameter: str, gradient: str) -> Statement:
-    """The update of parameter `number`, row by row; its state is in arrays named after it."""
+def statement(
+    rule: Rule, number: int, shape: Sequence[int], parameter: str, gradient: str, copy: Rounded | None = None
+) -> Statement:
+    """The update of parameter `number`, row by row; its state is in arrays named after it. `copy` is one in
+    bfloat16, which is kept in step."""
     rows = shape[0] if shape else 1
     inner = 1
     for size in shape[1:]:
         inner *= size
     names = [f"{parameter}_{name}" for name in rule.state]
     body = _adam(rule, parameter, gradient, names) if rule.kind == "adam" else _sgd(rule, parameter, gradient, names)
+    walk = f"for (long e = from*{inner}; e < to*{inner}; e++) {{"
+    copied = ""
+    if copy is not None:
+        walk = f"for (long c = 0; c < {inner}; c++) {{ const long e = r*{inner} + c;"
+        copied = f" {copy.to.name}[r*{copy.to.strides[0]} + c] = narrow(p);"
     text = (
         f"  {{ {ROWS} const Numbers &n = n{number};\n"
-        f'    _Pragma("omp simd") for (long e = from*{inner}; e < to*{inner}; e++) {{\n'
-        f"      float g = n.sign * {gradient}[e], p = {parameter}[e];\n{body}\n      {parameter}[e] = p; }} }}"
+        f"    {'' if copy is None else 'for (long r = from; r < to; r++) '}"
+        f'_Pragma("omp simd") {walk}\n'
+        f"      float g = n.sign * {gradient}[e], p = {parameter}[e];\n{body}\n      {parameter}[e] = p;{copied} }} }}"
     )
     own = rows if rows > 1 else None
     first, *others = (Read(one, own, inner) for one in (gradient, parameter, *names))
+    if copy is not None:
+        others += copy.statement.writes
     return Statement(text, (first, others[0]), tuple(others), rows)
 
 
