@@ -40,17 +40,20 @@ class Order:
         self.seed = seed
         self.shuffle = shuffle
 
+    def whole(self, epoch: int) -> torch.Tensor:
+        """The numbers of an epoch's samples, one after the other, in int64."""
+        if not self.shuffle:
+            return torch.arange(self.samples)
+        return torch.randperm(self.samples, generator=torch.Generator().manual_seed(self.seed * STRIDE + epoch))
+
     def batches(self, epoch: int) -> tuple[torch.Tensor, ...]:
-        """The numbers of the samples of each batch, in int64."""
-        numbers = torch.arange(self.samples)
-        if self.shuffle:
-            generator = torch.Generator().manual_seed(self.seed * STRIDE + epoch)
-            numbers = torch.randperm(self.samples, generator=generator)
-        return torch.split(numbers, self.batch_size)
+        """The same, batch by batch."""
+        return torch.split(self.whole(epoch), self.batch_size)
 
     def numbers(self, epoch: int) -> list[int]:
-        """The samples of an epoch, one after the other."""
-        return [number for batch in self.batches(epoch) for number in batch.tolist()]
+        """The same as a list."""
+        numbers: list[int] = self.whole(epoch).tolist()
+        return numbers
 
     def steps(self) -> int:
         """Batches in an epoch; the last one may be smaller."""

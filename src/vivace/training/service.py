@@ -212,7 +212,8 @@ class Trainer:
 
     def advance(self, steps: int) -> dict[str, Any]:
         """Some steps; `Progress` as JSON."""
-        return dataclasses.asdict(self._loop.advance(steps))
+        told = self._loop.advance(steps)
+        return {**vars(told), "position": dataclasses.asdict(told.position)}
 
     def score(self) -> float | None:
         """The score of the model as it is; None without one. Raises UsageError with a checkpoint kept."""

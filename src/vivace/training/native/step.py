@@ -102,7 +102,7 @@ class NativeTraining:
     def _rows_of(self, epoch: int, table: Any) -> Tensor:
         if self._rows is None or self._rows[0] != epoch:
             order: Any = self._rig.feed.order  # type: ignore[attr-defined]
-            self._rows = epoch, table.rows_of(torch.cat(order.batches(epoch))).contiguous()
+            self._rows = epoch, table.rows_of(order.whole(epoch)).contiguous()
         return self._rows[1]
 
     def _ready(self, shapes: list[Any], batch: Callable[[], Any], count: int = 1) -> _Built | None:
