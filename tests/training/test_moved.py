@@ -15,6 +15,8 @@ from vivace.testing.tiny_training import CLASSES, Points, image_job, job
 from vivace.training import examine as examining
 from vivace.training.examine import Examined, examine
 from vivace.training.moved import Moved
+from vivace.training.rig import assemble
+from vivace.training.trace import trace
 
 WIDTH, UNITS, SAMPLES = 64, 16, 32
 ROUNDOFF = 2.0**-24
@@ -66,7 +68,7 @@ def test_a_step_that_sums_in_another_order_holds_where_a_unit_is_tied() -> None:
     first = next(one for one in found.agreements if (one.kind, one.name) == (Kind.GRADIENT, "0.weight"))
     assert first.error > 1e-3, "no unit flipped: this shows nothing"
     assert refused(found) == set()
-    assert any("its longest sum, which is over 256 values (1e-06 of themselves)" in note for note in found.notes)
+    assert any("its longest sum (over 256 values: 1e-06 of themselves)" in note for note in found.notes)
 
 
 def test_without_moved_weights_it_would_be_called_wrong(monkeypatch: Any) -> None:
@@ -94,10 +96,61 @@ def test_the_longest_sum_is_over_all_places_and_samples_that_share_a_weight() ->
     batch = next(iter(moved._rig.feed.epoch(0)))
     state = {name: value.clone() for name, value in moved._rig.model.state_dict().items()}
 
-    traces = moved.traces(state, batch, 0)
+    traces = moved.traces(state, batch, 0, trace(assemble(work), batch, 0))
 
     samples, _, height, width = batch[0].shape
     assert moved.longest_sum == samples * height * width
     gradients = [one.gradients["0.weight"] for one in traces]
     apart = float((gradients[0] - gradients[1]).norm() / gradients[0].norm())  # type: ignore[operator, union-attr]
     assert 1e-8 < apart < 1e-2
+
+
+class Counting(nn.Module):
+    """Its answers grow with every call, which no copy of its state tells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.calls = nn.Linear(12, CLASSES), 0
+
+    def forward(self, points: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return self.layer(points) * (1 + self.calls / 10)
+
+
+def test_what_changes_by_itself_is_not_taken_for_rounding() -> None:
+    found = examine(job(model=Counting), lambda rig: rig.replace(forward=lambda batch: 1.05 * rig.forward(batch)))
+
+    assert (Kind.GRADIENT, "layer.weight") in refused(found)
+    assert any("another one when it is taken again" in note for note in found.notes)
+
+
+def test_an_optimizer_that_cannot_go_back_is_a_note_and_no_failure() -> None:
+    class Stubborn(torch.optim.SGD):
+        def load_state_dict(self, state_dict: Any) -> None:
+            raise ValueError("not this one")
+
+    given = job(optimizer=lambda parameters: Stubborn(parameters, 0.1))
+
+    found = examine(given, lambda rig: rig.replace(forward=lambda batch: 1.05 * rig.forward(batch)))
+
+    assert (Kind.GRADIENT, "3.weight") in refused(found)
+    assert any("could not be compared: ValueError: not this one" in note for note in found.notes)
+
+
+def test_a_weight_with_two_names_is_moved_under_both() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(12, 12)
+            self.second, self.last = self.first, nn.Linear(12, CLASSES)
+
+        def forward(self, points: torch.Tensor) -> torch.Tensor:
+            return self.last(self.second(self.first(points).relu()))
+
+    moved = Moved(job(model=Tied), True, 2.0**-24)
+    state = {name: value.clone() for name, value in moved._rig.model.state_dict().items()}
+
+    elsewhere = moved._elsewhere(state)
+
+    assert torch.equal(elsewhere["first.weight"], elsewhere["second.weight"])
+    assert not torch.equal(elsewhere["first.weight"], state["first.weight"])

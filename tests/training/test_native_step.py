@@ -283,6 +283,52 @@ def test_weights_that_somebody_changes_between_steps_are_the_ones_that_are_used(
     assert losses[0] == pytest.approx(float(expected), rel=0.02)
 
 
+class Folded(nn.Module):
+    """Parameters that products see in other shapes than the optimizer does: more rows, one row, one number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folded = nn.Parameter(0.1 * torch.randn(4, 8, 12))
+        self.row = nn.Parameter(0.1 * torch.randn(32))
+        self.number = nn.Parameter(torch.tensor(0.5))
+        self.last = nn.Linear(32, CLASSES)
+
+    def forward(self, points: torch.Tensor) -> torch.Tensor:
+        hidden = points @ self.folded.view(32, 12).T
+        score = self.row[None] @ hidden.T
+        return self.last(hidden) + (self.number.view(1, 1) @ score).T
+
+
+@pytest.mark.parametrize("plan", [CACHED, NARROW], ids=str)
+def test_parameters_that_products_see_in_other_shapes_are_updated_whole(plan: Plan) -> None:
+    given = work(model=Folded)
+    roundoff = max(one.unit_roundoff for one in plan)
+
+    found = examine(given, lambda rig: equip(rig, given, plan), unit_roundoff=roundoff)
+    loop = loop_of(given, plan)
+    before = weights(loop)
+    loop.advance(3)
+
+    assert [str(one) for one in found.agreements if not one.holds] == []
+    assert all(bool((value != before[name]).all()) for name, value in weights(loop).items())
+
+
+def test_a_batch_of_one_sample_of_which_a_part_is_read_takes_whole_rows() -> None:
+    class Part(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(8, CLASSES)
+
+        def forward(self, points: torch.Tensor) -> torch.Tensor:
+            return self.layer(points[:, :8])
+
+    given = work(model=Part, batch_size=1)
+    plain, native = (trained(given, plan, (100, 100)) for plan in (Plan.of([SampleCache(), Bfloat16()]), NARROW))
+
+    for name, value in plain.items():
+        torch.testing.assert_close(native[name], value, rtol=0.05, atol=0.02)
+
+
 def test_a_table_is_rounded_again_when_it_was_written_to() -> None:
     kept, column = tables.RoundedTables(), torch.ones(4)
     (first,) = kept.of([column], [0])

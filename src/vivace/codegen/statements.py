@@ -99,14 +99,18 @@ def _must_wait(one: Statement, written: dict[str, Part], read: dict[str, set[Par
 def merged_updates(
     statements: Sequence[Statement], updates: Sequence[Statement], whose: Sequence[str]
 ) -> list[Statement]:
-    """All statements, then the updates; an update whose gradient (`whose`) is made row by row, and whose parameter
-    nobody reads afterwards, is done with the rows that were just made, while they are in the cache."""
+    """All statements, then the updates; an update whose gradient (`whose`) is made row by row, in the rows of the
+    parameter, and whose parameter nobody reads afterwards, is done with the rows that were just made, while they are
+    in the cache."""
     found, left = list(statements), list[Statement]()
     for update, gradient in zip(updates, whose, strict=True):
         place = next((n for n, one in enumerate(found) if any(w.name == gradient for w in one.writes)), None)
         names = {each.name for each in update.writes}
+        own = _part(update.reads, gradient)
         is_free = (
             place is not None
+            and own is not None
+            and own == _part(found[place].writes, gradient)
             and AFTER in found[place].text
             and not any(each.name in names for one in found[place:] for each in one.reads)
         )
@@ -115,6 +119,11 @@ def merged_updates(
         else:
             left.append(update)
     return [*found, *left]
+
+
+def _part(reads: Sequence[Read], name: str) -> Part:
+    """Which rows of an array are each thread's own."""
+    return next((each.part for each in reads if each.name == name), None)
 
 
 def loop(array: Array, value: Value, threads: int) -> Statement:

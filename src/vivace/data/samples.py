@@ -49,14 +49,15 @@ class StoredTensors:
         return self._read(range(self.count))
 
     def _read(self, positions: Iterable[int]) -> Iterator[list[Tensor]]:
-        position = None
+        entry = "the file"
         try:
             with ExitStack() as kept:
                 file = kept.enter_context(safe_open(str(self.path), framework="pt")) if self.leaves else None
                 for position in positions:
+                    entry = f"entry {position}"
                     yield [file.get_tensor(f"{position}.{leaf}") for leaf in range(self.leaves)] if file else []
         except (OSError, SafetensorError, ValueError, TypeError, RuntimeError) as error:
-            raise ArtifactError(f"entry {position} of {self.path} cannot be read: {error}") from error
+            raise ArtifactError(f"{entry} of {self.path} cannot be read: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True)

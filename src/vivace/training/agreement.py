@@ -21,6 +21,8 @@ GROWTH = 4.0
 """How many times the original's own error a plan of the same precision may make."""
 MOST_ALLOWED = 0.25
 """However coarse the numbers, a gradient this far off is another gradient."""
+MOST_MOVED = 0.05
+"""However many units are tied, no more is put down to them."""
 SMALLEST = 1e-300
 """Keeps the error of what is zero in both a number."""
 VANISHING = 0.1
@@ -93,8 +95,8 @@ class Judge:
         error = float((other - reference).norm()) / size
         floor = UPDATE_FLOOR if kind is Kind.UPDATE else FLOOR
         allowed = GROWTH * max(noise, floor) * max(1.0, self.unit_roundoff / FLOAT32_ROUNDOFF)
-        noise = max([noise, *(float((one - reference).norm()) / size for one in moved)])
-        allowed = max(allowed, noise) if moved else allowed
+        furthest = max((float((one - reference).norm()) / size for one in moved), default=0.0)
+        allowed, noise = max(allowed, min(furthest, MOST_MOVED)), max(noise, furthest)
         return Agreement(kind, name, step, cosine(reference, other), error, noise, min(allowed, MOST_ALLOWED))
 
 

@@ -23,10 +23,6 @@ from vivace.training.trace import Trace, stilled, trace, wide, widened
 
 FLOAT64, FLOAT32 = "float64", "float32"
 STILLED = "dropout is off while gradients are compared"
-MOVED = (
-    "a tensor may also be as far off as the original's own where its weights are moved by what rounding may add to its "
-    "longest sum, which is over {:,} values ({:.1g} of themselves): gradients jump where maxima and ReLUs are tied"
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,14 +72,14 @@ def examine(
             notes.append("the model cannot compute in float64, so the original in float32 is the reference")
         other = trace(plan, batch, job.seed + number)
         of_step = list(judge.agreements(number, true or own, own, other, first=number == 0))
-        if unit_roundoff <= FLOAT32_ROUNDOFF and any(one.error > one.allowed for one in of_step):
+        if unit_roundoff <= FLOAT32_ROUNDOFF and any(not one.holds and not one.reason for one in of_step):
             moved = moved or Moved(job, still, unit_roundoff)
-            elsewhere = moved.traces(state, batch, job.seed + number)
+            elsewhere = moved.traces(state, batch, job.seed + number, own)
             of_step = list(judge.agreements(number, true or own, own, other, number == 0, elsewhere))
         found += of_step
     found += _in_one_go(plan, len(batches)) if plan.several is not None else []
     if moved is not None:
-        notes.append(MOVED.format(moved.longest_sum, moved.relative))
+        notes.append(moved.note())
     found.sort(key=lambda one: (one.holds, -one.error / max(one.allowed, 1e-300)))
     return Examined(tuple(found), reference, tuple(notes))
 

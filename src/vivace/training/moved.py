@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -19,8 +19,10 @@ from vivace.training.rig import assemble
 from vivace.training.trace import Trace, stilled, trace
 
 DRAWS = 4
-FEWEST = 256
-"""What the longest sum of a step runs over at the least."""
+FEWEST, MOST = 256, 1 << 20
+"""What the longest sum of a step is taken to run over, at the least and at the most."""
+AGAIN = 16 * 2.0**-24
+"""How far off the same step may be when it is taken again: what differs more keeps a state that is not the model's."""
 
 
 class Moved:
@@ -35,6 +37,7 @@ class Moved:
     def __init__(self, job: Training, still: bool, unit_roundoff: float) -> None:
         self.unit_roundoff = unit_roundoff
         self.longest_sum = FEWEST
+        self.reason = ""
         self._rig = assemble(job)
         if still:
             stilled(self._rig.model)
@@ -46,10 +49,30 @@ class Moved:
         """By what share of itself a weight is moved, in the middle."""
         return math.sqrt(self.longest_sum) * self.unit_roundoff
 
-    def traces(self, state: Mapping[str, Tensor], batch: Any, seed: int) -> list[Trace]:
-        """The step from these weights, each time moved anew."""
-        self._count(state, batch, seed)
-        return [self._step(self._elsewhere(state), batch, seed) for _ in range(DRAWS)]
+    def note(self) -> str:
+        """What a reader of the comparison should know."""
+        if self.reason:
+            return f"steps from moved weights could not be compared: {self.reason}"
+        return (
+            "a tensor may also be as far off as the original's own where its weights are moved by what rounding may "
+            f"add to its longest sum (over {self.longest_sum:,} values: {self.relative:.1g} of themselves), for "
+            "gradients jump where maxima or ReLUs are tied"
+        )
+
+    def traces(self, state: Mapping[str, Tensor], batch: Any, seed: int, own: Trace) -> list[Trace]:
+        """The step from these weights, each time moved anew; none where a step that was not moved is not `own`, the
+        original's, or where the steps fail: their differences would not be rounding's."""
+        try:
+            first = self._counted(state, batch, seed)
+            found = [self._step(self._elsewhere(state), batch, seed) for _ in range(DRAWS)]
+            last = self._step(state, batch, seed)
+        except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+            self.reason = f"{type(error).__name__}: {error}"
+            return []
+        if not (_same(first, own) and _same(last, own)):
+            self.reason = "the original's own step is another one when it is taken again"
+            return []
+        return found
 
     def _step(self, state: Mapping[str, Tensor], batch: Any, seed: int) -> Trace:
         self._rig.model.load_state_dict(state)
@@ -57,23 +80,49 @@ class Moved:
         return trace(self._rig, batch, seed)
 
     def _elsewhere(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        learned = {name for name, _ in self._rig.model.named_parameters()}
-        return {name: self._by_chance(value) if name in learned else value for name, value in state.items()}
+        """The state with its weights moved; one that has several names is the same under each."""
+        learned = dict(self._rig.model.named_parameters(remove_duplicate=False))
+        factors = {
+            id(weight): 1 + self.relative * torch.randn(weight.shape, generator=self._chance).to(weight)
+            for weight in self._rig.model.parameters()
+        }
+        return {name: value * factors[id(learned[name])] if name in learned else value for name, value in state.items()}
 
-    def _by_chance(self, weight: Tensor) -> Tensor:
-        normal = torch.randn(weight.shape, generator=self._chance).to(weight)
-        return weight * (1 + self.relative * normal)
-
-    def _count(self, state: Mapping[str, Tensor], batch: Any, seed: int) -> None:
-        """Take one step and see over how many values its longest sum runs."""
+    def _counted(self, state: Mapping[str, Tensor], batch: Any, seed: int) -> Trace:
+        """The step, while it is seen over how many values its longest sum runs."""
 
         def seen(module: nn.Module, _: Any, answer: Any) -> None:
-            for weight in module.parameters(recurse=False) if torch.is_tensor(answer) else ():
-                self.longest_sum = max(self.longest_sum, answer.numel() // max(weight.shape, default=1))
+            for weight in _own(module) if torch.is_tensor(answer) else ():
+                if weight.numel() > 1:  # one number for a whole activation moves nothing else by as much
+                    self.longest_sum = min(MOST, max(self.longest_sum, answer.numel() // max(weight.shape)))
 
         hooks = [module.register_forward_hook(seen) for module in self._rig.model.modules()]
         try:
-            self._step(state, batch, seed)
+            return self._step(state, batch, seed)
         finally:
             for hook in hooks:
                 hook.remove()
+
+
+def _own(module: nn.Module) -> Iterator[nn.Parameter]:
+    """A layer's weights; Keras keeps them in a list."""
+    yield from module.parameters(recurse=False)
+    for child in module.children():
+        if isinstance(child, nn.ParameterList):
+            yield from child.parameters(recurse=False)
+
+
+def _same(one: Trace, other: Trace) -> bool:
+    """Whether two steps made the same gradients, updates and buffers."""
+    pairs = [
+        (mine, theirs[name])
+        for here, theirs in ((one.gradients, other.gradients), (one.buffers, other.buffers))
+        for name, mine in here.items()
+    ]
+    return all(
+        mine is theirs or (mine is not None and theirs is not None and _near(mine, theirs)) for mine, theirs in pairs
+    )
+
+
+def _near(one: Tensor, other: Tensor) -> bool:
+    return float((one - other).norm()) <= AGAIN * float(other.norm())

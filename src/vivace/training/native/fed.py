@@ -26,7 +26,7 @@ def fed(
             continue
         name, copy = f"x{number}", rounded.get(f"x{number}")
         readers = [one for one in found if any(read.name == name for read in one.reads)]
-        if copy is not None and readers == [copy.statement] and copy.source.shape[0] == rows:
+        if copy is not None and readers == [copy.statement] and copy.source.shape == (rows, math.prod(shape[1:])):
             found[found.index(copy.statement)] = _rounded(number, kind, copy, threads)
             narrow.append(number)
         else:

@@ -113,7 +113,7 @@ def source_of(plan: StepPlan) -> Source:
 def _copy(plan: StepPlan, lowering: Lowering, number: int) -> Rounded | None:
     """The copy in bfloat16 of a parameter whose rows it has, which the update then keeps."""
     found, shape = lowering.rounded.get(f"p{number}"), plan.state[number].shape
-    return found if found and found.source.shape == (shape[0], math.prod(shape[1:])) else None
+    return found if found and shape and found.source.shape == (shape[0], math.prod(shape[1:])) else None
 
 
 def _once(statement: Statement) -> Statement:

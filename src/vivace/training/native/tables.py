@@ -15,7 +15,7 @@ class RoundedTables:
     """The copies that were made, each for as long as its table is the same tensor and nobody wrote to it."""
 
     def __init__(self) -> None:
-        self._kept: dict[int, tuple[tuple[int, int, torch.Size], Tensor]] = {}
+        self._kept: dict[int, tuple[Tensor, int, Tensor]] = {}
 
     def of(self, columns: Sequence[Tensor], wanted: Collection[int]) -> list[Tensor | None]:
         """For each table, its copy where that is wanted and small enough.
@@ -29,7 +29,8 @@ class RoundedTables:
         return [self._copy(number, column) if number in wanted else None for number, column in enumerate(columns)]
 
     def _copy(self, number: int, column: Tensor) -> Tensor:
-        state = (column.data_ptr(), column._version, column.shape)
-        if number not in self._kept or self._kept[number][0] != state:
-            self._kept[number] = state, column.to(torch.bfloat16)
-        return self._kept[number][1]
+        table, version, copy = self._kept.get(number, (None, 0, None))
+        if copy is None or table is not column or version != column._version:
+            copy = column.to(torch.bfloat16)
+            self._kept[number] = column, column._version, copy
+        return copy
