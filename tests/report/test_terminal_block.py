@@ -11,7 +11,7 @@ from rich.console import Console
 
 from vivace.core.attribution import Attribution
 from vivace.core.forecast import Forecast
-from vivace.core.measurement import Outcome
+from vivace.core.measurement import Interval, Outcome
 from vivace.core.quality import Fidelity, Quality, QualityVerdict
 from vivace.core.result import Result
 from vivace.report.terminal import MAX_LINES, comparison_block, preview_block, print_block, print_result
@@ -172,6 +172,18 @@ def test_every_outcome_is_counted(result: Result) -> None:
     trials = tuple(result.candidates[2].replace(outcome=outcome) for outcome in Outcome)
     found = " ".join(printed(dataclasses.replace(result, candidates=trials)).split())
     assert "tried 14 in 1m58s: 1 ok, 1 unsupported, 1 convert failed" in found
+
+
+def test_a_loser_whose_race_reads_faster_says_why_it_lost(result: Result) -> None:
+    loser = next(trial for trial in result.candidates if trial.outcome is Outcome.NOT_FASTER)
+    race = Interval(40.0, 30.0, 50.0)
+    faster = loser.replace(outcome=Outcome.OK, reason="", speedup=race, standing=2.0)
+    others = [trial.replace(standing=2.3) if trial.plan == result.plan else trial for trial in result.candidates]
+    candidates = tuple(faster if trial.plan == loser.plan else trial for trial in others)
+
+    text = printed(dataclasses.replace(result, candidates=candidates))
+
+    assert "40.0x [30.0, 50.0]  openvino(precision=f32): slower in races" in text
 
 
 def test_a_comparison_says_who_is_faster_and_what_is_not_estimable(result: Result) -> None:

@@ -92,7 +92,7 @@ def test_a_plan_that_holds_is_not_compared_with_moved_weights(monkeypatch: Any) 
 
 def test_the_longest_sum_is_over_all_places_and_samples_that_share_a_weight() -> None:
     work = image_job()
-    moved = Moved(work, True, 2.0**-24)
+    moved = Moved(work, still=True)
     batch = next(iter(moved._rig.feed.epoch(0)))
     state = {name: value.clone() for name, value in moved._rig.model.state_dict().items()}
 
@@ -124,6 +124,31 @@ def test_what_changes_by_itself_is_not_taken_for_rounding() -> None:
     assert any("another one when it is taken again" in note for note in found.notes)
 
 
+def test_an_optimizer_that_keeps_a_state_of_its_own_is_not_taken_for_rounding() -> None:
+    class Growing(torch.optim.SGD):
+        steps = 0
+
+        def step(self, closure: Any = None) -> Any:
+            self.steps += 1
+            for group in self.param_groups:
+                group["lr"] = 0.1 * (1 + self.steps / 100)
+            return super().step(closure)
+
+    given = job(optimizer=lambda parameters: Growing(parameters, 0.1))
+
+    def slower(rig: Rig) -> Rig:
+        def update() -> None:
+            before = [weight.detach().clone() for weight in rig.model.parameters()]
+            rig.optimizer.step()
+            with torch.no_grad():
+                for weight, old in zip(rig.model.parameters(), before, strict=True):
+                    weight.lerp_(old, 0.02)
+
+        return rig.replace(update=update)
+
+    assert (Kind.UPDATE, "3.weight") in refused(examine(given, slower))
+
+
 def test_an_optimizer_that_cannot_go_back_is_a_note_and_no_failure() -> None:
     class Stubborn(torch.optim.SGD):
         def load_state_dict(self, state_dict: Any) -> None:
@@ -147,7 +172,7 @@ def test_a_weight_with_two_names_is_moved_under_both() -> None:
         def forward(self, points: torch.Tensor) -> torch.Tensor:
             return self.last(self.second(self.first(points).relu()))
 
-    moved = Moved(job(model=Tied), True, 2.0**-24)
+    moved = Moved(job(model=Tied), still=True)
     state = {name: value.clone() for name, value in moved._rig.model.state_dict().items()}
 
     elsewhere = moved._elsewhere(state)

@@ -34,12 +34,22 @@ def tried(result: Result, finalists: Collection[Plan], room: int) -> Iterator[Te
     yield line(f"tried {len(result.candidates)} in {took}{': ' if words else ''}{words}")
     losers = [t for t in result.candidates if t.plan not in finalists and t.stage is not TrialStage.LADDER]
     losers.sort(key=_interest)
+    chosen = next((trial for trial in result.candidates if trial.plan == result.plan), None)
     if losers:
         yield line("not chosen, speeds from the race:")
     for trial in losers[:room]:
-        yield short(f"  {_label(trial):15} {_told(_speed(trial))}{trial.name}{_colon(trial.reason)}")
+        reason = trial.reason or _looks_faster(trial, chosen)
+        yield short(f"  {_label(trial):15} {_told(_speed(trial))}{trial.name}{_colon(reason)}")
     if len(losers) > room:
         yield line(f"  and {len(losers) - room} more, each with its reason, in results.json")
+
+
+def _looks_faster(trial: Trial, chosen: Trial | None) -> str:
+    """What to say of one whose race reads faster than the winner's, which beat it: races with the original are minutes
+    apart, and the machine may change in between, so candidates are timed against each other."""
+    if chosen is None or trial.speedup is None or chosen.speedup is None or trial.rank_speedup >= chosen.rank_speedup:
+        return ""
+    return "slower in races among candidates" if trial.speedup.value > chosen.speedup.value else ""
 
 
 def _interest(trial: Trial) -> tuple[int, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -71,11 +72,11 @@ def examine(
             reference = FLOAT32
             notes.append("the model cannot compute in float64, so the original in float32 is the reference")
         other = trace(plan, batch, job.seed + number)
-        of_step = list(judge.agreements(number, true or own, own, other, first=number == 0))
+        compare = functools.partial(judge.agreements, number, true or own, own, other, first=number == 0)
+        of_step = list(compare())
         if unit_roundoff <= FLOAT32_ROUNDOFF and any(not one.holds and not one.reason for one in of_step):
-            moved = moved or Moved(job, still, unit_roundoff)
-            elsewhere = moved.traces(state, batch, job.seed + number, own)
-            of_step = list(judge.agreements(number, true or own, own, other, number == 0, elsewhere))
+            moved = moved or Moved(job, still)
+            of_step = list(compare(moved=moved.traces(state, batch, job.seed + number, own)))
         found += of_step
     found += _in_one_go(plan, len(batches)) if plan.several is not None else []
     if moved is not None:

@@ -15,27 +15,25 @@ import torch
 from torch import Tensor, nn
 
 from vivace.core.training.job import Training
+from vivace.training.agreement import FLOAT32_ROUNDOFF, FLOOR
 from vivace.training.rig import assemble
 from vivace.training.trace import Trace, stilled, trace
 
 DRAWS = 4
 FEWEST, MOST = 256, 1 << 20
 """What the longest sum of a step is taken to run over, at the least and at the most."""
-AGAIN = 16 * 2.0**-24
-"""How far off the same step may be when it is taken again: what differs more keeps a state that is not the model's."""
 
 
 class Moved:
     """Steps of the original from moved weights, where they are asked for. `still` switches dropout off.
 
     Every weight is multiplied with 1 + r z, z normal: a sum over n values may come out r = sqrt(n) u apart in another
-    order, with u the unit roundoff. Source: Higham and Mary, A new approach to probabilistic rounding error analysis,
-    SIAM Journal on Scientific Computing 41(5), 2019. The longest sum of a step is that of a layer's gradient over all
-    places and samples that use the same weight.
+    order, with u the unit roundoff of float32. Source: Higham and Mary, A new approach to probabilistic rounding error
+    analysis, SIAM Journal on Scientific Computing 41(5), 2019. The longest sum of a step is that of a layer's gradient
+    over all places and samples that use the same weight.
     """
 
-    def __init__(self, job: Training, still: bool, unit_roundoff: float) -> None:
-        self.unit_roundoff = unit_roundoff
+    def __init__(self, job: Training, still: bool) -> None:
         self.longest_sum = FEWEST
         self.reason = ""
         self._rig = assemble(job)
@@ -47,7 +45,7 @@ class Moved:
     @property
     def relative(self) -> float:
         """By what share of itself a weight is moved, in the middle."""
-        return math.sqrt(self.longest_sum) * self.unit_roundoff
+        return math.sqrt(self.longest_sum) * FLOAT32_ROUNDOFF
 
     def note(self) -> str:
         """What a reader of the comparison should know."""
@@ -69,7 +67,7 @@ class Moved:
         except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
             self.reason = f"{type(error).__name__}: {error}"
             return []
-        if not (_same(first, own) and _same(last, own)):
+        if not (_same(first, own) and _same(first, last, with_updates=True)):
             self.reason = "the original's own step is another one when it is taken again"
             return []
         return found
@@ -112,17 +110,15 @@ def _own(module: nn.Module) -> Iterator[nn.Parameter]:
             yield from child.parameters(recurse=False)
 
 
-def _same(one: Trace, other: Trace) -> bool:
-    """Whether two steps made the same gradients, updates and buffers."""
-    pairs = [
-        (mine, theirs[name])
-        for here, theirs in ((one.gradients, other.gradients), (one.buffers, other.buffers))
-        for name, mine in here.items()
-    ]
-    return all(
-        mine is theirs or (mine is not None and theirs is not None and _near(mine, theirs)) for mine, theirs in pairs
-    )
+def _same(one: Trace, other: Trace, with_updates: bool = False) -> bool:
+    """Whether two steps made the same gradients and buffers, but for what their least rounding makes; with updates too
+    where both are an optimizer's first step."""
+    kinds = [(one.gradients, other.gradients), (one.buffers, other.buffers)]
+    kinds += [(one.updates, other.updates)] if with_updates else []
+    return all(_near(mine, theirs[name]) for here, theirs in kinds for name, mine in here.items())
 
 
-def _near(one: Tensor, other: Tensor) -> bool:
-    return float((one - other).norm()) <= AGAIN * float(other.norm())
+def _near(one: Tensor | None, other: Tensor | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return float((one - other).norm()) <= FLOOR * float(other.norm())

@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 
 from torch.fx import GraphModule
 
 from vivace.codegen import functions
-from vivace.codegen.arrays import FLOAT, LONG, Array, Read, stored
-from vivace.codegen.lowering import KINDS, Lowering, Rounded
+from vivace.codegen.arrays import FLOAT, Array, Read, stored
+from vivace.codegen.lowering import Lowering, Rounded
 from vivace.codegen.operators import lowered
 from vivace.codegen.parts import parts
 from vivace.codegen.statements import Statement, loop, merged_updates, scheduled
 from vivace.codegen.threads import POOL, head
 from vivace.codegen.tiles import Vector, tile
 from vivace.codegen.turning import turned
-from vivace.core.errors import NotApplicable
 from vivace.training.native import update
 from vivace.training.native.fed import fed
+from vivace.training.native.leaves import Leaf
 from vivace.training.native.update import NUMBERS, Rule
-
-
-@dataclasses.dataclass(frozen=True)
-class Leaf:
-    """A tensor of the model or of the batch, as C is given it."""
-
-    shape: tuple[int, ...]
-    kind: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +70,7 @@ def source_of(plan: StepPlan) -> Source:
     whose = [named.get(f"g{number}", f"g{number}") for number in plan.rules]
     copies = {number: copy for number in plan.rules if (copy := _copy(plan, lowering, number))}
     updates = [
-        update.statement(rule, place, plan.state[number].shape, f"p{number}", gradient, copies.get(number))
+        update.statement(rule, place, plan.state[number], f"p{number}", gradient, copies.get(number))
         for place, ((number, rule), gradient) in enumerate(zip(plan.rules.items(), whose, strict=True))
     ]
     told = Statement(f"  if (t == 0) losses[s] = {found.at(('0',) * len(found.shape))};", (Read(found.name, None),), ())
@@ -87,33 +78,30 @@ def source_of(plan: StepPlan) -> Source:
     computed = [*(_once(one) if one in kept else one for one in lowering.statements), told]
     narrow: tuple[int, ...] = ()
     if plan.rows is not None:
-        leaves_of = [(leaf.shape, leaf.kind) for leaf in plan.leaves]
-        computed, narrow = fed(plan.rows, leaves_of, lowering.rounded, computed, plan.threads)
+        computed, narrow = fed(plan.rows, plan.leaves, lowering.rounded, computed, plan.threads)
     statements = merged_updates(computed, updates, whose)
     written, calls = parts(scheduled(statements, plan.threads), _kinds(plan, lowering), "t, s")
-    lines = (
-        [
-            head(plan.vector, plan.threads, any(narrow for *_, narrow in lowering.tiles)), functions.TEXT,
-            turned(plan.vector), f"#define NUMBERS {NUMBERS}",
-            *(tile(plan.vector, *one) for one in sorted(lowering.tiles)),
-            *_declared(plan, lowering, aliases),
-            *(f"static const short *narrow{number};" for number in narrow),
-            update.TEXT,
-            *written,
-            "static void one_step(const int t, const long s) {",
-            *(f"  const Numbers n{place} = numbers_of({place}, s);" for place in range(len(plan.rules))),
-            *calls,
-            "}",
-            _TAIL.replace("$POOL", POOL).replace("$BIND", _bound(plan, narrow)),
-        ]
-    )  # fmt: skip
+    lines = [
+        head(plan.vector, plan.threads, any(narrow for *_, narrow in lowering.tiles)), functions.TEXT,
+        turned(plan.vector), f"#define NUMBERS {NUMBERS}",
+        *(tile(plan.vector, *one) for one in sorted(lowering.tiles)),
+        *_declared(plan, lowering, aliases),
+        *(f"static const short *narrow{number};" for number in narrow),
+        update.TEXT,
+        *written,
+        "static void one_step(const int t, const long s) {",
+        *(f"  const Numbers n{place} = numbers_of({place}, s);" for place in range(len(plan.rules))),
+        *calls,
+        "}",
+        _TAIL.replace("$POOL", POOL).replace("$BIND", _bound(plan, narrow)),
+    ]  # fmt: skip
     return Source("\n".join(lines), narrow)
 
 
 def _copy(plan: StepPlan, lowering: Lowering, number: int) -> Rounded | None:
     """The copy in bfloat16 of a parameter whose rows it has, which the update then keeps."""
-    found, shape = lowering.rounded.get(f"p{number}"), plan.state[number].shape
-    return found if found and shape and found.source.shape == (shape[0], math.prod(shape[1:])) else None
+    found = lowering.rounded.get(f"p{number}")
+    return found if found and found.source.shape == plan.state[number].matrix else None
 
 
 def _once(statement: Statement) -> Statement:
@@ -166,14 +154,6 @@ def _bound(plan: StepPlan, narrow: Sequence[int]) -> str:
     for place, number in enumerate(narrow, start=len(plan.leaves)):
         lines.append(f"  narrow{number} = (const short *)columns[{place}];")
     return "\n".join(lines)
-
-
-def leaf_of(whose: str, shape: Sequence[int], dtype: object) -> Leaf:
-    """A tensor of the model's or the batch's (`whose`). Raises NotApplicable for types that C is not given."""
-    kind = KINDS.get(dtype)  # type: ignore[call-overload]
-    if kind not in (FLOAT, LONG) or str(dtype) == "torch.bfloat16":
-        raise NotApplicable(f"the {whose} holds a tensor of {dtype}; a compiled step takes float32 and int64")
-    return Leaf(tuple(int(size) for size in shape), kind)
 
 
 _TAIL = """

@@ -16,7 +16,8 @@ from vivace.core.errors import NotApplicable, UsageError
 from vivace.core.training.rig import Rig
 from vivace.training.fused_update import has_hooks, steps_as_its_class
 from vivace.training.native.compiled import Compiled
-from vivace.training.native.source import StepPlan, leaf_of, source_of
+from vivace.training.native.leaves import leaf_of
+from vivace.training.native.source import StepPlan, source_of
 from vivace.training.native.tables import RoundedTables
 from vivace.training.native.taken_apart import decomposed
 from vivace.training.native.update import Rule, begin, numbers_of, rule_of
@@ -166,8 +167,7 @@ class NativeTraining:
             _check_apart(tensors)
             built.addresses = places
         addresses = torch.tensor(places, dtype=torch.int64)
-        rounded = self._rounded.of(columns, () if rows is None else built.narrow)
-        narrow = [rounded[number] for number in built.narrow]
+        narrow = [None for _ in built.narrow] if rows is None else self._rounded.of(columns, built.narrow)
         sources = torch.tensor([0 if one is None else one.data_ptr() for one in (*columns, *narrow)], dtype=torch.int64)
         given = torch.tensor(numbers, dtype=torch.float64)
         order = None if rows is None else rows.data_ptr()

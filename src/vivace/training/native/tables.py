@@ -18,15 +18,13 @@ class RoundedTables:
         self._kept: dict[int, tuple[Tensor, int, Tensor]] = {}
 
     def of(self, columns: Sequence[Tensor], wanted: Collection[int]) -> list[Tensor | None]:
-        """For each table, its copy where that is wanted and small enough.
+        """The copies of the tables that are wanted, by their numbers; None for each where they are too large together.
 
         >>> RoundedTables().of([torch.ones(2), torch.ones(3)], [1])
-        [None, tensor([1., 1., 1.], dtype=torch.bfloat16)]
+        [tensor([1., 1., 1.], dtype=torch.bfloat16)]
         """
-        taken = sum(columns[number].numel() * 2 for number in wanted)
-        if taken > MOST_BYTES:
-            return [None] * len(columns)
-        return [self._copy(number, column) if number in wanted else None for number, column in enumerate(columns)]
+        taken = sum(columns[number].numel() * torch.bfloat16.itemsize for number in wanted)
+        return [self._copy(number, columns[number]) if taken <= MOST_BYTES else None for number in wanted]
 
     def _copy(self, number: int, column: Tensor) -> Tensor:
         table, version, copy = self._kept.get(number, (None, 0, None))

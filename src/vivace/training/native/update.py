@@ -11,8 +11,9 @@ from torch import Tensor
 
 from vivace.codegen.arrays import Read
 from vivace.codegen.lowering import Rounded
-from vivace.codegen.statements import ROWS, Statement
+from vivace.codegen.statements import ROWS, SIMD, Statement
 from vivace.core.errors import NotApplicable
+from vivace.training.native.leaves import Leaf
 
 NUMBERS = 7
 """Numbers of each parameter that C is given: rate, beta 1 (momentum), beta 2, epsilon, decay, sign, steps before."""
@@ -64,14 +65,11 @@ def begin(optimizer: torch.optim.Optimizer, rule: Rule, parameter: Tensor) -> No
 
 
 def statement(
-    rule: Rule, number: int, shape: Sequence[int], parameter: str, gradient: str, copy: Rounded | None = None
+    rule: Rule, number: int, leaf: Leaf, parameter: str, gradient: str, copy: Rounded | None = None
 ) -> Statement:
     """The update of parameter `number`, row by row; its state is in arrays named after it. `copy` is one in
     bfloat16, which is kept in step."""
-    rows = shape[0] if shape else 1
-    inner = 1
-    for size in shape[1:]:
-        inner *= size
+    rows, inner = leaf.matrix
     names = [f"{parameter}_{name}" for name in rule.state]
     body = _adam(rule, parameter, gradient, names) if rule.kind == "adam" else _sgd(rule, parameter, gradient, names)
     walk = f"for (long e = from*{inner}; e < to*{inner}; e++) {{"
@@ -82,7 +80,7 @@ def statement(
     text = (
         f"  {{ {ROWS} const Numbers &n = n{number};\n"
         f"    {'' if copy is None else 'for (long r = from; r < to; r++) '}"
-        f'_Pragma("omp simd") {walk}\n'
+        f"{SIMD}{walk}\n"
         f"      float g = n.sign * {gradient}[e], p = {parameter}[e];\n{body}\n      {parameter}[e] = p;{copied} }} }}"
     )
     own = rows if rows > 1 else None
