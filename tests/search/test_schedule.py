@@ -60,6 +60,39 @@ def test_time_is_kept_to_confirm_the_leader() -> None:
     assert not planned.time_for_a_trial(Plan.of([Engine()]), leader)
 
 
+def test_what_was_confirmed_before_is_what_may_have_to_be_published() -> None:
+    planned, clock = schedule(60)
+    winner, other = (trial(Plan.of([kind()]), 1.5) for kind in (Engine, InferenceMode))
+    winner = winner.replace(load_seconds=3.0)
+    clock.advance(60 - planned.confirm_seconds(other) - 1)
+    assert planned.time_to_confirm(other)
+    spare = planned.spare(other)
+
+    planned.deliverable.append(winner)
+
+    assert planned.publish_seconds(other) == planned.publish_seconds(winner) == planned.publish_seconds(None)
+    assert not planned.time_to_confirm(other)
+    assert planned.spare(other) < spare
+
+
+def test_a_rung_that_compiles_when_it_is_loaded_needs_more_time_than_another() -> None:
+    planned, clock = schedule(60)
+    plain = trial(Plan.of([InferenceMode()]), 1.5)
+    clock.advance(60 - 25)
+
+    assert planned.time_for_the_rung(plain)
+    assert not planned.time_for_the_rung(plain.replace(load_seconds=4.0))
+
+
+def test_an_original_that_settles_at_once_leaves_more_of_its_opening_to_what_is_not_warmed_up() -> None:
+    planned, _ = schedule()
+    before = planned.publish_seconds(None)
+
+    planned.warmed_seconds = 0.2
+
+    assert planned.publish_seconds(None) == before + 2 * (WARM_SECONDS - 0.2)
+
+
 def test_a_leader_that_may_fail_keeps_time_for_another_after_it() -> None:
     planned, clock = schedule(120)
     risky, safe = trial(Plan.of([Halve(), Engine()]), 4.0), trial(Plan.of([Engine()]), 2.0)

@@ -18,6 +18,7 @@ from vivace.core.errors import DiskFull, EnvironmentFault, UsageError, WorkerFai
 from vivace.core.measurement import Outcome
 from vivace.core.workload import Mix
 from vivace.measure.arm import SAMPLES
+from vivace.measure.clock import SystemClock
 from vivace.measure.process import STANDARD, Limits, Phase, Worker
 
 ENTRY = "vivace.measure.arm:open_arm"
@@ -94,6 +95,7 @@ class LiveArm:
         self.seconds: list[float] = []
         self.load_seconds = 0.0
         self.first_call_seconds = 0.0
+        self.warmed_seconds = 0.0
         self.seconds_per_call = 0.0
         self.steady = False
         self.peak_bytes = 0
@@ -130,7 +132,10 @@ class LiveArm:
 
     def warm(self, seconds: float = 5.0) -> None:
         """Call until times settle, at most this long (a call that runs is finished)."""
+        clock = SystemClock()
+        started = clock.now()
         warmed = self.ask("warm", {"max_seconds": seconds, "max_calls": MOST_WARM_CALLS})
+        self.warmed_seconds = clock.now() - started
         self.steady = warmed["steady"]
         self.seconds_per_call = warmed["seconds_per_call"]
 

@@ -55,7 +55,7 @@ class Laboratory:
         self.variables = compiler_variables(folder, prepared.platform)
         self.rules = Rules(options.budget, options.gate, options.metric)
         self.race = dataclasses.replace(RACE, max_seconds=min(10.0, max(2.0, RACE_SHARE * options.seconds)))
-        self.opening_seconds = self.race_opening_seconds = 0.0
+        self.opening_seconds = self.race_opening_seconds = self.warmed_seconds = 0.0
         self._champion = Champion(dataclasses.replace(self.race, max_seconds=self.race.max_seconds / 2), options.seed)
         self._must_be_finite = True
         self._shared_seconds: dict[Plan, float] = {}
@@ -169,6 +169,7 @@ class Laboratory:
             self.race_opening_seconds = self._clock.now() - started
             # as in a confirmation, whose arms are fresh interpreters
             self.opening_seconds = self.race_opening_seconds + self._baseline.worker.spared_seconds
+            self.warmed_seconds = self._baseline.warmed_seconds
             self._baseline.read_memory()
         return self._baseline
 

@@ -72,6 +72,7 @@ class Search:
             floor = _floor_of(same)
             self.schedule.opening_seconds = laboratory.opening_seconds
             self.schedule.race_opening_seconds = laboratory.race_opening_seconds
+            self.schedule.warmed_seconds = laboratory.warmed_seconds
             self.schedule.is_disturbed = floor >= DISTURBED
             self.schedule.call_seconds, self.schedule.is_tiny = seconds, seconds < TINY_SECONDS
             self.listener.note(f"the original takes {1000 * seconds:.3g} ms a call; noise floor {floor:.1%}")

@@ -31,7 +31,7 @@ MORE_WHEN_DISTURBED, CLEARLY_FASTER, TRIED_BEFORE_MORE = 2, 2.0, 4
 many plans were tried, nor for what is so many times faster that a wide interval decides it too: that time is better
 spent on other plans."""
 WARM_SECONDS = 2.0
-"""What an arm that will be timed is called for before; one that only answers is not."""
+"""What an arm that will be timed is called for before, at the most; one that only answers is not."""
 MOST_GAMBLES = 3
 """Trials that may be refused, for which time to judge them is kept before the one that is confirmed."""
 RECENT = 5
@@ -59,12 +59,13 @@ CACHED_LOAD_SECONDS = 5.0
 class Schedule:
     """`seconds` are all that the user gave, counted from the clock's reading `started`.
 
-    `opening_seconds` is what opening the original's arm takes: an interpreter, the model, the warm-up; in a race, whose
-    arms are forked, it takes `race_opening_seconds` (None: as long). `is_disturbed` says that the original differed
+    `opening_seconds` is what opening the original's arm takes: an interpreter, the model, the warm-up, which is
+    `warmed_seconds` of it; in a race, whose arms are forked, it takes `race_opening_seconds` (None: as long).
+    `is_disturbed` says that the original differed
     much from itself, so that restarts will have to be added. `race_seconds` is what judging and racing a candidate
     takes. `trial_seconds` are those of the trials so far, by compiler and by whether quality was won back.
     `call_seconds` is what a call of the original takes, and `is_tiny` says that it is so short that the overhead of
-    calling will be asked for.
+    calling will be asked for. `deliverable` are the trials so far that were confirmed, one of which will be delivered.
     """
 
     seconds: float
@@ -73,11 +74,13 @@ class Schedule:
     clock: Clock = dataclasses.field(default_factory=SystemClock)
     opening_seconds: float = FIRST_GUESS_SECONDS
     race_opening_seconds: float | None = None
+    warmed_seconds: float = WARM_SECONDS
     is_disturbed: bool = False
     is_tiny: bool = False
     call_seconds: float = 0.0
     race_seconds: float = RACE_SECONDS
     trial_seconds: dict[tuple[str, bool], list[float]] = dataclasses.field(default_factory=dict)
+    deliverable: list[Trial] = dataclasses.field(default_factory=list)
 
     def left(self) -> float:
         """Seconds that are left; negative when the time is over."""
@@ -123,11 +126,11 @@ class Schedule:
 
     def rung_seconds(self) -> float:
         """What is kept for measuring the best plain rung beside the winner; nothing when time is short."""
-        return 0.0 if self.seconds < SHORT_SECONDS else self._rung_seconds()
+        return 0.0 if self.seconds < SHORT_SECONDS else self._rung_seconds(None)
 
-    def time_for_the_rung(self) -> bool:
+    def time_for_the_rung(self, rung: Trial) -> bool:
         """Whether it can still be measured before the artifact is due."""
-        return self.left() - self.publish_seconds(None) > self._rung_seconds()
+        return self.left() - self.publish_seconds(None) > self._rung_seconds(rung)
 
     def explain_seconds(self) -> float:
         """What is kept for listing what was fused, for profiling, for measuring ceilings and, of a tiny model, for
@@ -151,8 +154,9 @@ class Schedule:
         """What timing a delivered program beside an empty one is likely to take: one pair of processes."""
         return PAIR_OPENINGS * self.opening_seconds + 2 * self._loading(trial) + EMPTY_CALL_SECONDS
 
-    def _rung_seconds(self) -> float:
-        return self.restarts * PAIR_OPENINGS * self.opening_seconds + self.rule().max_seconds / 2
+    def _rung_seconds(self, rung: Trial | None) -> float:
+        pair = PAIR_OPENINGS * self.opening_seconds + self._loading(rung)
+        return SPARE * (self.restarts * pair + self.rule().max_seconds / 2)
 
     def kept_seconds(self) -> float:
         """What is kept for what follows the confirmation: the best plain rung, attribution, fusions."""
@@ -181,11 +185,12 @@ class Schedule:
         return (self.left() - self.publish_seconds(winner)) / 2
 
     def publish_seconds(self, trial: Trial | None) -> float:
-        """What recording an artifact and checking it is likely to take, each in a process of its own."""
-        return 2 * self._candidate_seconds(trial)
+        """What recording an artifact and checking it is likely to take, each in a process of its own: this trial's, or
+        that of any which may be delivered instead."""
+        return 2 * max(map(self._candidate_seconds, [trial, *self.deliverable]))
 
     def _candidate_seconds(self, trial: Trial | None) -> float:
-        return max(0.0, self.opening_seconds - WARM_SECONDS) + self._loading(trial)
+        return max(0.0, self.opening_seconds - self.warmed_seconds) + self._loading(trial)
 
     def _loading(self, trial: Trial | None) -> float:
         return min(trial.load_seconds if trial else 0.0, CACHED_LOAD_SECONDS)

@@ -51,12 +51,13 @@ class Conclusion:
         waiting = list(finalists)
         while waiting:
             trial = following(waiting, self.schedule.time_to_judge_first)
-            was_timed = any(done.confirmed is not None for done in confirmed)
-            if was_timed and not self.schedule.time_to_confirm(trial):
+            if self.schedule.deliverable and not self.schedule.time_to_confirm(trial):
                 break
             waiting.remove(trial)
             self.listener.stage("confirm", f"{len(finalists) - len(waiting)} of {len(finalists)}: {trial.plan}")
-            confirmed.append(self._confirm(trial, verdicts, self._spare(trial, next(iter(waiting), None))))
+            done = self._confirm(trial, verdicts, self._spare(trial, next(iter(waiting), None)))
+            confirmed.append(done)
+            self.schedule.deliverable += [done] if done.confirmed is not None else []
         winner = best_of(confirmed, self.options, self.laboratory.original_merit())
         rung = self._rung(confirmed) if winner is not None else None
         return self._result(confirmed, winner, rung)
@@ -121,7 +122,7 @@ class Conclusion:
         for trial in confirmed:
             if trial.plan == best.plan and trial.confirmed is not None:
                 return Rung(trial.plan, trial.confirmed)
-        if not self.schedule.time_for_the_rung():
+        if not self.schedule.time_for_the_rung(best):
             return None
         self.listener.stage("confirm", f"the best plain rung: {best.plan}")
         try:
