@@ -59,6 +59,15 @@ def test_a_precision_that_cannot_be_multiplied_is_left_out(monkeypatch: pytest.M
     assert found.gflops == {}
 
 
+def test_a_precision_that_is_multiplied_slower_than_f32_has_no_kernel_and_no_ceiling() -> None:
+    seconds = iter([0.1, 1.0, 0.05, 0.1])  # f32, bf16, int8, the copy
+    (found,) = measure_ceilings([1], lambda _: next(seconds), copy_bytes=SMALL_COPY)
+    assert found.gflops == {
+        "f32": pytest.approx(2 * 512**3 / 0.1 / 1e9),
+        "int8": pytest.approx(2 * 512**3 / 0.05 / 1e9),
+    }
+
+
 def test_the_int8_product_is_an_exact_integer_product() -> None:
     torch.manual_seed(0)
     answer = product("int8", 64)()

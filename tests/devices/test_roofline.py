@@ -10,6 +10,8 @@ from vivace.core.compute import Bound
 from vivace.core.cost import Cost
 from vivace.core.machine import Ceiling, Machine
 from vivace.devices.roofline import (
+    INT8_GAIN,
+    INT8_IN_STEPS_GAIN,
     bound_of,
     ceiling_at,
     default_ceiling,
@@ -60,6 +62,13 @@ def test_a_precision_has_its_own_ceiling() -> None:
 
 def test_a_precision_without_a_ceiling_runs_like_f32() -> None:
     assert predicted_seconds(WORK.replace(precision="f16"), MACHINE) == predicted_seconds(WORK, MACHINE)
+
+
+def test_a_precision_that_was_not_measured_is_guessed_from_what_the_processor_has() -> None:
+    steps, dots = (dataclasses.replace(MACHINE, instructions=("avx2", *more)) for more in ((), ("avx_vnni",)))
+    assert "int8" not in MACHINE.ceilings[0].gflops
+    assert ceiling_at(steps, 4).gflops["int8"] == pytest.approx(320 * INT8_IN_STEPS_GAIN)
+    assert ceiling_at(dots, 4).gflops["int8"] == pytest.approx(320 * INT8_GAIN)
 
 
 def test_threads_between_measurements_scale_the_nearest_one() -> None:

@@ -59,6 +59,12 @@ def service(arguments: dict[str, Any], payload: object) -> Service:
     return Service()
 
 
+def slow_service(arguments: dict[str, Any], payload: object) -> Service:
+    """The same, after so many seconds."""
+    time.sleep(arguments["seconds"])
+    return Service()
+
+
 def raises(arguments: dict[str, Any], payload: object) -> None:
     """Raise the error that is asked for."""
     raise ERRORS[arguments["error"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,20 @@ def spin(arguments: dict[str, Any], payload: object) -> Callable[[Tensor], Tenso
         return x
 
     return run
+
+
+def meets(arguments: dict[str, Any], payload: object) -> Callable[[Tensor], Tensor]:
+    """Opens at once; with MEET in its environment, not before another opens too, which writes the file `other`."""
+    if "MEET" in os.environ:
+        Path(arguments["mine"]).touch()
+        until = time.monotonic() + 20
+        while not Path(arguments["other"]).exists():
+            if time.monotonic() > until:
+                raise RuntimeError("nobody came")
+            time.sleep(0.01)
+    else:
+        time.sleep(0.2)
+    return lambda x: x + 1
 
 
 def spin_by_rows(arguments: dict[str, Any], payload: object) -> Callable[[Tensor], Tensor]:

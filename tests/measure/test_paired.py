@@ -243,6 +243,20 @@ def test_a_planted_difference_is_measured_between_real_workers(calls: Path, tmp_
     assert found.candidate.peak_memory_bytes > 50_000_000
 
 
+def test_programs_open_one_by_one_in_the_first_pair_which_tells_how_long_and_together_in_the_others(
+    calls: Path, tmp_path: Path
+) -> None:
+    one, other = (str(tmp_path / name) for name in ("one", "other"))
+    meet, again = (
+        ArmSpec("programs:meets", {"mine": mine, "other": its}) for mine, its in ((one, other), (other, one))
+    )
+
+    found = compare(meet, again, calls, tmp_path, rule=QUICK, restarts=2, later_variables={"MEET": "1"})
+
+    assert found.restarts == 2
+    assert min(found.baseline.load_seconds, found.candidate.load_seconds) >= 0.2
+
+
 def test_a_candidate_that_remembers_is_a_wrong_output(calls: Path, tmp_path: Path) -> None:
     honest, cheat = ArmSpec("programs:spin", {"seconds": 0.002}), ArmSpec("programs:remembers")
     with pytest.raises(WorkerFailure, match="answers from memory") as caught:

@@ -64,6 +64,23 @@ def test_a_child_that_leaves_in_a_call_is_a_crash_with_its_code(worker: Worker) 
         worker.call("leave")
 
 
+def test_others_are_asked_while_a_posted_service_opens(tmp_path: Path, start: Start) -> None:
+    with start(tmp_path / "slow") as slow, start(tmp_path / "other") as other:
+        slow.post("misbehaving:slow_service", {"seconds": 1.0})
+        assert other.open("misbehaving:service", {}) == {"ready": True}
+        assert slow.opened() == {"ready": True}
+        assert slow.call("pid") == slow.pid
+        with pytest.raises(WorkerFailure, match="nothing was posted"):
+            slow.opened()
+
+
+def test_a_posted_service_that_dies_is_told_when_it_is_waited_for(tmp_path: Path, start: Start) -> None:
+    with start(tmp_path) as worker:
+        worker.post("misbehaving:gone", {})
+        with pytest.raises(WorkerFailure, match="gone"):
+            worker.opened()
+
+
 def test_a_hang_is_a_timeout_that_names_the_phase(tmp_path: Path, start: Start) -> None:
     with start(tmp_path, Limits(compile=0.5)) as worker:
         worker.open("misbehaving:service", {})

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from runtimes.native_networks import NETWORKS, perceptron
 from vivace.codegen.panels import FLOAT32, INT8
-from vivace.codegen.tiles import vector_of
+from vivace.codegen.tiles import HALF_LEVELS, Vector, vector_of
 from vivace.core.errors import CallError, NotApplicable
 from vivace.core.program import Form, Model
 from vivace.devices import machine
@@ -47,7 +47,7 @@ def distance(found: Any, wanted: Any) -> float:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_it_answers_as_the_network_does(name: str, precision: str) -> None:
     if precision == INT8 and not VECTOR.has_int8:
-        pytest.skip("this processor has no int8 dot products")
+        pytest.skip("this processor multiplies no bytes")
     make, inputs = NETWORKS[name]
     network, model = captured(make, inputs, products=precision)
     with torch.no_grad():
@@ -68,7 +68,7 @@ def threaded(model: Model, count: int) -> Model:
 @pytest.mark.parametrize("products", [FLOAT32, INT8])
 def test_calls_of_any_number_of_samples_are_answered_by_the_code(products: str, tmp_path: Path) -> None:
     if products == INT8 and not VECTOR.has_int8:
-        pytest.skip("this processor has no int8 dot products")
+        pytest.skip("this processor multiplies no bytes")
     inputs = torch.randn(8, 20)
     network, model = captured(perceptron, inputs, products=products)
     store.save(model, tmp_path / "program")
@@ -83,11 +83,27 @@ def test_calls_of_any_number_of_samples_are_answered_by_the_code(products: str, 
     program.close()
 
 
+@pytest.mark.skipif("avx2" not in HERE.instructions, reason="this processor has no AVX2")
+def test_products_of_bytes_that_are_added_in_16_bits_do_not_overflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "vector_of", lambda _: Vector(8, 16, int8_levels=HALF_LEVELS))
+    monkeypatch.setattr(session, "flags_for", lambda *_: ["-mavx2", "-mfma"])  # without dot products of bytes
+    inputs = torch.cat([torch.full((4, 64), 3.0), torch.full((4, 64), -3.0), torch.randn(8, 64)])
+    network, model = captured(lambda: nn.Linear(64, 24), inputs, products=INT8)
+    with torch.no_grad():
+        network.weight.copy_(torch.full((24, 64), 0.5) * torch.where(torch.arange(24) % 2 == 0, 1.0, -1.0)[:, None])
+    model = capture(network, (inputs,)).model.replace(form=Form.NATIVE, settings=model.settings)
+
+    found = session.compiled(model, [inputs])([inputs])
+
+    assert distance(found, network(inputs).detach()) < WITHIN[INT8]
+    assert torch.allclose(found[0][:8], network(inputs[:8]).detach(), rtol=1e-4)  # the largest sums that there are
+
+
 def test_layers_that_are_kept_stay_in_float() -> None:
     inputs = torch.randn(8, 20)
     network, model = captured(perceptron, inputs, products=INT8, kept="linear,linear_1", others=FLOAT32)
     if not VECTOR.has_int8:
-        pytest.skip("this processor has no int8 dot products")
+        pytest.skip("this processor multiplies no bytes")
 
     assert distance(session.compiled(model, [inputs])([inputs]), [network(inputs).detach()]) < WITHIN["float32"]
 
@@ -202,7 +218,7 @@ def threading_tasks() -> int:
 )
 def test_numbers_that_are_none_are_not_hidden(make: Any, shape: tuple[int, ...], threads: int, products: str) -> None:
     if products == INT8 and not VECTOR.has_int8:
-        pytest.skip("this processor has no int8 dot products")
+        pytest.skip("this processor multiplies no bytes")
     inputs = torch.randn(shape)
     run = session.compiled(threaded(captured(make, inputs, products=products)[1], threads), [inputs])
     inputs[0].view(-1)[3] = torch.nan
@@ -259,7 +275,7 @@ ODD = {
 @pytest.mark.parametrize("name", ODD)
 def test_what_looks_like_something_else_is_right_too(name: str, products: str) -> None:
     if products == INT8 and not VECTOR.has_int8:
-        pytest.skip("this processor has no int8 dot products")
+        pytest.skip("this processor multiplies no bytes")
     make, shape = ODD[name]
     inputs = torch.randn(shape)
     network, model = captured(make, inputs, products=products)
@@ -290,7 +306,7 @@ def test_attention_of_any_size_is_added_up_in_every_precision(
     products: str, samples: int, length: int, heads: int, width: int, is_causal: bool
 ) -> None:
     if products == INT8 and not VECTOR.has_int8:
-        pytest.skip("this processor has no int8 dot products")
+        pytest.skip("this processor multiplies no bytes")
     inputs = torch.randn(samples, length, heads * width)
     network, model = captured(lambda: Attending(width, is_causal), inputs, products=products)
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import pytest
+
 from search.toys import Engine, Halve, InferenceMode, Prune, Repair, Turbine, trial
 from vivace.core.measurement import ArmTimes, Comparison, Interval, SpeedVerdict
 from vivace.core.plan import Plan
 from vivace.core.result import Trial
 from vivace.measure.clock import FakeClock
-from vivace.search.schedule import LEAST_TRIAL_SECONDS, TRIED_BEFORE_MORE, WARM_SECONDS, Schedule
+from vivace.search.schedule import (
+    FORKED_SECONDS,
+    LEAST_TRIAL_SECONDS,
+    SPARE,
+    TRIED_BEFORE_MORE,
+    WARM_SECONDS,
+    Schedule,
+)
 from vivace.search.verdict.finalists import gambles_of
 
 
@@ -140,6 +149,18 @@ def test_what_only_answers_is_not_warmed_up() -> None:
     planned.opening_seconds = WARM_SECONDS + 3.0
 
     assert planned.publish_seconds(trial(Plan.of([Engine()]), 2.0)) == 2 * 3.0
+
+
+def test_a_fork_that_only_answers_takes_its_loading_and_later_pairs_load_beside_the_original() -> None:
+    planned, _ = schedule(120)
+    planned.opening_seconds, planned.race_opening_seconds, planned.warmed_seconds = 7.0, 5.0, 2.0
+    loaded = trial(Plan.of([Engine()]), 2.0).replace(load_seconds=4.0)
+
+    assert planned.publish_seconds(loaded) == 2 * (FORKED_SECONDS + 4.0)
+
+    beside = planned.confirm_seconds(loaded)
+    planned.warmed_seconds = 5.0  # the original takes no time to load: nothing is done beside it
+    assert planned.confirm_seconds(loaded) - beside == pytest.approx(SPARE * 2 * 3.0)
 
 
 def test_no_trial_may_take_all_the_time() -> None:

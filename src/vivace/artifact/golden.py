@@ -61,8 +61,8 @@ def open_recorder(arguments: Mapping[str, Any], payload: object) -> Recorder:
 def record(
     folder: Path, calls: Path, effect: Effect, log: Path, environment: Mapping[str, str], limits: Limits = STANDARD
 ) -> Golden:
-    """Record golden calls in a fresh process. Raises WorkerFailure."""
-    with Worker(log, limits, environment) as worker:
+    """Record golden calls in a process of its own. Raises WorkerFailure."""
+    with Worker(log, limits, environment, fresh=False) as worker:
         worker.open("vivace.artifact.golden:open_recorder", {})
         arguments = {"folder": str(folder), "calls": str(calls), "effect": effect.value}
         return Golden(**worker.call("record", arguments, Phase.COMPILE))

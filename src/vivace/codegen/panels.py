@@ -11,15 +11,13 @@ from torch import Tensor
 
 from vivace.codegen.arrays import Array, Read
 from vivace.codegen.statements import Statement, rows_of, share
-from vivace.codegen.tiles import Vector
+from vivace.codegen.tiles import ALL_LEVELS, Vector
 
 FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
 """What products are computed in; sums are kept in 32 bits always."""
 WORD_BYTES = 4
 PER_WORD = {FLOAT32: 1, BFLOAT16: 2, INT8: 4}
 """How many elements of a row are multiplied by one instruction and lane."""
-LEVELS = 127
-"""Of a weight in int8, on either side of zero (Jacob et al., CVPR 2018, arXiv:1712.05877)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +71,8 @@ def packed(weight: Tensor, bias: Tensor | None, precision: str, vector: Vector, 
     if bias is not None:
         told[0, :columns] = bias
     if precision == INT8:
-        steps = weight.abs().amax(dim=(1, 2)).clamp_min(torch.finfo(torch.float32).tiny) / LEVELS
-        whole = (weight / steps[:, None, None]).round().clamp(-LEVELS, LEVELS)
+        steps = weight.abs().amax(dim=(1, 2)).clamp_min(torch.finfo(torch.float32).tiny) / vector.int8_levels
+        whole = (weight / steps[:, None, None]).round().clamp(-vector.int8_levels, vector.int8_levels)
         told[1, :columns], told[2, :columns] = steps, steps * whole.sum(dim=(1, 2))
         weight = whole.to(torch.int8)
     elif precision == BFLOAT16:
@@ -91,20 +89,33 @@ def packed(weight: Tensor, bias: Tensor | None, precision: str, vector: Vector, 
     return Packed(torch.cat(found).contiguous(), told.contiguous(), widths, precision)
 
 
-def panels(vectors: int, vector: Vector, rows: int, parts: int = 1) -> tuple[int, ...]:
+def panels(
+    vectors: int, vector: Vector, rows: int, parts: int = 1, precision: str = FLOAT32
+) -> tuple[int, ...]:  # fmt: skip
     """The widths of panels for so many vectors of columns.
 
     >>> panels(8, Vector(16, 32), 64), panels(4, Vector(16, 32), 64), panels(8, Vector(16, 32), 1)
     ((3, 3, 2), (2, 2), (8,))
     """
     height = tile_height(vector, rows)
-    most = min(8, (vector.registers - 1) // (height + 1))
+    most = min(8, free_registers(vector, precision) // (height + 1))
     count = min(vectors, max(-(-vectors // most), parts))
     if count > parts > 1:
         count = -(-count // parts) * parts
     count = min(count, vectors)
     wide, more = divmod(vectors, count)
     return (wide + 1,) * more + (wide,) * (count - more)
+
+
+def free_registers(vector: Vector, precision: str) -> int:
+    """How many registers there are for the sums of a tile and for a line of weights: all but one for an element of the
+    rows; and where products of bytes are added in two steps, but what is added up between, and the ones for that.
+
+    >>> free_registers(Vector(8, 16, int8_levels=64), INT8)
+    13
+    """
+    in_steps = precision == INT8 and vector.int8_levels < ALL_LEVELS
+    return vector.registers - (3 if in_steps else 1)
 
 
 def tile_height(vector: Vector, rows: int) -> int:
@@ -244,10 +255,11 @@ def kernel(name: Kernel, vector: Vector) -> str:
         "    for (long k = 0; k < run; k++) {",
     ]
     load = "iload((const int *)b + {})" if hold == "ivec" else "load((const float *)b + {})"
-    lines += [f"      const {hold} b{c} = {load.format(f'{c}*LANES')};" for c in range(width)]
+    held = " KEEP(b{});" if height > 1 else ""  # else compilers read it once for each row
+    lines += [f"      {hold} b{c} = {load.format(f'{c}*LANES')};{held.format(c)}" for c in range(width)]
     one = "word(x{0} + k*4)" if hold == "ivec" else "((const float *)x{0})[k]"
     for r in range(height):
-        lines.append(f"      {{ {hold} x = {hold}{{}} + {one.format(r)}; KEEP(x);")
+        lines.append(f"      {{ {hold} x = spread({one.format(r)}); KEEP(x);")
         lines += [f"        add_products(s{r}_{c}, x, b{c});" for c in range(width)]
         lines.append("      }")
     lines += [f"      b += {width}*LANES*4;", "    }", "  }"]
@@ -269,7 +281,7 @@ def _ending(height: int, width: int, is_int: bool) -> list[str]:
                 value = f"__builtin_convertvector(s{r}_{c}, vec) * (step * scale[{r}]) + (whole * {zero} + bias)"
             lines.append(f"    {{ vec v = {value};")
             lines.append(f"      if (add) v += load(add + {r}*line + {c}*LANES);")
-            lines.append("      v = v < least ? vec{} + least : v; v = v > most ? vec{} + most : v;")
+            lines.append("      v = v < least ? spread(least) : v; v = v > most ? spread(most) : v;")
             lines.append(f"      store(c + {r}*line + {c}*LANES, v); }}")
         lines.append("  }")
     return lines

@@ -39,17 +39,17 @@ $ADDED
 INLINE vec largest_lane(vec x) {
   float m = x[0];
   for (long i = 1; i < LANES; i++) m = x[i] > m ? x[i] : m;
-  return vec{} + m;
+  return spread(m);
 }
 INLINE vec lanes_sum(vec x) {
   float m = x[0];
   for (long i = 1; i < LANES; i++) m += x[i];
-  return vec{} + m;
+  return spread(m);
 }
 #endif
 // exp of what is not above zero, as fast_exp: rounding by adding 1.5 * 2^23
 INLINE vec exp_below(vec given) {
-  const vec low = vec{} - 87.3f, x = given < low ? low : given;
+  const vec low = spread(-87.3f), x = given < low ? low : given;
   const vec n = (x * 1.44269504f + TO_WHOLE) - TO_WHOLE;
   const ivec power = (__builtin_convertvector(n, ivec) + 127) << 23;
   vec by; __builtin_memcpy(&by, &power, sizeof by);

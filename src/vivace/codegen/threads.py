@@ -48,6 +48,8 @@ typedef int iloose __attribute__((vector_size(LANES * 4), aligned(2), may_alias)
 #endif
 static inline vec load(const float *p) { return *(const loose *)p; }
 static inline ivec iload(const int *p) { return *(const iloose *)p; }
+static inline vec spread(float x) { return x - vec{}; }  // x less 0 is x itself: it is read into every lane
+static inline ivec spread(int x) { return x - ivec{}; }
 static inline void store(float *p, vec v) { *(loose *)p = v; }
 static inline void add_products(vec &s, vec a, vec b) { s += a * b; }
 static inline vec load_some(const float *p, long n) {
@@ -85,13 +87,31 @@ static inline void barrier() {
 """
 
 DECLARED = """
-#if defined(__clang__) || __GNUC__ > 12 || LANES != 16
+#if LANES == 16 && defined(__AVX512VNNI__)
+#define HAS_DOTS 1
+#elif LANES == 8 && defined(__AVXVNNI__)
+#define HAS_DOTS 1
+#else
+#define HAS_DOTS 0
+#endif
+#if LANES == 8 && !HAS_DOTS && defined(__GNUC__) && !defined(__clang__)  // its header takes a second to read
+typedef char bytes_t __attribute__((vector_size(32)));
+typedef short halves_t __attribute__((vector_size(32)));
+#define TWO_BYTES(a, b) (halves_t)__builtin_ia32_pmaddubsw256((bytes_t)(a), (bytes_t)(b))
+#define DOT_BYTES(s, a, b) ((s) + (ivec)__builtin_ia32_pmaddwd256(TWO_BYTES(a, b), halves_t{} + (short)1))
+#elif defined(__clang__) || __GNUC__ > 12 || LANES != 16 || !HAS_DOTS
 #include <immintrin.h>
 #define DOT_PAIRS(s, a, b) (vec)_mm512_dpbf16_ps((__m512)(s), (__m512bh)(a), (__m512bh)(b))
-#if LANES == 16
+#if LANES == 16 && HAS_DOTS
 #define DOT_BYTES(s, a, b) (ivec)_mm512_dpbusd_epi32((__m512i)(s), (__m512i)(a), (__m512i)(b))
-#else
+#elif LANES == 16
+#define TWO_BYTES(a, b) _mm512_maddubs_epi16((__m512i)(a), (__m512i)(b))
+#define DOT_BYTES(s, a, b) ((s) + (ivec)_mm512_madd_epi16(TWO_BYTES(a, b), _mm512_set1_epi16(1)))
+#elif HAS_DOTS
 #define DOT_BYTES(s, a, b) (ivec)_mm256_dpbusd_avx_epi32((__m256i)(s), (__m256i)(a), (__m256i)(b))
+#else
+#define TWO_BYTES(a, b) _mm256_maddubs_epi16((__m256i)(a), (__m256i)(b))
+#define DOT_BYTES(s, a, b) ((s) + (ivec)_mm256_madd_epi16(TWO_BYTES(a, b), _mm256_set1_epi16(1)))
 #endif
 #else  // what these functions are in GCC up to 12, whose header takes a quarter of a second to read
 typedef short pairs_t __attribute__((vector_size(64)));
@@ -109,7 +129,8 @@ static inline void add_products(vec &s, ivec a, ivec b) { s = DOT_PAIRS(s, a, b)
 BYTES = """
 static inline void add_products(ivec &s, ivec a, ivec b) { s = DOT_BYTES(s, a, b); }
 """
-"""Products of unsigned and signed bytes, four at a time, added up (AVX-512 VNNI, AVX-VNNI)."""
+"""Products of unsigned and signed bytes, four at a time, added up: at once (AVX-512 VNNI, AVX-VNNI), or two by two in
+16 bits and these in 32, which asks for weights that cannot overflow 16 (`tiles.HALF_LEVELS`)."""
 
 POOL = """
 static int generation __attribute__((aligned(64))), is_over;

@@ -5,23 +5,32 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+ALL_LEVELS, HALF_LEVELS = 127, 64
+"""Of a weight in int8, on either side of zero: all that bytes have (Jacob et al., CVPR 2018, arXiv:1712.05877) where
+products of bytes are added in 32 bits (VNNI); where two of them are added in 16 (vpmaddubsw), as many as cannot
+overflow those: 2 * 255 * 64 < 2^15."""
 INLINE = "static inline __attribute__((always_inline))"
 
 
 @dataclasses.dataclass(frozen=True)
 class Vector:
-    """A processor's vectors: `registers` of them, of `lanes` floats each. `has_bf16`, `has_int8`: it adds products of
-    bfloat16, of bytes (x86's VNNI)."""
+    """A processor's vectors: `registers` of them, of `lanes` floats each. `has_bf16`: it adds products of bfloat16.
+    `int8_levels`: how far from zero a weight in bytes may be, 0 where it cannot add products of bytes."""
 
     lanes: int
     registers: int
     has_bf16: bool = False
-    has_int8: bool = False
+    int8_levels: int = 0
 
     @property
     def block(self) -> tuple[int, int]:
         """Rows and vectors (or columns) of a block: with a line of each operand it just fits the registers."""
         return (8, 3) if self.registers >= 32 else (4, 2)
+
+    @property
+    def has_int8(self) -> bool:
+        """Whether it adds products of bytes."""
+        return self.int8_levels > 0
 
     def whole(self, count: int) -> int:
         """So many elements, and as many more as fill whole vectors.
@@ -36,12 +45,13 @@ def vector_of(instructions: Sequence[str]) -> Vector:
     """The widest vectors of a processor with these instruction sets.
 
     >>> vector_of(["avx2", "fma"])
-    Vector(lanes=8, registers=16, has_bf16=False, has_int8=False)
+    Vector(lanes=8, registers=16, has_bf16=False, int8_levels=64)
     """
     if "avx512f" in instructions:
-        return Vector(16, 32, "avx512_bf16" in instructions, "avx512_vnni" in instructions)
+        levels = ALL_LEVELS if "avx512_vnni" in instructions else HALF_LEVELS if "avx512bw" in instructions else 0
+        return Vector(16, 32, "avx512_bf16" in instructions, levels)
     if "avx2" in instructions:
-        return Vector(8, 16, False, "avx_vnni" in instructions)
+        return Vector(8, 16, False, ALL_LEVELS if "avx_vnni" in instructions else HALF_LEVELS)
     return Vector(4, 32 if any(one.startswith("asimd") for one in instructions) else 16)
 
 
@@ -61,10 +71,10 @@ def outer_tile(vector: Vector, rows: int, columns: int, narrow: bool) -> str:
         *(f"  vec s0_{c} = bias ? load_some(bias + {c}*LANES, width - {c}*LANES) : vec{{}};" for c in range(columns)),
         *(f"  vec s{r}_{c} = s0_{c};" for r in range(1, rows) for c in range(columns)),
         "  for (long k = 0; k < K; k++) {",
-        *(f"    const {hold} b{c} = {load}(b + k*BK + {c}*LANES);" for c in range(columns)),
+        *(f"    {hold} b{c} = {load}(b + k*BK + {c}*LANES); KEEP(b{c});" for c in range(columns)),
     ]  # fmt: skip
     for r in range(rows):
-        lines.append(f"    {{ {hold} x = {hold}{{}} + a[{r}*AM + k*AK]; KEEP(x);")
+        lines.append(f"    {{ {hold} x = spread(a[{r}*AM + k*AK]); KEEP(x);")
         lines += [f"      add_products(s{r}_{c}, x, b{c});" for c in range(columns)]
         lines.append("    }")
     lines.append("  }")

@@ -49,6 +49,7 @@ class Fact(Enum):
     # of the machine
     BF16_INSTRUCTIONS = "bfloat16 instructions (AVX-512 BF16, AMX, ARM BF16, or a TPU)"
     INT8_INSTRUCTIONS = "int8 dot-product instructions (VNNI, AMX or ARM dot product)"
+    INT8_PRODUCTS = "an x86 processor that multiplies bytes in vectors (AVX2 or newer)"
     CUDA_DEVICE = "a CUDA device"
     CUDA_BF16 = "a CUDA device of compute capability 8.0 or newer"
     TPU_DEVICE = "a TPU that JAX can use"
@@ -58,7 +59,7 @@ class Fact(Enum):
 OF_THE_JOB = frozenset({Fact.CALIBRATION, Fact.NATIVE_ALLOWED, Fact.TRAINING})
 OF_THE_MACHINE = frozenset(
     {
-        *(Fact.BF16_INSTRUCTIONS, Fact.INT8_INSTRUCTIONS, Fact.CUDA_DEVICE, Fact.CUDA_BF16),
+        *(Fact.BF16_INSTRUCTIONS, Fact.INT8_INSTRUCTIONS, Fact.INT8_PRODUCTS, Fact.CUDA_DEVICE, Fact.CUDA_BF16),
         *(Fact.TPU_DEVICE, Fact.CXX_COMPILER),
     }
 )

@@ -86,6 +86,8 @@ class Machine:
             found.add(Fact.BF16_INSTRUCTIONS)
         if {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"} & set(self.instructions):
             found.add(Fact.INT8_INSTRUCTIONS)
+        if {"avx2", "avx_vnni", "avx512_vnni"} & set(self.instructions):
+            found.add(Fact.INT8_PRODUCTS)
         if self.gpus:
             found.add(Fact.CUDA_DEVICE)
         if any(gpu.compute_capability >= (8, 0) for gpu in self.gpus):

@@ -36,8 +36,9 @@ def measure_ceilings(
     """The best rates seen here with each count of threads, in about three seconds a count.
 
     `seconds_of` times a kernel and answers its seconds (the fastest run: a ceiling is what the machine can do when
-    nobody disturbs it). A precision that this build of PyTorch cannot multiply is left out. PyTorch's count of threads
-    is put back afterwards.
+    nobody disturbs it). A precision that this build of PyTorch cannot multiply is left out, and one that it multiplies
+    slower than f32: it has no kernel for it here, and what the machine could do is not known. PyTorch's count of
+    threads is put back afterwards.
     """
     return tuple(_ceiling(count, seconds_of, precisions, copy_bytes) for count in threads)
 
@@ -106,7 +107,8 @@ def copy(copied_bytes: int, device: str = "cpu") -> Kernel:
 def _ceiling(threads: int, seconds_of: SecondsOf, precisions: Sequence[str], copy_bytes: int) -> Ceiling:
     with _threads(threads), torch.inference_mode():
         rates = {name: _best_rate(name, seconds_of) for name in precisions}
-        found = {name: rate for name, rate in rates.items() if rate is not None}
+        least = rates.get("f32") or 0.0
+        found = {name: rate for name, rate in rates.items() if rate is not None and rate >= least}
         return Ceiling(threads, found, copy_rate(copy_bytes, seconds_of(copy(copy_bytes))))
 
 

@@ -21,6 +21,8 @@ BF16_GAIN = 2.0
 """A core with bf16 products does about twice as many of them as of f32 ones (446/208 measured, see above)."""
 INT8_GAIN = 4.0
 """A core with int8 dot products does about four times as many (900/208 measured, see above)."""
+INT8_IN_STEPS_GAIN = 1.8
+"""A core that adds products of bytes in two steps: 168/92 measured on a Zen 3 core with AVX2 for this project, 2026."""
 TILE_GAINS = {"amx_bf16": ("bf16", 7.0), "amx_int8": ("int8", 9.0)}
 """A core with matrix tiles: 169 GFLOP/s f32, 1,205 bf16 and 1,540 int8 (one core of a Xeon with AMX, measured by
 `vivace doctor` for this project in 2026)."""
@@ -144,14 +146,30 @@ def _bound(arithmetic: float, memory: float, seconds: float) -> Bound:
 
 
 def ceiling_at(machine: Machine, threads: int) -> Ceiling:
-    """The measured ceiling with this count of threads; else the nearest one, scaled by threads; else priors."""
+    """The measured ceiling with this count of threads; else the nearest one, scaled by threads; else priors.
+
+    A precision that was not measured is guessed from f32.
+    """
     measured = [ceiling for ceiling in machine.ceilings if ceiling.device == "cpu"]
     if not measured:
         return default_ceiling(machine, threads)
     nearest = min(measured, key=lambda ceiling: abs(ceiling.threads - threads))
     scale = threads / nearest.threads
-    scaled = {precision: rate * scale for precision, rate in nearest.gflops.items()}
+    rates = {precision: nearest.gflops["f32"] * gain for precision, gain in _gains(machine).items()}
+    scaled = {precision: rate * scale for precision, rate in {**rates, **nearest.gflops}.items()}
     return Ceiling(threads, scaled, nearest.copy_gigabytes_per_second * min(1.0, scale))
+
+
+def _gains(machine: Machine) -> dict[str, float]:
+    """How many times as many products as of f32 a core does, by precision."""
+    facts, gains = machine.facts(), {"f32": 1.0}
+    if Fact.BF16_INSTRUCTIONS in facts:
+        gains["bf16"] = BF16_GAIN
+    if Fact.INT8_PRODUCTS in facts:
+        gains["int8"] = INT8_IN_STEPS_GAIN
+    if Fact.INT8_INSTRUCTIONS in facts:
+        gains["int8"] = INT8_GAIN
+    return gains | {precision: gain for name, (precision, gain) in TILE_GAINS.items() if name in machine.instructions}
 
 
 def device_ceiling(machine: Machine) -> Ceiling:
@@ -163,11 +181,6 @@ def default_ceiling(machine: Machine, threads: int) -> Ceiling:
     """What to expect of a machine that nobody measured, from its instruction sets alone."""
     sets = set(machine.instructions)
     base = AVX512_CORE_GFLOPS if "avx512f" in sets else AVX2_CORE_GFLOPS if "avx2" in sets else PLAIN_CORE_GFLOPS
-    rates = {"f32": base}
-    if Fact.BF16_INSTRUCTIONS in machine.facts():
-        rates["bf16"] = base * BF16_GAIN
-    if Fact.INT8_INSTRUCTIONS in machine.facts():
-        rates["int8"] = base * INT8_GAIN
-    rates |= {precision: base * gain for name, (precision, gain) in TILE_GAINS.items() if name in sets}
+    rates = {precision: base * gain for precision, gain in _gains(machine).items()}
     bandwidth = min(threads * CORE_GIGABYTES_PER_SECOND, MACHINE_GIGABYTES_PER_SECOND)
     return Ceiling(threads, {precision: rate * threads for precision, rate in rates.items()}, bandwidth)

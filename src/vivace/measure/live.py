@@ -103,12 +103,18 @@ class LiveArm:
         self.mix: Mix | None = None
         self._shapes: list[int] = []
         self._cached: dict[str, Any] | None = None
+        self._is_posted = self._is_opened = False
         modules = (entry.partition(":")[0] for entry in (ENTRY, spec.program, spec.samples))
         preload = (*modules, *installed_modules(spec.payload))
         self.worker = Worker(folder, limits, environment, preload=preload, fresh=fresh)
 
     def start(self, warm_seconds: float = 5.0) -> None:
         """Load the program and its calls, make the first call, warm up, and stop until asked."""
+        self.open()
+        self.settle(warm_seconds)
+
+    def post(self) -> None:
+        """Have the program and its calls loaded, and go on meanwhile; `open` waits until they are."""
         arguments = {
             "program": self.spec.program,
             "arguments": dict(self.spec.arguments),
@@ -117,10 +123,25 @@ class LiveArm:
             "samples": self.spec.samples,
         }
         with self._blame():
-            opened = self.worker.open(ENTRY, arguments, self.spec.payload, Phase.LOAD)
+            self.worker.post(ENTRY, arguments, self.spec.payload, Phase.LOAD)
+        self._is_posted = True
+
+    def open(self) -> None:
+        """Load the program and its calls, and stop until asked."""
+        if self._is_opened:
+            return
+        if not self._is_posted:
+            self.post()
+        with self._blame():
+            opened = self.worker.opened()
+        self.worker.pause()
+        self._is_opened = True
         self.load_seconds = opened["load_seconds"]
         self.distinct_inputs = opened["calls"]
         self.mix = Mix.from_json(opened.get("mix"))
+
+    def settle(self, warm_seconds: float = 5.0) -> None:
+        """Make the first call, warm up, and stop until asked."""
         self.first_call_seconds = self.ask("first_call", phase=Phase.FIRST_CALL)["seconds"]
         self.warm(warm_seconds)
 

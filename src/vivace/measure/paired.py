@@ -149,6 +149,7 @@ def compare(
     noise_floor: float = 0.0,
     limits: Limits = STANDARD,
     environment_variables: Mapping[str, str] | None = None,
+    later_variables: Mapping[str, str] | None = None,
     progress: Progress | None = None,
     seed: int | None = None,
     fresh: bool = True,
@@ -156,7 +157,9 @@ def compare(
     """Compare two arms from scratch, in `restarts` fresh pairs of processes; not `fresh` are those of a race, which
     ranks and makes no claim.
 
-    `calls` is a folder of stored calls; `folder` receives the workers' logs. At least 3 restarts are needed for a
+    `calls` is a folder of stored calls; `folder` receives the workers' logs. `later_variables` are the environment of
+    all pairs but the first, if they differ: the first tells how long loading takes, and in the others, where both
+    programs load at once, compilers may find what they made before. At least 3 restarts are needed for a
     number that leaves the tool. Where restarts disagree so much that the interval is wider than the rule asks, more are
     added (up to MOST_RESTARTS), as long as another one is likely to end within `seconds_for_more` of the beginning.
 
@@ -178,11 +181,13 @@ def compare(
         is_late = spent * restart / max(1, restart - 1) > seconds_for_more  # another one takes as long as those so far
         if restart > restarts and (is_late or not _is_wide(ratios, rule)):
             break
+        is_first = restart == 1
+        variables = environment_variables if is_first or later_variables is None else later_variables
         with _two_arms(baseline, candidate, calls, folder / f"pair-{restart}", share, limits,
-                       environment_variables, chance, fresh) as both:  # fmt: skip
+                       variables, chance, fresh, one_by_one=is_first) as both:  # fmt: skip
             pair = Pair(*both, share.block_seconds, chance)
             pair.run(share)
-            if restart == 1 or cached:
+            if is_first or cached:
                 cached = why_cached(*both)
             if cached and restart >= min(2, restarts):
                 raise WorkerFailure(Outcome.WRONG_OUTPUT, cached)
@@ -334,7 +339,8 @@ def exponential(logs: Interval) -> Interval:
 
 
 def summary(readings: Sequence[Reading]) -> ArmTimes:
-    """Median and tail bounds of an arm's calls, and the medians of what is paid once, over its restarts."""
+    """Median and tail bounds of an arm's calls over its restarts, and the median of their first calls; the seconds of
+    loading are of the first restart, in which programs open one by one."""
     seconds = [second for reading in readings for second in reading.seconds]
     mixes = [reading.mix for reading in readings if reading.mix is not None]
     mix = Mix(tuple(shape for one in mixes for shape in one.shapes), mixes[0].weights) if mixes else None
@@ -343,7 +349,7 @@ def summary(readings: Sequence[Reading]) -> ArmTimes:
         p90_seconds=stats.tail_bound(seconds, 0.90),
         p99_seconds=stats.tail_bound(seconds, 0.99),
         calls=len(seconds),
-        load_seconds=statistics.median(reading.load_seconds for reading in readings),
+        load_seconds=readings[0].load_seconds,
         first_call_seconds=statistics.median(reading.first_call_seconds for reading in readings),
         steady=all(reading.steady for reading in readings),
         peak_memory_bytes=max(reading.peak_bytes for reading in readings),
@@ -364,8 +370,10 @@ def _two_arms(
     variables: Mapping[str, str] | None,
     chance: random.Random,
     fresh: bool,
+    one_by_one: bool,
 ) -> Iterator[tuple[LiveArm, LiveArm]]:
-    """Both arms, ended together. Their interpreters start side by side; programs open one by one, in random order."""
+    """Both arms, ended together, in random order. Their interpreters start side by side; so do programs open, unless
+    `one_by_one`, as it takes to tell how long each takes. First calls and warm-ups are made one by one always."""
     specs = {"baseline": baseline, "candidate": candidate}
     order = ["baseline", "candidate"] if chance.random() < 0.5 else ["candidate", "baseline"]
     arms: dict[str, LiveArm] = {}
@@ -375,6 +383,14 @@ def _two_arms(
             arms[name] = stack.enter_context(arm)
         for arm in arms.values():
             arm.ready()
-        for name in order:
-            arms[name].start(rule.warm_seconds)
+        if one_by_one:
+            for name in order:
+                arms[name].start(rule.warm_seconds)
+        else:
+            for name in sorted(order, key=lambda name: specs[name].payload is not None):  # which has to be read first
+                arms[name].post()
+            for name in order:
+                arms[name].open()
+            for name in order:
+                arms[name].settle(rule.warm_seconds)
         yield arms["baseline"], arms["candidate"]

@@ -110,6 +110,7 @@ class Worker:
         self._buffer = bytearray()
         self._paused = False
         self._closed = False
+        self._posted: _Deadline | None = None
         self._start(child_environment(environment or {}), preload, fresh)
 
     def _start(self, environment: dict[str, str], preload: Sequence[str], fresh: bool) -> None:
@@ -161,8 +162,27 @@ class Worker:
         Returns the service itself when it is plain JSON, otherwise its attribute `opened`, or None. `seconds` takes
         the place of the phase's deadline. `payload` is cloudpickled over the private pipe.
         """
+        self.post(entry, arguments, payload, phase, seconds)
+        return self.opened()
+
+    def post(
+        self,
+        entry: str,
+        arguments: Mapping[str, Any],
+        payload: object | None = None,
+        phase: Phase = Phase.LOAD,
+        seconds: float | None = None,
+    ) -> None:
+        """Ask as `open` does, and go on; `opened` waits for what it returns. Nothing else may be asked in between."""
         command = {"do": "open", "entry": entry, "arguments": dict(arguments), "payload": payload is not None}
-        return self._exchange(command, phase, seconds, payload)
+        self._posted = self._ask(command, phase, seconds, payload)
+
+    def opened(self) -> Any:
+        """What opening the service that was posted returns, as `open` does."""
+        if self._posted is None:
+            raise WorkerFailure(Outcome.INFRA_ERROR, "nothing was posted to this worker")
+        deadline, self._posted = self._posted, None
+        return self._answer(deadline)
 
     def call(
         self,
@@ -226,18 +246,32 @@ class Worker:
     def _exchange(
         self, command: dict[str, Any], phase: Phase, seconds: float | None, payload: object | None = None
     ) -> Any:
+        return self._answer(self._ask(command, phase, seconds, payload))
+
+    def _ask(
+        self, command: dict[str, Any], phase: Phase, seconds: float | None, payload: object | None
+    ) -> _Deadline:  # fmt: skip
         if self._closed:
             raise WorkerFailure(Outcome.INFRA_ERROR, "this worker has ended; start another")
         deadline = _Deadline(phase, self.limits.seconds(phase) if seconds is None else seconds)
         self.resume()
         try:
             self._send(command, payload, deadline)
+        except BaseException:
+            self.abandon()
+            raise
+        return deadline
+
+    def _answer(self, deadline: _Deadline) -> Any:
+        if self._closed:
+            raise WorkerFailure(Outcome.INFRA_ERROR, "this worker has ended; start another")
+        try:
             answer = self._receive(deadline)
         except BaseException:
             self.abandon()
             raise
         if "error" in answer:
-            raise _as_error(answer["error"], phase)
+            raise _as_error(answer["error"], deadline.phase)
         return answer["result"]
 
     def _send(self, command: dict[str, Any], payload: object | None, deadline: _Deadline) -> None:

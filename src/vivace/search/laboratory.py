@@ -38,6 +38,8 @@ STORE_ENTRY = "vivace.runtimes.store:open_program"
 BUILDER_ENTRY = "vivace.search.build:open_builder"
 LEAK_BYTES = 200_000_000
 """A program that was warmed up and then grows by more than this during a race of a few seconds is not fit to serve."""
+AT_ONCE_BYTES = 500_000_000
+"""Of a model, of which four copies are held for some seconds."""
 RACE = StopRule(half_width=0.02, min_blocks=10, max_blocks=30, max_seconds=10.0, warm_seconds=2.0)
 RACE_SHARE = 1 / 50
 """Of the user's time that one race may take, within 2 and 10 seconds: a race chooses finalists and makes no claim. What
@@ -64,6 +66,7 @@ class Laboratory:
         self._builder: Worker | None = None
         self._builder_is_open = False
         self._baseline: LiveArm | None = None
+        self._anew: LiveArm | None = None
         self._again: LiveArm | None = None
 
     def __enter__(self) -> Self:
@@ -75,7 +78,7 @@ class Laboratory:
         self._champion.close()
         if self._builder is not None:
             self._builder.__exit__(kind, error, trace)
-        for arm in (self._again, self._baseline):
+        for arm in (self._anew, self._again, self._baseline):
             if arm is not None:
                 arm.__exit__(kind, error, trace)
 
@@ -87,10 +90,12 @@ class Laboratory:
         user's data.
         """
         baseline = self.baseline()
-        # three interpreters start while the original answers: the builder's, the graph's and the original's second one
+        # interpreters start, and programs open, while the original answers: the builder's, the graph's, its own others
         builder = self._start_builder()
-        self._again = self._arm("again")
+        self._anew, again = self._arm("anew"), self._arm("again")
+        self._again = again
         with self._candidate(Plan(), self.options.limits) as captured:
+            self._open_meanwhile(captured, self._anew, again)
             referee = self.prepared.referee
             finite = self._answers_to_data(baseline)
             finite.append(self.answers(baseline, referee.calls, referee.original))
@@ -101,13 +106,26 @@ class Laboratory:
             self._check_capture(self._examined(captured, Plan()))
         with suppress(WorkerFailure):  # one that has died by then is started anew for the first plan
             builder.ready()
+        again.open()  # what still opens would disturb what is timed from here on
         return self._started_anew().seconds_per_call
+
+    def _open_meanwhile(self, *arms: LiveArm) -> None:
+        """Have programs open while another answers, where there is room for so many copies of a model at once."""
+        if self.prepared.device == "cpu" and size_of(self.prepared.program) < AT_ONCE_BYTES:
+            for arm in arms:
+                with suppress(WorkerFailure):  # one that has died by then says so when it is waited for
+                    arm.post()
 
     def _started_anew(self) -> LiveArm:
         """The original in a process that has answered nothing. One that answered many calls at once has an allocator
         that keeps larger blocks, and was up to 1.5 times faster than any other process of the same program."""
         if self._baseline is not None:
             self._baseline.close()
+        self._baseline, self._anew = self._anew, None
+        if self._baseline is not None and self._baseline.worker.alive:
+            self._baseline.start(self.race.warm_seconds)
+            self.warmed_seconds = self._baseline.warmed_seconds
+            self._baseline.read_memory()
         return self.baseline()
 
     def _answers_to_data(self, baseline: LiveArm) -> list[bool]:

@@ -22,6 +22,8 @@ FIRST_GUESS_SECONDS = 4.0
 """How long opening the original takes, before it was seen."""
 RACE_SECONDS, MOST_GUESSED = 5.0, 1 / 10
 """What judging and racing a candidate takes, beside opening it; and the most of all time that this is guessed to be."""
+FORKED_SECONDS = 0.5
+"""What a worker that is forked takes to be ready."""
 PAIR_OPENINGS = 1.1
 """Two interpreters that start side by side take this many times as long as one."""
 SPARE = 1.2
@@ -102,7 +104,8 @@ class Schedule:
         were_tried = sum(map(len, self.trial_seconds.values())) >= TRIED_BEFORE_MORE
         more = MORE_WHEN_DISTURBED if self.is_disturbed and is_near and were_tried else 0
         restarts = self.restarts + more
-        pairs = restarts * (PAIR_OPENINGS * self.opening_seconds + self._loading(trial))
+        meanwhile = max(0.0, self._loading(trial) - self._original_loading())  # of all pairs but the first
+        pairs = restarts * (PAIR_OPENINGS * self.opening_seconds + meanwhile) + self._loading(trial) - meanwhile
         measured = pairs + self._candidate_seconds(trial) + self.rule().max_seconds
         return SPARE * measured + self.publish_seconds(trial)
 
@@ -190,7 +193,14 @@ class Schedule:
         return 2 * max(map(self._candidate_seconds, [trial, *self.deliverable]))
 
     def _candidate_seconds(self, trial: Trial | None) -> float:
-        return max(0.0, self.opening_seconds - self.warmed_seconds) + self._loading(trial)
+        """What opening a candidate takes where nothing is timed: in a fork of an interpreter, where there are any."""
+        is_forked = self.race_opening_seconds is not None and self.race_opening_seconds < self.opening_seconds
+        started = FORKED_SECONDS if is_forked else max(0.0, self.opening_seconds - self.warmed_seconds)
+        return started + self._loading(trial)
+
+    def _original_loading(self) -> float:
+        """What opening the original takes in an interpreter that has started; nothing where that is not known."""
+        return 0.0 if self.race_opening_seconds is None else max(0.0, self.race_opening_seconds - self.warmed_seconds)
 
     def _loading(self, trial: Trial | None) -> float:
         return min(trial.load_seconds if trial else 0.0, CACHED_LOAD_SECONDS)

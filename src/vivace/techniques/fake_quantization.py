@@ -15,18 +15,22 @@ PRODUCTS = (aten.matmul.default, aten.bmm.default)
 """Operators whose two operands are activations."""
 
 
-def insert(graph: fx.Graph) -> int:
+def insert(graph: fx.Graph, levels: int = 127) -> int:
     """Have each product of a graph take rounded operands; returns how many products there are.
 
-    Weights of layers are rounded by channel and the rest by tensor, as static int8 does.
+    Weights of layers are rounded by channel, to so many `levels` on either side of zero, and the rest by tensor, as
+    static int8 does.
     """
     products = [node for node in graph.nodes if node.op == "call_function" and node.target in (*LAYERS, *PRODUCTS)]
     for node in products:
-        rounding = rounded_weight if node.target in LAYERS else rounded_activation
         first, second, *rest = node.args
         with graph.inserting_before(node):
-            operands = graph.call_function(rounded_activation, (first,)), graph.call_function(rounding, (second,))
-        node.args = (*operands, *rest)
+            left = graph.call_function(rounded_activation, (first,))
+            if node.target in LAYERS:
+                right = graph.call_function(rounded_weight, (second, levels))
+            else:
+                right = graph.call_function(rounded_activation, (second,))
+        node.args = (left, right, *rest)
     return len(products)
 
 
@@ -45,8 +49,10 @@ def rounded_activation(value: Tensor) -> Tensor:
     return torch.fake_quantize_per_tensor_affine(value, scale, zero, 0, 255)
 
 
-def rounded_weight(value: Tensor) -> Tensor:
-    """A weight on 255 levels around zero, in each of its output channels (its first axis); gradients pass through.
+def rounded_weight(value: Tensor, levels: int = 127) -> Tensor:
+    """A weight on so many levels on either side of zero, in each of its output channels (its first axis).
+
+    Gradients pass through.
 
     >>> rounded_weight(torch.tensor([[127.0, 0.4], [1.27, 0.004]]))
     tensor([[127.0000,   0.0000],
@@ -54,6 +60,6 @@ def rounded_weight(value: Tensor) -> Tensor:
     """
     with torch.no_grad():
         largest = value.abs().amax(tuple(range(1, value.dim())))
-        scale = (largest / 127).clamp_min(torch.finfo(value.dtype).tiny)
+        scale = (largest / levels).clamp_min(torch.finfo(value.dtype).tiny)
         zeros = torch.zeros_like(scale, dtype=torch.int32)
-    return torch.fake_quantize_per_channel_affine(value, scale, zeros, 0, -127, 127)
+    return torch.fake_quantize_per_channel_affine(value, scale, zeros, 0, -levels, levels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -57,11 +58,11 @@ def check_steps(name: str, steps: object) -> None:
         raise UsageError(f"{name} received steps={steps!r}; allowed is a whole number of steps, 1 or more")
 
 
-def retrained(model: Model, work: Work, name: str, steps: int, int8: bool = False) -> Model:
+def retrained(model: Model, work: Work, name: str, steps: int, levels: int = 0) -> Model:
     """The model with the weights that `fine_tune` found, in half of the time that building may take."""
     edit = GraphEdit(torch_program(model))
     seconds = MOST_SECONDS if work.build_seconds is None else SHARE * work.build_seconds
-    tuned = fine_tune(model, work, steps, seconds, int8=int8)
+    tuned = fine_tune(model, work, steps, seconds, levels=levels)
     for node in edit.graph.find_nodes(op="placeholder"):
         if node.name in tuned.weights:
             edit.set_weight(node, tuned.weights[node.name])
@@ -70,7 +71,7 @@ def retrained(model: Model, work: Work, name: str, steps: int, int8: bool = Fals
 
 
 def fine_tune(
-    model: Model, work: Work, steps: int, seconds: float, clock: Clock | None = None, int8: bool = False
+    model: Model, work: Work, steps: int, seconds: float, clock: Clock | None = None, levels: int = 0
 ) -> Tuned:
     """Train a model's weights in float32 on the calibration calls, at most so many steps and seconds.
 
@@ -79,7 +80,8 @@ def fine_tune(
     half takes the user's loss and labels. Weights that are zero in matrices stay zero, running statistics stay. Every
     fifth batch is held out: the weights with the least loss there, the user's if there is one, are given back. When
     it becomes larger than it was at first, or NaN, training goes back to the best weights with a tenth of the rate.
-    With `int8` every product takes operands rounded to 8 bits, also in what is held out. Raises NotApplicable when
+    With `levels` every product takes operands rounded to 8 bits, weights to so many levels on either side of zero, also
+    in what is held out. Raises NotApplicable when
     nothing can be trained or nothing was won, with the losses.
 
     Source: Hinton et al. 2015 (arXiv:1503.02531) for learning from the original; Beyer et al., Knowledge distillation:
@@ -87,7 +89,7 @@ def fine_tune(
     Hutter, ICLR 2019 (arXiv:1711.05101) for AdamW, ICLR 2017 (arXiv:1608.03983) for the cosine.
     """
     with torch.enable_grad():
-        return _Course(model, work, clock or SystemClock(), int8).run(steps, seconds)
+        return _Course(model, work, clock or SystemClock(), levels).run(steps, seconds)
 
 
 def check_loss(work: Work) -> None:
@@ -103,13 +105,14 @@ def check_loss(work: Work) -> None:
 class _Course:
     """One training: the graph, its trainable weights, what is trained on and what is held out."""
 
-    def __init__(self, model: Model, work: Work, clock: Clock, int8: bool) -> None:
+    def __init__(self, model: Model, work: Work, clock: Clock, levels: int) -> None:
         self.work = work
         self.clock = clock
-        self.rate = INT8_RATE if int8 else RATE
+        self.rate = INT8_RATE if levels else RATE
         self.loss = work.lesson.loss if work.lesson is not None else None
         program: ExportedProgram = model.program
-        self.function = eager.open_function(program, fake_quantization.insert if int8 else None)
+        rounding = functools.partial(fake_quantization.insert, levels=levels)
+        self.function = eager.open_function(program, rounding if levels else None)
         self.values = eager.lifted_values(program)
         self.weights: dict[str, Tensor] = {}
         for place, name in _trainable(program):

@@ -133,7 +133,8 @@ class Program(Lowering):
         self.flops += 2 * count * weight.numel()
         parts = self.threads if rows.are_few(self.threads) else 1
         vectors = -(-weight.shape[0] // self.vector.lanes)
-        ready = packed(weight, bias, precision, self.vector, panels(vectors, self.vector, count, parts))
+        widths = panels(vectors, self.vector, count, parts, precision)
+        ready = packed(weight, bias, precision, self.vector, widths)
         words, columns = self.kept(ready.words), self.kept(ready.columns)
         product = PanelProduct(to, line, rows, ready, words, columns, ending)
         made, kernels = product.statement(

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.fx import Node
 
 from vivace.codegen.arrays import FLOAT, Array, Read, Value, stored
-from vivace.codegen.panels import BFLOAT16, INT8, LEVELS, Ending, bounds, bytes_of, packed, words_of
+from vivace.codegen.panels import BFLOAT16, INT8, Ending, bounds, bytes_of, free_registers, packed, words_of
 from vivace.codegen.statements import loop
+from vivace.codegen.tiles import ALL_LEVELS
 from vivace.core.errors import NotApplicable
 from vivace.runtimes.native.images import KINDS
 from vivace.runtimes.native.lowering import Program, is_narrow, narrowest
@@ -135,7 +136,7 @@ def _layer(
 def _narrowed(text: str, precision: str) -> str:
     """A hidden state, which lies between -1 and 1, as products read it."""
     if precision == INT8:
-        return f"low_byte({text} * {LEVELS}.0f + ({SIGNED}.0f + TO_WHOLE))"
+        return f"low_byte({text} * {ALL_LEVELS}.0f + ({SIGNED}.0f + TO_WHOLE))"
     return f"narrow({text})" if precision == BFLOAT16 else text
 
 
@@ -175,8 +176,8 @@ def _products(program: Program, layer: _Layer, weight: Tensor) -> str:
     places = program.table([layer.line * sample for sample in range(layer.samples)])
     told, block = "", GATES * lanes
     if precision == INT8:
-        told = f"{program.constant(torch.full((layer.samples,), 1.0 / LEVELS)).name}, 0, {SIGNED}.0f, "
-    most, lines = max(1, (program.vector.registers - 1 - GATES) // GATES), []
+        told = f"{program.constant(torch.full((layer.samples,), 1.0 / ALL_LEVELS)).name}, 0, {SIGNED}.0f, "
+    most, lines = max(1, (free_registers(program.vector, precision) - GATES) // GATES), []
     for m in range(0, layer.samples, most):
         count = min(most, layer.samples - m)
         program.kernels.add((precision, count, GATES))

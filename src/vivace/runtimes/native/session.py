@@ -115,7 +115,7 @@ def written(model: Model, example: Sequence[Tensor]) -> tuple[Program, list[Arra
     here = machine.detect()
     vector = vector_of(here.instructions)
     if model.settings.option(PRODUCTS, FLOAT32) == INT8 and not vector.has_int8:
-        raise NotApplicable("there is C for int8 only for x86 processors with VNNI")
+        raise NotApplicable("there is C for int8 only for x86 processors with AVX2")
     arrays = [_array(f"x{place}", leaf) for place, leaf in enumerate(example)]
     threads = max(1, min(here.cores_allowed, model.settings.threads or torch.get_num_threads()))
     program = Program(vector, threads, precision_of(model))

@@ -82,6 +82,7 @@ def timed(
         noise_floor=noise_floor,
         limits=options.limits,
         environment_variables=as_delivered(laboratory.variables),
+        later_variables=laboratory.variables,
         seed=options.seed,
     )
 
@@ -133,7 +134,9 @@ def _merit(trial: Trial, options: Options) -> float:
 def _judge(laboratory: Laboratory, trial: Trial, spec: ArmSpec, verdicts: int) -> Quality:
     prepared, folder = laboratory.prepared, laboratory.folder / "confirm" / key_of(trial.plan) / "judge"
     rules: Rules = dataclasses.replace(laboratory.rules, alpha=laboratory.rules.alpha / verdicts)
-    with LiveArm(spec, prepared.confirm_calls, folder, laboratory.options.limits, laboratory.variables) as arm:
+    limits, variables = laboratory.options.limits, laboratory.variables
+    # it answers and is not timed: a process of its own, but no interpreter of its own
+    with LiveArm(spec, prepared.confirm_calls, folder, limits, variables, fresh=False) as arm:
         arm.start(warm_seconds=0.0)
         for name, calls in (("referee", prepared.referee.calls), ("confirm", prepared.confirm.calls)):
             to = folder / f"{name}.safetensors"
