@@ -99,8 +99,8 @@ def open_checked(arguments: Mapping[str, Any], payload: object) -> None:
 
 
 def check_in_worker(folder: Path, log: Path, environment: Mapping[str, str], limits: Limits = STANDARD) -> None:
-    """Load an artifact in a process of its own, with every check. Raises ArtifactError or WorkerFailure."""
-    with Worker(log, limits, environment, fresh=False) as worker:
+    """Load an artifact in a fresh process, with every check. Raises ArtifactError or WorkerFailure."""
+    with Worker(log, limits, environment) as worker:
         worker.open("vivace.artifact.load:open_checked", {"folder": str(folder), "trust": True}, phase=Phase.COMPILE)
 
 

@@ -188,15 +188,21 @@ class Schedule:
         return (self.left() - self.publish_seconds(winner)) / 2
 
     def publish_seconds(self, trial: Trial | None) -> float:
-        """What recording an artifact and checking it is likely to take, each in a process of its own: this trial's, or
+        """What recording an artifact, and checking it in an interpreter of its own, is likely to take: this trial's, or
         that of any which may be delivered instead."""
-        return 2 * max(map(self._candidate_seconds, [trial, *self.deliverable]))
+        return 2 * max(map(self._candidate_seconds, [trial, *self.deliverable])) + self._interpreter_seconds
 
     def _candidate_seconds(self, trial: Trial | None) -> float:
         """What opening a candidate takes where nothing is timed: in a fork of an interpreter, where there are any."""
-        is_forked = self.race_opening_seconds is not None and self.race_opening_seconds < self.opening_seconds
+        is_forked = self._interpreter_seconds > 0
         started = FORKED_SECONDS if is_forked else max(0.0, self.opening_seconds - self.warmed_seconds)
         return started + self._loading(trial)
+
+    @property
+    def _interpreter_seconds(self) -> float:
+        """What an interpreter of its own takes longer to start than a fork; nothing where nothing is forked."""
+        forked = self.opening_seconds if self.race_opening_seconds is None else self.race_opening_seconds
+        return max(0.0, self.opening_seconds - forked)
 
     def _original_loading(self) -> float:
         """What opening the original takes in an interpreter that has started; nothing where that is not known."""
