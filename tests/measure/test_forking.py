@@ -123,6 +123,41 @@ def test_a_fork_says_what_its_imports_would_have_taken(tmp_path: Path) -> None:
         assert fresh.spared_seconds == fresh.reader_seconds == 0
 
 
+def test_what_is_shared_is_imported_before_workers_are_forked(server: ForkServer, tmp_path: Path) -> None:
+    before = Worker(tmp_path / "a", fresh=False)
+    client.share(["wsgiref.util"])
+
+    with (
+        before,
+        Worker(tmp_path / "b", preload=["wsgiref.util"], fresh=False) as after,
+        Worker(tmp_path / "c", fresh=False) as other,
+    ):
+        assert not ask(before, "'wsgiref.util' in __import__('sys').modules")
+        assert ask(other, "'wsgiref.util' in __import__('sys').modules")
+        assert after.shared_seconds > 0
+        assert before.shared_seconds == other.shared_seconds == 0  # which did not ask for it
+
+
+def test_a_package_that_starts_threads_is_not_shared_and_workers_of_before_live_on(
+    server: ForkServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.close_all()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "starts_a_thread.py").write_text(
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()"
+    )
+    with Worker(tmp_path / "a", fresh=False) as before:
+        client.share(["starts_a_thread"])
+
+        with Worker(tmp_path / "b", fresh=False) as after:
+            assert isinstance(after._child, Forked)
+            assert not ask(after, "'starts_a_thread' in __import__('sys').modules")
+            assert ask(after, "__import__('threading').active_count()") == 1
+        assert ask(before, "1 + 1") == 2
+    client.close_all()
+
+
 def test_what_reads_exported_programs_is_not_imported_by_an_arm(tmp_path: Path) -> None:
     with Worker(tmp_path / "b", preload=client.ARM) as fresh:
         assert not ask(fresh, f"any(__import__('sys').modules.get(name) for name in {client.READER!r})")

@@ -154,12 +154,13 @@ def test_what_only_answers_is_not_warmed_up() -> None:
 def test_a_fork_that_only_answers_takes_its_loading_and_later_pairs_load_beside_the_original() -> None:
     planned, _ = schedule(120)
     planned.opening_seconds, planned.race_opening_seconds, planned.warmed_seconds = 7.0, 5.0, 2.0
+    planned.loading_seconds = 3.0
     loaded = trial(Plan.of([Engine()]), 2.0).replace(load_seconds=4.0)
 
     assert planned.publish_seconds(loaded) == 2 * (FORKED_SECONDS + 4.0) + 2.0  # one of the two is an interpreter
 
     beside = planned.confirm_seconds(loaded)
-    planned.warmed_seconds = 5.0  # the original takes no time to load: nothing is done beside it
+    planned.loading_seconds = 0.0  # nothing is done beside it
     assert planned.confirm_seconds(loaded) - beside == pytest.approx(SPARE * 2 * 3.0)
 
 

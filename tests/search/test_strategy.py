@@ -18,7 +18,7 @@ from vivace.core.technique import Effect
 from vivace.devices.roofline import predicted_seconds
 from vivace.search.rank import Ranking
 from vivace.search.space import Space, space_of
-from vivace.search.strategy import Memory, Strategy, default_strategy, exhaustive_strategy, is_rung
+from vivace.search.strategy import Memory, Strategy, default_strategy, exhaustive_strategy, is_rung, missed
 
 
 def space(**bounds: list[str]) -> Space:
@@ -68,6 +68,21 @@ def test_what_changes_answers_and_what_only_rounds_takes_turns() -> None:
 
     changed = [plan.effect is Effect.CHANGED for plan in asked]
     assert changed == [False, True, False, True]
+
+
+def test_plans_that_promise_more_and_had_no_time_are_told() -> None:
+    seen = memory()
+    seen.has_time_for = lambda plan: not seen.tried  # for one trial
+    (first,) = drive(default_strategy(space(), seen), lambda plan: trial(plan, 1.1))
+
+    untold = missed(space(), seen)
+
+    assert untold
+    assert first not in untold
+    assert any(Halve() in plan.techniques for plan in untold)
+    whole = memory()
+    drive(default_strategy(space(), whole), lambda plan: trial(plan, 1.1))
+    assert missed(space(), whole) == []
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

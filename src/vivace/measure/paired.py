@@ -381,9 +381,9 @@ def _two_arms(
         for name in order:
             arm = LiveArm(specs[name], calls, folder / name, limits, variables, name == "baseline", fresh)
             arms[name] = stack.enter_context(arm)
-        for arm in arms.values():
-            arm.ready()
         if one_by_one:
+            for arm in arms.values():
+                arm.ready()
             for name in order:
                 arms[name].start(rule.warm_seconds)
         else:

@@ -149,6 +149,11 @@ class Worker:
         """What a fresh interpreter would have taken longer to read an exported program; 0 for one that is fresh."""
         return self._child.reader_seconds
 
+    @property
+    def shared_seconds(self) -> float:
+        """What a fresh interpreter would have taken longer to import the packages of the model; 0 for one that is."""
+        return self._child.shared_seconds
+
     def open(
         self,
         entry: str,

@@ -57,7 +57,7 @@ class Laboratory:
         self.variables = compiler_variables(folder, prepared.platform)
         self.rules = Rules(options.budget, options.gate, options.metric)
         self.race = dataclasses.replace(RACE, max_seconds=min(10.0, max(2.0, RACE_SHARE * options.seconds)))
-        self.opening_seconds = self.race_opening_seconds = self.warmed_seconds = 0.0
+        self.opening_seconds = self.race_opening_seconds = self.warmed_seconds = self.loading_seconds = 0.0
         self._champion = Champion(dataclasses.replace(self.race, max_seconds=self.race.max_seconds / 2), options.seed)
         self._must_be_finite = True
         self._shared_seconds: dict[Plan, float] = {}
@@ -186,8 +186,10 @@ class Laboratory:
             self._baseline.start(self.race.warm_seconds)
             self.race_opening_seconds = self._clock.now() - started
             # as in a confirmation, whose arms are fresh interpreters
-            self.opening_seconds = self.race_opening_seconds + self._baseline.worker.spared_seconds
+            worker = self._baseline.worker
+            self.opening_seconds = self.race_opening_seconds + worker.spared_seconds + worker.shared_seconds
             self.warmed_seconds = self._baseline.warmed_seconds
+            self.loading_seconds = self.race_opening_seconds - self.warmed_seconds + worker.shared_seconds
             self._baseline.read_memory()
         return self._baseline
 
@@ -197,7 +199,7 @@ class Laboratory:
         with made as again:
             started = self._clock.now()
             again.start(self.race.warm_seconds)
-            opening = self._clock.now() - started + again.worker.spared_seconds
+            opening = self._clock.now() - started + again.worker.spared_seconds + again.worker.shared_seconds
             self.opening_seconds = max(self.opening_seconds, opening)
             pair = Pair(self.baseline(), again, self.race.block_seconds, self._chance)
             pair.run(self.race)

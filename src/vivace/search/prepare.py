@@ -18,6 +18,8 @@ from vivace.core.signature import Signature
 from vivace.core.work import Lesson, Work
 from vivace.core.workload import Mix, Workload
 from vivace.data import reading, samples, splits
+from vivace.measure.forking import client
+from vivace.measure.live import installed_modules
 from vivace.measure.paired import ArmSpec
 from vivace.measure.process import Limits, Phase, Worker
 from vivace.runtimes.calls import flat_call
@@ -87,6 +89,7 @@ def prepare(
     _refuse_options(workload, fixed_shapes, throughput)
     file = str(workload.file.absolute()) if workload.file else None
     original = _original_arm(workload, file, device)
+    client.share(installed_modules(original.payload))
     with Worker(folder / "inspect", limits, fresh=False) as worker:
         worker.open("vivace.search.inspection:open_inspection", {"file": file}, original.payload, Phase.LOAD)
         examples = _examples(workload, worker, folder)

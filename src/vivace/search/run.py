@@ -27,7 +27,7 @@ from vivace.search.prepare import Prepared
 from vivace.search.rank import Ranking
 from vivace.search.schedule import Schedule
 from vivace.search.space import Space
-from vivace.search.strategy import Memory, Strategy, default_strategy, exhaustive_strategy, single_strategy
+from vivace.search.strategy import Memory, Strategy, default_strategy, exhaustive_strategy, missed, single_strategy
 from vivace.search.trials import readable_trial, trial_to_json
 from vivace.search.verdict.conclude import Conclusion
 from vivace.search.verdict.confirm import Deliver
@@ -73,11 +73,13 @@ class Search:
             self.schedule.opening_seconds = laboratory.opening_seconds
             self.schedule.race_opening_seconds = laboratory.race_opening_seconds
             self.schedule.warmed_seconds = laboratory.warmed_seconds
+            self.schedule.loading_seconds = laboratory.loading_seconds
             self.schedule.is_disturbed = floor >= DISTURBED
             self.schedule.call_seconds, self.schedule.is_tiny = seconds, seconds < TINY_SECONDS
             self.listener.note(f"the original takes {1000 * seconds:.3g} ms a call; noise floor {floor:.1%}")
             memory = self._memory(seconds, laboratory.baseline().ask("environment")["threads"])
             self._explore(laboratory, memory)
+            untold = self._missed(memory)
             result = Conclusion(laboratory, memory, self.schedule, deliver, self.journal, self.listener, floor).reach()
             result = dataclasses.replace(self._accounted(laboratory, result), noise_ratios=tuple(map(math.exp, same)))
             batch_invariant = True if laboratory.invariance.is_asked else None
@@ -98,6 +100,7 @@ class Search:
         return dataclasses.replace(
             result,
             left_out=self.space.left_out,
+            notes=(*result.notes, *untold),
             conditions=conditions,
             wall_seconds=self.options.seconds - self.schedule.left(),
         )
@@ -179,6 +182,21 @@ class Search:
                 plan, trial.outcome, trial.speedup, best.speedup if best else None, self.schedule.left()
             )
         strategy.close()
+
+    def _missed(self, memory: Memory) -> list[str]:
+        """What the user should know of plans for which there was no time."""
+        if self.options.plan is not None or self.options.exhaustive:
+            return []
+        plans = missed(self.space, memory)
+        if not plans:
+            return []
+        promised = memory.baseline_seconds / memory.ranking.predicted_seconds(plans[0])
+        told = (
+            f"there was no time to try {len(plans)} plan{'s' * (len(plans) > 1)} that promise more, first of all "
+            f"{plans[0]} (PREDICTED {promised:.1f} times as fast as the original): give more with --time"
+        )
+        self.listener.note(told)
+        return [told]
 
     def _strategy(self, memory: Memory) -> Strategy:
         if self.options.plan is not None:

@@ -63,6 +63,7 @@ class Schedule:
 
     `opening_seconds` is what opening the original's arm takes: an interpreter, the model, the warm-up, which is
     `warmed_seconds` of it; in a race, whose arms are forked, it takes `race_opening_seconds` (None: as long).
+    `loading_seconds` of it go by once an interpreter has PyTorch and before the first call.
     `is_disturbed` says that the original differed
     much from itself, so that restarts will have to be added. `race_seconds` is what judging and racing a candidate
     takes. `trial_seconds` are those of the trials so far, by compiler and by whether quality was won back.
@@ -77,6 +78,7 @@ class Schedule:
     opening_seconds: float = FIRST_GUESS_SECONDS
     race_opening_seconds: float | None = None
     warmed_seconds: float = WARM_SECONDS
+    loading_seconds: float = 0.0
     is_disturbed: bool = False
     is_tiny: bool = False
     call_seconds: float = 0.0
@@ -104,7 +106,7 @@ class Schedule:
         were_tried = sum(map(len, self.trial_seconds.values())) >= TRIED_BEFORE_MORE
         more = MORE_WHEN_DISTURBED if self.is_disturbed and is_near and were_tried else 0
         restarts = self.restarts + more
-        meanwhile = max(0.0, self._loading(trial) - self._original_loading())  # of all pairs but the first
+        meanwhile = max(0.0, self._loading(trial) - self.loading_seconds)  # of all pairs but the first
         pairs = restarts * (PAIR_OPENINGS * self.opening_seconds + meanwhile) + self._loading(trial) - meanwhile
         measured = pairs + self._candidate_seconds(trial) + self.rule().max_seconds
         return SPARE * measured + self.publish_seconds(trial)
@@ -203,10 +205,6 @@ class Schedule:
         """What an interpreter of its own takes longer to start than a fork; nothing where nothing is forked."""
         forked = self.opening_seconds if self.race_opening_seconds is None else self.race_opening_seconds
         return max(0.0, self.opening_seconds - forked)
-
-    def _original_loading(self) -> float:
-        """What opening the original takes in an interpreter that has started; nothing where that is not known."""
-        return 0.0 if self.race_opening_seconds is None else max(0.0, self.race_opening_seconds - self.warmed_seconds)
 
     def _loading(self, trial: Trial | None) -> float:
         return min(trial.load_seconds if trial else 0.0, CACHED_LOAD_SECONDS)

@@ -24,6 +24,8 @@ RUINED = 0.5
 """What lost more than this share of its score is not won back by a short training on a few hundred samples."""
 NEARLY = 0.75
 """The share of the leader's speed from which on one of its two precisions may in truth be as fast alone."""
+MUCH_MORE = 1.1
+"""How many times the leader's speed a plan must promise for its user to be told that there was no time for it."""
 Request = tuple[Plan, TrialStage]
 Strategy = Generator[Request, Trial, None]
 
@@ -258,6 +260,13 @@ def _with_more_precision(space: Space, plan: Plan, memory: Memory) -> Plan:
     """The plan, or the plan with one more precision for what it keeps in float, whichever is predicted to be faster."""
     more = (space.legal([*plan.techniques, setting]) for setting in space.of_stage(Stage.PRECISION))
     return memory.ranking.ordered([plan, *(wider for wider in more if wider is not None)])[0]
+
+
+def missed(space: Space, memory: Memory) -> list[Plan]:
+    """Seeds for which there was no time and that promise clearly more than the leader, most promising first."""
+    memory.has_time_for = lambda plan: True
+    seeds = memory.untried(_seeds(space, memory, _friends(memory)))
+    return [seed for seed in seeds if _is_promising(seed, memory, MUCH_MORE)]
 
 
 def single_strategy(plan: Plan, memory: Memory) -> Strategy:

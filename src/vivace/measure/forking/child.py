@@ -31,6 +31,11 @@ class Child(Protocol):
         """The same of what PyTorch reads an exported program with, which only an arm that opens one imports."""
         ...
 
+    @property
+    def shared_seconds(self) -> float:
+        """The same of the packages that were named for it to import ahead."""
+        ...
+
     def wait(self) -> int | None:
         """Sleep until it has ended, reap it, and return its exit code, or the signal's number, negative; None where it
         was ended along with the process that it was forked from."""
@@ -48,7 +53,7 @@ class Child(Protocol):
 class Executed:
     """A child of this process, in a new interpreter. Raises OSError where none can be started."""
 
-    spared_seconds = reader_seconds = 0.0
+    spared_seconds = reader_seconds = shared_seconds = 0.0
 
     def __init__(
         self, arguments: Sequence[str], environment: Mapping[str, str], prints: int, inherited: Sequence[int]

@@ -74,7 +74,12 @@ class ForkServer:
         self._started = True
         if not answer or "pid" not in answer:
             return None
-        return Forked(self, answer["pid"], answer["spared"], answer["reader"])
+        return Forked(self, answer["pid"], answer["spared"], answer["reader"], answer["shared"])
+
+    def share(self, modules: Sequence[str]) -> bool:
+        """Have it import more; whether workers can still be forked from it."""
+        answer = self._ask({"do": "import", "modules": list(modules)}, [], START_SECONDS)
+        return answer is not None and answer.get("threads") == 1
 
     def reap(self, pid: int) -> int | None:
         """Wait for a child that has ended or was killed; its exit code, None where the server is gone."""
@@ -114,10 +119,13 @@ class ForkServer:
 class Forked:
     """A child of the fork server, whose states are read from /proc."""
 
-    def __init__(self, server: ForkServer, pid: int, spared_seconds: float, reader_seconds: float) -> None:
+    def __init__(
+        self, server: ForkServer, pid: int, spared_seconds: float, reader_seconds: float, shared_seconds: float
+    ) -> None:
         self.pid = pid
         self.spared_seconds = spared_seconds
         self.reader_seconds = reader_seconds
+        self.shared_seconds = shared_seconds
         self.returncode: int | None = None
         self._server = server
 
@@ -145,6 +153,7 @@ class Forked:
 
 
 _servers: dict[frozenset[tuple[str, str]], ForkServer] = {}
+_retired: list[ForkServer] = []
 _guard = threading.Lock()
 MOST_SERVERS = 2
 
@@ -162,12 +171,26 @@ def forked(
     return server.fork(environment, preload, commands, answers, prints) if server else None
 
 
+def share(modules: Sequence[str]) -> None:
+    """Have installed packages' modules imported once for all workers that will be forked. Never raises.
+
+    Where a package starts threads when it is imported, another server takes over, and each worker imports by itself.
+    """
+    server = _server_for(child_environment({})) if modules else None
+    if server is not None and not server.share(modules):
+        with _guard:
+            _retired.append(server)  # its workers end with it
+            for key in [key for key, other in _servers.items() if other is server]:
+                del _servers[key]
+
+
 def close_all() -> None:
     """End every server of this process."""
     with _guard:
-        for server in _servers.values():
+        for server in (*_servers.values(), *_retired):
             server.close()
         _servers.clear()
+        _retired.clear()
 
 
 def _server_for(environment: Mapping[str, str]) -> ForkServer | None:

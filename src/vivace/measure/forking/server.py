@@ -33,14 +33,19 @@ def main(arguments: list[str]) -> None:
     channel.set_inheritable(False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     spared, reader, _ = (_import(modules.split(",")) for modules in arguments[2:5])
-    told = {"spared": spared, "reader": reader}
+    told, shared = {"spared": spared, "reader": reader}, dict[str, float]()
     gc.collect()
     gc.freeze()  # a collection in a child would otherwise copy every page of what is shared
     while request := _next(channel, parent):
         message, descriptors = request
         try:
-            forks = message["do"] == "fork"
-            answer = _fork(channel, message, descriptors) | told if forks else _reap(message)
+            if message["do"] == "fork":
+                own = sum(shared.get(module, 0.0) for module in message["preload"])
+                answer = _fork(channel, message, descriptors) | told | {"shared": own}
+            elif message["do"] == "import":
+                answer = _share(message, shared)
+            else:
+                answer = _reap(message)
         except OSError as error:
             answer = {"error": str(error)}
         for descriptor in descriptors:
@@ -56,6 +61,22 @@ def _import(modules: list[str]) -> float:
         with contextlib.suppress(Exception):  # what fails here fails again, and is told, in the worker
             importlib.import_module(module)
     return time.process_time() - started
+
+
+def _share(message: dict[str, Any], shared: dict[str, float]) -> dict[str, Any]:
+    """Import more; how many threads there are then: from a process with several no worker can be forked.
+
+    Libraries that expect forks, such as OpenBLAS, end their threads before one: the first is forked for that alone.
+    """
+    for module in message["modules"]:
+        shared[module] = shared.get(module, 0.0) + _import([module])
+    gc.collect()
+    gc.freeze()
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return {"threads": len(os.listdir("/proc/self/task"))}  # noqa: PTH208
 
 
 def _next(channel: socket.socket, parent: int) -> tuple[dict[str, Any], list[int]] | None:
