@@ -99,6 +99,20 @@ def test_products_of_bytes_that_are_added_in_16_bits_do_not_overflow(monkeypatch
     assert torch.allclose(found[0][:8], network(inputs[:8]).detach(), rtol=1e-4)  # the largest sums that there are
 
 
+@pytest.mark.parametrize("columns", [5, 8, 24, 40])  # tiles of several widths and heights
+def test_what_is_no_number_stays_so_within_bounds(columns: int) -> None:
+    inputs = torch.randn(23, 20)
+    inputs[3, 4], inputs[9, 1] = torch.nan, torch.inf
+    network, model = captured(lambda: nn.Sequential(nn.Linear(20, columns), nn.ReLU6()), inputs)
+    with torch.no_grad():
+        wanted = network(inputs)
+
+    (found,) = session.compiled(model, [inputs])([inputs])
+
+    assert wanted[3].isnan().all()
+    assert torch.allclose(found, wanted, atol=1e-5, equal_nan=True)
+
+
 def test_layers_that_are_kept_stay_in_float() -> None:
     inputs = torch.randn(8, 20)
     network, model = captured(perceptron, inputs, products=INT8, kept="linear,linear_1", others=FLOAT32)

@@ -118,9 +118,15 @@ def free_registers(vector: Vector, precision: str) -> int:
     return vector.registers - (3 if in_steps else 1)
 
 
-def tile_height(vector: Vector, rows: int) -> int:
-    """How many rows a tile has."""
-    return min(rows, 8 if vector.registers >= 32 else 4)
+def tile_height(vector: Vector, rows: int, width: int = 3, precision: str = FLOAT32) -> int:
+    """How many rows a tile has that is so many vectors wide: with few, narrow tiles would wait for their own sums.
+
+    >>> [tile_height(Vector(8, 16), 100, width) for width in (1, 2, 3)]
+    [8, 6, 4]
+    """
+    if vector.registers >= 32:
+        return min(rows, 8)
+    return min(rows, 8, max(1, free_registers(vector, precision) // width - 1))
 
 
 def words_of(elements: int, precision: str) -> int:
@@ -169,7 +175,6 @@ class PanelProduct:
         by_columns = self.divides_columns(threads)
         kernels: set[Kernel] = set()
         rows, count = self.rows, len(self.rows.places)
-        height = tile_height(vector, count)
         heights = {count} if by_columns else _lengths(rows, threads)
         lines = ["  {" if by_columns else f"  {{ {rows_of(rows.outer, threads)}"]
         lines.append(f"    const long first = {'0' if by_columns else f'from*{rows.inner}'};")
@@ -179,6 +184,7 @@ class PanelProduct:
         for number, width in enumerate(self.weight.widths):
             guard = f"if (t == {number * threads // len(self.weight.widths)}) " if by_columns else ""
             lines.append(f"    {guard}for (long m = first; m < last;) {{")
+            height = tile_height(vector, count, width, self.weight.precision)
             for step, head in _steps(heights, height):
                 kernels.add((self.weight.precision, step, width))
                 call = self._call(step, width, place, depth, run, table, segments, vector)
@@ -281,7 +287,7 @@ def _ending(height: int, width: int, is_int: bool) -> list[str]:
                 value = f"__builtin_convertvector(s{r}_{c}, vec) * (step * scale[{r}]) + (whole * {zero} + bias)"
             lines.append(f"    {{ vec v = {value};")
             lines.append(f"      if (add) v += load(add + {r}*line + {c}*LANES);")
-            lines.append("      v = v < least ? spread(least) : v; v = v > most ? spread(most) : v;")
+            lines.append("      v = bounded(v, least, most);")
             lines.append(f"      store(c + {r}*line + {c}*LANES, v); }}")
         lines.append("  }")
     return lines

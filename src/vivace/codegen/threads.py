@@ -52,6 +52,16 @@ static inline vec spread(float x) { return x - vec{}; }  // x less 0 is x itself
 static inline ivec spread(int x) { return x - ivec{}; }
 static inline void store(float *p, vec v) { *(loose *)p = v; }
 static inline void add_products(vec &s, vec a, vec b) { s += a * b; }
+#if defined(__AVX__) && LANES == 8  // of two numbers that are equal, or of which one is none, the second is kept
+static inline vec bounded(vec v, float least, float most) {
+  return __builtin_ia32_minps256(spread(most), __builtin_ia32_maxps256(spread(least), v));
+}
+#else
+static inline vec bounded(vec v, float least, float most) {
+  v = v < least ? spread(least) : v;
+  return v > most ? spread(most) : v;
+}
+#endif
 static inline vec load_some(const float *p, long n) {
   if (n >= LANES) return load(p);
   float t[LANES] = {};
