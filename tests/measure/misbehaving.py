@@ -15,7 +15,8 @@ import psutil
 
 from vivace.core import errors
 from vivace.core.measurement import Outcome
-from vivace.measure.process import Phase, Worker, _Deadline
+from vivace.measure.process import Phase, Worker
+from vivace.measure.waiting import Deadline
 
 
 def echo(arguments: dict[str, Any], payload: object) -> Any:
@@ -170,7 +171,7 @@ class Starts:
         self.inner = Worker(Path(folder))
         self.inner.open("misbehaving:service", {})
         hang = {"do": "call", "method": "hang", "arguments": {}}
-        self.inner._send(hang, None, _Deadline(Phase.MEASURE, 5))
+        self.inner._send(hang, None, Deadline(Phase.MEASURE, 5))
         return self.inner.pid
 
 

@@ -8,7 +8,6 @@ milliseconds, is left out while calls are timed). A worker is killed by the kern
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import select
@@ -17,7 +16,6 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,56 +28,15 @@ from vivace.measure.child_environment import child_environment
 from vivace.measure.forking import client
 from vivace.measure.forking.child import Child, Executed
 from vivace.measure.log import CappedLog
-from vivace.measure.waiting import exit_descriptor, sleep_until_readable
+from vivace.measure.waiting import STANDARD as STANDARD
+from vivace.measure.waiting import Deadline, exit_descriptor, sleep_until_readable
+from vivace.measure.waiting import Limits as Limits
+from vivace.measure.waiting import Phase as Phase
 
 POLL_SECONDS = 0.2
 TERM_SECONDS = 2.0
 STOP_SECONDS = 2.0
 CLOSE_SECONDS = 5.0
-
-
-class Phase(Enum):
-    """What a worker is doing; each has its own deadline."""
-
-    LOAD = "load"
-    CONVERT = "convert"
-    COMPILE = "compile"
-    FIRST_CALL = "first_call"
-    VERIFY = "verify"
-    MEASURE = "measure"
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """Deadlines in seconds, by phase; bytes for a worker with all its children, and of what it prints.
-
-    `memory_bytes` None allows nine tenths of what the machine or its container has free when the worker starts.
-    """
-
-    load: float = 120
-    convert: float = 180
-    compile: float = 300
-    first_call: float = 60
-    verify: float = 300
-    measure: float = 300
-    memory_bytes: int | None = None
-    log_bytes: int = 1_000_000
-
-    def within(self, seconds: float) -> Limits:
-        """The same, with no deadline longer than `seconds`."""
-        shorter = {phase.value: min(self.seconds(phase), seconds) for phase in Phase}
-        return dataclasses.replace(self, **shorter)  # type: ignore[arg-type]
-
-    def seconds(self, phase: Phase) -> float:
-        """The deadline of one phase.
-
-        >>> Limits(compile=20).seconds(Phase.COMPILE)
-        20.0
-        """
-        return float(getattr(self, phase.value))
-
-
-STANDARD = Limits()
 
 
 class Worker:
@@ -110,7 +67,7 @@ class Worker:
         self._buffer = bytearray()
         self._paused = False
         self._closed = False
-        self._posted: _Deadline | None = None
+        self._posted: Deadline | None = None
         self._start(child_environment(environment or {}), preload, fresh)
 
     def _start(self, environment: dict[str, str], preload: Sequence[str], fresh: bool) -> None:
@@ -233,7 +190,7 @@ class Worker:
             return
         self.resume()
         with contextlib.suppress(WorkerFailure, OSError):
-            self._send({"do": "close"}, None, _Deadline(Phase.MEASURE, CLOSE_SECONDS))
+            self._send({"do": "close"}, None, Deadline(Phase.MEASURE, CLOSE_SECONDS))
             self._wait_for_exit(CLOSE_SECONDS)
         self.abandon()
 
@@ -255,10 +212,10 @@ class Worker:
 
     def _ask(
         self, command: dict[str, Any], phase: Phase, seconds: float | None, payload: object | None
-    ) -> _Deadline:  # fmt: skip
+    ) -> Deadline:  # fmt: skip
         if self._closed:
             raise WorkerFailure(Outcome.INFRA_ERROR, "this worker has ended; start another")
-        deadline = _Deadline(phase, self.limits.seconds(phase) if seconds is None else seconds)
+        deadline = Deadline(phase, self.limits.seconds(phase) if seconds is None else seconds)
         self.resume()
         try:
             self._send(command, payload, deadline)
@@ -267,7 +224,7 @@ class Worker:
             raise
         return deadline
 
-    def _answer(self, deadline: _Deadline) -> Any:
+    def _answer(self, deadline: Deadline) -> Any:
         if self._closed:
             raise WorkerFailure(Outcome.INFRA_ERROR, "this worker has ended; start another")
         try:
@@ -279,14 +236,14 @@ class Worker:
             raise _as_error(answer["error"], deadline.phase)
         return answer["result"]
 
-    def _send(self, command: dict[str, Any], payload: object | None, deadline: _Deadline) -> None:
+    def _send(self, command: dict[str, Any], payload: object | None, deadline: Deadline) -> None:
         self._write(memoryview(wire.encode(command)), deadline)
         if payload is not None:
             from vivace.measure import parcel  # imports torch: only for those who need it
 
             parcel.send(payload, lambda data: self._write(data, deadline))
 
-    def _write(self, data: memoryview, deadline: _Deadline) -> None:
+    def _write(self, data: memoryview, deadline: Deadline) -> None:
         while data:
             try:
                 data = data[os.write(self._commands, data) :]
@@ -296,14 +253,14 @@ class Worker:
                 self._wait_for_exit(TERM_SECONDS)
                 raise self._death(deadline.phase) from None
 
-    def _receive(self, deadline: _Deadline) -> dict[str, Any]:
+    def _receive(self, deadline: Deadline) -> dict[str, Any]:
         size = wire.length_of(self._read(wire.LENGTH.size, deadline))
         answer = json.loads(self._read(size, deadline))
         if not isinstance(answer, dict):
             raise WorkerFailure(Outcome.INFRA_ERROR, "the worker's answer is not a JSON object")
         return answer
 
-    def _read(self, size: int, deadline: _Deadline) -> bytes:
+    def _read(self, size: int, deadline: Deadline) -> bytes:
         while len(self._buffer) < size:
             try:
                 part = os.read(self._answers, wire.CHUNK_BYTES)
@@ -319,7 +276,7 @@ class Worker:
         del self._buffer[:size]
         return data
 
-    def _wait(self, descriptor: int, event: int, deadline: _Deadline) -> bool:
+    def _wait(self, descriptor: int, event: int, deadline: Deadline) -> bool:
         """Sleep until the descriptor is ready (True) or the child is gone (False); raise at a limit."""
         poller = select.poll()
         poller.register(descriptor, event)
@@ -368,13 +325,13 @@ class Worker:
 
     def _wait_until(self, condition: Callable[[], bool], seconds: float) -> None:
         """Sleep in short steps until the condition holds or time is up."""
-        deadline = _Deadline(Phase.MEASURE, seconds)
+        deadline = Deadline(Phase.MEASURE, seconds)
         while not condition() and deadline.left() > 0:
             time.sleep(0.001)
 
     def _wait_for_exit(self, seconds: float) -> None:
         """Sleep until the child is gone, taking what it still prints."""
-        deadline = _Deadline(Phase.MEASURE, seconds)
+        deadline = Deadline(Phase.MEASURE, seconds)
         while not self._child.has_exited() and deadline.left() > 0:
             self._log.drain()
             sleep_until_readable(self._exit, max(0.0, min(0.02, deadline.left())))
@@ -398,19 +355,6 @@ class Worker:
         for descriptor in (self._commands, self._answers, self._exit):
             if descriptor is not None:
                 os.close(descriptor)
-
-
-class _Deadline:
-    """A moment by which a phase must be over."""
-
-    def __init__(self, phase: Phase, seconds: float) -> None:
-        self.phase = phase
-        self.seconds = seconds
-        self._until = time.monotonic() + seconds
-
-    def left(self) -> float:
-        """Seconds that are left; negative when it has passed."""
-        return self._until - time.monotonic()
 
 
 def _executed(

@@ -1,4 +1,4 @@
-"""A job's digest: equal for the same model, shapes and data, so that an earlier session's trials are of use."""
+"""A job's digest, by which an earlier session's trials are known to be of use, and the folders of plans."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from vivace.core.plan import Plan
 from vivace.core.signature import Signature
 from vivace.data.reading import Batches
 
@@ -26,3 +27,13 @@ def digest_of(folder: Path, signature: Signature, data: Batches | None) -> str:
         for leaf in item.leaves:
             total.update(leaf.contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return total.hexdigest()[:32]
+
+
+def key_of(plan: Plan) -> str:
+    """A short name for a plan's folders."""
+    return hashlib.sha256(str(plan).encode()).hexdigest()[:12]
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

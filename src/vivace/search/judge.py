@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import Tensor
 
-from vivace.core.errors import WorkerFailure
+from vivace.core.errors import DiskFull, EnvironmentFault, UsageError, WorkerFailure
 from vivace.core.measurement import Outcome
 from vivace.core.quality import Budget, Gate, Quality, QualityVerdict
 from vivace.core.technique import Effect
@@ -171,3 +172,16 @@ def verdicts_affordable(margin: float, samples: int, alpha: float, most: int) ->
     if not 0 < margin < 1:
         return 1
     return max(1, min(most, int(alpha * (1 - margin) ** -samples)))
+
+
+@contextmanager
+def failures_of_a_plan() -> Iterator[None]:
+    """Turn whatever building a plan raises into an outcome of that plan; a full disk ends the search."""
+    try:
+        yield
+    except WorkerFailure as failure:
+        if failure.outcome is Outcome.DISK_FULL:
+            raise DiskFull(failure.reason) from failure
+        raise
+    except (UsageError, EnvironmentFault) as error:
+        raise WorkerFailure(Outcome.CONVERT_FAILED, f"{type(error).__name__}: {error}") from error

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import random
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from vivace.core.errors import DiskFull, EnvironmentFault, UnsupportedModel, UsageError, WorkerFailure
+from vivace.core.errors import UnsupportedModel, UsageError, WorkerFailure
 from vivace.core.facts import Fact
 from vivace.core.machine import JaxPlatform
 from vivace.core.measurement import Interval, Outcome
@@ -30,7 +28,10 @@ from vivace.search.alone import Invariance
 from vivace.search.caches import compiler_variables
 from vivace.search.champion import Champion, is_lost
 from vivace.search.evaluation import Evaluation
+from vivace.search.identity import key_of as key_of
+from vivace.search.identity import size_of as size_of
 from vivace.search.judge import Rules, judge, outcome_of, refuse
+from vivace.search.judge import failures_of_a_plan as failures_of_a_plan
 from vivace.search.options import Options
 from vivace.search.prepare import Prepared
 
@@ -387,29 +388,6 @@ class Laboratory:
             )
             self._builder_is_open = True
         return self._builder
-
-
-@contextmanager
-def failures_of_a_plan() -> Iterator[None]:
-    """Turn whatever building a plan raises into an outcome of that plan; a full disk ends the search."""
-    try:
-        yield
-    except WorkerFailure as failure:
-        if failure.outcome is Outcome.DISK_FULL:
-            raise DiskFull(failure.reason) from failure
-        raise
-    except (UsageError, EnvironmentFault) as error:
-        raise WorkerFailure(Outcome.CONVERT_FAILED, f"{type(error).__name__}: {error}") from error
-
-
-def key_of(plan: Plan) -> str:
-    """A short name for a plan's folders."""
-    return hashlib.sha256(str(plan).encode()).hexdigest()[:12]
-
-
-def size_of(folder: Path) -> int:
-    """Bytes of all files in a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _slower(speedup: Interval) -> str:

@@ -36,8 +36,9 @@ class NncfStaticInt8(Technique):
     exact when they are one-sided, and slower.
     `transformer` tells NNCF the kind of model: it then smooths activations (SmoothQuant) and leaves sensitive
     operators of attention in float. `keep` is how many layers stay in float: those that cost the output most for the
-    time that int8 saves there (`techniques.sensitivity`), beside the ones that the user named. About 300 samples are
-    read. Raises NotApplicable without calibration data or when nothing was quantized, MissingExtra without the
+    time that int8 saves there (`techniques.sensitivity`), beside the ones that the user named. `reduce_range` keeps
+    weights to 7 bits, for processors without int8 dot products, whose 16-bit sums could overflow. About 300 samples
+    are read. Raises NotApplicable without calibration data or when nothing was quantized, MissingExtra without the
     packages, UsageError for an unknown preset.
 
     Source: https://github.com/openvinotoolkit/nncf, post-training quantization; Xiao et al., SmoothQuant, ICML 2023
@@ -51,6 +52,7 @@ class NncfStaticInt8(Technique):
     preset: str = "performance"
     transformer: bool = False
     keep: int = 0
+    reduce_range: bool = False
 
     stage = Stage.PRECISION
     family = Family.ALGORITHM
@@ -73,8 +75,9 @@ class NncfStaticInt8(Technique):
     def variants(cls, work: Work, machine: Machine) -> Iterator[Technique]:
         """For a transformer where there is attention; symmetric activations first."""
         transformer = Fact.HAS_ATTENTION in work.facts
-        yield cls("performance", transformer)
-        yield cls("mixed", transformer)
+        reduce_range = Fact.INT8_INSTRUCTIONS not in machine.facts()
+        yield cls("performance", transformer, reduce_range=reduce_range)
+        yield cls("mixed", transformer, reduce_range=reduce_range)
 
     def gentler(self, work: Work) -> Iterator[Technique]:
         """Asymmetric activations; then more and more layers in float too, up to half of them."""
@@ -117,6 +120,7 @@ class NncfStaticInt8(Technique):
         openvino, nncf = openvino_graph.import_openvino(), import_nncf(self.name())
         graph = openvino.Core().read_model(str(plain.program))
         feeds = list(_feeds(graph, work))
+        halved = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
         try:
             with onnx_graph.quiet():
                 quantized = nncf.quantize(
@@ -127,6 +131,7 @@ class NncfStaticInt8(Technique):
                     ignored_scope=nncf.IgnoredScope(names=kept),
                     subset_size=len(feeds),
                     fast_bias_correction=True,
+                    advanced_parameters=halved if self.reduce_range else None,
                 )
         except Exception as error:  # NNCF raises errors of its own and of OpenVINO's
             told = " ".join(str(error).split())[:400]
