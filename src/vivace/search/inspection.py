@@ -179,7 +179,7 @@ class Inspection:
         stored = samples.read(Path(calls))
         try:
             double = copy.deepcopy(self.original).double()
-            # PyTorch's own kernel is wrong in float64 beside a mask in float32 on processors with AVX2 (2.13: error 1.3)
+            # PyTorch 2.13's own kernel is wrong in float64 beside a float32 mask on processors with AVX2
             with sdpa_kernel([SDPBackend.MATH]):
                 outputs = [self._answer(stored, index, double) for index in range(len(stored))]
             if not all(

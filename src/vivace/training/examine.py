@@ -117,7 +117,7 @@ def _in_float64(job: Training) -> Rig:
 
 def _float64_trace(exact: Rig, batch: Any, seed: int) -> Trace | None:
     try:
-        # PyTorch's own kernel is wrong in float64 beside a mask in float32 on processors with AVX2 (2.13: error 1.3)
+        # PyTorch 2.13's own kernel is wrong in float64 beside a float32 mask on processors with AVX2
         with sdpa_kernel([SDPBackend.MATH]):
             return trace(exact, batch, seed)
     except (RuntimeError, TypeError, NotImplementedError):
