@@ -11,7 +11,7 @@ from torch import nn
 import vivace as vv
 from vivace.core.plan import Plan
 from vivace.core.result import Status
-from vivace.search.laboratory import size_of
+from vivace.search.identity import size_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 LAYERS = 6

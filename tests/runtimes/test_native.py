@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from runtimes.native_networks import NETWORKS, perceptron
-from vivace.codegen.panels import FLOAT32, INT8
+from vivace.codegen.arrays import Array
+from vivace.codegen.build import _compile
+from vivace.codegen.panels import BFLOAT16, FLOAT32, INT8
 from vivace.codegen.tiles import HALF_LEVELS, Vector, vector_of
 from vivace.core.errors import CallError, NotApplicable
 from vivace.core.program import Form, Model
@@ -19,6 +21,7 @@ from vivace.runtimes import store
 from vivace.runtimes.capture import capture
 from vivace.runtimes.native import session
 from vivace.runtimes.native.lowering import Program
+from vivace.runtimes.native.source import source_of
 
 HERE = machine.detect()
 VECTOR = vector_of(HERE.instructions)
@@ -97,6 +100,36 @@ def test_products_of_bytes_that_are_added_in_16_bits_do_not_overflow(monkeypatch
 
     assert distance(found, network(inputs).detach()) < WITHIN[INT8]
     assert torch.allclose(found[0][:8], network(inputs[:8]).detach(), rtol=1e-4)  # the largest sums that there are
+
+
+@pytest.mark.skipif(HERE.architecture != "x86_64", reason="flags of x86 processors")
+@pytest.mark.parametrize(
+    ("instructions", "flags"),
+    [
+        (("avx2",), ["-mavx2", "-mfma"]),
+        (("avx2", "avx_vnni"), ["-mavx2", "-mfma", "-mavxvnni"]),
+        (("avx512f", "avx512bw"), ["-mavx512f", "-mavx512bw"]),
+        (("avx512f", "avx512bw", "avx512_vnni"), ["-mavx512f", "-mavx512bw", "-mavx512vnni"]),
+        (
+            ("avx512f", "avx512bw", "avx512_vnni", "avx512_bf16"),
+            ["-mavx512f", "-mavx512bw", "-mavx512vnni", "-mavx512bf16"],
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+@pytest.mark.parametrize("products", [FLOAT32, BFLOAT16, INT8])
+def test_what_is_written_for_other_processors_compiles(
+    instructions: tuple[str, ...], flags: list[str], products: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(session, "vector_of", lambda _: vector_of(instructions))
+    inputs = torch.randn(8, 20)
+    _, model = captured(perceptron, inputs, products=products)
+
+    program, arrays, results = session.written(model, [inputs])
+
+    outputs = [Array.whole(f"y{place}", one.shape, one.kind) for place, one in enumerate(results)]
+    source = source_of(program, arrays, outputs, results)
+    _compile(source, HERE.cxx_compiler, flags, tmp_path / "program.so")  # and not called: it may not run here
 
 
 @pytest.mark.parametrize("columns", [5, 8, 24, 40])  # tiles of several widths and heights

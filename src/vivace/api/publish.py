@@ -25,7 +25,7 @@ from vivace.report.reading import read_text
 from vivace.report.results import PAGE, RESULTS, to_document
 from vivace.runtimes import store
 from vivace.search.caches import compiler_variables
-from vivace.search.laboratory import failures_of_a_plan
+from vivace.search.judge import failures_of_a_plan
 from vivace.search.prepare import Prepared
 
 

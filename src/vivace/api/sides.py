@@ -23,7 +23,8 @@ from vivace.runtimes.source import device_of
 from vivace.search.caches import compiler_variables
 from vivace.search.calls.inputs import TIMING_CALLS, perturbed
 from vivace.search.calls.mix import check_alike, mixed
-from vivace.search.laboratory import BUILDER_ENTRY, STORE_ENTRY, key_of
+from vivace.search.identity import key_of
+from vivace.search.laboratory import BUILDER_ENTRY, STORE_ENTRY
 from vivace.search.prepare import Prepared, prepare
 
 Side = Workload | nn.Module | Plan | str | Path

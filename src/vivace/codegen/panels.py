@@ -89,9 +89,7 @@ def packed(weight: Tensor, bias: Tensor | None, precision: str, vector: Vector, 
     return Packed(torch.cat(found).contiguous(), told.contiguous(), widths, precision)
 
 
-def panels(
-    vectors: int, vector: Vector, rows: int, parts: int = 1, precision: str = FLOAT32
-) -> tuple[int, ...]:  # fmt: skip
+def panels(vectors: int, vector: Vector, rows: int, parts: int = 1, precision: str = FLOAT32) -> tuple[int, ...]:
     """The widths of panels for so many vectors of columns.
 
     >>> panels(8, Vector(16, 32), 64), panels(4, Vector(16, 32), 64), panels(8, Vector(16, 32), 1)

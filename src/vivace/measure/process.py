@@ -210,9 +210,7 @@ class Worker:
     ) -> Any:
         return self._answer(self._ask(command, phase, seconds, payload))
 
-    def _ask(
-        self, command: dict[str, Any], phase: Phase, seconds: float | None, payload: object | None
-    ) -> Deadline:  # fmt: skip
+    def _ask(self, command: dict[str, Any], phase: Phase, seconds: float | None, payload: object | None) -> Deadline:
         if self._closed:
             raise WorkerFailure(Outcome.INFRA_ERROR, "this worker has ended; start another")
         deadline = Deadline(phase, self.limits.seconds(phase) if seconds is None else seconds)

@@ -28,10 +28,8 @@ from vivace.search.alone import Invariance
 from vivace.search.caches import compiler_variables
 from vivace.search.champion import Champion, is_lost
 from vivace.search.evaluation import Evaluation
-from vivace.search.identity import key_of as key_of
-from vivace.search.identity import size_of as size_of
-from vivace.search.judge import Rules, judge, outcome_of, refuse
-from vivace.search.judge import failures_of_a_plan as failures_of_a_plan
+from vivace.search.identity import key_of, size_of
+from vivace.search.judge import Rules, failures_of_a_plan, judge, outcome_of, refuse
 from vivace.search.options import Options
 from vivace.search.prepare import Prepared
 
@@ -124,10 +122,13 @@ class Laboratory:
             self._baseline.close()
         self._baseline, self._anew = self._anew, None
         if self._baseline is not None and self._baseline.worker.alive:
-            self._baseline.start(self.race.warm_seconds)
-            self.warmed_seconds = self._baseline.warmed_seconds
-            self._baseline.read_memory()
+            self._start_baseline(self._baseline)
         return self.baseline()
+
+    def _start_baseline(self, arm: LiveArm) -> None:
+        arm.start(self.race.warm_seconds)
+        self.warmed_seconds = arm.warmed_seconds
+        arm.read_memory()
 
     def _answers_to_data(self, baseline: LiveArm) -> list[bool]:
         """Have the original answer both parts; whether its answers are finite. What it raises itself is the user's."""
@@ -184,14 +185,12 @@ class Laboratory:
         if self._baseline is None or not self._baseline.worker.alive:
             started = self._clock.now()
             self._baseline = self._arm("baseline")
-            self._baseline.start(self.race.warm_seconds)
+            self._start_baseline(self._baseline)
             self.race_opening_seconds = self._clock.now() - started
             # as in a confirmation, whose arms are fresh interpreters
             worker = self._baseline.worker
             self.opening_seconds = self.race_opening_seconds + worker.spared_seconds + worker.shared_seconds
-            self.warmed_seconds = self._baseline.warmed_seconds
             self.loading_seconds = self.race_opening_seconds - self.warmed_seconds + worker.shared_seconds
-            self._baseline.read_memory()
         return self._baseline
 
     def noise(self) -> list[float]:

@@ -185,15 +185,16 @@ class Search:
 
     def _missed(self, memory: Memory) -> list[str]:
         """What the user should know of plans for which there was no time."""
-        if self.options.plan is not None or self.options.exhaustive:
+        if self.options.plan is not None or self.options.exhaustive or not self.options.by_speed:
             return []
         plans = missed(self.space, memory)
         if not plans:
             return []
         promised = memory.baseline_seconds / memory.ranking.predicted_seconds(plans[0])
+        others = f" and {len(plans) - 1} more" if len(plans) > 1 else ""
         told = (
-            f"there was no time to try {len(plans)} plan{'s' * (len(plans) > 1)} that promise more, first of all "
-            f"{plans[0]} (PREDICTED {promised:.1f} times as fast as the original): give more with --time"
+            f"there was no time left for plans that promise more: {plans[0]} (PREDICTED {promised:.1f} times as fast "
+            f"as the original){others}; give the search more time (--time)"
         )
         self.listener.note(told)
         return [told]

@@ -63,11 +63,10 @@ class Schedule:
 
     `opening_seconds` is what opening the original's arm takes: an interpreter, the model, the warm-up, which is
     `warmed_seconds` of it; in a race, whose arms are forked, it takes `race_opening_seconds` (None: as long).
-    `loading_seconds` of it go by once an interpreter has PyTorch and before the first call.
-    `is_disturbed` says that the original differed
-    much from itself, so that restarts will have to be added. `race_seconds` is what judging and racing a candidate
-    takes. `trial_seconds` are those of the trials so far, by compiler and by whether quality was won back.
-    `call_seconds` is what a call of the original takes, and `is_tiny` says that it is so short that the overhead of
+    `loading_seconds` of it go by once an interpreter has PyTorch and before the first call. `is_disturbed` says that
+    the original differed much from itself, so that restarts will have to be added. `race_seconds` is what judging and
+    racing a candidate takes. `trial_seconds` are those of the trials so far, by compiler and by whether quality was won
+    back. `call_seconds` is what a call of the original takes, and `is_tiny` says that it is so short that the overhead of
     calling will be asked for. `deliverable` are the trials so far that were confirmed, one of which will be delivered.
     """
 
@@ -202,9 +201,12 @@ class Schedule:
 
     @property
     def _interpreter_seconds(self) -> float:
-        """What an interpreter of its own takes longer to start than a fork; nothing where nothing is forked."""
-        forked = self.opening_seconds if self.race_opening_seconds is None else self.race_opening_seconds
-        return max(0.0, self.opening_seconds - forked)
+        """What an interpreter takes longer to have PyTorch than a fork; nothing where nothing is forked."""
+        if self.race_opening_seconds is None:
+            return 0.0
+        return max(
+            0.0, self.opening_seconds - max(self.race_opening_seconds, self.loading_seconds + self.warmed_seconds)
+        )
 
     def _loading(self, trial: Trial | None) -> float:
         return min(trial.load_seconds if trial else 0.0, CACHED_LOAD_SECONDS)

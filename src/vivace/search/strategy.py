@@ -87,8 +87,11 @@ class Memory:
         return gambles_of(sorted(filter(may_win, self.tried.values()), key=self._merit, reverse=True))
 
     def untried(self, plans: Iterable[Plan]) -> list[Plan]:
-        """Those not tried yet that there is time for, most promising first; last those with a technique that did not
-        apply in another setting.
+        """Those that are `open` and that there is time for, in the same order."""
+        return [plan for plan in self.open(plans) if self.has_time_for(plan)]
+
+    def open(self, plans: Iterable[Plan]) -> list[Plan]:
+        """Those not tried yet, most promising first; last those with a technique that did not apply in another setting.
 
         Not those with techniques known to do nothing, nor those whose precision and compiler already gave answers that
         were refused (threads or layouts would not mend them) or ran out of time, nor those that would mend what was
@@ -102,7 +105,6 @@ class Memory:
             and numerics_of(plan) not in self.refused
             and self._has_cause(plan)
             and _defining(plan) not in self.too_slow
-            and self.has_time_for(plan)
         }
         return sorted(self.ranking.ordered(fresh), key=self._is_doubtful)
 
@@ -264,8 +266,7 @@ def _with_more_precision(space: Space, plan: Plan, memory: Memory) -> Plan:
 
 def missed(space: Space, memory: Memory) -> list[Plan]:
     """Seeds for which there was no time and that promise clearly more than the leader, most promising first."""
-    memory.has_time_for = lambda plan: True
-    seeds = memory.untried(_seeds(space, memory, _friends(memory)))
+    seeds = memory.open(_seeds(space, memory, _friends(memory)))
     return [seed for seed in seeds if _is_promising(seed, memory, MUCH_MORE)]
 
 

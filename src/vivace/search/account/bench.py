@@ -12,7 +12,8 @@ from vivace.core.plan import Plan
 from vivace.core.result import Result, Trial
 from vivace.measure.paired import compare
 from vivace.search.account.waterfall import attribution_of
-from vivace.search.laboratory import Laboratory, key_of
+from vivace.search.identity import key_of
+from vivace.search.laboratory import Laboratory
 from vivace.search.listener import Listener
 from vivace.search.schedule import Schedule
 

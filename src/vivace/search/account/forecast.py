@@ -11,7 +11,8 @@ from vivace.core.result import Trial, TrialStage
 from vivace.core.technique import Effect, Stage
 from vivace.measure.clock import FakeClock
 from vivace.search.account.waterfall import configurations
-from vivace.search.laboratory import RACE, size_of
+from vivace.search.identity import size_of
+from vivace.search.laboratory import RACE
 from vivace.search.options import Options
 from vivace.search.prepare import Prepared
 from vivace.search.rank import Ranking

@@ -18,8 +18,9 @@ from vivace.measure.live import ArmSpec, LiveArm
 from vivace.measure.paired import StopRule, compare
 from vivace.search.account.payback import total_speedup
 from vivace.search.caches import as_delivered
+from vivace.search.identity import key_of
 from vivace.search.judge import Rules, judge_decisions, refuse
-from vivace.search.laboratory import Laboratory, key_of
+from vivace.search.laboratory import Laboratory
 from vivace.search.options import SAME_SPEED, Options
 
 LEAST_GAIN = 0.01
