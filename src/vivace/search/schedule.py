@@ -66,8 +66,9 @@ class Schedule:
     `loading_seconds` of it go by once an interpreter has PyTorch and before the first call. `is_disturbed` says that
     the original differed much from itself, so that restarts will have to be added. `race_seconds` is what judging and
     racing a candidate takes. `trial_seconds` are those of the trials so far, by compiler and by whether quality was won
-    back. `call_seconds` is what a call of the original takes, and `is_tiny` says that it is so short that the overhead of
-    calling will be asked for. `deliverable` are the trials so far that were confirmed, one of which will be delivered.
+    back. `call_seconds` is what a call of the original takes, and `is_tiny` says that it is so short that the overhead
+    of calling will be asked for. `deliverable` are the trials so far that were confirmed, one of which will be
+    delivered.
     """
 
     seconds: float
