@@ -10,6 +10,8 @@ PYTHON ?=
 # One more package index for pip to look at; empty for none. On Linux the plain index gives CUDA builds of PyTorch
 # (gigabytes); PyTorch's CPU index, named here, gives the small ones. See "Install" in README.md.
 INDEX_URL ?=
+# How many processes the quick tests share, each with one thread; 0 for none beside pytest's own, to debug in.
+JOBS ?= 2
 # Passed to pytest, such as: make test ARGS="-k gate"
 ARGS ?=
 
@@ -19,7 +21,7 @@ ARGS ?=
 help:
 	@echo "make setup     a virtual environment in $(VENV) with everything, pinned by constraints.txt"
 	@echo "make demo      the whole promise on real handwritten digits, about three minutes"
-	@echo "make test      the tests that are quick"
+	@echo "make test      the tests that are quick, in two processes (make test JOBS=0: in one)"
 	@echo "make test-all  every test that this machine can run"
 	@echo "make check     style and types: ruff, mypy"
 	@echo "make docs      the guide as web pages, in docs/_build; a dead link is an error"
@@ -58,7 +60,7 @@ demo: setup
 	@$(BIN)/vivace demo
 
 test: setup
-	@$(BIN)/python -m pytest -m "not slow and not gpu" $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not gpu" $(ARGS)
 
 test-all: setup
 	@$(BIN)/python -m pytest $(ARGS)

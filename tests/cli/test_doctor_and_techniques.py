@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from vivace.cli import doctor
 from vivace.cli.app import main
 from vivace.cli.doctor import Runtime
 from vivace.cli.importing import broken_packages
@@ -68,6 +69,17 @@ def only(kind: type[Technique], machine: Machine, *others: type[Technique]) -> A
     return catalogue(known, machine)[0]
 
 
+@pytest.fixture
+def unbroken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No package is imported to see whether it can be, which takes half a minute; one test does so by the command."""
+
+    def nothing(packages: object) -> dict[str, str]:
+        return {}
+
+    monkeypatch.setattr(doctor, "broken_packages", nothing)
+
+
+@pytest.mark.usefixtures("unbroken")
 def test_doctor_prints_the_machine_and_its_runtimes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--no-measure"]) == 0
     printed = capsys.readouterr().out
@@ -95,6 +107,7 @@ def test_doctor_prints_one_document(capsys: pytest.CaptureFixture[str]) -> None:
     assert {runtime["package"] for runtime in document["runtimes"]} >= {"torch", "onnxruntime", "openvino"}
 
 
+@pytest.mark.usefixtures("unbroken")
 def test_doctor_measures_one_thread_and_all_allowed_ones(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -9,14 +9,12 @@ from vivace.testing import contract, tiny
 SLOW = {"inductor", "aot-inductor", "cuda-graphs", "tpu"}
 """Compilers that take seconds for each model; here `tpu` makes the same program as `xla`."""
 QUICK_MODELS = {"mlp", "residual"}
-
-
 CONVERTED_MODELS = QUICK_MODELS | {"encoder", "by-name"}
 
 
 def _marks(kind: type[Technique], model: str) -> list[pytest.MarkDecorator]:
     """Conversions and compilations take seconds each; a few models are enough for every day."""
-    quick = QUICK_MODELS if kind.name() in SLOW else CONVERTED_MODELS
+    quick = {"residual"} if kind.name() in SLOW else CONVERTED_MODELS
     is_quick = model in quick or not (kind.packages or kind.name() in SLOW)
     return [] if is_quick else [pytest.mark.slow]
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import hashlib
 import inspect
 import json
@@ -175,8 +176,14 @@ def check_applied(technique: Technique, model: Tiny, folder: Path, after: Sequen
 
 def prepare(model: Tiny, folder: Path) -> Model:
     """A tiny model captured, stored and read back, as a build job finds it."""
-    store.save(capture.capture(model.model(), model.inputs()).model, folder)
+    store.save(_captured(model), folder)
     return store.read_model(folder)
+
+
+@functools.cache
+def _captured(model: Tiny) -> Model:
+    """The same for every technique: an export takes longer than most of them do. Nobody gets it but from a store."""
+    return capture.capture(model.model(), model.inputs()).model
 
 
 def describe(original: Model, model: Tiny, folder: Path) -> Work:
