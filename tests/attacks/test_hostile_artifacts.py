@@ -307,7 +307,8 @@ def test_native_code_is_not_opened_without_trust_whatever_the_manifest_says(
 
     monkeypatch.setattr(torch._inductor, "aoti_load_package", lambda path: canary.touch())
     (artifact / "program" / "model.pt2").rename(artifact / "program" / "native.pt2")
-    (artifact / "program" / "example.safetensors").unlink()
+    for beside in ("example.safetensors", "graph.json"):
+        (artifact / "program" / beside).unlink()
     edit_json(artifact / "program" / "program.json", lambda node: node.update(form="aot-inductor"))
     edit_manifest(artifact, form="aot-inductor", executes_native_code=told)
     reseal(artifact)

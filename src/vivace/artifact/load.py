@@ -66,7 +66,7 @@ def load(path: str | Path, trust: bool = False) -> Program:
 def _checked(folder: Path, manifest: Manifest, trust: bool) -> Program:
     """The program, after it answered the golden calls as it should."""
     place = folder / PROGRAM
-    model = store.read_model(place)
+    model = store.read_to_run(place)
     if model.form.value != manifest.form:
         raise ArtifactError(
             f"{place / store.PROGRAM_JSON} is of form {model.form.value}, but the manifest says {manifest.form!r}; "

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import ast
 import builtins
+import hashlib
 import json
 import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.export import ExportedProgram
 
 from vivace.core.errors import ArtifactError
@@ -76,6 +78,56 @@ def load(path: Path) -> ExportedProgram:
     program._guards_code = []  # Python text that torch would compile; `Program` checks calls by the signature instead
     compressed.check(program)
     return program
+
+
+def numbers(path: Path, wanted: Mapping[str, torch.dtype]) -> dict[str, Tensor]:
+    """Parameters, buffers and constants of a .pt2 file by name, read as they lie there: those of one place share it.
+
+    The file is one that `refuse_pickles` let pass. Raises ArtifactError for a name or a number that is not there.
+    """
+    kept: dict[str, Tensor] = {}
+    found: dict[str, Tensor] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            for kind in ("weights", "constants"):
+                configs = [name for name in names if name.endswith(f"_{kind}_config.json")]
+                for config in configs:
+                    entries = json.loads(archive.read(config))["config"]
+                    for name in wanted.keys() & entries.keys():
+                        member = f"{config.rpartition('/')[0]}/{entries[name]['path_name']}"
+                        if member not in kept:
+                            kept[member] = _bytes(archive, member)
+                        found[name] = _laid(kept[member], wanted[name], entries[name]["tensor_meta"])
+    except (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError, RuntimeError, EOFError) as error:
+        raise ArtifactError(f"{path} cannot be read as an exported program: {type(error).__name__}: {error}") from error
+    if len(found) < len(wanted):
+        raise ArtifactError(f"{path} lacks the numbers of {sorted(wanted.keys() - found.keys())[0]!r}")
+    return found
+
+
+def graph_digest(path: Path) -> str:
+    """SHA-256 of the graph as torch.export wrote it, in a file that `refuse_pickles` let pass."""
+    with zipfile.ZipFile(path) as archive:
+        members = [name for name in archive.namelist() if name.partition("/")[2].startswith("models/")]
+        return hashlib.sha256(b"".join(map(archive.read, sorted(members)))).hexdigest()
+
+
+def _bytes(archive: zipfile.ZipFile, member: str) -> Tensor:
+    """A member's bytes, in memory of PyTorch's own, which begins where vectors do."""
+    read = bytearray(archive.read(member))
+    return torch.frombuffer(read, dtype=torch.uint8).clone() if read else torch.empty(0, dtype=torch.uint8)
+
+
+def _laid(whole: Tensor, dtype: torch.dtype, meta: Any) -> Tensor:
+    """A tensor over these bytes. Raises RuntimeError where it would not lie within them."""
+    sizes, strides = ([one["as_int"] for one in meta[key]] for key in ("sizes", "strides"))
+    return whole.view(dtype).as_strided(sizes, strides, meta["storage_offset"]["as_int"])
+
+
+def is_operator(path: str) -> bool:
+    """Whether an exported graph may hold this operator, given by its path from `torch`."""
+    return bool(_TARGET.fullmatch(path)) and not _FORBIDDEN_TARGETS.fullmatch(path)
 
 
 def refuse_pickles(path: Path) -> None:
@@ -190,7 +242,7 @@ def _problem(key: str, value: str) -> str:
     if key == "as_operator" or (
         key == "target" and "." in value and value.startswith(("torch", "_operator", "math", "#"))
     ):
-        return "" if _TARGET.fullmatch(value) and not _FORBIDDEN_TARGETS.fullmatch(value) else "operator"
+        return "" if is_operator(value) else "operator"
     if key == "expr_str" and not _is_plain_expression(value):
         return "expression"
     is_nested = value.lstrip().startswith(("[", "{"))  # JSON in a text, where an escape could hide any word

@@ -23,6 +23,7 @@ from vivace.core.program import Form, Model, Settings
 from vivace.core.signature import Signature
 from vivace.runtimes import aot, eager, inductor, instances, null, onnx_session, openvino_session, pt2
 from vivace.runtimes.calls import torch_dtype
+from vivace.runtimes.graphs import plain
 from vivace.runtimes.lanes import run as lanes
 from vivace.runtimes.native import session as native_session
 from vivace.runtimes.onnx_graph import external_files
@@ -55,6 +56,8 @@ _OPTIONS: dict[Form, dict[str, type]] = {
     Form.NATIVE: {native_session.PRODUCTS: str, native_session.KEPT: str, native_session.OTHERS: str},
 }
 _EXPORTED = (Form.TORCH, Form.INDUCTOR, Form.NATIVE)
+_PLAIN = (Form.TORCH, Form.NATIVE)
+"""Those that are run by nothing of PyTorch but its operators."""
 _FILES = {
     Form.TORCH: "model.pt2",
     Form.INDUCTOR: "model.pt2",
@@ -90,7 +93,7 @@ def load(folder: Path, trust: bool = False) -> Program:
 
     Native code is loaded with `trust=True` only. Raises ArtifactError, MissingExtra, NotApplicable.
     """
-    return open_model(folder, read_model(folder), trust)
+    return open_model(folder, read_to_run(folder), trust)
 
 
 def open_model(folder: Path, model: Model, trust: bool = False) -> Program:
@@ -119,6 +122,26 @@ def read_model(folder: Path) -> Model:
     """Read a program folder back as a model to go on building with. Raises ArtifactError."""
     model = describe(folder)
     return model.replace(program=_read_program(folder, model.form))
+
+
+def read_to_run(folder: Path) -> Model:
+    """The same to be opened only, which takes a fraction of the time where its graph lies there as plain data.
+
+    Raises ArtifactError.
+    """
+    model = describe(folder)
+    settings = model.settings
+    is_plain = settings.device == "cpu" and settings.instances == 1 and settings.padding is None
+    if model.form not in _PLAIN or not is_plain or settings.option(lanes.OPTION, ""):
+        return read_model(folder)
+    _check_beside(folder, model.form)
+    archive = folder / _FILES[model.form]
+    program = plain.read(archive, folder / plain.FILE) if archive.is_file() else None
+    if program is None:
+        return read_model(folder)
+    if (folder / EXAMPLE).is_file():
+        program.example_inputs = (_read_example(folder / EXAMPLE), {})
+    return model.replace(program=program)
 
 
 def describe(folder: Path) -> Model:
@@ -179,6 +202,8 @@ def open_program(arguments: Mapping[str, Any], payload: object | None = None) ->
 def _write(model: Model, folder: Path) -> None:
     if model.form in _EXPORTED:
         pt2.save(model.program, folder / _FILES[model.form])
+        if model.form in _PLAIN:
+            plain.write(model.program, folder / _FILES[model.form], folder / plain.FILE)
         if model.program.example_inputs is not None:
             _write_example(model.program.example_inputs[0], folder / EXAMPLE)
     elif model.form is not Form.NULL:
@@ -230,7 +255,8 @@ def _read_program(folder: Path, form: Form) -> Any:
 
 def _check_beside(folder: Path, form: Form) -> None:
     """Raise ArtifactError for a file that the form does not read, and for one that it lacks."""
-    beside = {**{one: [EXAMPLE] for one in _EXPORTED}, Form.OPENVINO: ["model.bin"]}.get(form, [])
+    exported = {one: [EXAMPLE, *([plain.FILE] if one in _PLAIN else [])] for one in _EXPORTED}
+    beside = {**exported, Form.OPENVINO: ["model.bin"]}.get(form, [])
     if form is Form.XLA:
         beside = list(stablehlo.BESIDE)
     if form is Form.ONNX:

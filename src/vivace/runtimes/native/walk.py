@@ -10,9 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.export import ExportedProgram
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from vivace.codegen.arrays import Array, Value, stored
@@ -47,8 +45,7 @@ def write(program: Program, exported: ExportedProgram, inputs: Sequence[Tensor],
     Raises NotApplicable with the name of the operator that there is no C for.
     """
     graph = eager.copied_graph(exported)
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    walk = _Walk(program, mode, exported.graph_module)
+    walk = _Walk(program, exported.graph_module)
     known = iter(eager.lifted_values(exported))
     given = iter(zip(inputs, arrays, strict=True))
     count = len(eager.lifted_names(exported))
@@ -58,30 +55,32 @@ def write(program: Program, exported: ExportedProgram, inputs: Sequence[Tensor],
             walk.know(node, value.detach() if isinstance(value, Tensor) else value)
         else:
             leaf, array = next(given)
-            walk.give(node, mode.from_tensor(leaf, static_shapes=True), stored(array))
+            walk.give(node, leaf, stored(array))
     with torch.no_grad():
         results = walk.graph(graph)
     return [program.stored(walk.value(one)) for one in pytree.tree_leaves(results) if one is not None]
 
 
 class _Walk:
-    """What is known of each node: a number that never changes, or a stand-in with its shape and a value in C."""
+    """What is known of each node: a number that never changes, or what it was at one call and its value in C.
 
-    def __init__(self, program: Program, mode: FakeTensorMode, module: torch.nn.Module) -> None:
+    The call is computed, operator by operator: PyTorch tells shapes without numbers too, but imports much for it.
+    """
+
+    def __init__(self, program: Program, module: torch.nn.Module) -> None:
         self._program = program
-        self._mode = mode
         self._module = module
         self._known: dict[fx.Node, Any] = {}
-        self._fakes: dict[fx.Node, Any] = {}
+        self._seen: dict[fx.Node, Any] = {}
         self._values: dict[fx.Node, Any] = {}
 
     def know(self, node: fx.Node, value: Any) -> None:
         """That a node never changes."""
         self._known[node] = value
 
-    def give(self, node: fx.Node, fake: Any, value: Any) -> None:
-        """A node's stand-in, and its value."""
-        self._fakes[node], self._values[node] = fake, value
+    def give(self, node: fx.Node, seen: Any, value: Any) -> None:
+        """What a node was at one call, and its value."""
+        self._seen[node], self._values[node] = seen, value
 
     def value(self, argument: Any) -> Any:
         """An argument as handlers take it: constants as arrays of constants."""
@@ -95,9 +94,13 @@ class _Walk:
 
     def graph(self, graph: fx.Graph) -> Any:
         """Walk a graph whose placeholders are known; the arguments of its output."""
+        last = {used: node for node in graph.nodes for used in node.all_input_nodes}
         for node in graph.nodes:
             if node.op == "call_function":
                 self._call(node)
+                for used in node.all_input_nodes:
+                    if last[used] is node:
+                        self._seen.pop(used, None)
             elif node.op == "get_attr":
                 self._known[node] = _attribute(self._module, str(node.target))
             elif node.op == "output":
@@ -112,18 +115,22 @@ class _Walk:
         used = node.all_input_nodes
         if all(one in self._known for one in used) and not _is_large(node):
             args, options = self._put(node, self._known.__getitem__)
-            self._known[node] = node.target(*args, **options)  # type: ignore[operator]
-            return
-        args, options = self._put(node, self._fake)
-        with self._mode:
-            fake = node.target(*args, **options)  # type: ignore[operator]
-        if not any(isinstance(one, Tensor) for one in pytree.tree_leaves(fake)):
-            self._known[node] = fake
+            self._known[node] = known = node.target(*args, **options)  # type: ignore[operator]
+            node.meta = {**node.meta, "val": known}
             return
         if self._is_overwriting(node):
             raise NotApplicable(f"{node.target} writes over what is used again")
-        node.meta = {**node.meta, "val": fake}
-        self.give(node, fake, self._shared(node, self._lowered(node)))
+        args, options = self._put(node, self._at_the_call)
+        if _depends_on_numbers(node.target, args):
+            raise NotApplicable(f"there is no C for {node.target}, whose answer's shape depends on numbers of the call")
+        if _is_mutable(node.target):
+            args = (args[0].clone(), *args[1:])  # what lies there may be a constant
+        seen = node.target(*args, **options)  # type: ignore[operator]
+        if not any(isinstance(one, Tensor) for one in pytree.tree_leaves(seen)):
+            self._known[node] = seen
+            return
+        node.meta = {**node.meta, "val": pytree.tree_map_only(Tensor, _stand_in, seen)}
+        self.give(node, seen, self._shared(node, self._lowered(node)))
 
     def _lowered(self, node: fx.Node) -> Any:
         arguments: list[Any] = [self.value(one) for one in node.args]
@@ -150,25 +157,23 @@ class _Walk:
         """An operator by what PyTorch says that it consists of; where that says nothing, or has no C, the reason why
         it has none itself is raised."""
         target, nodes = _functional(node.target), list(dict.fromkeys(node.all_input_nodes))
-        fakes = [self._fake(one) for one in nodes]
-        tensors = [one for one, fake in zip(nodes, fakes, strict=True) if isinstance(fake, Tensor)]
+        tensors = [one for one in nodes if isinstance(self._at_the_call(one), Tensor)]
 
         def call(*given: Tensor) -> Any:
             by = dict(zip(tensors, given, strict=True))
-            args, options = self._put(node, lambda one: by[one] if one in by else self._fake(one))
+            args, options = self._put(node, lambda one: by[one] if one in by else self._at_the_call(one))
             return target(*args, **options)
 
-        with self._mode:
-            made = make_fx(call, decomposition_table=_table(), tracing_mode="fake")(*map(self._fake, tensors))
+        made = _decomposition(call, [self._at_the_call(one) for one in tensors])
         calls = [one for one in made.graph.nodes if one.op == "call_function"]
         if any(one.target is target for one in calls):
             raise reason
-        inner = _Walk(self._program, self._mode, made)
+        inner = _Walk(self._program, made)
         for place, one in zip(made.graph.find_nodes(op="placeholder"), tensors, strict=True):
             if one in self._known:
                 inner.know(place, self._known[one])
             else:
-                inner.give(place, self._fake(one), self._program.written(self._values[one]))
+                inner.give(place, self._seen[one], self._program.written(self._values[one]))
         try:
             return inner.value(inner.graph(made.graph))
         except NotApplicable as part:
@@ -177,14 +182,8 @@ class _Walk:
     def _put(self, node: fx.Node, get: Callable[[fx.Node], Any]) -> tuple[Any, Any]:
         return fx.node.map_arg(node.args, get), fx.node.map_arg(node.kwargs, get)
 
-    def _fake(self, node: fx.Node) -> Any:
-        if node in self._fakes:
-            return self._fakes[node]
-        known = self._known[node]
-        if isinstance(known, Tensor) and not isinstance(known, FakeTensor):
-            self._fakes[node] = self._mode.from_tensor(known, static_shapes=True)
-            return self._fakes[node]
-        return known
+    def _at_the_call(self, node: fx.Node) -> Any:
+        return self._known[node] if node in self._known else self._seen[node]
 
     def _shared(self, node: fx.Node, value: Any) -> Any:
         """What several operators read is computed once, unless it is a number."""
@@ -195,8 +194,7 @@ class _Walk:
         return stored(self._program.stored(value))
 
     def _is_overwriting(self, node: fx.Node) -> bool:
-        schema = getattr(node.target, "_schema", None)
-        if schema is None or not schema.is_mutable or not isinstance(node.args[0], fx.Node):
+        if not _is_mutable(node.target) or not isinstance(node.args[0], fx.Node):
             return False
         base = node.args[0]
         return len(base.users) > 1 or base.op == "placeholder" or _is_view(base)
@@ -209,9 +207,14 @@ def _with_member(found: Any, name: str, arguments: Sequence[Any]) -> Any:
     return dataclasses.replace(found, members=(*found.members, name))
 
 
+def _is_mutable(target: Any) -> bool:
+    """Whether an operator writes over an operand."""
+    return bool(getattr(getattr(target, "_schema", None), "is_mutable", False))
+
+
 def _functional(target: Any) -> Any:
     """The same operator, giving what this one writes over its first operand."""
-    if not getattr(getattr(target, "_schema", None), "is_mutable", False):
+    if not _is_mutable(target):
         return target
     packet = getattr(torch.ops.aten, target._opname.removesuffix("_"), None)
     found = getattr(packet, target._overloadname, None)
@@ -244,6 +247,31 @@ def _attribute(module: torch.nn.Module, name: str) -> Any:
     for part in name.split("."):
         found = getattr(found, part)
     return found
+
+
+def _stand_in(tensor: Tensor) -> Tensor:
+    """A tensor like this one, without numbers."""
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+
+
+def _depends_on_numbers(target: Any, args: Sequence[Any]) -> bool:
+    """Whether an operator gives another shape, or a plain number, for other numbers in tensors of the same shapes."""
+    tags = getattr(target, "tags", ())
+    if torch.Tag.data_dependent_output in tags:
+        return True
+    if target is torch.ops.aten.index.Tensor:
+        return any(one.dtype in (torch.bool, torch.uint8) for one in args[1] if one is not None)
+    return torch.Tag.dynamic_output_shape in tags
+
+
+def _decomposition(call: Callable[..., Any], given: Sequence[Tensor]) -> fx.GraphModule:
+    """The operators that PyTorch says a call consists of. What it takes for that is imported now: a second or two."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    with FakeTensorMode():
+        fakes = [torch.empty_strided(one.shape, one.stride(), dtype=one.dtype) for one in given]
+        return make_fx(call, decomposition_table=_table(), tracing_mode="fake")(*fakes)
 
 
 @functools.cache
