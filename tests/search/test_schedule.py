@@ -87,7 +87,7 @@ def test_what_was_confirmed_before_is_what_may_have_to_be_published() -> None:
 def test_a_rung_that_compiles_when_it_is_loaded_needs_more_time_than_another() -> None:
     planned, clock = schedule(60)
     plain = trial(Plan.of([InferenceMode()]), 1.5)
-    clock.advance(60 - 25)
+    clock.advance(60 - 22)
 
     assert planned.time_for_the_rung(plain)
     assert not planned.time_for_the_rung(plain.replace(load_seconds=4.0))
@@ -244,3 +244,9 @@ def test_a_slow_model_needs_more_time_for_a_configuration() -> None:
 
     fast, slow = (planned.configuration_seconds(plan, confirmed(seconds), True) for seconds in (0.01, 2.0))
     assert slow - fast > 6 * 4 * 2.0 - 5.0
+
+
+def test_blocks_of_a_confirmation_take_a_smaller_share_of_a_short_time() -> None:
+    shares = {seconds: schedule(seconds)[0].rule().max_seconds for seconds in (30.0, 120.0, 240.0, 600.0)}
+
+    assert shares == pytest.approx({30.0: 3.0, 120.0: 6.0, 240.0: 20.0, 600.0: 30.0})

@@ -91,8 +91,10 @@ class Schedule:
         return self.seconds - (self.clock.now() - self.started)
 
     def rule(self) -> StopRule:
-        """How long the blocks of one confirmation may take: a twelfth of the time, between 3 and 30 seconds."""
-        longest = min(30.0, max(3.0, self.seconds / 12))
+        """How long the blocks of one confirmation may take: a twelfth of the time, between 3 and 30 seconds; a twentieth
+        where time is short, for what is uncertain then is how much pairs of processes differ, not how much blocks do."""
+        share = 1 / 20 if self.seconds < SHORT_SECONDS else 1 / 12
+        longest = min(30.0, max(3.0, share * self.seconds))
         return StopRule(half_width=0.01, min_blocks=12, max_blocks=60, max_seconds=longest, warm_seconds=WARM_SECONDS)
 
     def short_rule(self) -> StopRule:
