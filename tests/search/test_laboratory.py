@@ -33,7 +33,9 @@ def test_a_graph_is_loaded_with_the_reader_that_its_worker_had_imported_before(t
         forked.ready()
         reader = forked.reader_seconds
 
-    graph, onnx = tried(["inference-mode"], tmp_path / "graph"), tried(["onnx-runtime"], tmp_path / "onnx")
+    copies, plain, onnx = (
+        tried([name], tmp_path / name) for name in ("instances", "inference-mode", "onnx-runtime")
+    )  # fmt: skip
 
     assert reader > 0.1, READER
-    assert graph.load_seconds > reader > onnx.load_seconds
+    assert copies.load_seconds > reader > max(plain.load_seconds, onnx.load_seconds)

@@ -130,9 +130,7 @@ def read_to_run(folder: Path) -> Model:
     Raises ArtifactError.
     """
     model = describe(folder)
-    settings = model.settings
-    is_plain = settings.device == "cpu" and settings.instances == 1 and settings.padding is None
-    if model.form not in _PLAIN or not is_plain or settings.option(lanes.OPTION, ""):
+    if not _is_run_plainly(model):
         return read_model(folder)
     _check_beside(folder, model.form)
     archive = folder / _FILES[model.form]
@@ -160,9 +158,17 @@ def describe(folder: Path) -> Model:
         raise ArtifactError(f"{path} is damaged: {type(error).__name__}: {error}") from error
 
 
-def is_exported(folder: Path) -> bool:
-    """Whether a program folder holds a graph that PyTorch's reader of exported programs reads. Raises ArtifactError."""
-    return describe(folder).form in _EXPORTED
+def needs_exporter(folder: Path) -> bool:
+    """Whether opening a program folder takes PyTorch's reader of exported programs. Raises ArtifactError."""
+    model = describe(folder)
+    return model.form in _EXPORTED and not (_is_run_plainly(model) and (folder / plain.FILE).is_file())
+
+
+def _is_run_plainly(model: Model) -> bool:
+    """Whether nothing but its operators is needed to open it: not where it is moved, copied, padded or parted first."""
+    settings = model.settings
+    is_as_it_is = settings.device == "cpu" and settings.instances == 1 and settings.padding is None
+    return model.form in _PLAIN and is_as_it_is and not settings.option(lanes.OPTION, "")
 
 
 def _described(folder: Path, note: Mapping[str, Any]) -> Model:

@@ -316,8 +316,8 @@ class Laboratory:
 
     def _unread(self, arm: LiveArm) -> float:
         """Seconds that opening its program takes longer where it will be used: in an interpreter that has read none."""
-        is_stored = arm.spec.program == STORE_ENTRY
-        return arm.worker.reader_seconds if is_stored and store.is_exported(Path(arm.spec.arguments["folder"])) else 0.0
+        is_read = arm.spec.program == STORE_ENTRY and store.needs_exporter(Path(arm.spec.arguments["folder"]))
+        return arm.worker.reader_seconds if is_read else 0.0
 
     @property
     def _is_exclusive(self) -> bool:
