@@ -123,7 +123,7 @@ class _Walk:
         args, options = self._put(node, self._at_the_call)
         if _depends_on_numbers(node.target, args):
             raise NotApplicable(f"there is no C for {node.target}, whose answer's shape depends on numbers of the call")
-        if _is_mutable(node.target):
+        if _is_mutable(node.target) and isinstance(args[0], Tensor):
             args = (args[0].clone(), *args[1:])  # what lies there may be a constant
         seen = node.target(*args, **options)  # type: ignore[operator]
         if not any(isinstance(one, Tensor) for one in pytree.tree_leaves(seen)):
