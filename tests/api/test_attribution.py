@@ -72,10 +72,12 @@ def test_each_configuration_is_built_judged_and_measured_in_a_pair_of_processes(
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_search_delivers_in_time_with_an_interval_or_a_reason_for_each_technique(tmp_path: Path) -> None:
+    began = SystemClock().now()
     result = vv.optimize(workload(), time="60s", out=tmp_path / "fast", plan=plan())
+    took = SystemClock().now() - began
 
     assert result.status is Status.FASTER
-    assert result.wall_seconds < 60
+    assert took - 1 < result.wall_seconds <= took < 60  # with the check of the artifact
     assert result.attribution is not None
     assert [str(part.technique) for part in result.attribution.left_out] == ["threads(count=2)", "onnx-runtime"]
     assert all((part.worth is None) == bool(part.reason) for part in result.attribution.left_out)

@@ -186,6 +186,19 @@ def test_a_loser_whose_race_reads_faster_says_why_it_lost(result: Result) -> Non
     assert "40.0x [30.0, 50.0]  openvino(precision=f32): slower in races" in text
 
 
+def test_a_loser_whose_quality_could_not_be_told_is_called_so_before_its_name(result: Result) -> None:
+    unsure = Quality(QualityVerdict.CANNOT_TELL, "3 of 364", 364, 0.01, reason="about 680 samples would decide")
+    one = next(trial for trial in result.candidates if trial.outcome is Outcome.NOT_FASTER)
+    faster = one.replace(outcome=Outcome.OK, reason="", quality=unsure)
+
+    block = printed(
+        dataclasses.replace(result, candidates=(*(t for t in result.candidates if t is not one), faster)), 120
+    )
+
+    (line,) = (line for line in block.splitlines() if "quality unsure" in line)
+    assert "about 680 samples would decide" in line
+
+
 def test_a_comparison_says_who_is_faster_and_what_is_not_estimable(result: Result) -> None:
     stream = io.StringIO()
     print_block(Console(file=stream, width=80), comparison_block(result.comparison, "work.py:digits", "fast"))

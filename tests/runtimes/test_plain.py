@@ -54,6 +54,7 @@ def test_a_graph_read_as_plain_data_answers_bit_for_bit_as_the_exporters(model: 
         call = model.inputs(samples, seed=samples)
         found, wanted = (flat(tiny.answer(store.open_model(program, one), call)) for one in (light, whole))
         torch.testing.assert_close(found, wanted, rtol=0, atol=0, equal_nan=True)
+        assert [one.requires_grad for one in found] == [one.requires_grad for one in wanted]
 
 
 @pytest.mark.parametrize("form", [Form.TORCH, Form.NATIVE])

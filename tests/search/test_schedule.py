@@ -115,6 +115,15 @@ def test_a_leader_that_may_fail_keeps_time_for_another_after_it() -> None:
     assert not planned.time_to_judge_first(risky, safe)
 
 
+def test_time_is_kept_for_the_safe_plan_that_is_confirmed_where_a_faster_one_is_refused() -> None:
+    planned, _ = schedule(120)
+    risky, safe = trial(Plan.of([Halve(), Engine()]), 4.0), trial(Plan.of([Engine()]), 2.0)
+    slow_to_load = safe.replace(load_seconds=4.0)
+
+    assert planned.ending_seconds(risky, [risky], slow_to_load) > planned.ending_seconds(risky, [risky], safe)
+    assert planned.ending_seconds(risky, [risky], safe) == planned.ending_seconds(risky, [risky])
+
+
 def test_time_is_kept_to_judge_each_plan_that_may_be_refused_before_one_that_may_not() -> None:
     planned, clock = schedule(120)
     plans = [Plan.of([Prune(), Halve(), Engine()]), Plan.of([Halve(), Engine()]), Plan.of([Halve(), Turbine()])]

@@ -14,7 +14,7 @@ CONVERTED_MODELS = QUICK_MODELS | {"encoder", "by-name"}
 
 def _marks(kind: type[Technique], model: str) -> list[pytest.MarkDecorator]:
     """Conversions and compilations take seconds each; a few models are enough for every day."""
-    quick = {"residual"} if kind.name() in SLOW else CONVERTED_MODELS
+    quick = QUICK_MODELS if kind.name() in SLOW else CONVERTED_MODELS
     is_quick = model in quick or not (kind.packages or kind.name() in SLOW)
     return [] if is_quick else [pytest.mark.slow]
 

@@ -171,7 +171,8 @@ class Settings:
 class Model:
     """A program, its form, its signature and its settings; what a technique consumes and returns.
 
-    `program` is an ExportedProgram for TORCH and INDUCTOR, and a path to a file for the other forms.
+    `program` is an ExportedProgram for TORCH, INDUCTOR and NATIVE (what was read only to be run may hold a graph that
+    answers the same questions), and a path to a file for the other forms.
     `lineage` is the short name of each technique applied so far: it keys conversions that plans can share.
     `fused` is what those techniques fused, by the layers' names.
     """

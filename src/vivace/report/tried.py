@@ -9,6 +9,7 @@ from rich.text import Text
 
 from vivace.core.measurement import Interval, Outcome
 from vivace.core.plan import Plan
+from vivace.core.quality import QualityVerdict
 from vivace.core.result import Result, Trial, TrialStage
 from vivace.report.duration import show_duration
 from vivace.report.layout import line, short
@@ -38,7 +39,7 @@ def tried(result: Result, finalists: Collection[Plan], room: int) -> Iterator[Te
     if losers:
         yield line("not chosen, speeds from the race:")
     for trial in losers[:room]:
-        reason = trial.reason or _looks_faster(trial, chosen)
+        reason = trial.reason or _unsure(trial) or _looks_faster(trial, chosen)
         yield short(f"  {_label(trial):15} {_told(_speed(trial))}{trial.name}{_colon(reason)}")
     if len(losers) > room:
         yield line(f"  and {len(losers) - room} more, each with its reason, in results.json")
@@ -66,7 +67,15 @@ def _group(trial: Trial) -> int:
     return 1 if _is_slower(trial) else 2
 
 
+def _unsure(trial: Trial) -> str:
+    """Why one that ran well was not to be relied on: what it loses could not be told from the data of the race."""
+    quality = trial.quality
+    return quality.reason if quality is not None and quality.verdict is QualityVerdict.CANNOT_TELL else ""
+
+
 def _label(trial: Trial) -> str:
+    if trial.outcome is Outcome.OK and _unsure(trial):
+        return "quality unsure"  # before the name, which may be long enough to hide the reason
     return "SLOWER" if _is_slower(trial) and trial.outcome is Outcome.NOT_FASTER else _word(trial.outcome)
 
 

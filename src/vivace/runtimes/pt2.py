@@ -89,16 +89,13 @@ def numbers(path: Path, wanted: Mapping[str, torch.dtype]) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            for kind in ("weights", "constants"):
-                configs = [name for name in names if name.endswith(f"_{kind}_config.json")]
-                for config in configs:
-                    entries = json.loads(archive.read(config))["config"]
-                    for name in wanted.keys() & entries.keys():
-                        member = f"{config.rpartition('/')[0]}/{entries[name]['path_name']}"
-                        if member not in kept:
-                            kept[member] = _bytes(archive, member)
-                        found[name] = _laid(kept[member], wanted[name], entries[name]["tensor_meta"])
+            for config in (name for name in archive.namelist() if name.endswith("_config.json")):
+                entries = json.loads(archive.read(config))["config"]
+                for name in wanted.keys() & entries.keys():
+                    member = f"{config.rpartition('/')[0]}/{entries[name]['path_name']}"
+                    if member not in kept:
+                        kept[member] = _bytes(archive, member)
+                    found[name] = _laid(kept[member], wanted[name], entries[name]["tensor_meta"])
     except (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError, RuntimeError, EOFError) as error:
         raise ArtifactError(f"{path} cannot be read as an exported program: {type(error).__name__}: {error}") from error
     if len(found) < len(wanted):
@@ -122,7 +119,8 @@ def _bytes(archive: zipfile.ZipFile, member: str) -> Tensor:
 def _laid(whole: Tensor, dtype: torch.dtype, meta: Any) -> Tensor:
     """A tensor over these bytes. Raises RuntimeError where it would not lie within them."""
     sizes, strides = ([one["as_int"] for one in meta[key]] for key in ("sizes", "strides"))
-    return whole.view(dtype).as_strided(sizes, strides, meta["storage_offset"]["as_int"])
+    laid = whole.view(dtype).as_strided(sizes, strides, meta["storage_offset"]["as_int"])
+    return laid.requires_grad_(bool(meta["requires_grad"]))  # as the model's own: its answers carry gradients
 
 
 def is_operator(path: str) -> bool:

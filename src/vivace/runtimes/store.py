@@ -130,16 +130,7 @@ def read_to_run(folder: Path) -> Model:
     Raises ArtifactError.
     """
     model = describe(folder)
-    if not _is_run_plainly(model):
-        return read_model(folder)
-    _check_beside(folder, model.form)
-    archive = folder / _FILES[model.form]
-    program = plain.read(archive, folder / plain.FILE) if archive.is_file() else None
-    if program is None:
-        return read_model(folder)
-    if (folder / EXAMPLE).is_file():
-        program.example_inputs = (_read_example(folder / EXAMPLE), {})
-    return model.replace(program=program)
+    return model.replace(program=_read_program(folder, model.form, is_plain=_is_run_plainly(model)))
 
 
 def describe(folder: Path) -> Model:
@@ -244,7 +235,7 @@ def _write_example(leaves: tuple[Tensor, ...], path: Path) -> None:
     save_file({str(i): leaf.detach().cpu().contiguous().clone() for i, leaf in enumerate(leaves)}, str(path))
 
 
-def _read_program(folder: Path, form: Form) -> Any:
+def _read_program(folder: Path, form: Form, is_plain: bool = False) -> Any:
     if form is Form.NULL:
         return None
     path = folder / _FILES[form]
@@ -253,7 +244,7 @@ def _read_program(folder: Path, form: Form) -> Any:
     _check_beside(folder, form)
     if form not in _EXPORTED:
         return path
-    program = pt2.load(path)
+    program: Any = (plain.read(path, folder / plain.FILE) if is_plain else None) or pt2.load(path)
     if (folder / EXAMPLE).is_file():
         program.example_inputs = (_read_example(folder / EXAMPLE), {})
     return program

@@ -166,7 +166,7 @@ class Search:
 
     def _explore(self, laboratory: Laboratory, memory: Memory) -> None:
         """Try plans while there is time for another and for the confirmation."""
-        memory.has_time_for = lambda plan: self.schedule.time_for_a_trial(plan, memory.leader, memory.gambles)
+        memory.has_time_for = lambda plan: self.schedule.time_for_a_trial(plan, *memory.ends)
         strategy = self._strategy(memory)
         request = next(strategy, None)
         while request is not None:
@@ -209,7 +209,7 @@ class Search:
         """One trial, in the journal as soon as it ended."""
         before = self.schedule.left()
         predicted = memory.baseline_seconds / memory.ranking.predicted_seconds(plan)
-        trial = laboratory.attempt(plan, stage, self.schedule.allowed(memory.leader, memory.gambles))
+        trial = laboratory.attempt(plan, stage, self.schedule.allowed(*memory.ends))
         started, ended = (self.options.seconds - left for left in (before, self.schedule.left()))
         trial = trial.replace(
             predicted_speedup=predicted, reproduce=reproduce(plan), started_seconds=started, ended_seconds=ended

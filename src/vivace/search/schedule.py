@@ -125,14 +125,16 @@ class Schedule:
         """Whether a finalist may be judged, and another still be confirmed if the first one fails."""
         return self.left() > self.judge_seconds(risky) + self.confirm_seconds(safe)
 
-    def ending_seconds(self, leader: Trial | None, gambles: Sequence[Trial] = ()) -> float:
-        """What confirming the leader is likely to take, after judging those before it that may fail.
+    def ending_seconds(self, leader: Trial | None, gambles: Sequence[Trial] = (), safe: Trial | None = None) -> float:
+        """What confirming the leader is likely to take, or `safe` where that takes longer, after judging those that may
+        fail before it.
 
         `gambles` are the trials that may be refused, most promising first; of them so many are judged as there are
-        finalists. The leader alone where none are given and it may be refused.
+        finalists. The leader alone where none are given and it may be refused. `safe` is confirmed where they are.
         """
         alone = [] if leader is None or is_safe(leader) else [leader]
-        return self.confirm_seconds(leader) + sum(map(self.judge_seconds, (gambles or alone)[:MOST_GAMBLES]))
+        confirmed = max(map(self.confirm_seconds, (leader, safe or leader)))
+        return confirmed + sum(map(self.judge_seconds, (gambles or alone)[:MOST_GAMBLES]))
 
     def rung_seconds(self) -> float:
         """What is kept for measuring the best plain rung beside the winner; nothing when time is short."""
@@ -217,17 +219,19 @@ class Schedule:
     def _loading(self, trial: Trial | None) -> float:
         return min(trial.load_seconds if trial else 0.0, CACHED_LOAD_SECONDS)
 
-    def allowed(self, leader: Trial | None, gambles: Sequence[Trial] = ()) -> float:
+    def allowed(self, leader: Trial | None, gambles: Sequence[Trial] = (), safe: Trial | None = None) -> float:
         """Seconds that the next trial may take: the leader can still be confirmed, and others can be tried. A first
         one, such as the only plan that was asked for, is not cut short for a confirmation that has nothing to show."""
-        left = self.left() - self.ending_seconds(leader, gambles) - self.kept_seconds()
+        left = self.left() - self.ending_seconds(leader, gambles, safe) - self.kept_seconds()
         if leader is None:
             left = max(left, min(self.left(), LEAST_TRIAL_SECONDS))
         return min(left, max(LEAST_TRIAL_SECONDS, TRIAL_SHARE * self.seconds))
 
-    def time_for_a_trial(self, plan: Plan, leader: Trial | None, gambles: Sequence[Trial] = ()) -> bool:
+    def time_for_a_trial(
+        self, plan: Plan, leader: Trial | None, gambles: Sequence[Trial] = (), safe: Trial | None = None
+    ) -> bool:
         """Whether trying this plan is likely to leave time to confirm the leader, or another where it is refused."""
-        left = self.left() - self.ending_seconds(leader, gambles) - self.kept_seconds()
+        left = self.left() - self.ending_seconds(leader, gambles, safe) - self.kept_seconds()
         return left > self.expected_seconds(plan)
 
     def expected_seconds(self, plan: Plan) -> float:

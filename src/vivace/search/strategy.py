@@ -15,7 +15,7 @@ from vivace.core.result import Trial, TrialStage
 from vivace.core.technique import Effect, Stage, Technique
 from vivace.search.rank import DEFINING, Ranking, compiler_of, numerics_of, without
 from vivace.search.space import LADDER, Space
-from vivace.search.verdict.finalists import gambles_of
+from vivace.search.verdict.finalists import gambles_of, is_safe
 
 REFUSED = (Outcome.QUALITY_FAILED, Outcome.QUALITY_UNKNOWN, Outcome.WRONG_OUTPUT, Outcome.NONFINITE)
 SLOW_SECONDS = 15.0
@@ -84,7 +84,16 @@ class Memory:
     @property
     def gambles(self) -> list[Trial]:
         """Trials fit to be delivered that may yet be refused, before the best one that is likely to be certified."""
-        return gambles_of(sorted(filter(may_win, self.tried.values()), key=self._merit, reverse=True))
+        return gambles_of(self._fit())
+
+    @property
+    def ends(self) -> tuple[Trial | None, list[Trial], Trial | None]:
+        """What the time for the end depends on: the leader, the gambles, and the best trial that is likely to be
+        certified, which is confirmed where the gambles are refused."""
+        return self.leader, self.gambles, next(filter(is_safe, self._fit()), None)
+
+    def _fit(self) -> list[Trial]:
+        return sorted(filter(may_win, self.tried.values()), key=self._merit, reverse=True)
 
     def untried(self, plans: Iterable[Plan]) -> list[Plan]:
         """Those that are `open` and that there is time for, in the same order."""

@@ -122,8 +122,9 @@ def read(archive: Path, path: Path) -> PlainProgram | None:
 
 
 def _is_same(found: Tensor, value: Tensor) -> bool:
-    """Whether two tensors hold the same bytes in the same order."""
-    if (found.shape, found.stride(), found.dtype) != (value.shape, value.stride(), value.dtype):
+    """Whether two tensors hold the same bytes in the same order, and both take gradients or neither does."""
+    kinds = [(one.shape, one.stride(), one.dtype, one.requires_grad) for one in (found, value)]
+    if kinds[0] != kinds[1]:
         return False
     ours, theirs = (one.detach().contiguous().reshape(-1).view(torch.uint8) for one in (found, value))
     return torch.equal(ours, theirs)

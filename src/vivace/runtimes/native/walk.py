@@ -35,6 +35,8 @@ ABOVE: Mapping[str, Callable[..., Any]] = {
 """What is written down as a whole, by the operator's name."""
 TAKES_WAITING = frozenset({"relu", "relu6", "hardtanh", "clamp", "add", "batch_norm", "dropout"})
 """What may become a part of the product before it."""
+OF_SHAPES = frozenset({"sym_size", "sym_stride", "sym_numel", "sym_storage_offset", "size", "stride", "numel", "dim"})
+"""Operators whose plain numbers are the same for every call of these shapes; those of all others may not be."""
 MOST_KNOWN = 1 << 24
 """Elements of a number that is computed before the program is written."""
 
@@ -121,12 +123,14 @@ class _Walk:
         if self._is_overwriting(node):
             raise NotApplicable(f"{node.target} writes over what is used again")
         args, options = self._put(node, self._at_the_call)
-        if _depends_on_numbers(node.target, args):
+        if _has_no_fixed_shape(node.target, args):
             raise NotApplicable(f"there is no C for {node.target}, whose answer's shape depends on numbers of the call")
         if _is_mutable(node.target) and isinstance(args[0], Tensor):
             args = (args[0].clone(), *args[1:])  # what lies there may be a constant
         seen = node.target(*args, **options)  # type: ignore[operator]
         if not any(isinstance(one, Tensor) for one in pytree.tree_leaves(seen)):
+            if seen is not None and str(node.target).split(".")[1] not in OF_SHAPES:
+                raise NotApplicable(f"there is no C for {node.target}, whose answer depends on numbers of the call")
             self._known[node] = seen
             return
         node.meta = {**node.meta, "val": pytree.tree_map_only(Tensor, _stand_in, seen)}
@@ -254,14 +258,11 @@ def _stand_in(tensor: Tensor) -> Tensor:
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
 
 
-def _depends_on_numbers(target: Any, args: Sequence[Any]) -> bool:
-    """Whether an operator gives another shape, or a plain number, for other numbers in tensors of the same shapes."""
-    tags = getattr(target, "tags", ())
-    if torch.Tag.data_dependent_output in tags:
-        return True
+def _has_no_fixed_shape(target: Any, args: Sequence[Any]) -> bool:
+    """Whether an operator gives another shape for other numbers in tensors of the same shapes."""
     if target is torch.ops.aten.index.Tensor:
         return any(one.dtype in (torch.bool, torch.uint8) for one in args[1] if one is not None)
-    return torch.Tag.dynamic_output_shape in tags
+    return torch.Tag.dynamic_output_shape in getattr(target, "tags", ())
 
 
 def _decomposition(call: Callable[..., Any], given: Sequence[Tensor]) -> fx.GraphModule:
