@@ -12,6 +12,7 @@ from vivace.measure.clock import FakeClock
 from vivace.search.schedule import (
     FORKED_SECONDS,
     LEAST_TRIAL_SECONDS,
+    RACE_SECONDS,
     SPARE,
     TRIED_BEFORE_MORE,
     WARM_SECONDS,
@@ -45,6 +46,15 @@ def test_what_trials_took_takes_the_place_of_guesses_for_their_own_compiler_only
 
     assert planned.expected_seconds(Plan.of([Halve(), Engine()])) == 31.0
     assert planned.expected_seconds(Plan.of([Turbine()])) == before
+
+
+def test_a_trial_that_was_refused_says_nothing_of_how_long_a_race_takes() -> None:
+    planned, clock = schedule()
+    planned.tried(Plan.of([Engine()]), 1.0, was_raced=False)
+    clock.advance(120 - 4.0)
+
+    assert planned.expected_seconds(Plan.of([Halve(), Engine()])) == 1.0 + RACE_SECONDS
+    assert not planned.time_for_a_trial(Plan.of([Halve(), Engine()]), None)
 
 
 def test_a_plan_whose_quality_is_won_back_takes_longer_than_others_with_its_compiler() -> None:

@@ -27,6 +27,7 @@ from vivace.runtimes import store
 from vivace.search.caches import compiler_variables
 from vivace.search.judge import failures_of_a_plan
 from vivace.search.prepare import Prepared
+from vivace.search.verdict.ahead import DELIVERED
 
 
 class Staging:
@@ -62,7 +63,7 @@ class Staging:
                 self._prepared.device,
             )
         arguments = {"folder": str(folder), "trust": True, "golden": recorded.model_dump()}
-        return ArmSpec("vivace.artifact.load:open_artifact", arguments, None, str(plan), self._prepared.device)
+        return ArmSpec(DELIVERED, arguments, None, str(plan), self._prepared.device)
 
     def folder(self, plan: Plan) -> Path:
         """The folder of a plan that was delivered."""

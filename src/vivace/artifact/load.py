@@ -100,7 +100,7 @@ def open_checked(arguments: Mapping[str, Any], payload: object) -> None:
 
 def check_in_worker(folder: Path, log: Path, environment: Mapping[str, str], limits: Limits = STANDARD) -> None:
     """Load an artifact in a fresh process, with every check. Raises ArtifactError or WorkerFailure."""
-    with Worker(log, limits, environment) as worker:
+    with Worker(log, limits, environment, preload=(__name__,)) as worker:
         worker.open("vivace.artifact.load:open_checked", {"folder": str(folder), "trust": True}, phase=Phase.COMPILE)
 
 

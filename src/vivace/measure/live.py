@@ -17,6 +17,7 @@ import torch
 from vivace.core.errors import DiskFull, EnvironmentFault, UsageError, WorkerFailure
 from vivace.core.measurement import Outcome
 from vivace.core.workload import Mix
+from vivace.measure import parcel
 from vivace.measure.arm import SAMPLES
 from vivace.measure.clock import SystemClock
 from vivace.measure.process import STANDARD, Limits, Phase, Worker
@@ -61,13 +62,28 @@ def installed_modules(payload: object) -> tuple[str, ...]:
     >>> installed_modules(torch.nn.Linear(2, 2))
     ()
     """
-    if not isinstance(payload, torch.nn.Module):
-        return ()
-    names = {type(module).__module__ for module in payload.modules()}
-    files = {name: getattr(sys.modules.get(name), "__file__", None) or "" for name in names}
     folders = tuple({sysconfig.get_paths()[kind] + os.sep for kind in ("purelib", "platlib")})
-    others = {name: file for name, file in files.items() if name.split(".")[0] not in ("torch", "__main__")}
-    return tuple(sorted(name for name, file in others.items() if file.startswith(folders)))
+    return tuple(name for name in _layer_modules(payload) if _file_of(name).startswith(folders))
+
+
+def preload_of(spec: ArmSpec) -> tuple[str, ...]:
+    """The modules that an interpreter for an arm imports while nobody waits for it: the user's own too, where they are
+    what opening the payload imports."""
+    modules = (entry.partition(":")[0] for entry in (ENTRY, spec.program, spec.samples))
+    installed = installed_modules(spec.payload)
+    own = (name for name in _layer_modules(spec.payload) if name not in installed and parcel.goes_by_name(name))
+    return (*modules, *installed, *own)
+
+
+def _layer_modules(payload: object) -> list[str]:
+    """The modules that define a network's layers, but PyTorch's own and what was run as a script."""
+    layers = payload.modules() if isinstance(payload, torch.nn.Module) else ()
+    names = {type(layer).__module__ for layer in layers}
+    return sorted(name for name in names if name.split(".")[0] not in ("torch", "__main__"))
+
+
+def _file_of(module: str) -> str:
+    return getattr(sys.modules.get(module), "__file__", None) or ""
 
 
 class LiveArm:
@@ -104,9 +120,7 @@ class LiveArm:
         self._shapes: list[int] = []
         self._cached: dict[str, Any] | None = None
         self._is_posted = self._is_opened = False
-        modules = (entry.partition(":")[0] for entry in (ENTRY, spec.program, spec.samples))
-        preload = (*modules, *installed_modules(spec.payload))
-        self.worker = Worker(folder, limits, environment, preload=preload, fresh=fresh)
+        self.worker = Worker(folder, limits, environment, preload=preload_of(spec), fresh=fresh)
 
     def start(self, warm_seconds: float = 5.0) -> None:
         """Load the program and its calls, make the first call, warm up, and stop until asked."""

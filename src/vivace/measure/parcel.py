@@ -207,6 +207,12 @@ def _unreachable_modules_by_value() -> Iterator[None]:
             cloudpickle.unregister_pickle_by_value(module)
 
 
+def goes_by_name(name: str) -> bool:
+    """Whether classes of a module are sent as its name and theirs, so that the child imports it."""
+    is_loaded = name in sys.modules and name not in cloudpickle.list_registry_pickle_by_value()
+    return is_loaded and name != "__main__" and not _is_unreachable(name, sys.modules[name])
+
+
 def _is_unreachable(name: str, module: Any) -> bool:
     if "." in name or name in sys.stdlib_module_names or name == "__main__" or not isinstance(module, ModuleType):
         return False

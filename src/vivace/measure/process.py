@@ -12,7 +12,6 @@ import json
 import os
 import select
 import signal
-import sys
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -25,8 +24,8 @@ from vivace.core.errors import WorkerFailure
 from vivace.core.measurement import Outcome
 from vivace.measure import memory, wire
 from vivace.measure.child_environment import child_environment
-from vivace.measure.forking import client
-from vivace.measure.forking.child import Child, Executed
+from vivace.measure.forking import client, reserve
+from vivace.measure.forking.child import Child, Ends, executed, pipes
 from vivace.measure.log import CappedLog
 from vivace.measure.waiting import STANDARD as STANDARD
 from vivace.measure.waiting import Deadline, exit_descriptor, sleep_until_readable
@@ -44,9 +43,9 @@ class Worker:
 
     `folder` receives worker.log. `environment` is added to the child's. The child imports the modules of `preload` at
     once, before anything is asked of it: start a worker early, and it is ready when it is needed. It is a `fresh`
-    interpreter, or else a fork of one that has imported PyTorch, where that is possible. Every failure raises
-    WorkerFailure with its Outcome, except errors about what the user gave, which are raised as in the parent; after a
-    crash, a timeout or a kill the worker is gone.
+    interpreter, which may have started ahead (`reserve`), or else a fork of one that has imported PyTorch, where that
+    is possible. Every failure raises WorkerFailure with its Outcome, except errors about what the user gave, which are
+    raised as in the parent; after a crash, a timeout or a kill the worker is gone.
     """
 
     def __init__(
@@ -72,19 +71,13 @@ class Worker:
 
     def _start(self, environment: dict[str, str], preload: Sequence[str], fresh: bool) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        child_reads, self._commands = os.pipe()
-        self._answers, child_writes = os.pipe()
-        printed, child_prints = os.pipe()
         try:
-            forked = None if fresh else client.forked(environment, preload, child_reads, child_writes, child_prints)
-            self._child = forked or _executed(environment, preload, child_reads, child_writes, child_prints)
+            self._child, ours = (reserve.taken(environment, preload) if fresh else None) or _started(
+                environment, preload, fresh
+            )
         except OSError as error:
-            for descriptor in (self._commands, self._answers, printed):
-                os.close(descriptor)
             raise WorkerFailure(Outcome.INFRA_ERROR, f"no worker process could be started: {error}") from error
-        finally:
-            for descriptor in (child_reads, child_writes, child_prints):
-                os.close(descriptor)
+        self._commands, self._answers, printed = ours.commands, ours.answers, ours.prints
         self._log = CappedLog(self.folder / "worker.log", printed, self.limits.log_bytes)
         self._finalizer = weakref.finalize(self, _end_group, self._child)
         os.set_blocking(self._commands, False)
@@ -355,11 +348,17 @@ class Worker:
                 os.close(descriptor)
 
 
-def _executed(
-    environment: Mapping[str, str], preload: Sequence[str], commands: int, answers: int, prints: int
-) -> Child:
-    command = [sys.executable, "-P", "-m", "vivace.measure.worker", str(commands), str(answers), str(os.getpid())]
-    return Executed([*command, *preload], environment, prints, (commands, answers))
+def _started(environment: Mapping[str, str], preload: Sequence[str], fresh: bool) -> tuple[Child, Ends]:
+    """A child, forked unless it is to be fresh, and our ends of its pipes. Raises OSError where none can be started."""
+    ours, theirs = pipes()
+    try:
+        forked = None if fresh else client.forked(environment, preload, theirs)
+        return forked or executed(environment, preload, theirs), ours
+    except OSError:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
 
 
 def _end_group(child: Child) -> None:

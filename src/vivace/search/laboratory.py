@@ -20,6 +20,7 @@ from vivace.core.technique import Effect
 from vivace.data import samples
 from vivace.data.samples import read_outputs
 from vivace.measure.clock import SystemClock
+from vivace.measure.forking import reserve
 from vivace.measure.live import ArmSpec, LiveArm
 from vivace.measure.paired import Pair, StopRule, refuse_cached
 from vivace.measure.process import Limits, Phase, Worker
@@ -269,7 +270,7 @@ class Laboratory:
         """The plan's program folder, built unless it is there. Raises WorkerFailure."""
         folder = self.program(plan)
         if not folder.is_dir():
-            with failures_of_a_plan():
+            with failures_of_a_plan(), reserve.going():
                 builder = self._open_builder()
                 allowed = self.options.limits.convert if seconds is None else seconds
                 asked = {"plan": plan.to_json(), "to": str(folder), "seconds": allowed}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from vivace.core.signature import Signature
 from vivace.core.work import Lesson, Work
 from vivace.core.workload import Mix, Workload
 from vivace.data import reading, samples, splits
-from vivace.measure.forking import client
+from vivace.measure.forking import client, reserve
 from vivace.measure.live import installed_modules
 from vivace.measure.paired import ArmSpec
 from vivace.measure.process import Limits, Phase, Worker
@@ -85,13 +86,13 @@ def prepare(
     original is quickest a sample, in place of the example's. `seconds` is the user's whole time: it bounds how many
     samples are judged.
     """
-    device = device_of(workload.model)
     _refuse_options(workload, fixed_shapes, throughput)
-    file = str(workload.file.absolute()) if workload.file else None
-    original = _original_arm(workload, file, device)
-    client.share(installed_modules(original.payload))
-    with Worker(folder / "inspect", limits, fresh=False) as worker:
-        worker.open("vivace.search.inspection:open_inspection", {"file": file}, original.payload, Phase.LOAD)
+    original = original_arm(workload)
+    with contextlib.ExitStack() as stack:
+        with reserve.going():
+            client.share(installed_modules(original.payload))
+            worker = stack.enter_context(Worker(folder / "inspect", limits, fresh=False))
+            worker.open("vivace.search.inspection:open_inspection", original.arguments, original.payload, Phase.LOAD)
         examples = _examples(workload, worker, folder)
         example = examples.main
         checked = worker.call("check", {"examples": str(folder / "examples")}, Phase.FIRST_CALL)
@@ -126,7 +127,7 @@ def prepare(
     cost = cost.replace(flops=cost.flops * growth, activation_bytes=cost.activation_bytes * growth)
     work = dataclasses.replace(prepared.work, layers=layers, keep=kept, cost=cost)
     notes = tuple(told for told in (*prepared.notes, note) if told)
-    return dataclasses.replace(prepared, work=work, notes=notes, device=device)
+    return dataclasses.replace(prepared, work=work, notes=notes, device=original.device)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,9 +240,12 @@ def _read(workload: Workload, example: samples.StoredCalls) -> reading.Batches |
     return reading.read(workload.data, args or kwargs, needs_target=needs_target)
 
 
-def _original_arm(workload: Workload, file: str | None, device: str) -> ArmSpec:
+def original_arm(workload: Workload) -> ArmSpec:
+    """How a worker opens the user's own model. Raises UsageError for one that is spread over devices."""
+    file = str(workload.file.absolute()) if workload.file else None
     module = None if file else workload.model
-    return ArmSpec("vivace.runtimes.source:open_original", {"file": file}, module, "original", device)
+    entry = "vivace.runtimes.source:open_original"
+    return ArmSpec(entry, {"file": file}, module, "original", device_of(workload.model))
 
 
 def _examples(workload: Workload, worker: Worker, folder: Path) -> Examples:

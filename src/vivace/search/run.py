@@ -29,6 +29,7 @@ from vivace.search.schedule import Schedule
 from vivace.search.space import Space
 from vivace.search.strategy import Memory, Strategy, default_strategy, exhaustive_strategy, missed, single_strategy
 from vivace.search.trials import readable_trial, trial_to_json
+from vivace.search.verdict.ahead import Interpreters
 from vivace.search.verdict.conclude import Conclusion
 from vivace.search.verdict.confirm import Deliver
 
@@ -75,6 +76,8 @@ class Search:
             self.schedule.warmed_seconds = laboratory.warmed_seconds
             self.schedule.loading_seconds = laboratory.loading_seconds
             self.schedule.is_disturbed = floor >= DISTURBED
+            ahead = Interpreters(self.prepared.original, laboratory.variables)
+            self.schedule.pairs_ahead, self.schedule.is_check_ahead = ahead.pairs_ahead, ahead.is_check_ahead
             self.schedule.call_seconds, self.schedule.is_tiny = seconds, seconds < TINY_SECONDS
             self.listener.note(f"the original takes {1000 * seconds:.3g} ms a call; noise floor {floor:.1%}")
             memory = self._memory(seconds, laboratory.baseline().ask("environment")["threads"])
@@ -214,7 +217,7 @@ class Search:
         trial = trial.replace(
             predicted_speedup=predicted, reproduce=reproduce(plan), started_seconds=started, ended_seconds=ended
         )
-        self.schedule.tried(plan, ended - started)
+        self.schedule.tried(plan, ended - started, was_raced=trial.speedup is not None)
         self.journal.append({"kind": "trial", "trial": trial_to_json(trial)})
         return trial
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from vivace.core.plan import Plan
 from vivace.core.result import Trial
@@ -69,7 +69,8 @@ class Schedule:
     racing a candidate takes. `trial_seconds` are those of the trials so far, by compiler and by whether quality was won
     back. `call_seconds` is what a call of the original takes, and `is_tiny` says that it is so short that the overhead
     of calling will be asked for. `deliverable` are the trials so far that were confirmed, one of which will be
-    delivered.
+    delivered. `pairs_ahead` says of how many pairs of a confirmation the interpreters have started, and
+    `is_check_ahead` whether that of the check has.
     """
 
     seconds: float
@@ -86,6 +87,8 @@ class Schedule:
     race_seconds: float = RACE_SECONDS
     trial_seconds: dict[tuple[str, bool], list[float]] = dataclasses.field(default_factory=dict)
     deliverable: list[Trial] = dataclasses.field(default_factory=list)
+    pairs_ahead: Callable[[], int] = lambda: 0
+    is_check_ahead: Callable[[], bool] = lambda: False
 
     def left(self) -> float:
         """Seconds that are left; negative when the time is over."""
@@ -110,11 +113,26 @@ class Schedule:
         were_tried = sum(map(len, self.trial_seconds.values())) >= TRIED_BEFORE_MORE
         more = MORE_WHEN_DISTURBED if self.is_disturbed and is_near and were_tried else 0
         restarts = self.restarts + more
-        meanwhile = max(0.0, self._loading(trial) - self.loading_seconds)  # of all pairs but the first
-        pairs = restarts * (PAIR_OPENINGS * self.opening_seconds + meanwhile)
-        first = self._interpreter_seconds + self._loading(trial) - meanwhile  # its programs open one by one
+        ahead = min(restarts, self.pairs_ahead())
+        pairs = ahead * self._pair_seconds(trial, True) + (restarts - ahead) * self._pair_seconds(trial, False)
+        # the first one's programs open one by one
+        first = min(self._loading(trial), self._loading_of_original(ahead > 0))
+        first += 0.0 if ahead else self._interpreter_seconds
         measured = pairs + first + self._candidate_seconds(trial) + self.rule().max_seconds
         return SPARE * measured + self.publish_seconds(trial)
+
+    def _pair_seconds(self, trial: Trial | None, is_ahead: bool) -> float:
+        """What opening a pair side by side takes, whose interpreters have started ahead or start then."""
+        opening = self.opening_seconds
+        if is_ahead and self.race_opening_seconds is not None:
+            opening = self.race_opening_seconds
+        return PAIR_OPENINGS * opening + max(0.0, self._loading(trial) - self._loading_of_original(is_ahead))
+
+    def _loading_of_original(self, is_ahead: bool) -> float:
+        """Seconds that go by before the original's first call, once its interpreter has started."""
+        if is_ahead and self.race_opening_seconds is not None:
+            return max(0.0, self.race_opening_seconds - self.warmed_seconds)
+        return self.loading_seconds
 
     def judge_seconds(self, trial: Trial) -> float:
         """What judging a finalist is likely to take: it is recorded, opened, and answers the confirm part."""
@@ -199,7 +217,8 @@ class Schedule:
     def publish_seconds(self, trial: Trial | None) -> float:
         """What recording an artifact, and checking it in an interpreter of its own, is likely to take: this trial's, or
         that of any which may be delivered instead."""
-        return 2 * max(map(self._candidate_seconds, [trial, *self.deliverable])) + self._interpreter_seconds
+        started = 0.0 if self.is_check_ahead() else self._interpreter_seconds
+        return 2 * max(map(self._candidate_seconds, [trial, *self.deliverable])) + started
 
     def _candidate_seconds(self, trial: Trial | None) -> float:
         """What opening a candidate takes where nothing is timed: in a fork of an interpreter, where there are any."""
@@ -240,11 +259,16 @@ class Schedule:
         if seen:
             return statistics.median(seen[-RECENT:])
         opening = self.opening_seconds if self.race_opening_seconds is None else self.race_opening_seconds
-        return opening + min(self.race_seconds, MOST_GUESSED * self.seconds) + plan.build_seconds
+        return opening + self._guessed_race_seconds + plan.build_seconds
 
-    def tried(self, plan: Plan, seconds: float) -> None:
-        """Remember how long a trial took."""
-        self.trial_seconds.setdefault(_kind(plan), []).append(seconds)
+    def tried(self, plan: Plan, seconds: float, was_raced: bool = True) -> None:
+        """Remember how long a trial took; one that was refused before its race, with that, for the next may have it."""
+        race = 0.0 if was_raced else self._guessed_race_seconds
+        self.trial_seconds.setdefault(_kind(plan), []).append(seconds + race)
+
+    @property
+    def _guessed_race_seconds(self) -> float:
+        return min(self.race_seconds, MOST_GUESSED * self.seconds)
 
     def spare(self, trial: Trial | None) -> float:
         """How long a comparison may go on adding restarts when they disagree."""

@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Protocol
+
+
+@dataclasses.dataclass(frozen=True)
+class Ends:
+    """One side's ends of the three pipes between a parent and its worker: descriptors of its commands, its answers and
+    what it prints."""
+
+    commands: int
+    answers: int
+    prints: int
+
+    def close(self) -> None:
+        """Close all three."""
+        for descriptor in dataclasses.astuple(self):
+            os.close(descriptor)
+
+
+def pipes() -> tuple[Ends, Ends]:
+    """The parent's ends and the child's."""
+    (child_reads, commands), (answers, child_writes), (printed, child_prints) = os.pipe(), os.pipe(), os.pipe()
+    return Ends(commands, answers, printed), Ends(child_reads, child_writes, child_prints)
 
 
 class Child(Protocol):
@@ -86,3 +109,10 @@ class Executed:
             return os.waitid(os.P_PID, self.pid, states | os.WNOHANG | os.WNOWAIT) is not None
         except ChildProcessError:
             return True
+
+
+def executed(environment: Mapping[str, str], preload: Sequence[str], theirs: Ends) -> Executed:
+    """A worker in a new interpreter, which imports `preload` at once. Raises OSError where none can be started."""
+    spoken = (theirs.commands, theirs.answers)
+    command = [sys.executable, "-P", "-m", "vivace.measure.worker", *map(str, spoken), str(os.getpid()), *preload]
+    return Executed(command, environment, theirs.prints, spoken)

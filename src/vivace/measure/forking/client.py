@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import dataclasses
 import json
 import os
 import select
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from vivace.measure.child_environment import child_environment
-from vivace.measure.forking.child import Child
+from vivace.measure.forking.child import Child, Ends
 from vivace.measure.forking.server import LARGEST_MESSAGE
 
 ARM = ("vivace.measure.arm", "vivace.runtimes.store", "vivace.data.samples")
@@ -59,10 +60,8 @@ class ForkServer:
         finally:
             theirs.close()
 
-    def fork(
-        self, environment: Mapping[str, str], preload: Sequence[str], commands: int, answers: int, prints: int
-    ) -> Forked | None:
-        """A worker with these descriptors; None where the server cannot give one."""
+    def fork(self, environment: Mapping[str, str], preload: Sequence[str], theirs: Ends) -> Forked | None:
+        """A worker with these ends of its pipes; None where the server cannot give one."""
         request = {
             "do": "fork",
             "environment": dict(environment),
@@ -70,7 +69,9 @@ class ForkServer:
             "folder": str(Path.cwd()),
             "cores": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [],
         }
-        answer = self._ask(request, [commands, answers, prints], ANSWER_SECONDS if self._started else START_SECONDS)
+        answer = self._ask(
+            request, list(dataclasses.astuple(theirs)), ANSWER_SECONDS if self._started else START_SECONDS
+        )
         self._started = True
         if not answer or "pid" not in answer:
             return None
@@ -163,12 +164,10 @@ def prepare() -> None:
     _server_for(child_environment({}))
 
 
-def forked(
-    environment: Mapping[str, str], preload: Sequence[str], commands: int, answers: int, prints: int
-) -> Child | None:
+def forked(environment: Mapping[str, str], preload: Sequence[str], theirs: Ends) -> Child | None:
     """A worker with exactly this environment, forked; None where that is not possible, and one must be executed."""
     server = _server_for(environment)
-    return server.fork(environment, preload, commands, answers, prints) if server else None
+    return server.fork(environment, preload, theirs) if server else None
 
 
 def share(modules: Sequence[str]) -> None:
