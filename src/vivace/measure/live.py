@@ -62,8 +62,16 @@ def installed_modules(payload: object) -> tuple[str, ...]:
     >>> installed_modules(torch.nn.Linear(2, 2))
     ()
     """
-    folders = tuple({sysconfig.get_paths()[kind] + os.sep for kind in ("purelib", "platlib")})
+    folders = _installation_folders()
     return tuple(name for name in _layer_modules(payload) if _file_of(name).startswith(folders))
+
+
+def _installation_folders() -> tuple[str, ...]:
+    """Where packages are installed that this interpreter sees: its own folders, and those of another environment, of
+    the system or of the user that lie on the search path."""
+    own = {sysconfig.get_paths()[kind] for kind in ("purelib", "platlib")}
+    others = {entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")}
+    return tuple(folder + os.sep for folder in sorted(own | others))
 
 
 def preload_of(spec: ArmSpec) -> tuple[str, ...]:
