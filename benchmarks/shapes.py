@@ -18,8 +18,8 @@ import torch
 import vivace as vv
 from inference import keep
 from training_table import RESULTS
+from vivace.api.request import plan_of
 from vivace.core.errors import VivaceError
-from vivace.core.plan import Plan
 from vivace.measure import environment
 from workloads import text_encoder
 
@@ -38,9 +38,8 @@ def workload() -> vv.Workload:
 
 def compared(work: vv.Workload, compiler: str, count: int, time: str) -> dict[str, Any]:
     """The plan with so many buckets against that without."""
-    known = vv.techniques()
-    alone = Plan.of([known[compiler]()])
-    padded = Plan.of([known["buckets"](count=count), known[compiler]()])
+    alone = plan_of([compiler])
+    padded = plan_of([{"technique": "buckets", "settings": {"count": count}}, compiler])
     record: dict[str, Any] = {"compiler": compiler, "buckets": count}
     try:
         found = vv.measure(alone, padded, work=work, time=time)

@@ -11,12 +11,13 @@ from vivace.core.result import Trial
 from vivace.measure.clock import FakeClock
 from vivace.search.schedule import (
     FORKED_SECONDS,
+    JUDGING_SECONDS,
     LEAST_TRIAL_SECONDS,
-    RACE_SECONDS,
     SPARE,
     TRIED_BEFORE_MORE,
     WARM_SECONDS,
     Schedule,
+    longest_race,
 )
 from vivace.search.verdict.finalists import gambles_of
 
@@ -53,7 +54,7 @@ def test_a_trial_that_was_refused_says_nothing_of_how_long_a_race_takes() -> Non
     planned.tried(Plan.of([Engine()]), 1.0, was_raced=False)
     clock.advance(120 - 4.0)
 
-    assert planned.expected_seconds(Plan.of([Halve(), Engine()])) == 1.0 + RACE_SECONDS
+    assert planned.expected_seconds(Plan.of([Halve(), Engine()])) == 1.0 + longest_race(120) + JUDGING_SECONDS
     assert not planned.time_for_a_trial(Plan.of([Halve(), Engine()]), None)
 
 
@@ -196,6 +197,15 @@ def test_a_first_trial_is_not_cut_short_for_a_confirmation_of_nothing() -> None:
     assert planned.allowed(None) == LEAST_TRIAL_SECONDS
     clock.advance(50)
     assert planned.allowed(None) == 10.0
+
+
+def test_trials_that_showed_nothing_leave_time_to_keep_the_original() -> None:
+    planned, clock = schedule(60)
+    planned.tried(Plan.of([Engine()]), 20.0, was_raced=False)
+    clock.advance(42)
+
+    assert planned.allowed(None) == pytest.approx(18.0 - planned.keeping_seconds())
+    assert planned.keeping_seconds() < planned.confirm_seconds(None)
 
 
 def test_a_longer_search_keeps_time_to_measure_its_winner_technique_by_technique_and_a_short_one_does_not() -> None:

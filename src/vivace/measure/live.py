@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import torch
+from torch.nn.utils import parametrize
 
 from vivace.core.errors import DiskFull, EnvironmentFault, UsageError, WorkerFailure
 from vivace.core.measurement import Outcome
@@ -86,7 +87,7 @@ def preload_of(spec: ArmSpec) -> tuple[str, ...]:
 def _layer_modules(payload: object) -> list[str]:
     """The modules that define a network's layers, but PyTorch's own and what was run as a script."""
     layers = payload.modules() if isinstance(payload, torch.nn.Module) else ()
-    names = {type(layer).__module__ for layer in layers}
+    names = {parametrize.type_before_parametrizations(layer).__module__ for layer in layers}
     return sorted(name for name in names if name.split(".")[0] not in ("torch", "__main__"))
 
 

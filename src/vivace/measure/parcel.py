@@ -23,12 +23,14 @@ from typing import Any
 import cloudpickle
 import numpy as np
 import torch
+from torch import nn
+from torch.nn.utils import parametrize
 
 from vivace.core.errors import UnsupportedModel
 from vivace.measure import wire
 
 TypedStorage = torch.storage.TypedStorage
-UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError, NotImplementedError, RecursionError, ValueError)
+UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError, RuntimeError, ValueError)
 """What picklers raise for objects that cannot be sent."""
 
 
@@ -122,6 +124,15 @@ def _typed(storage: torch.UntypedStorage, dtype: torch.dtype) -> TypedStorage:
     return TypedStorage(wrap_storage=storage, dtype=dtype, _internal=True)  # type: ignore[no-untyped-call]
 
 
+def _parametrized(kind: type[nn.Module], names: tuple[str, ...]) -> nn.Module:
+    """A layer without its state whose tensors of these names are computed of others, such as a normed weight."""
+    layer = kind.__new__(kind)
+    parametrize._inject_new_class(layer)
+    for name in names:
+        parametrize._inject_property(layer, name)
+    return layer
+
+
 class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
     """cloudpickle, with storages sent as plain bytes instead of through torch.save."""
 
@@ -130,7 +141,8 @@ class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
         self._storages: dict[int, _Bytes] = {}
 
     def reducer_override(self, value: Any) -> Any:
-        """Take over the storages of plain CPU tensors and big plain arrays; leave everything else to cloudpickle."""
+        """Take over the storages of plain CPU tensors, big plain arrays and parametrized layers; leave everything else
+        to cloudpickle."""
         if type(value) is np.ndarray and value.flags.c_contiguous and value.dtype.kind in "biufc":
             file = _laid(value, value.nbytes, value.ctypes.data)
             if file is not None:
@@ -139,6 +151,10 @@ class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
             untyped = value._untyped_storage
             holder = self._storages.setdefault(untyped._cdata, _Bytes(untyped))
             return _typed, (holder, value.dtype)
+        if isinstance(value, nn.Module) and parametrize.is_parametrized(value):  # torch refuses to pickle its class
+            kind: Any = parametrize.type_before_parametrizations(value)
+            computed: Any = value.parametrizations
+            return _parametrized, (kind, tuple(computed)), kind.__getstate__(value)
         return super().reducer_override(value)
 
 

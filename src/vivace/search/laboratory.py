@@ -33,6 +33,7 @@ from vivace.search.identity import key_of, size_of
 from vivace.search.judge import Rules, failures_of_a_plan, judge, outcome_of, refuse
 from vivace.search.options import Options
 from vivace.search.prepare import Prepared
+from vivace.search.schedule import longest_race
 
 STORE_ENTRY = "vivace.runtimes.store:open_program"
 BUILDER_ENTRY = "vivace.search.build:open_builder"
@@ -40,10 +41,8 @@ LEAK_BYTES = 200_000_000
 """A program that was warmed up and then grows by more than this during a race of a few seconds is not fit to serve."""
 AT_ONCE_BYTES = 500_000_000
 """Of a model, of which four copies are held for some seconds."""
-RACE = StopRule(half_width=0.02, min_blocks=10, max_blocks=30, max_seconds=10.0, warm_seconds=2.0)
-RACE_SHARE = 1 / 50
-"""Of the user's time that one race may take, within 2 and 10 seconds: a race chooses finalists and makes no claim. What
-comes close to the fastest is then timed against it for half as long."""
+RACE = StopRule(half_width=0.02, min_blocks=10, max_blocks=30, warm_seconds=2.0)
+"""What comes close to the fastest is then timed against it for half as long."""
 
 
 class Laboratory:
@@ -56,7 +55,7 @@ class Laboratory:
         self.invariance = Invariance(prepared, folder)
         self.variables = compiler_variables(folder, prepared.platform)
         self.rules = Rules(options.budget, options.gate, options.metric)
-        self.race = dataclasses.replace(RACE, max_seconds=min(10.0, max(2.0, RACE_SHARE * options.seconds)))
+        self.race = dataclasses.replace(RACE, max_seconds=longest_race(options.seconds))
         self.opening_seconds = self.race_opening_seconds = self.warmed_seconds = self.loading_seconds = 0.0
         self._champion = Champion(dataclasses.replace(self.race, max_seconds=self.race.max_seconds / 2), options.seed)
         self._must_be_finite = True

@@ -98,17 +98,15 @@ def prepare(
         checked = worker.call("check", {"examples": str(folder / "examples")}, Phase.FIRST_CALL)
         data = _read(workload, samples.read(folder / "example"))
         varying = data.varying if data is not None else [frozenset[int]() for _ in example]
-        facts = worker.call(
-            "capture",
-            {
-                "example": str(folder / "example"),
-                "examples": str(folder / "examples"),
-                "varying": [sorted(own | more) for own, more in zip(examples.varying, varying, strict=True)],
-                "fixed_shapes": fixed_shapes,
-                "to": str(folder / "original"),
-            },
-            Phase.CONVERT,
-        )
+        asked = {
+            "example": str(folder / "example"),
+            "examples": str(folder / "examples"),
+            "varying": [sorted(own | more) for own, more in zip(examples.varying, varying, strict=True)],
+            "fixed_shapes": fixed_shapes,
+            "to": str(folder / "original"),
+        }
+        with reserve.going():
+            facts = worker.call("capture", asked, Phase.CONVERT)
         layers = tuple(Layer(**layer) for layer in facts["layers"])
         kept = chosen(layers, keep)
         layout = _Layout(folder, examples, tuple(facts["batch_axes"]), Signature.from_json(facts["signature"]))

@@ -20,8 +20,11 @@ SELECT_SHARE, CONFIRM_SHARE = 0.03, 0.10
 """Of the user's time that the original may spend on answering each part: candidates answer the first one by one."""
 FIRST_GUESS_SECONDS = 4.0
 """How long opening the original takes, before it was seen."""
-RACE_SECONDS, MOST_GUESSED = 5.0, 1 / 10
-"""What judging and racing a candidate takes, beside opening it; and the most of all time that this is guessed to be."""
+RACE_SECONDS, JUDGING_SECONDS = 5.0, 1.0
+"""What judging and racing a candidate takes at the most, beside opening it, before it was seen; and judging alone,
+where calls are short."""
+RACE_SHARE, LEAST_RACE_SECONDS, MOST_RACE_SECONDS = 1 / 50, 2.0, 10.0
+"""Of the user's time that one race may take, within these: a race chooses finalists and makes no claim."""
 FORKED_SECONDS = 0.5
 """What a worker that is forked takes to be ready."""
 PAIR_OPENINGS = 1.3
@@ -120,6 +123,11 @@ class Schedule:
         first += 0.0 if ahead else self._interpreter_seconds
         measured = pairs + first + self._candidate_seconds(trial) + self.rule().max_seconds
         return SPARE * measured + self.publish_seconds(trial)
+
+    def keeping_seconds(self) -> float:
+        """What measuring the original as an artifact, in one pair of processes, and publishing it is likely to take."""
+        pair = self._pair_seconds(None, self.pairs_ahead() > 0)
+        return SPARE * (pair + self.rule().max_seconds) + self.publish_seconds(None)
 
     def _pair_seconds(self, trial: Trial | None, is_ahead: bool) -> float:
         """What opening a pair side by side takes, whose interpreters have started ahead or start then."""
@@ -239,11 +247,13 @@ class Schedule:
         return min(trial.load_seconds if trial else 0.0, CACHED_LOAD_SECONDS)
 
     def allowed(self, leader: Trial | None, gambles: Sequence[Trial] = (), safe: Trial | None = None) -> float:
-        """Seconds that the next trial may take: the leader can still be confirmed, and others can be tried. A first
-        one, such as the only plan that was asked for, is not cut short for a confirmation that has nothing to show."""
+        """Seconds that the next trial may take: the leader can still be confirmed, and others can be tried. Where there
+        is none, a trial is not cut short for a confirmation that has nothing to show, but for what keeping the original
+        takes; a first one, such as the only plan that was asked for, not for that."""
         left = self.left() - self.ending_seconds(leader, gambles, safe) - self.kept_seconds()
         if leader is None:
-            left = max(left, min(self.left(), LEAST_TRIAL_SECONDS))
+            keeping = self.keeping_seconds() if self.trial_seconds else 0.0
+            left = max(left, min(self.left() - keeping, LEAST_TRIAL_SECONDS))
         return min(left, max(LEAST_TRIAL_SECONDS, TRIAL_SHARE * self.seconds))
 
     def time_for_a_trial(
@@ -268,7 +278,7 @@ class Schedule:
 
     @property
     def _guessed_race_seconds(self) -> float:
-        return min(self.race_seconds, MOST_GUESSED * self.seconds)
+        return min(self.race_seconds, longest_race(self.seconds) + JUDGING_SECONDS)
 
     def spare(self, trial: Trial | None) -> float:
         """How long a comparison may go on adding restarts when they disagree."""
@@ -278,6 +288,11 @@ class Schedule:
     def time_to_confirm(self, trial: Trial | None) -> bool:
         """Whether one more confirmation is likely to end in time."""
         return self.left() > self.confirm_seconds(trial)
+
+
+def longest_race(seconds: float) -> float:
+    """How long the blocks of one race may take in a search of so many seconds."""
+    return min(MOST_RACE_SECONDS, max(LEAST_RACE_SECONDS, RACE_SHARE * seconds))
 
 
 def _kind(plan: Plan) -> tuple[str, bool]:

@@ -286,5 +286,5 @@ def _table() -> Any:
 
 
 def _is_quiet(node: fx.Node) -> bool:
-    """Whether an operator that may draw random numbers has a handler that sees whether it does."""
-    return any(word in str(node.target) for word in ("dropout", "lstm", "attention"))
+    """Whether an operator that may draw random numbers does so in training alone, or has a handler that sees it."""
+    return any(word in str(node.target) for word in ("dropout", "lstm", "gru", "rnn_", "attention"))

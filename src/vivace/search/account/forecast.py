@@ -16,12 +16,9 @@ from vivace.search.laboratory import RACE
 from vivace.search.options import Options
 from vivace.search.prepare import Prepared
 from vivace.search.rank import Ranking
-from vivace.search.schedule import FIRST_GUESS_SECONDS, RACE_SECONDS, Schedule
+from vivace.search.schedule import FIRST_GUESS_SECONDS, JUDGING_SECONDS, RACE_SECONDS, Schedule
 from vivace.search.space import Space
 from vivace.search.strategy import Memory, default_strategy
-
-JUDGING_SECONDS = 1.0
-"""What judging a candidate's answers takes, where calls are short."""
 
 
 def forecast_of(

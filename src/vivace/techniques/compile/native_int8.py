@@ -47,7 +47,7 @@ class NativeInt8(Technique):
             *(Fact.FLOAT32, Fact.UNQUANTIZED),
         }
     )
-    build_seconds = 2.0
+    build_seconds = 4.0
     source = f"{SOURCE}; Jacob et al., CVPR 2018, arXiv:1712.05877"
 
     def __post_init__(self) -> None:

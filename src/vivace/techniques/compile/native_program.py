@@ -35,7 +35,7 @@ class NativeProgram(Technique):
     effect = Effect.ROUNDED
     needs = NEEDS
     breaks = frozenset({Fact.UNCOMPILED, Fact.TORCH_GRAPH, Fact.ONNX_READY, Fact.OPENVINO_READY})
-    build_seconds = 1.5
+    build_seconds = 2.0
     source = SOURCE
 
     def idle_beside(self, others: Sequence[Technique]) -> str | None:
