@@ -104,6 +104,36 @@ class Recurrent(nn.Module):
         return self.head(states), hidden, cells
 
 
+class Gated(nn.Module):
+    """GRUs of two layers, in both directions or one, and an LSTM in both; their last states too."""
+
+    def __init__(self, batch_first: bool, bidirectional: bool, bias: bool) -> None:
+        super().__init__()
+        width, ways = 20, 2 if bidirectional else 1
+        self.symbols = nn.Embedding(50, 24)
+        self.cells = nn.GRU(24, width, 2, bias, batch_first, bidirectional=bidirectional)
+        self.others = nn.LSTM(ways * width, 12, 2, bias, batch_first, bidirectional=True)
+
+    def forward(self, codes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        states, last = self.cells(self.symbols(codes))
+        answer, (hidden, cells) = self.others(states)
+        return answer, last, hidden, cells
+
+
+class Started(nn.Module):
+    """A GRU and an LSTM whose first states are given by what they read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gated, self.long = nn.GRU(6, 6, batch_first=True), nn.LSTM(6, 6, batch_first=True, bidirectional=True)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        first = x[:, 0].tanh()[None]
+        states, _ = self.gated(x, first)
+        both = torch.cat([first, -first])
+        return states, self.long(x, (both, both * 2))[0]
+
+
 def perceptron() -> nn.Module:
     return nn.Sequential(nn.Linear(20, 128), nn.ReLU(), nn.Linear(128, 10), nn.LogSoftmax(-1))
 
@@ -120,5 +150,8 @@ NETWORKS = {
     "decoder": (Decoder, torch.randint(0, 50, (1, 70), generator=CHANCE)),
     "recurrent": (Recurrent, torch.randint(0, 50, (7, 9), generator=CHANCE)),
     "by time": (lambda: Recurrent(False), torch.randint(0, 50, (9, 3), generator=CHANCE)),
+    "gated both ways": (lambda: Gated(True, True, True), torch.randint(0, 50, (3, 8), generator=CHANCE)),
+    "gated by time": (lambda: Gated(False, False, False), torch.randint(0, 50, (11, 1), generator=CHANCE)),
+    "begun": (Started, torch.randn(2, 7, 6, generator=CHANCE)),
     "long decoder": (Decoder, torch.randint(0, 50, (2, 170), generator=CHANCE)),
 }

@@ -353,12 +353,21 @@ class Clipped(nn.Module):
         return self.second(self.first(x).clamp(0.0, -0.5))
 
 
+def resized(factor: float, align_corners: bool) -> nn.Module:
+    """An image so many times as large."""
+    return nn.Upsample(scale_factor=factor, mode="bilinear", align_corners=align_corners)
+
+
 ODD = {
     "normalized lines": (NormalizedLines, (3, 6, 6)),
     "blind queries": (Blind, (2, 9, 16)),
     "clipped below zero": (Clipped, (1, 1, 9, 9)),
     "grouped normalization": (lambda: nn.Sequential(nn.Conv2d(2, 8, 3), nn.GroupNorm(2, 8)), (2, 2, 7, 7)),
     "gated cells": (lambda: nn.Sequential(nn.Conv1d(3, 8, 1), nn.GLU(1), nn.Hardswish(), nn.ELU()), (2, 3, 9)),
+    "between places": (lambda: nn.Sequential(nn.Conv2d(2, 5, 3), resized(2, False), nn.Conv2d(5, 3, 1)), (2, 2, 8, 7)),
+    "between kept corners": (lambda: nn.Sequential(nn.Conv2d(2, 5, 3), nn.ReLU(), resized(1.7, True)), (1, 2, 9, 6)),
+    "made smaller": (lambda: nn.Sequential(resized(0.6, False), nn.Conv2d(2, 4, 3, padding=1)), (1, 2, 9, 11)),
+    "a line between places": (lambda: nn.Sequential(nn.Conv1d(2, 9, 2), nn.Upsample(23, mode="linear")), (3, 2, 9)),
     "windows with gaps": (lambda: nn.Conv2d(2, 3, 3, dilation=(2, 1), padding=(2, 0), stride=(1, 2)), (1, 2, 9, 9)),
 }
 

@@ -1,4 +1,4 @@
-"""LSTMs: the inputs of all steps by one product, then step by step what depends on the step before."""
+"""LSTMs and GRUs: the inputs of all steps by one product, then step by step what depends on the step before."""
 
 from __future__ import annotations
 
@@ -20,33 +20,88 @@ from vivace.runtimes.native.lowering import Program, is_narrow, narrowest
 from vivace.runtimes.native.operands import SIGNED, lines_of
 
 GATES = 4
-"""Of a cell: input, forget, candidate, output, in PyTorch's order."""
+"""Of a cell, a vector of each beside the others'."""
 
 
-def lstm(
-    program: Program, node: Node, value: Value, states: Sequence[Value], weights: Sequence[Any], has_biases: bool,
-    layers: int, dropout: float, train: bool, bidirectional: bool, batch_first: bool,
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """What a kind of cell does of its gates, `$0` to `$3`: C that sets its hidden state `o` and keeps `c` for the next
+    step. `gates` puts PyTorch's weights of a layer in that order: for the input, for the state before, the bias."""
+
+    name: str
+    gates: Callable[[Sequence[Tensor]], tuple[Tensor, Tensor, Tensor | None]]
+    text: str
+    states: int
+
+
+def _long_gates(weights: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Input, forget, candidate, output."""
+    return weights[0], weights[1], weights[2] + weights[3] if len(weights) == 4 else None
+
+
+def _gated_gates(weights: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Reset, update, and the two parts of the candidate: of the state before, which is reset, and of the input."""
+    into, across, *biases = weights
+    units = across.shape[1]
+    into = torch.cat([into[: 2 * units], torch.zeros(units, into.shape[1]), into[2 * units :]])
+    across = torch.cat([across, torch.zeros(units, units)])
+    if not biases:
+        return into, across, None
+    own, other = biases
+    return into, across, torch.cat([(own + other)[: 2 * units], other[2 * units :], own[2 * units :]])
+
+
+LSTM = Cell(
+    "lstm", _long_gates,
+    "const float x = fast_sigmoid($1)*c[e] + fast_sigmoid($0)*fast_tanh($2); "
+    "c[e] = x; o[e] = fast_sigmoid($3)*fast_tanh(x);", 2
+)  # fmt: skip
+GRU = Cell(
+    "gru", _gated_gates,
+    "const float x = fast_tanh($3 + fast_sigmoid($0)*$2); c[e] = o[e] = x + fast_sigmoid($1)*(c[e] - x);", 1
+)  # fmt: skip
+
+
+def lstm(program: Program, node: Node, value: Value, states: Sequence[Value], *others: Any) -> list[Value]:
+    """aten.lstm.input."""
+    return _recurrent(program, node, LSTM, value, states, *others)
+
+
+def gru(program: Program, node: Node, value: Value, state: Value, *others: Any) -> list[Value]:
+    """aten.gru.input."""
+    return _recurrent(program, node, GRU, value, [state], *others)
+
+
+def _recurrent(
+    program: Program, node: Node, cell: Cell, value: Value, states: Sequence[Value], weights: Sequence[Any],
+    has_biases: bool, layers: int, dropout: float, train: bool, bidirectional: bool, batch_first: bool,
 ) -> list[Value]:  # fmt: skip
-    """aten.lstm.input in one direction."""
-    known = [program.known(one) for one in weights]
+    """The hidden states of all steps, and each of the cell's states after the last one."""
+    known, ways = [program.known(one) for one in weights], 2 if bidirectional else 1
     each = 4 if has_biases else 2
-    if bidirectional or (train and dropout) or len(known) != each * layers or any(one is None for one in known):
+    if (train and dropout) or len(known) != each * layers * ways or any(one is None for one in known):
         raise NotApplicable(f"there is no C for {node.target} of this kind")
     whole = [one.float() for one in known if one is not None]
     if len(value.shape) != 3:
         raise NotApplicable(f"there is no C for {node.target} without samples")
-    hidden, cells = (program.stored(one) for one in states)
+    begin = [program.stored(one) for one in states]
     precision = narrowest(program.precision(node.name), program.vector, is_narrow(node))
     lines = _by_time(program.stored(value)) if batch_first else program.stored(value)
     lasts: list[tuple[Value, Value]] = []
     for layer in range(layers):
-        own = whole[each * layer : each * (layer + 1)]
-        first = [stored(_of_layer(one, layer)) for one in (hidden, cells)]
-        lines, cell = _layer(program, lines, own, first[0], first[1], precision)
-        last = Array(lines.name, lines.shape[1:], lines.strides[1:], FLOAT, (lines.shape[0] - 1) * lines.strides[0])
-        lasts.append((stored(last), cell))
+        made = []
+        for way in range(ways):
+            place = layer * ways + way
+            first = [stored(_of_layer(one, place)) for one in begin]
+            own = whole[each * place : each * (place + 1)]
+            out, kept = _layer(program, lines, cell, own, first[0], first[-1], precision, way == 1)
+            made.append(out)
+            at = 0 if way else (out.shape[0] - 1) * out.strides[0]
+            lasts.append((stored(Array(out.name, out.shape[1:], out.strides[1:], FLOAT, at)), kept))
+        lines = made[0] if ways == 1 else _side_by_side(program, made)
     answer = _by_time(lines) if batch_first else lines
-    return [stored(answer), *(_stacked(program, [pair[place] for pair in lasts]) for place in (0, 1))]
+    ends = (_stacked(program, [pair[place] for pair in lasts]) for place in range(cell.states))
+    return [stored(answer), *ends]
 
 
 def _by_time(array: Array) -> Array:
@@ -59,6 +114,17 @@ def _by_time(array: Array) -> Array:
 
 def _of_layer(array: Array, layer: int) -> Array:
     return Array(array.name, array.shape[1:], array.strides[1:], array.kind, array.offset + layer * array.strides[0])
+
+
+def _side_by_side(program: Program, ways: Sequence[Array]) -> Array:
+    """What both directions make of the steps, one behind the other in each line."""
+    steps, samples, units = ways[0].shape
+    to = program.room((steps, samples, units * len(ways)))
+    for place, way in enumerate(ways):
+        half = Array(to.name, way.shape, to.strides, FLOAT, place * units)
+        made = loop(half, stored(way), program.threads)
+        program.add(made.text, made.reads, (Read(to.name, None),))
+    return to
 
 
 def _stacked(program: Program, values: Sequence[Value]) -> Value:
@@ -95,20 +161,22 @@ class _Layer:
     gates: str
     cells: str
     out: str
+    is_backward: bool
 
 
 def _layer(
-    program: Program, lines: Array, weights: Sequence[Tensor], hidden: Value, cell: Value, precision: str
-) -> tuple[Array, Value]:
-    """The hidden states of all steps (time, samples, units), and the cells after the last one."""
+    program: Program, lines: Array, cell: Cell, weights: Sequence[Tensor], hidden: Value, kept_before: Value,
+    precision: str, is_backward: bool,
+) -> tuple[Array, Value]:  # fmt: skip
+    """The hidden states of all steps (time, samples, units), and what the cells keep after the last one."""
     lanes = program.vector.lanes
     steps, samples, _ = lines.shape
     units = weights[1].shape[1]
     blocks = -(-units // lanes)
     width = blocks * GATES * lanes
-    bias = weights[2] + weights[3] if len(weights) == 4 else None
+    for_input, for_state, bias = cell.gates(weights)
     before = program.room((steps, samples, width))
-    into = _interleaved(weights[0], units, lanes)[:, None]
+    into = _interleaved(for_input, units, lanes)[:, None]
     told = None if bias is None else _interleaved(bias, units, lanes)
     rows = lines_of(program, stored(lines), precision)
     program.panel_product(into, told, rows, before, width, Ending(), precision)
@@ -122,14 +190,15 @@ def _layer(
     cells = program.room((samples, blocks * lanes))
     kept = Array(cells.name, (samples, units), cells.strides)
     held = Value(hidden.shape, kind, lambda i: _narrowed(hidden.at(i), precision), hidden.reads)
-    program.statements += [loop(states, held, program.threads), loop(kept, cell, program.threads)]
+    program.statements += [loop(states, held, program.threads), loop(kept, kept_before, program.threads)]
     gates, out = program.room((samples, width)), program.room((steps, samples, blocks * lanes))
     layer = _Layer(
-        steps, samples, units, blocks, width, line, precision, before.name, states, gates.name, cells.name, out.name
-    )
+        steps, samples, units, blocks, width, line, precision, before.name, states, gates.name, cells.name, out.name,
+        is_backward,
+    )  # fmt: skip
     reads = [Read(one, None) for one in (before.name, states.name, cells.name)]
     writes = [Read(one, None) for one in (out.name, states.name, cells.name, gates.name)]
-    program.add(_walk(program, layer, weights[1]), reads, writes)
+    program.add(_walk(program, layer, cell, for_state), reads, writes)
     return Array(out.name, (steps, samples, units), out.strides), stored(kept)
 
 
@@ -140,25 +209,25 @@ def _narrowed(text: str, precision: str) -> str:
     return f"narrow({text})" if precision == BFLOAT16 else text
 
 
-def _walk(program: Program, layer: _Layer, weight: Tensor) -> str:
+def _walk(program: Program, layer: _Layer, cell: Cell, weight: Tensor) -> str:
     """C that takes step after step, a thread its own vectors of units."""
     lanes, threads, samples = program.vector.lanes, program.threads, layer.samples
     each, wide = -(-layer.blocks // threads), layer.blocks * lanes
-    one = samples * layer.states.strides[0]
+    one, update = samples * layer.states.strides[0], cell.text
+    for gate in range(GATES):
+        update = update.replace(f"${gate}", f"g[{gate * lanes} + e]")
     return (
         f"  {{ const long begin = MIN(t*{each}, {layer.blocks}), end = MIN(begin + {each}, {layer.blocks});\n"
         f"    for (long s = 0; s < {layer.steps}; s++) {{\n"
         f"      const long now = (s & 1)*{one}, next = ((s + 1) & 1)*{one}; (void)now;\n"
+        f"      const long at = {f'{layer.steps - 1} - s' if layer.is_backward else 's'};\n"
         f"      for (long u = begin; u < end; u++) {{\n{_products(program, layer, weight)}\n"
         f"        const long least = MIN({lanes}, {layer.units} - u*{lanes});\n"
         f"        for (long b = 0; b < {samples}; b++) {{\n"
         f"          const float *g = {layer.gates} + b*{layer.width} + u*{GATES * lanes};\n"
         f"          float *c = {layer.cells} + b*{wide} + u*{lanes};\n"
-        f"          float *o = {layer.out} + (s*{samples} + b)*{wide} + u*{lanes};\n"
-        f'          _Pragma("omp simd") for (long e = 0; e < {lanes}; e++) {{\n'
-        f"            const float kept = fast_sigmoid(g[{lanes} + e])*c[e];\n"
-        f"            const float x = kept + fast_sigmoid(g[e])*fast_tanh(g[{2 * lanes} + e]);\n"
-        f"            c[e] = x; o[e] = fast_sigmoid(g[{3 * lanes} + e])*fast_tanh(x); }}\n"
+        f"          float *o = {layer.out} + (at*{samples} + b)*{wide} + u*{lanes};\n"
+        f'          _Pragma("omp simd") for (long e = 0; e < {lanes}; e++) {{ {update} }}\n'
         f"          for (long e = 0; e < least; e++)\n"
         f"            {layer.states.name}[next + b*{layer.states.strides[0]} + u*{lanes} + e] = "
         f"{_narrowed('o[e]', layer.precision)}; }} }}\n" + ("      barrier();\n" if threads > 1 else "") + "    } }"
@@ -185,11 +254,11 @@ def _products(program: Program, layer: _Layer, weight: Tensor) -> str:
             f"        panel_{precision}_{count}_{GATES}((const char *)({layer.states.name} + now), {places} + {m}, "
             f"{program.table([0])}, 1, {depth}, (const char *){words} + u*{block * depth * 4}L, "
             f"{columns} + u*{block}, {layer.width}, {told}"
-            f"{layer.before} + (s*{layer.samples} + {m})*{layer.width} + u*{block}, "
+            f"{layer.before} + (at*{layer.samples} + {m})*{layer.width} + u*{block}, "
             f"{layer.gates} + {m * layer.width} + u*{block}, {layer.width}, {bounds(Ending())});"
         )
     return "\n".join(lines)
 
 
-RECURRENT: Mapping[str, Callable[..., Any]] = {"lstm": lstm}
+RECURRENT: Mapping[str, Callable[..., Any]] = {"lstm": lstm, "gru": gru}
 """By the operator's name."""

@@ -28,9 +28,11 @@ from vivace.runtimes.native.picking import PICKING
 from vivace.runtimes.native.pooling import POOLING
 from vivace.runtimes.native.products import PRODUCTS
 from vivace.runtimes.native.recurrent import RECURRENT
+from vivace.runtimes.native.resizing import RESIZING
 
 ABOVE: Mapping[str, Callable[..., Any]] = {
-    **ACTIVATIONS, **PRODUCTS, **ATTENTION, **NORMS, **POOLING, **JOINING, **PICKING, **RECURRENT
+    **ACTIVATIONS, **PRODUCTS, **ATTENTION, **NORMS, **POOLING, **JOINING, **PICKING, **RECURRENT,
+    **RESIZING,
 }  # fmt: skip
 """What is written down as a whole, by the operator's name."""
 TAKES_WAITING = frozenset({"relu", "relu6", "hardtanh", "clamp", "add", "batch_norm", "dropout"})
