@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from vivace.codegen.arrays import FLOAT, Array, Read, Value, stored
-from vivace.codegen.panels import BFLOAT16, INT8, Ending, bounds, bytes_of, free_registers, packed, words_of
+from vivace.codegen.panels import BFLOAT16, FLOAT32, INT8, Ending, bounds, bytes_of, free_registers, packed, words_of
 from vivace.codegen.statements import loop
 from vivace.codegen.tiles import ALL_LEVELS
 from vivace.core.errors import NotApplicable
@@ -86,6 +86,8 @@ def _recurrent(
         raise NotApplicable(f"there is no C for {node.target} without samples")
     begin = [program.stored(one) for one in states]
     precision = narrowest(program.precision(node.name), program.vector, is_narrow(node))
+    if precision == INT8 and not _is_within_one(program.known(states[0])):
+        precision = FLOAT32  # bytes hold a hidden state between -1 and 1, where all are that follow such a one
     lines = _by_time(program.stored(value)) if batch_first else program.stored(value)
     lasts: list[tuple[Value, Value]] = []
     for layer in range(layers):
@@ -102,6 +104,10 @@ def _recurrent(
     answer = _by_time(lines) if batch_first else lines
     ends = (_stacked(program, [pair[place] for pair in lasts]) for place in range(cell.states))
     return [stored(answer), *ends]
+
+
+def _is_within_one(known: Tensor | None) -> bool:
+    return known is not None and (not known.numel() or float(known.abs().max()) <= 1.0)
 
 
 def _by_time(array: Array) -> Array:

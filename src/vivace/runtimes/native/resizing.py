@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from vivace.codegen.arrays import Array, Read, Value, stored
+from vivace.codegen.arrays import FLOAT, Array, Read, Value, stored
 from vivace.codegen.lowering import shape_of
 from vivace.codegen.statements import rows_of
+from vivace.core.errors import NotApplicable
 from vivace.runtimes.native import images
 from vivace.runtimes.native.lowering import Program
 
@@ -21,6 +22,8 @@ def interpolated(
 ) -> Value:
     """upsample_linear1d, upsample_bilinear2d: between two places along each axis, by how near they are."""
     array, shape = program.stored(value), shape_of(node)
+    if array.kind != FLOAT:
+        raise NotApplicable(f"there is no C for {node.target} of whole numbers")
     n, channels, *counts = shape
     each = factors[0] if factors and isinstance(factors[0], list | tuple) else factors
     given = [*each, *[None] * (len(counts) - len(each))]
