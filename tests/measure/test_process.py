@@ -48,6 +48,13 @@ def test_open_returns_what_a_service_says_of_itself(tmp_path: Path, start: Start
         assert worker.open("misbehaving:service", {}) == {"ready": True}
 
 
+def test_a_module_that_leaves_when_it_is_imported_ahead_leaves_the_worker_there(tmp_path: Path, start: Start) -> None:
+    (tmp_path / "leaves.py").write_text("raise SystemExit(7)")
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+    with start(tmp_path / "w", environment={"PYTHONPATH": paths}, preload=["leaves"]) as worker:
+        assert worker.open("misbehaving:echo", {"a": 1}) == {"a": 1}
+
+
 def test_a_call_runs_in_another_process(worker: Worker) -> None:
     assert worker.call("pid") == worker.pid != os.getpid()
 

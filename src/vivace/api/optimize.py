@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,13 @@ from vivace.api.silicon.platform import platform_of
 from vivace.artifact import save
 from vivace.artifact.load import load
 from vivace.core.errors import EnvironmentFault, UsageError
-from vivace.core.machine import Machine
 from vivace.core.plan import Plan
 from vivace.core.quality import Budget
 from vivace.core.result import Result
 from vivace.core.technique import Technique
 from vivace.core.workload import Objective, Workload
 from vivace.measure.clock import SystemClock
-from vivace.measure.forking import client, reserve
+from vivace.measure.forking import client
 from vivace.measure.process import Limits
 from vivace.report.progress import Progress, SilentProgress
 from vivace.runtimes.program import Program
@@ -33,9 +31,6 @@ from vivace.search.prepare import original_arm, prepare
 from vivace.search.run import Search, identity_of, open_journal
 from vivace.search.space import Space, check_usable, space_of
 from vivace.search.verdict.ahead import Interpreters
-
-CORES_FOR_BOTH = 2
-"""As many cores as it takes for interpreters to start while a model is looked at."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +115,13 @@ def optimize(
     platform = platform_of(device, machine)
     destination = destination_of(out)
     save.check_destination(destination)
-    with run_folder(destination, resume) as folder, save.disk_errors(folder), _ahead(work, options, folder, machine):
+    with (
+        run_folder(destination, resume) as folder,
+        save.disk_errors(folder),
+        Interpreters(original_arm(work), compiler_variables(folder, platform)).started(
+            options.restarts, machine.cores_allowed
+        ),
+    ):
         progress.stage("prepare", f"reading the data and capturing {work.name}")
         native = native or names_native(options)
         prepared = prepare(
@@ -149,17 +150,6 @@ def optimize(
             publish(final, staging, prepared, machine, destination)
             # the artifact's own record was written before it was checked in a process of its own
             return dataclasses.replace(final, wall_seconds=options.seconds - search.schedule.left())
-
-
-@contextlib.contextmanager
-def _ahead(work: Workload, options: Options, folder: Path, machine: Machine) -> Iterator[None]:
-    """Interpreters for the end of the search start while the model is looked at, where a core is left for that."""
-    if machine.cores_allowed < CORES_FOR_BOTH:
-        yield
-        return
-    interpreters = Interpreters(original_arm(work), compiler_variables(folder))
-    with reserve.started(interpreters.wanted(options.restarts)):
-        yield
 
 
 def _check_plan(options: Options, space: Space) -> None:

@@ -1,10 +1,12 @@
-"""What a worker's interpreter finds in its environment: the parent's, silence, and where to look for modules."""
+"""What a worker's interpreter finds when it starts: the parent's environment, silence, where to look for modules."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 QUIET = {
     "KERAS_BACKEND": "torch",
@@ -19,6 +21,13 @@ QUIET = {
 def child_environment(further: Mapping[str, str]) -> dict[str, str]:
     """The environment of a worker; `further` has the last word."""
     return {**os.environ, **QUIET, "PYTHONPATH": _search_path(), **further}
+
+
+def surroundings() -> dict[str, Any]:
+    """What else a worker takes from its parent when it starts: the folder that it is in, and the cores that it may use
+    (none named where the system does not tell)."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return {"folder": str(Path.cwd()), "cores": cores}
 
 
 def _search_path() -> str:

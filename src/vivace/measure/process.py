@@ -25,7 +25,7 @@ from vivace.core.measurement import Outcome
 from vivace.measure import memory, wire
 from vivace.measure.child_environment import child_environment
 from vivace.measure.forking import client, reserve
-from vivace.measure.forking.child import Child, Ends, executed, pipes
+from vivace.measure.forking.child import Child, Ends, executed, pipes, signal_group
 from vivace.measure.log import CappedLog
 from vivace.measure.waiting import STANDARD as STANDARD
 from vivace.measure.waiting import Deadline, exit_descriptor, sleep_until_readable
@@ -328,8 +328,7 @@ class Worker:
             sleep_until_readable(self._exit, max(0.0, min(0.02, deadline.left())))
 
     def _signal(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, number)
+        signal_group(self.pid, number)
 
     def abandon(self) -> None:
         """End the worker now: SIGTERM to the group, a moment, SIGKILL; reap; release descriptors. Never raises."""
@@ -364,8 +363,7 @@ def _started(environment: Mapping[str, str], preload: Sequence[str], fresh: bool
 def _end_group(child: Child) -> None:
     """Kill what is left of the group, then reap its leader; also runs when the interpreter exits."""
     if child.returncode is None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)
+        signal_group(child.pid, signal.SIGKILL)
     child.wait()
 
 

@@ -106,7 +106,7 @@ class Server:
 def _import(modules: list[str]) -> None:
     """Import what will be needed while nobody waits for it; what fails here fails again, and is told, when opened."""
     for module in modules:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception, SystemExit):  # it may be the user's own
             importlib.import_module(module)
     _flush()
 

@@ -131,16 +131,17 @@ class Schedule:
 
     def _pair_seconds(self, trial: Trial | None, is_ahead: bool) -> float:
         """What opening a pair side by side takes, whose interpreters have started ahead or start then."""
-        opening = self.opening_seconds
-        if is_ahead and self.race_opening_seconds is not None:
-            opening = self.race_opening_seconds
+        opening = self._first_opening if is_ahead else self.opening_seconds
         return PAIR_OPENINGS * opening + max(0.0, self._loading(trial) - self._loading_of_original(is_ahead))
 
     def _loading_of_original(self, is_ahead: bool) -> float:
         """Seconds that go by before the original's first call, once its interpreter has started."""
-        if is_ahead and self.race_opening_seconds is not None:
-            return max(0.0, self.race_opening_seconds - self.warmed_seconds)
-        return self.loading_seconds
+        return max(0.0, self._first_opening - self.warmed_seconds) if is_ahead else self.loading_seconds
+
+    @property
+    def _first_opening(self) -> float:
+        """What opening the original's arm takes where its interpreter is there already."""
+        return self.opening_seconds if self.race_opening_seconds is None else self.race_opening_seconds
 
     def judge_seconds(self, trial: Trial) -> float:
         """What judging a finalist is likely to take: it is recorded, opened, and answers the confirm part."""
@@ -268,8 +269,7 @@ class Schedule:
         seen = self.trial_seconds.get(_kind(plan))
         if seen:
             return statistics.median(seen[-RECENT:])
-        opening = self.opening_seconds if self.race_opening_seconds is None else self.race_opening_seconds
-        return opening + self._guessed_race_seconds + plan.build_seconds
+        return self._first_opening + self._guessed_race_seconds + plan.build_seconds
 
     def tried(self, plan: Plan, seconds: float, was_raced: bool = True) -> None:
         """Remember how long a trial took; one that was refused before its race, with that, for the next may have it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import subprocess
@@ -109,6 +110,12 @@ class Executed:
             return os.waitid(os.P_PID, self.pid, states | os.WNOHANG | os.WNOWAIT) is not None
         except ChildProcessError:
             return True
+
+
+def signal_group(pid: int, number: int) -> None:
+    """Send a signal to a child and all that it started, if any of them is there."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
 
 
 def executed(environment: Mapping[str, str], preload: Sequence[str], theirs: Ends) -> Executed:

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vivace.measure.child_environment import child_environment
+from vivace.measure.child_environment import child_environment, surroundings
 from vivace.measure.forking.child import Child, Ends
 from vivace.measure.forking.server import LARGEST_MESSAGE
 
@@ -66,12 +66,10 @@ class ForkServer:
             "do": "fork",
             "environment": dict(environment),
             "preload": list(preload),
-            "folder": str(Path.cwd()),
-            "cores": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [],
+            **surroundings(),
         }
-        answer = self._ask(
-            request, list(dataclasses.astuple(theirs)), ANSWER_SECONDS if self._started else START_SECONDS
-        )
+        patience = ANSWER_SECONDS if self._started else START_SECONDS
+        answer = self._ask(request, list(dataclasses.astuple(theirs)), patience)
         self._started = True
         if not answer or "pid" not in answer:
             return None

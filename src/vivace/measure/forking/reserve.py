@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from pathlib import Path
 
 from vivace.measure import memory, wire
-from vivace.measure.child_environment import child_environment
-from vivace.measure.forking.child import Ends, Executed, executed, pipes
+from vivace.measure.child_environment import child_environment, surroundings
+from vivace.measure.forking.child import Ends, Executed, executed, pipes, signal_group
 
 MEMORY_SHARE = 1 / 8
 """Of the free memory that all of them may take up."""
@@ -53,7 +51,6 @@ class Reserve:
         self._wanted = list(wanted)
         self._ready: list[Ahead] = []
         self._starting: Ahead | None = None
-        self._is_closed = False
         self._lock = threading.Lock()
         self._may_start = threading.Event()
         self._closing = threading.Event()
@@ -77,7 +74,7 @@ class Reserve:
         environment = child_environment(wanted.variables)
         while self._may_start.wait():
             with self._lock:
-                if self._is_closed:
+                if self._closing.is_set():
                     return None
                 if not self._may_start.is_set():
                     continue
@@ -100,9 +97,9 @@ class Reserve:
             wire.write_frame(ahead.ends.commands, {"do": "ready"})
             wire.read_frame(ahead.ends.answers)
             with self._lock:
-                if not self._is_closed:
+                if not self._closing.is_set():
                     self._starting = None
-                    _signal(ahead.child, signal.SIGSTOP)
+                    signal_group(ahead.child.pid, signal.SIGSTOP)
                     self._ready.append(ahead)
                     return True
         with self._lock:
@@ -116,7 +113,7 @@ class Reserve:
         with self._lock:
             self._may_start.set()
             if self._starting is not None:
-                _signal(self._starting.child, signal.SIGCONT)
+                signal_group(self._starting.child.pid, signal.SIGCONT)
         try:
             yield
         finally:
@@ -127,7 +124,7 @@ class Reserve:
                 time.sleep(max(0.0, starting.started + SETTLED_SECONDS - time.monotonic()))
                 with self._lock:
                     if starting is self._starting:
-                        _signal(starting.child, signal.SIGSTOP)
+                        signal_group(starting.child.pid, signal.SIGSTOP)
 
     def ready(self, wanted: Wanted) -> int:
         """How many sleep that a worker of this kind can take."""
@@ -143,20 +140,19 @@ class Reserve:
             if found is None:
                 return None
             self._ready.remove(found)
-        _signal(found.child, signal.SIGCONT)
+        signal_group(found.child.pid, signal.SIGCONT)
         return found.child, found.ends
 
     def close(self) -> None:
         """End all that nobody took."""
         with self._lock:
-            self._is_closed = True
+            self._closing.set()
             left, self._ready = self._ready, []
             if self._starting is not None:
-                _signal(self._starting.child, signal.SIGKILL)
+                signal_group(self._starting.child.pid, signal.SIGKILL)
         self._may_start.set()
         for one in left:
             _end(one)
-        self._closing.set()
         self._thread.join()
 
 
@@ -198,17 +194,11 @@ def ready(wanted: Wanted) -> int:
 
 def _key(environment: Mapping[str, str], preload: Sequence[str]) -> object:
     """All that an interpreter takes from its parent when it starts."""
-    cores = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    return dict(environment), tuple(preload), str(Path.cwd()), cores
-
-
-def _signal(child: Executed, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, number)
+    return dict(environment), tuple(preload), surroundings()
 
 
 def _end(ahead: Ahead) -> None:
     """Kill it, reap it, and close the pipes."""
-    _signal(ahead.child, signal.SIGKILL)
+    signal_group(ahead.child.pid, signal.SIGKILL)
     ahead.child.wait()
     ahead.ends.close()

@@ -61,6 +61,27 @@ def channels_last(program: Program, shape: Sequence[int]) -> Array:
     return Array(wide.name, tuple(shape), tuple(wide.strides[order.index(axis)] for axis in range(len(shape))))
 
 
+def each_place(program: Program, samples: int, counts: Sequence[int]) -> tuple[str, str, list[str]]:
+    """Loops over the samples `i` and the places of an image with so many along each axis: C that defines a thread's
+    part of them, their heads, and the names of the places."""
+    names = [f"y{axis}" for axis in range(len(counts))]
+    loops = [("i", samples), *zip(names, counts, strict=True)]
+    split = next((place for place, (_, length) in enumerate(loops) if length > 1), 0)
+    heads = []
+    for place, (name, length) in enumerate(loops):
+        start, stop = ("from", "to") if place == split else ("0", str(length))
+        heads.append(f"for (long {name} = {start}; {name} < {stop}; {name}++)")
+    return rows_of(loops[split][1], program.threads), " ".join(heads), names
+
+
+def add_each_place(program: Program, text: str, array: Array, to: Array) -> None:
+    """A statement with these loops that reads an image and writes another."""
+    read = array.divided() if array.shape[0] > 1 and array.outer == 0 else Read(array.name, None)
+    program.add(text, [read], (to.divided() if to.outer not in (None, 1) else Read(to.name, None),))
+    if program.is_nonnegative(array):
+        program.nonnegative.add(to.name)
+
+
 def rows(program: Program, value: Value, window: Window, precision: str, merged: bool = True) -> Rows:
     """The rows of an image (n, channels, *sizes): one for each place of the answer, its window's elements, in as few
     runs as can be unless they are not to be `merged`."""

@@ -7,10 +7,9 @@ from typing import Any
 
 from torch.fx import Node
 
-from vivace.codegen.arrays import Read, Value
+from vivace.codegen.arrays import Value
 from vivace.codegen.arrays import stored as as_value
 from vivace.codegen.lowering import shape_of
-from vivace.codegen.statements import rows_of
 from vivace.core.errors import NotApplicable
 from vivace.runtimes.native import images
 from vivace.runtimes.native.lowering import Program
@@ -84,34 +83,23 @@ def _pooled(
     n, channels, *counts = shape
     to = images.channels_last(program, shape)
     tables = [(program.table([w.start for w in one]), program.table([w.stop for w in one])) for one in windows]
-    names = [f"y{axis}" for axis in range(len(counts))]
+    part, heads, names = images.each_place(program, n, counts)
     walks = " ".join(
         f"for (long z{axis} = {first}[{name}]; z{axis} < {last}[{name}]; z{axis}++)"
         for axis, (name, (first, last)) in enumerate(zip(names, tables, strict=True))
     )
     count = " * ".join(f"({last}[{name}] - {first}[{name}])" for (first, last), name in zip(tables, names, strict=True))
-    loops = [("i", n), *zip(names, counts, strict=True)]
-    split = next((place for place, (_, length) in enumerate(loops) if length > 1), 0)
-    heads = []
-    for place, (name, length) in enumerate(loops):
-        start, stop = ("from", "to") if place == split else ("0", str(length))
-        heads.append(f"for (long {name} = {start}; {name} < {stop}; {name}++)")
     line = f'_Pragma("omp simd") for (long c = 0; c < {channels}; c++)'
     element = array.at(("i", "c", *(f"z{axis}" for axis in range(len(counts)))))
     text = (
-        f"  {{ {rows_of(loops[split][1], program.threads)}\n"
-        f"    {' '.join(heads)} {{ const long count = {count}; (void)count;\n"
+        f"  {{ {part}\n"
+        f"    {heads} {{ const long count = {count}; (void)count;\n"
         f"      float line[{channels}]; {line} line[c] = {begin};\n"
         f"      {walks} {line} {{ const float x = {element}, a = line[c]; line[c] = {add}; }}\n"
         f"      {line} {{ const float a = line[c]; {to.at(('i', 'c', *names))} = {end}; }} }} }}"
     )
-    read = array.divided() if n > 1 and array.outer == 0 else Read(array.name, None)
-    written = to.divided() if to.outer not in (None, 1) else Read(to.name, None)
-    program.add(text, [read], (written,))
-    made = as_value(to)
-    if program.is_nonnegative(array):
-        program.nonnegative.add(to.name)
-    return made
+    images.add_each_place(program, text, array, to)
+    return as_value(to)
 
 
 POOLING: Mapping[str, Callable[..., Any]] = {

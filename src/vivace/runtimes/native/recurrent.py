@@ -26,9 +26,9 @@ GATES = 4
 @dataclasses.dataclass(frozen=True)
 class Cell:
     """What a kind of cell does of its gates, `$0` to `$3`: C that sets its hidden state `o` and keeps `c` for the next
-    step. `gates` puts PyTorch's weights of a layer in that order: for the input, for the state before, the bias."""
+    step. `gates` puts PyTorch's weights of a layer in that order: for the input, for the state before, the bias. Of
+    `states` a layer begins with so many, and leaves them."""
 
-    name: str
     gates: Callable[[Sequence[Tensor]], tuple[Tensor, Tensor, Tensor | None]]
     text: str
     states: int
@@ -52,12 +52,12 @@ def _gated_gates(weights: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor | No
 
 
 LSTM = Cell(
-    "lstm", _long_gates,
+    _long_gates,
     "const float x = fast_sigmoid($1)*c[e] + fast_sigmoid($0)*fast_tanh($2); "
     "c[e] = x; o[e] = fast_sigmoid($3)*fast_tanh(x);", 2
 )  # fmt: skip
 GRU = Cell(
-    "gru", _gated_gates,
+    _gated_gates,
     "const float x = fast_tanh($3 + fast_sigmoid($0)*$2); c[e] = o[e] = x + fast_sigmoid($1)*(c[e] - x);", 1
 )  # fmt: skip
 

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from vivace.codegen.arrays import FLOAT, Array, Read, Value, stored
+from vivace.codegen.arrays import FLOAT, Array, Value, stored
 from vivace.codegen.lowering import shape_of
-from vivace.codegen.statements import rows_of
 from vivace.core.errors import NotApplicable
 from vivace.runtimes.native import images
 from vivace.runtimes.native.lowering import Program
@@ -28,31 +27,20 @@ def interpolated(
     each = factors[0] if factors and isinstance(factors[0], list | tuple) else factors
     given = [*each, *[None] * (len(counts) - len(each))]
     to = images.channels_last(program, shape)
-    names = [f"y{axis}" for axis in range(len(counts))]
+    part, heads, names = images.each_place(program, n, counts)
     begins, lows, highs = [], [], []
     for axis, name in enumerate(names):
         low, high, share = places(array.shape[2 + axis], counts[axis], align_corners, given[axis])
         lows.append(f"{program.table(low.tolist())}[{name}]")
         highs.append(f"{program.table(high.tolist())}[{name}]")
         begins.append(f"const float near{axis} = {program.kept(share)}[{name}];")
-    loops = [("i", n), *zip(names, counts, strict=True)]
-    split = next((place for place, (_, length) in enumerate(loops) if length > 1), 0)
-    spans = [("from", "to") if place == split else ("0", str(length)) for place, (_, length) in enumerate(loops)]
-    heads = [
-        f"for (long {name} = {start}; {name} < {stop}; {name}++)"
-        for (name, _), (start, stop) in zip(loops, spans, strict=True)
-    ]
     text = (
-        f"  {{ {rows_of(loops[split][1], program.threads)}\n"
-        f"    {' '.join(heads)} {{ {' '.join(begins)}\n"
+        f"  {{ {part}\n"
+        f"    {heads} {{ {' '.join(begins)}\n"
         f'      _Pragma("omp simd") for (long c = 0; c < {channels}; c++)\n'
         f"        {to.at(('i', 'c', *names))} = {_between(array, lows, highs)}; }} }}"
     )
-    read = array.divided() if n > 1 and array.outer == 0 else Read(array.name, None)
-    written = to.divided() if to.outer not in (None, 1) else Read(to.name, None)
-    program.add(text, [read], (written,))
-    if program.is_nonnegative(array):
-        program.nonnegative.add(to.name)
+    images.add_each_place(program, text, array, to)
     return stored(to)
 
 

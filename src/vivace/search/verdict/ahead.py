@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from vivace.measure.forking import reserve
 from vivace.measure.forking.reserve import Wanted
@@ -23,6 +24,12 @@ class Interpreters:
 
     original: ArmSpec
     variables: Mapping[str, str]
+
+    @contextlib.contextmanager
+    def started(self, restarts: int, cores: int) -> Iterator[None]:
+        """They start meanwhile, where a core is left for that beside the one that looks at the model."""
+        with reserve.started(self.wanted(restarts) if cores > 1 else ()):
+            yield
 
     def wanted(self, restarts: int) -> list[Wanted]:
         """All of them, in the order in which they are taken."""
