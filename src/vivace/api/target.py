@@ -150,7 +150,7 @@ def import_file(file: Path) -> ModuleType:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # the user's own code may raise anything
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything
         del sys.modules[spec.name]
         raise UsageError(f"{file} cannot be imported: {_where(error, file)}") from error
     return module
@@ -168,11 +168,11 @@ def _called(function: Any, file: Path, name: str) -> Any:
         return function()
     except UsageError:
         raise
-    except Exception as error:  # the user's own code may raise anything
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything
         raise UsageError(f"{file}:{name}() failed: {_where(error, file)}; it is called without arguments") from error
 
 
-def _where(error: Exception, file: Path) -> str:
+def _where(error: Exception | SystemExit, file: Path) -> str:
     line, trace = 0, error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == str(file):
