@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vivace.core.facts import Fact
+from vivace.devices.machine import detect
+
 
 def prepare(model: nn.Module, calls: Sequence[tuple[Tensor, ...]], folder: Path) -> dict[str, str]:
     return {"file": str(exported(model, calls, folder))}
@@ -27,6 +30,11 @@ def preprocessed(model: nn.Module, calls: Sequence[tuple[Tensor, ...]], folder: 
     file = folder / "preprocessed.onnx"
     quant_pre_process(str(exported(model, calls, folder)), str(file), skip_symbolic_shape=True)
     return file
+
+
+def halved() -> bool:
+    """Whether weights keep 7 bits, as its documentation advises for processors without int8 dot products."""
+    return Fact.INT8_INSTRUCTIONS not in detect().facts()
 
 
 def open_peer(arguments: Mapping[str, Any], payload: nn.Module) -> Callable[..., Any]:

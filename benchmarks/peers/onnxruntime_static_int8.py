@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from peers.onnxruntime_default import open_peer, preprocessed
+from peers.onnxruntime_default import halved, open_peer, preprocessed
 
 __all__ = ["open_peer", "prepare"]
 
@@ -24,7 +24,7 @@ def prepare(model: nn.Module, calls: Sequence[tuple[Tensor, ...]], folder: Path)
 
     source, file = preprocessed(model, calls, folder), folder / "quantized.onnx"
     quantize_static(
-        source, file, Reader(input_names(source)), QuantFormat.QDQ, per_channel=True,
+        source, file, Reader(input_names(source)), QuantFormat.QDQ, per_channel=True, reduce_range=halved(),
         activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
     )  # fmt: skip
     return {"file": str(file)}
