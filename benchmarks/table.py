@@ -13,7 +13,10 @@ from peers import FAMILIES
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+OLDER = "avx2"
+"""The folder, within that of the results, of those on a processor with AVX2 and no AVX-512."""
 MARKED = re.compile(r"(<!-- results: begin [^>]*-->\n).*?(<!-- results: end -->)", re.DOTALL)
+MARKED_OLDER = re.compile(r"(<!-- older processor: begin [^>]*-->\n).*?(<!-- older processor: end -->)", re.DOTALL)
 HELD, NOT_JUDGED = "HELD", "NOT JUDGED"
 
 
@@ -32,17 +35,21 @@ def geometric_mean(values: Sequence[float]) -> float:
 
 
 def table(results: Sequence[Mapping[str, Any]]) -> str:
+    """The rows, what they come to, and under which conditions they were taken."""
+    return _joined(rows(results), closing(results), legend(results))
+
+
+def rows(results: Sequence[Mapping[str, Any]]) -> str:
     """Speed-ups over eager PyTorch as given: ours, each tool's in its best setting, and ours over the best of them."""
     tools = {tool: settings for tool, settings in FAMILIES.items() if _was_run(settings, results)}
     header = ["workload", "Vivace", *tools, "share of ceiling", "Vivace / best peer"]
-    rows = [
+    found = [
         [result["workload"].replace("_", "-"), *_cells(result, tools), _share(result), _ratio(result)]
         for result in results
     ]
-    lines = _without_empty([header, *rows])
+    lines = _without_empty([header, *found])
     lines.insert(1, ["---"] * len(lines[0]))
-    body = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-    return "\n\n".join(part for part in (body, closing(results), legend(results)) if part)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def closing(results: Sequence[Mapping[str, Any]]) -> str:
@@ -139,9 +146,20 @@ def legend(results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def write(pages: Sequence[Path] = (ROOT / "README.md", ROOT / "README.zh.md"), folder: Path = RESULTS) -> str:
-    """Put the table between the marks of each page and beside the results; return it."""
-    text = table(read_results(folder))
+    """Put the tables between their marks on each page and beside their results; return that of this folder."""
+    text, older = table(read_results(folder)), read_results(folder / OLDER)
     (folder / "table.md").write_text(text + "\n")
+    if older:
+        (folder / OLDER / "table.md").write_text(table(older) + "\n")
     for page in pages:
-        page.write_text(MARKED.sub(lambda marks: marks[1] + text + "\n" + marks[2], page.read_text()))
+        there = _put(MARKED, text, page.read_text())
+        page.write_text(_put(MARKED_OLDER, _joined(rows(older), closing(older)), there))
     return text
+
+
+def _put(marked: re.Pattern[str], text: str, page: str) -> str:
+    return marked.sub(lambda marks: marks[1] + text + "\n" + marks[2], page)
+
+
+def _joined(*parts: str) -> str:
+    return "\n\n".join(part for part in parts if part)

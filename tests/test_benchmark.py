@@ -176,6 +176,23 @@ def test_the_table_goes_between_the_marks_of_the_page(tmp_path):
     assert "| digits-cnn |" in page.read_text()
 
 
+def test_rows_of_an_older_processor_have_a_table_of_their_own(tmp_path):
+    page = tmp_path / "README.md"
+    page.write_text("<!-- results: begin (x) -->\n<!-- results: end -->\n<!-- older processor: begin (x) -->\nold\n"
+                    "<!-- older processor: end -->\nafter\n")  # fmt: skip
+    older = {**RESULT, "workload": "lstm", "machine": {**RESULT["machine"], "processor": "An older one"}}
+    (tmp_path / table.OLDER).mkdir()
+    (tmp_path / "workload-1-digits_cnn.json").write_text(json.dumps(RESULT))
+    (tmp_path / table.OLDER / "workload-6-lstm.json").write_text(json.dumps(older))
+
+    table.write([page], tmp_path)
+
+    above, below = page.read_text().split("<!-- results: end -->")
+    assert ("| digits-cnn |" in above, "| lstm |" in above) == (True, False)
+    assert ("| lstm |" in below, "| digits-cnn |" in below, "old\n" in below) == (True, False, False)
+    assert "An older one" in (tmp_path / table.OLDER / "table.md").read_text()
+
+
 def test_the_geometric_mean_of_a_gain_and_the_same_loss_is_one():
     assert table.geometric_mean([4.0, 0.25]) == pytest.approx(1.0)
 

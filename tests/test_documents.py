@@ -77,7 +77,14 @@ def test_links_between_documents_lead_somewhere(page):
 
 def test_the_chinese_readme_is_in_step_with_the_english_one():
     english, chinese = (page.read_text(encoding="utf-8") for page in (README, ROOT / "README.zh.md"))
-    for what in (r"^#+ ", r"```\w*\n.*?```", r"^\| [0-9]+ \|", r"^- ", r"<!-- results: begin.*?results: end -->"):
+    for what in (
+        r"^#+ ",
+        r"```\w*\n.*?```",
+        r"^\| [0-9]+ \|",
+        r"^- ",
+        r"<!-- results: begin.*?results: end -->",
+        r"<!-- older processor: begin.*?older processor: end -->",
+    ):
         flags = re.MULTILINE | re.DOTALL
         assert re.findall(what, chinese, flags) == re.findall(what, english, flags), what
     names = re.compile(r"`[^`\n]+`")

@@ -88,6 +88,15 @@ def test_doctor_prints_the_machine_and_its_runtimes(capsys: pytest.CaptureFixtur
     assert "torch" in printed
 
 
+@pytest.mark.usefixtures("unbroken")
+@pytest.mark.parametrize(("asked", "is_told"), [([], True), (["--quiet"], False)])
+def test_doctor_says_what_it_waits_for(asked: list[str], is_told: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--no-measure", "--json", *asked]) == 0
+    printed = capsys.readouterr()
+    assert ("importing: each runtime" in printed.err) is is_told
+    assert "importing: each runtime" not in printed.out
+
+
 @pytest.mark.slow
 def test_keras_is_tried_with_the_back_end_that_the_runtime_gives_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -84,7 +84,10 @@ def options_of(
 
 
 def plan_of(plan: Plan | Sequence[str | Mapping[str, Any]], known: Mapping[str, type[Technique]] | None = None) -> Plan:
-    """A plan as a user names it: itself, the names of its techniques, or what results.json holds. Raises UsageError."""
+    """A plan as a user names it: itself, the names of its techniques, or what results.json holds.
+
+    What is not set is as this machine asks for it, else the technique's default. Raises UsageError.
+    """
     if isinstance(plan, Plan):
         return plan
     known = registry.techniques() if known is None else known
@@ -109,7 +112,7 @@ def _step(entry: object, known: Mapping[str, type[Technique]]) -> Mapping[str, A
         raise unknown_name("technique", name, known)
     if not isinstance(settings, Mapping):
         raise _unreadable_plan(f"the settings of {name} are {settings!r}")
-    return {"technique": name, "settings": settings}
+    return {"technique": name, "settings": known[name].here(detect()) | {**settings}}
 
 
 def _unreadable_plan(reason: str) -> UsageError:

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from vivace.cli.importing import broken_packages
-from vivace.cli.options import Json
-from vivace.cli.output import document_only, emit_json, out_console
+from vivace.cli.options import Json, Quiet
+from vivace.cli.output import document_only, emit_json, out_console, progress_shown
 from vivace.core.errors import install_line
 from vivace.core.machine import Machine
 
@@ -58,6 +58,7 @@ def doctor(
         ),
     ] = True,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show this machine: cores that the container allows, instruction sets, measured ceilings, runtimes.
 
@@ -67,9 +68,12 @@ def doctor(
 
       vivace doctor --no-measure --json
     """
-    with document_only(as_json):
+    with document_only(as_json), progress_shown(quiet) as progress:
+        if measured:
+            progress.stage("measuring", "the ceilings of arithmetic and memory, about 3 s a thread count")
         machine = examine(measured)
-    runtimes = installed_runtimes()
+        progress.stage("importing", "each runtime that is there, to see whether it works")
+        runtimes = installed_runtimes()
     if as_json:
         emit_json(doctor_document(machine, runtimes))
     else:

@@ -7,9 +7,12 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from vivace.report.progress import Progress
 
 
 def out_console() -> Console:
@@ -20,6 +23,18 @@ def out_console() -> Console:
 def error_console() -> Console:
     """The console for progress: standard error."""
     return Console(file=sys.stderr, highlight=False, markup=False)
+
+
+@contextlib.contextmanager
+def progress_shown(quiet: bool) -> Iterator[Progress]:
+    """What tells how far a job is, on standard error; the terminal is given back in the end."""
+    from vivace.report.progress import progress_on
+
+    progress = progress_on(error_console(), quiet)
+    try:
+        yield progress
+    finally:
+        progress.done()
 
 
 def emit(text: str, stream: TextIO | None = None) -> None:

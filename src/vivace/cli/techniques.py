@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from vivace.cli.importing import broken_packages
-from vivace.cli.options import Json
-from vivace.cli.output import document_only, emit_json, out_console
+from vivace.cli.options import Json, Quiet
+from vivace.cli.output import document_only, emit_json, out_console, progress_shown
 from vivace.core.errors import install_line
 from vivace.core.facts import OF_THE_JOB, OF_THE_MACHINE, Fact
 from vivace.core.machine import Machine
@@ -34,7 +34,7 @@ class Entry:
     source: str
 
 
-def techniques(as_json: Json = False) -> None:
+def techniques(as_json: Json = False, quiet: Quiet = False) -> None:
     """List every technique by family, with its status on this machine and the reason.
 
     Optional packages that are there are imported to see whether they work, which takes some seconds.
@@ -45,10 +45,11 @@ def techniques(as_json: Json = False) -> None:
 
       vivace techniques --json
     """
-    with document_only(as_json):
+    with document_only(as_json), progress_shown(quiet) as progress:
         from vivace.core.registry import techniques as known
         from vivace.devices.machine import detect
 
+        progress.stage("importing", "each optional package that is there, to see whether it works")
         kinds = known()
         entries = catalogue(kinds, detect(), broken_packages(packages_here(kinds)))
     if as_json:

@@ -61,6 +61,8 @@ class Technique(ABC):
     gives: ClassVar[frozenset[Fact]] = frozenset()
     breaks: ClassVar[frozenset[Fact]] = frozenset()
     source: ClassVar[str]
+    on_without: ClassVar[tuple[tuple[str, Fact], ...]] = ()
+    """Settings that are True where the machine lacks a fact and False elsewhere, unless somebody says otherwise."""
     packages: ClassVar[tuple[str, ...]] = ()
     """Optional packages that it imports inside `apply`."""
     extra: ClassVar[str] = ""
@@ -83,6 +85,11 @@ class Technique(ABC):
     def name(cls) -> str:
         """The name that users type: the class's name in lower case with hyphens."""
         return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
+
+    @classmethod
+    def here(cls, machine: Machine) -> dict[str, Any]:
+        """The settings that this machine asks for: what its name alone stands for, beside its defaults."""
+        return {setting: fact not in machine.facts() for setting, fact in cls.on_without}
 
     @classmethod
     def variants(cls, work: Work, machine: Machine) -> Iterator[Technique]:

@@ -6,8 +6,9 @@ import dataclasses
 import statistics
 from collections.abc import Callable, Sequence
 
+from vivace.core.measurement import Outcome
 from vivace.core.plan import Plan
-from vivace.core.result import Trial
+from vivace.core.result import Trial, TrialStage
 from vivace.measure.arm import DISTINCT
 from vivace.measure.clock import Clock, SystemClock
 from vivace.measure.paired import StopRule, calls_per_block
@@ -257,12 +258,18 @@ class Schedule:
             left = max(left, min(self.left() - keeping, LEAST_TRIAL_SECONDS))
         return min(left, max(LEAST_TRIAL_SECONDS, TRIAL_SHARE * self.seconds))
 
-    def time_for_a_trial(
-        self, plan: Plan, leader: Trial | None, gambles: Sequence[Trial] = (), safe: Trial | None = None
+    def time_for_trials(
+        self, plans: Sequence[Plan], leader: Trial | None, gambles: Sequence[Trial] = (), safe: Trial | None = None
     ) -> bool:
-        """Whether trying this plan is likely to leave time to confirm the leader, or another where it is refused."""
+        """Whether trying these plans is likely to leave time to confirm the leader, or another where it is refused.
+
+        Where there is no leader and several are asked about, one that takes as long to load as to build will be it.
+        """
+        if leader is None and len(plans) > 1:
+            slowest = max(plans, key=lambda plan: plan.build_seconds)
+            leader = Trial(slowest, Outcome.OK, TrialStage.SEARCH, load_seconds=slowest.build_seconds)
         left = self.left() - self.ending_seconds(leader, gambles, safe) - self.kept_seconds()
-        return left > self.expected_seconds(plan)
+        return left > sum(map(self.expected_seconds, plans))
 
     def expected_seconds(self, plan: Plan) -> float:
         """What trying a plan is likely to take: as long as others of its kind did, or what its techniques say."""

@@ -25,7 +25,8 @@ RUINED = 0.5
 NEARLY = 0.75
 """The share of the leader's speed from which on one of its two precisions may in truth be as fast alone."""
 MUCH_MORE = 1.1
-"""How many times the leader's speed a plan must promise for its user to be told that there was no time for it."""
+"""How many times the leader's speed a plan must promise for its user to be told that there was no time for it; or that
+of another for which there is time, to be tried in its place where there is none for both."""
 Request = tuple[Plan, TrialStage]
 Strategy = Generator[Request, Trial, None]
 
@@ -34,7 +35,7 @@ class Memory:
     """What the strategy has seen: every plan tried, the leader, the techniques that do nothing here, and those of which
     one setting did not apply.
 
-    `has_time_for` says whether there is time for a plan; one without is not asked for.
+    `has_time_for` says whether there is time for plans, one after the other; one without is not asked for.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Memory:
         self.refused: set[tuple[str, ...]] = set()
         self.ruined: set[tuple[str, ...]] = set()
         self.too_slow: set[frozenset[str]] = set()
-        self.has_time_for: Callable[[Plan], bool] = lambda plan: True
+        self.has_time_for: Callable[..., bool] = lambda *plans: True
 
     def record(self, plan: Plan, trial: Trial) -> None:
         """Take in one trial."""
@@ -180,7 +181,7 @@ def _first_of_its_kind(space: Space, memory: Memory) -> Plan | None:
 
     What only rounds and what changes answers takes turns, so that a search whose fastest plans cannot be certified
     still has a safe one; what is slow to build comes after the others. What is slow to build, and another kind of a
-    compiler that was tried, must promise to beat the leader.
+    compiler that was tried, must promise to beat the leader. Where time is left for one plan alone, the boldest is it.
     """
     kinds = {_kind(plan, memory) for plan in memory.tried if compiler_of(plan)}
     seen = {compiler for compiler, _, _ in kinds}
@@ -188,7 +189,18 @@ def _first_of_its_kind(space: Space, memory: Memory) -> Plan | None:
     seeds = (seed for seed in _seeds(space, memory, friends) if compiler_of(seed) and _kind(seed, memory) not in kinds)
     seeds = (seed for seed in seeds if _is_promising(seed, memory) or not (compiler_of(seed) in seen or _is_slow(seed)))
     turns = Counter(plan.effect is Effect.CHANGED for plan in memory.tried if compiler_of(plan))
-    return min(memory.untried(seeds), key=lambda seed: (_is_slow(seed), *_turn(seed, turns)), default=None)
+    ready = memory.untried(seeds)
+    chosen = min(ready, key=lambda seed: (_is_slow(seed), *_turn(seed, turns)), default=None)
+    return chosen if chosen is None or memory.leader is not None else _bolder(chosen, ready, memory)
+
+
+def _bolder(chosen: Plan, ready: Iterable[Plan], memory: Memory) -> Plan:
+    """The most promising of those that build as quickly, if it promises clearly more than the chosen one and there is
+    no time for both: a search of a large model may have time for one."""
+    best = memory.ranking.ordered(seed for seed in ready if _is_slow(seed) <= _is_slow(chosen))[0]
+    seconds = memory.ranking.predicted_seconds
+    is_bold = seconds(best) * MUCH_MORE < seconds(chosen)
+    return best if is_bold and not memory.has_time_for(chosen, best) else chosen
 
 
 def _simplify(space: Space, memory: Memory) -> Strategy:

@@ -127,6 +127,13 @@ def check_variants_survive_json(kind: type[Technique]) -> None:
         assert found == Plan((one,))
 
 
+def check_asks_for_settings_that_it_has(kind: type[Technique]) -> None:
+    """What a machine asks for (`on_without`) are fields of the class, and on where the machine has nothing."""
+    asked = kind.here(dataclasses.replace(SAMPLE_MACHINE, instructions=(), cxx_compiler=""))
+    settings = kind(**asked).settings() if asked else {}
+    assert all(settings[setting] is True for setting, _ in kind.on_without), f"{kind.__name__} lacks one of {asked}"
+
+
 CHECKS: tuple[Callable[[type[Technique]], None], ...] = (
     check_is_a_frozen_value,
     check_is_declared,
@@ -135,6 +142,7 @@ CHECKS: tuple[Callable[[type[Technique]], None], ...] = (
     check_facts_agree,
     check_rewrites_costs_sensibly,
     check_variants_survive_json,
+    check_asks_for_settings_that_it_has,
 )
 """What every class must pass, one function each, for pytest.mark.parametrize."""
 

@@ -61,6 +61,7 @@ class NncfStaticInt8(Technique):
         {Fact.OPENVINO_READY, Fact.UNQUANTIZED, Fact.FLOAT32, Fact.UNCOMPILED, Fact.ON_CPU, Fact.CALIBRATION}
     )
     breaks = frozenset({Fact.TORCH_GRAPH, Fact.ONNX_READY, Fact.RUNNABLE, Fact.UNQUANTIZED, Fact.FLOAT32})
+    on_without = (("reduce_range", Fact.INT8_INSTRUCTIONS),)
     source = "https://github.com/openvinotoolkit/nncf; Xiao et al., ICML 2023, arXiv:2211.10438"
     build_seconds = 6.0
     packages = ("openvino", "nncf")
@@ -75,9 +76,9 @@ class NncfStaticInt8(Technique):
     def variants(cls, work: Work, machine: Machine) -> Iterator[Technique]:
         """For a transformer where there is attention; symmetric activations first."""
         transformer = Fact.HAS_ATTENTION in work.facts
-        reduce_range = Fact.INT8_INSTRUCTIONS not in machine.facts()
-        yield cls("performance", transformer, reduce_range=reduce_range)
-        yield cls("mixed", transformer, reduce_range=reduce_range)
+        here = cls.here(machine)
+        yield cls("performance", transformer, **here)
+        yield cls("mixed", transformer, **here)
 
     def gentler(self, work: Work) -> Iterator[Technique]:
         """Asymmetric activations; then more and more layers in float too, up to half of them."""

@@ -46,6 +46,7 @@ class OnnxDynamicInt8(Technique):
     effect = Effect.CHANGED
     needs = frozenset({Fact.ONNX_READY, Fact.UNQUANTIZED, Fact.FLOAT32, Fact.UNCOMPILED, Fact.ON_CPU})
     breaks = frozenset({Fact.TORCH_GRAPH, Fact.OPENVINO_READY, Fact.RUNNABLE, Fact.UNQUANTIZED, Fact.FLOAT32})
+    on_without = (("reduce_range", Fact.INT8_INSTRUCTIONS),)
     source = "https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html"
     packages = ("onnx", "onnxruntime", "onnxscript")
     extra = "onnx"
@@ -53,9 +54,9 @@ class OnnxDynamicInt8(Technique):
     @classmethod
     def variants(cls, work: Work, machine: Machine) -> Iterator[Technique]:
         """A scale for each channel first; 7-bit weights only where the processor has no int8 dot products."""
-        reduce_range = Fact.INT8_INSTRUCTIONS not in machine.facts()
-        yield cls(per_channel=True, reduce_range=reduce_range)
-        yield cls(per_channel=False, reduce_range=reduce_range)
+        here = cls.here(machine)
+        yield cls(per_channel=True, **here)
+        yield cls(per_channel=False, **here)
 
     def rewrite(self, cost: Cost) -> Cost:
         """A quarter of the weights, int8 products, and an operator that finds scales before each; recurrent cells are

@@ -55,6 +55,7 @@ class OnnxStaticInt8(Technique):
     effect = Effect.CHANGED
     needs = frozenset({Fact.ONNX_READY, Fact.UNQUANTIZED, Fact.FLOAT32, Fact.UNCOMPILED, Fact.ON_CPU, Fact.CALIBRATION})
     breaks = frozenset({Fact.TORCH_GRAPH, Fact.OPENVINO_READY, Fact.RUNNABLE, Fact.UNQUANTIZED, Fact.FLOAT32})
+    on_without = (("reduce_range", Fact.INT8_INSTRUCTIONS),)
     source = "https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html"
     packages = ("onnx", "onnxruntime", "onnxscript")
     extra = "onnx"
@@ -67,11 +68,11 @@ class OnnxStaticInt8(Technique):
     @classmethod
     def variants(cls, work: Work, machine: Machine) -> Iterator[Technique]:
         """Products only where there is attention; elsewhere everything first."""
-        reduce_range = Fact.INT8_INSTRUCTIONS not in machine.facts()
+        here = cls.here(machine)
         if Fact.HAS_ATTENTION not in work.facts:
-            yield cls(reduce_range=reduce_range)
-        yield cls(products_only=True, reduce_range=reduce_range)
-        yield cls(method="entropy", products_only=Fact.HAS_ATTENTION in work.facts, reduce_range=reduce_range)
+            yield cls(**here)
+        yield cls(products_only=True, **here)
+        yield cls(method="entropy", products_only=Fact.HAS_ATTENTION in work.facts, **here)
 
     def gentler(self, work: Work) -> Iterator[Technique]:
         """More and more layers in float, up to half of them."""

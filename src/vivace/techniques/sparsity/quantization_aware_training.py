@@ -39,6 +39,7 @@ class QuantizationAwareTraining(Technique):
     family = Family.ALGORITHM
     effect = Effect.CHANGED
     needs = frozenset({Fact.CALIBRATION, Fact.TORCH_GRAPH, Fact.FLOAT32, Fact.UNQUANTIZED, Fact.UNCOMPILED})
+    on_without = (("reduce_range", Fact.INT8_INSTRUCTIONS),)
     source = "Jacob et al., CVPR 2018, arXiv:1712.05877; Hinton et al. 2015, arXiv:1503.02531"
     build_seconds = 5.0
     mends = True
@@ -49,7 +50,7 @@ class QuantizationAwareTraining(Technique):
     @classmethod
     def variants(cls, work: Work, machine: Machine) -> Iterator[Technique]:
         """Weights in 7 bits only where the processor has no int8 dot products."""
-        yield cls(reduce_range=Fact.INT8_INSTRUCTIONS not in machine.facts())
+        yield cls(**cls.here(machine))
 
     def idle_beside(self, others: Sequence[Technique]) -> str | None:
         """It has nothing to do where no product becomes int8, and beside another training."""
