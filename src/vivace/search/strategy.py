@@ -181,7 +181,7 @@ def _first_of_its_kind(space: Space, memory: Memory) -> Plan | None:
 
     What only rounds and what changes answers takes turns, so that a search whose fastest plans cannot be certified
     still has a safe one; what is slow to build comes after the others. What is slow to build, and another kind of a
-    compiler that was tried, must promise to beat the leader. Where time is left for one plan alone, the boldest is it.
+    compiler that was tried, must promise to beat the leader. Where two may not fit into the time, the boldest begins.
     """
     kinds = {_kind(plan, memory) for plan in memory.tried if compiler_of(plan)}
     seen = {compiler for compiler, _, _ in kinds}
