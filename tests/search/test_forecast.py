@@ -53,17 +53,17 @@ def test_what_promises_less_work_is_predicted_to_be_faster() -> None:
 
 
 def test_less_time_tries_the_first_of_what_more_time_tries_and_keeps_some_to_confirm() -> None:
-    short, _, schedule, clock = rehearsed(120.0)
+    short, _, schedule, clock = rehearsed(80.0)
     longer, *_ = rehearsed(300.0)
 
-    assert 2 <= len(short) < len(longer)
+    assert 0 < len(short) < len(longer)
     assert [expected.plan for expected in short] == [expected.plan for expected in longer][: len(short)]
     assert sum(expected.seconds for expected in short) == pytest.approx(clock.now())
     assert schedule.left() > 0
 
 
 def test_where_two_plans_may_not_fit_the_more_promising_one_comes_first() -> None:
-    (first, *_), memory, *_ = rehearsed(60.0)
+    (first, *_), memory, *_ = rehearsed(50.0)
     (usual, *_), *_ = rehearsed(300.0)
 
     assert (Halve() in first.plan.techniques, Halve() in usual.plan.techniques) == (True, False)

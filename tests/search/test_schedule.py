@@ -34,8 +34,8 @@ def test_a_plan_that_is_slow_to_build_needs_more_time_than_another() -> None:
     planned, clock = schedule()
     clock.advance(40)
 
-    assert planned.time_for_trials([Plan.of([Engine()])], None)
-    assert not planned.time_for_trials([Plan.of([SlowEngine()])], None)
+    assert planned.time_for_a_trial(Plan.of([Engine()]), None)
+    assert not planned.time_for_a_trial(Plan.of([SlowEngine()]), None)
 
 
 def test_what_trials_took_takes_the_place_of_guesses_for_their_own_compiler_only() -> None:
@@ -55,7 +55,7 @@ def test_a_trial_that_was_refused_says_nothing_of_how_long_a_race_takes() -> Non
     clock.advance(120 - 4.0)
 
     assert planned.expected_seconds(Plan.of([Halve(), Engine()])) == 1.0 + longest_race(120) + JUDGING_SECONDS
-    assert not planned.time_for_trials([Plan.of([Halve(), Engine()])], None)
+    assert not planned.time_for_a_trial(Plan.of([Halve(), Engine()]), None)
 
 
 def test_a_plan_whose_quality_is_won_back_takes_longer_than_others_with_its_compiler() -> None:
@@ -77,20 +77,20 @@ def test_time_is_kept_to_confirm_the_leader() -> None:
     clock.advance(60 - planned.confirm_seconds(leader) - 1)
 
     assert planned.time_to_confirm(leader)
-    assert not planned.time_for_trials([Plan.of([Engine()])], leader)
+    assert not planned.time_for_a_trial(Plan.of([Engine()]), leader)
 
 
-def test_two_plans_need_the_time_of_both_and_of_confirming_the_slower_one_to_load() -> None:
-    planned, clock = schedule(60)
+def test_two_first_plans_need_the_time_of_both_and_a_fifth_more_and_of_confirming_the_one_that_loads_longer() -> None:
+    planned, clock = schedule(100)
     plans = [Plan.of([Engine()]), Plan.of([Halve(), Engine()])]
-    both = sum(map(planned.expected_seconds, plans))
-    loaded = Trial(plans[1], Outcome.OK, TrialStage.SEARCH, load_seconds=plans[1].build_seconds)
-    clock.advance(60 - planned.ending_seconds(loaded) - both - 0.1)
+    loaded = Trial(plans[1], Outcome.OK, TrialStage.SEARCH, load_seconds=plans[1].build_seconds / 2)
+    both = SPARE * sum(map(planned.expected_seconds, plans))
+    clock.advance(100 - planned.confirm_seconds(loaded) - both - 0.1)
 
-    assert planned.time_for_trials(plans, None)
+    assert planned.time_for_first_trials(plans)
     clock.advance(0.2)
-    assert not planned.time_for_trials(plans, None)
-    assert all(planned.time_for_trials([plan], None) for plan in plans)
+    assert not planned.time_for_first_trials(plans)
+    assert all(planned.time_for_a_trial(plan, None) for plan in plans)
 
 
 def test_what_was_confirmed_before_is_what_may_have_to_be_published() -> None:
@@ -159,8 +159,8 @@ def test_time_is_kept_to_judge_each_plan_that_may_be_refused_before_one_that_may
     assert gambles == risky
     assert planned.ending_seconds(risky[0], gambles) > planned.ending_seconds(risky[0])
     clock.advance(120 - planned.ending_seconds(risky[0]) - planned.expected_seconds(plans[0]) - 1)
-    assert planned.time_for_trials(plans[:1], risky[0])
-    assert not planned.time_for_trials(plans[:1], risky[0], gambles)
+    assert planned.time_for_a_trial(plans[0], risky[0])
+    assert not planned.time_for_a_trial(plans[0], risky[0], gambles)
 
 
 def test_a_disturbed_machine_keeps_time_for_restarts_of_what_they_decide_once_some_plans_were_tried() -> None:

@@ -18,7 +18,15 @@ from vivace.core.technique import Effect
 from vivace.devices.roofline import predicted_seconds
 from vivace.search.rank import Ranking
 from vivace.search.space import Space, space_of
-from vivace.search.strategy import MUCH_MORE, Memory, Strategy, default_strategy, exhaustive_strategy, is_rung, missed
+from vivace.search.strategy import (
+    MUCH_MORE,
+    Memory,
+    Strategy,
+    default_strategy,
+    exhaustive_strategy,
+    is_rung,
+    missed,
+)
 
 
 def space(**bounds: list[str]) -> Space:
@@ -72,7 +80,7 @@ def test_what_changes_answers_and_what_only_rounds_takes_turns() -> None:
 
 def test_plans_that_promise_more_and_had_no_time_are_told() -> None:
     seen = memory()
-    seen.has_time_for = lambda *plans: not seen.tried  # for one trial
+    seen.has_time_for = lambda plan: not seen.tried  # for one trial
     (first,) = drive(default_strategy(space(), seen), lambda plan: trial(plan, 1.1))
 
     untold = missed(space(), seen)
@@ -85,17 +93,37 @@ def test_plans_that_promise_more_and_had_no_time_are_told() -> None:
     assert missed(space(), whole) == []
 
 
-@pytest.mark.parametrize(("most", "is_first"), [(1, True), (2, False)])
-def test_what_promises_much_more_comes_first_where_there_is_time_for_one_plan_alone(most: int, is_first: bool) -> None:
+def short_of_time() -> Memory:
+    """Time for one plan, and perhaps for another."""
     seen = memory()
-    seen.has_time_for = lambda *plans: len(seen.tried) + len(plans) <= most
+    seen.has_time_for_first = lambda plans: len(plans) <= 1
+    return seen
 
-    asked = drive(default_strategy(space(), seen), lambda plan: trial(plan, 1.1))
 
-    assert len(asked) == most
-    assert (Halve() in asked[0].techniques) is is_first
-    promised = seen.ranking.predicted_seconds
-    assert not is_first or promised(asked[0]) * MUCH_MORE < promised(Plan(asked[0].techniques[1:]))
+def test_where_two_plans_may_not_fit_the_one_that_promises_much_more_comes_first() -> None:
+    first, second, *_ = drive(default_strategy(space(), short_of_time()), lambda plan: trial(plan, 1.1))
+
+    assert (Halve() in first.techniques, second.effect) == (True, Effect.ROUNDED)
+    usual, *_ = drive(default_strategy(space(), memory()), lambda plan: trial(plan, 1.1))
+    promised = memory().ranking.predicted_seconds
+    assert promised(first) * MUCH_MORE < promised(usual)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.QUALITY_FAILED, Outcome.TIMEOUT, Outcome.UNSUPPORTED])
+def test_where_it_is_refused_what_only_rounds_is_next(outcome: Outcome) -> None:
+    class Quarter(Halve):
+        """Another precision, in place of the first."""
+
+        def rewrite(self, cost: Cost) -> Cost:
+            return cost.replace(flops=cost.flops / 4, precision="int8")
+
+    def answer(plan: Plan) -> Trial:
+        return trial(plan, None, outcome) if plan.effect is Effect.CHANGED else trial(plan, 1.1)
+
+    known = {name: kind for name, kind in KNOWN.items() if name != "packed"} | {"quarter": Quarter}
+    first, second, *_ = drive(default_strategy(space_of(WORK, MACHINE, known), short_of_time()), answer)
+
+    assert (first.effect, second.effect) == (Effect.CHANGED, Effect.ROUNDED)
 
 
 def test_what_promises_little_more_does_not_come_before_what_only_rounds() -> None:
@@ -104,12 +132,9 @@ def test_what_promises_little_more_does_not_come_before_what_only_rounds() -> No
             return cost.replace(flops=cost.flops / 1.05, weight_bytes=cost.weight_bytes / 1.05)
 
     known = {name: kind for name, kind in KNOWN.items() if name != "packed"} | {"halve": Hardly}
-    seen = memory()
-    seen.has_time_for = lambda *plans: len(seen.tried) + len(plans) <= 1
+    first, *_ = drive(default_strategy(space_of(WORK, MACHINE, known), short_of_time()), lambda plan: trial(plan, 1.1))
 
-    (asked,) = drive(default_strategy(space_of(WORK, MACHINE, known), seen), lambda plan: trial(plan, 1.1))
-
-    assert asked.effect is not Effect.CHANGED
+    assert first.effect is not Effect.CHANGED
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -160,7 +185,7 @@ def test_what_is_slow_to_build_waits_for_one_of_each_other_kind() -> None:
 
 def test_a_plan_that_there_is_no_time_for_is_not_asked_for() -> None:
     known = memory()
-    known.has_time_for = lambda *plans: not any(Engine() in plan.techniques for plan in plans)
+    known.has_time_for = lambda plan: Engine() not in plan.techniques
 
     asked = drive(default_strategy(space(), known), lambda plan: trial(plan, 1.1))
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vivace.cli.options import Json, Quiet, Time
-from vivace.cli.output import document_only, emit, emit_json, error_console, out_console
+from vivace.cli.output import document_only, emit, emit_json, out_console, progress_shown
 from vivace.core.errors import Cancelled, EnvironmentFault
 from vivace.core.quality import Budget
 from vivace.core.result import Result
@@ -64,18 +64,14 @@ def demo(
     """
     from vivace.measure.forking import client
     from vivace.report.duration import parse_duration
-    from vivace.report.progress import progress_on
 
     client.prepare()  # it imports PyTorch while we do
     parse_duration(time)
-    progress = progress_on(error_console(), quiet)
-    with document_only(as_json):
+    with document_only(as_json), progress_shown(quiet) as progress:
         try:
             result, reload = run_demo(time, out, progress)
         except KeyboardInterrupt:
             raise Cancelled(f"cancelled; what was at {out} is unchanged") from None
-        finally:
-            progress.done()
     _show(result, reload, out, as_json)
     raise typer.Exit(result.status.exit_code)
 

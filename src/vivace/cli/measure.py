@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vivace.cli.options import Json, Quiet, Time
-from vivace.cli.output import document_only, emit, error_console, out_console
+from vivace.cli.output import document_only, emit, out_console, progress_shown
 from vivace.core.errors import Cancelled
 
 _ARM = "path/to/file.py:name, a model file (.onnx, .pt2, .keras), or an artifact"
@@ -32,21 +32,17 @@ def measure(
       vivace measure old-artifact new-artifact --json
     """
     from vivace.report.duration import parse_duration
-    from vivace.report.progress import progress_on
     from vivace.report.results import comparison_document
     from vivace.report.terminal import comparison_block, print_block
 
     parse_duration(time)
-    progress = progress_on(error_console(), quiet)
-    with document_only(as_json):
+    with document_only(as_json), progress_shown(quiet) as progress:
         from vivace.api import measure as compare
 
         try:
             comparison = compare(a, b, time=time, trust=trust, progress=progress)
         except KeyboardInterrupt:
             raise Cancelled("cancelled; nothing was changed") from None
-        finally:
-            progress.done()
     if as_json:
         emit(comparison_document(comparison, a, b).to_text())
     else:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from vivace.cli.options import Json, Quiet, TimeOrPreset, plan_given, split_names
-from vivace.cli.output import document_only, emit, error_console, out_console
+from vivace.cli.output import document_only, emit, out_console, progress_shown
 from vivace.core.errors import Cancelled, UsageError
 from vivace.core.quality import Budget, Gate
 from vivace.core.result import Result
@@ -199,7 +199,6 @@ def _on_cluster(
 ) -> None:
     """The search over a cluster, shown."""
     from vivace.report.cluster import cluster_block, cluster_document
-    from vivace.report.progress import progress_on
     from vivace.report.terminal import print_block
 
     kept = {"objective", "calls", "only", "without", "native", "fixed_shapes", "device", "gate", "keep", "seed"}
@@ -207,8 +206,7 @@ def _on_cluster(
     further = {name: value for name, value in asked.items() if name in kept}
     if time is not None:
         further["trial_time"] = time
-    progress = progress_on(error_console(), quiet)
-    with document_only(as_json):
+    with document_only(as_json), progress_shown(quiet) as progress:
         from vivace.api.target import resolve_workload
         from vivace.api.together.cluster import optimize_on_cluster
 
@@ -219,8 +217,6 @@ def _on_cluster(
             )  # fmt: skip
         except KeyboardInterrupt:
             raise Cancelled("cancelled; nothing of the cluster's trials was kept") from None
-        finally:
-            progress.done()
     if as_json:
         emit(cluster_document(found).to_text())
     else:
@@ -240,10 +236,7 @@ def show_result(result: Result, as_json: bool) -> None:
 
 
 def _search(target: str, asked: dict[str, Any], as_json: bool, quiet: bool) -> Result:
-    from vivace.report.progress import progress_on
-
-    progress = progress_on(error_console(), quiet)
-    with document_only(as_json):
+    with document_only(as_json), progress_shown(quiet) as progress:
         from vivace.api import optimize as search
         from vivace.api.target import resolve_workload
         from vivace.search.journal import run_path
@@ -255,8 +248,6 @@ def _search(target: str, asked: dict[str, Any], as_json: bool, quiet: bool) -> R
             on = "--resume goes on from here" if tried else "no plan had been tried yet"
             kept = f"what was at {asked['out']} is unchanged, and {on}"
             raise Cancelled(f"cancelled; {kept}") from None
-        finally:
-            progress.done()
 
 
 def _preview(target: str, chosen: dict[str, Any], as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vivace.cli.options import Json, Quiet
-from vivace.cli.output import document_only, emit, error_console, out_console
+from vivace.cli.output import document_only, emit, out_console, progress_shown
 from vivace.core.errors import Cancelled
 
 
@@ -74,13 +74,11 @@ def quantum(
 
       vivace quantum work.py:digits --times times.json --json
     """
-    from vivace.report.progress import progress_on
     from vivace.report.quantum_page.block import quantum_block
     from vivace.report.quantum_page.document import quantum_document
     from vivace.report.terminal import print_block
 
-    progress = progress_on(error_console(), quiet)
-    with document_only(as_json):
+    with document_only(as_json), progress_shown(quiet) as progress:
         from vivace.api import quantum as compute
         from vivace.quantum.limits import SimulationLimits
 
@@ -92,8 +90,6 @@ def quantum(
             )  # fmt: skip
         except KeyboardInterrupt:
             raise Cancelled("cancelled; nothing was written") from None
-        finally:
-            progress.done()
     document = quantum_document(found)
     if as_json:
         emit(document.to_text())

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from vivace.cli.options import Json, Quiet, Time, split_names
-from vivace.cli.output import document_only, emit, error_console, out_console
+from vivace.cli.output import document_only, emit, out_console, progress_shown
 from vivace.core.errors import Cancelled
 from vivace.core.quality import Budget, Gate
 
@@ -130,10 +130,7 @@ def synthesize(
 
 
 def _made(target: str, asked: dict[str, Any], layers: Sequence[str], as_json: bool, quiet: bool) -> Any:
-    from vivace.report.progress import progress_on
-
-    progress = progress_on(error_console(), quiet)
-    with document_only(as_json):
+    with document_only(as_json), progress_shown(quiet) as progress:
         from vivace.api import synthesize as make
         from vivace.api.silicon.precision import layer_bits_of
         from vivace.api.target import resolve_workload
@@ -142,8 +139,6 @@ def _made(target: str, asked: dict[str, Any], layers: Sequence[str], as_json: bo
             return make(resolve_workload(target), layer_bits=layer_bits_of(layers), progress=progress, **asked)
         except KeyboardInterrupt:
             raise Cancelled(f"cancelled; what was at {asked['out']} is unchanged") from None
-        finally:
-            progress.done()
 
 
 def _show(result: Any, as_json: bool) -> None:

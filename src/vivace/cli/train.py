@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from vivace.cli.options import Json, Quiet, plan_given, split_names
-from vivace.cli.output import document_only, emit, error_console, out_console
+from vivace.cli.output import document_only, emit, out_console, progress_shown
 from vivace.core.errors import Cancelled
 
 
@@ -105,7 +105,6 @@ def train(
     """
     from vivace.measure.forking import client
     from vivace.report.duration import parse_duration
-    from vivace.report.progress import progress_on
 
     client.prepare()  # it imports PyTorch while we do
     parse_duration(time)
@@ -113,8 +112,7 @@ def train(
         "until": until, "out": out, "time": time, "only": split_names(only), "without": split_names(without),
         "changed": changed, "resume": resume, "plan": plan_given(plan),
     }  # fmt: skip
-    progress = progress_on(error_console(), quiet)
-    with document_only(as_json):
+    with document_only(as_json), progress_shown(quiet) as progress:
         from vivace.api import diagnose
         from vivace.api import train as learn
         from vivace.api.target import resolve_training
@@ -129,8 +127,6 @@ def train(
                 shown = learn(job, progress=progress, **asked)
         except KeyboardInterrupt:
             raise Cancelled(f"cancelled; {_how_to_go_on(target, out)}") from None
-        finally:
-            progress.done()
     _show(shown, as_json, diagnose_only)
 
 

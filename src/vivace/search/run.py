@@ -169,7 +169,8 @@ class Search:
 
     def _explore(self, laboratory: Laboratory, memory: Memory) -> None:
         """Try plans while there is time for another and for the confirmation."""
-        memory.has_time_for = lambda *plans: self.schedule.time_for_trials(plans, *memory.ends)
+        memory.has_time_for = lambda plan: self.schedule.time_for_a_trial(plan, *memory.ends)
+        memory.has_time_for_first = self.schedule.time_for_first_trials
         strategy = self._strategy(memory)
         request = next(strategy, None)
         while request is not None:

@@ -258,18 +258,20 @@ class Schedule:
             left = max(left, min(self.left() - keeping, LEAST_TRIAL_SECONDS))
         return min(left, max(LEAST_TRIAL_SECONDS, TRIAL_SHARE * self.seconds))
 
-    def time_for_trials(
-        self, plans: Sequence[Plan], leader: Trial | None, gambles: Sequence[Trial] = (), safe: Trial | None = None
+    def time_for_a_trial(
+        self, plan: Plan, leader: Trial | None, gambles: Sequence[Trial] = (), safe: Trial | None = None
     ) -> bool:
-        """Whether trying these plans is likely to leave time to confirm the leader, or another where it is refused.
-
-        Where there is no leader and several are asked about, one that takes as long to load as to build will be it.
-        """
-        if leader is None and len(plans) > 1:
-            slowest = max(plans, key=lambda plan: plan.build_seconds)
-            leader = Trial(slowest, Outcome.OK, TrialStage.SEARCH, load_seconds=slowest.build_seconds)
+        """Whether trying this plan is likely to leave time to confirm the leader, or another where it is refused."""
         left = self.left() - self.ending_seconds(leader, gambles, safe) - self.kept_seconds()
-        return left > sum(map(self.expected_seconds, plans))
+        return left > self.expected_seconds(plan)
+
+    def time_for_first_trials(self, plans: Sequence[Plan]) -> bool:
+        """Whether all of these, of which nothing was seen yet, are surely tried in time to confirm one of them: with a
+        fifth more than trials are likely to take, and half of what building and loading does for loading."""
+        slowest = max(plans, key=lambda plan: plan.build_seconds)
+        loaded = Trial(slowest, Outcome.OK, TrialStage.SEARCH, load_seconds=slowest.build_seconds / 2)
+        trials = SPARE * sum(map(self.expected_seconds, plans))
+        return self.left() - self.confirm_seconds(loaded) - self.kept_seconds() > trials
 
     def expected_seconds(self, plan: Plan) -> float:
         """What trying a plan is likely to take: as long as others of its kind did, or what its techniques say."""

@@ -6,7 +6,7 @@ A strategy is a generator that does no input or output: it yields a plan and is 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
 from vivace.core.measurement import Outcome
 from vivace.core.plan import Plan
@@ -35,7 +35,8 @@ class Memory:
     """What the strategy has seen: every plan tried, the leader, the techniques that do nothing here, and those of which
     one setting did not apply.
 
-    `has_time_for` says whether there is time for plans, one after the other; one without is not asked for.
+    `has_time_for` says whether there is time for a plan; one without is not asked for. `has_time_for_first` says
+    whether there surely is for several, before any was tried.
     """
 
     def __init__(
@@ -51,7 +52,8 @@ class Memory:
         self.refused: set[tuple[str, ...]] = set()
         self.ruined: set[tuple[str, ...]] = set()
         self.too_slow: set[frozenset[str]] = set()
-        self.has_time_for: Callable[..., bool] = lambda *plans: True
+        self.has_time_for: Callable[[Plan], bool] = lambda plan: True
+        self.has_time_for_first: Callable[[Sequence[Plan]], bool] = lambda plans: True
 
     def record(self, plan: Plan, trial: Trial) -> None:
         """Take in one trial."""
@@ -191,16 +193,16 @@ def _first_of_its_kind(space: Space, memory: Memory) -> Plan | None:
     turns = Counter(plan.effect is Effect.CHANGED for plan in memory.tried if compiler_of(plan))
     ready = memory.untried(seeds)
     chosen = min(ready, key=lambda seed: (_is_slow(seed), *_turn(seed, turns)), default=None)
-    return chosen if chosen is None or memory.leader is not None else _bolder(chosen, ready, memory)
+    return chosen if chosen is None or turns else _first(chosen, ready, memory)
 
 
-def _bolder(chosen: Plan, ready: Iterable[Plan], memory: Memory) -> Plan:
-    """The most promising of those that build as quickly, if it promises clearly more than the chosen one and there is
-    no time for both: a search of a large model may have time for one."""
+def _first(chosen: Plan, ready: Iterable[Plan], memory: Memory) -> Plan:
+    """The most promising of those that build as quickly, if it promises clearly more than the chosen one and there may
+    not be time for both. Once: where it is refused, what only rounds has its turn."""
     best = memory.ranking.ordered(seed for seed in ready if _is_slow(seed) <= _is_slow(chosen))[0]
     seconds = memory.ranking.predicted_seconds
     is_bold = seconds(best) * MUCH_MORE < seconds(chosen)
-    return best if is_bold and not memory.has_time_for(chosen, best) else chosen
+    return best if is_bold and not memory.has_time_for_first([chosen, best]) else chosen
 
 
 def _simplify(space: Space, memory: Memory) -> Strategy:

@@ -57,7 +57,8 @@ def forecast_of(
 
 def rehearse(space: Space, memory: Memory, schedule: Schedule, clock: FakeClock) -> Iterator[Expected]:
     """The plans that a search asks for when each is as fast as predicted, until there is time for no other."""
-    memory.has_time_for = lambda *plans: schedule.time_for_trials(plans, *memory.ends)
+    memory.has_time_for = lambda plan: schedule.time_for_a_trial(plan, *memory.ends)
+    memory.has_time_for_first = schedule.time_for_first_trials
     strategy = default_strategy(space, memory)
     request = next(strategy, None)
     while request is not None:
