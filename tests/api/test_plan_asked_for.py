@@ -58,7 +58,8 @@ def test_a_name_alone_stands_for_what_this_machine_asks_for(
         ([{"name": "openvino"}], "a step is {'name': 'openvino'}"),
         ([{"technique": "openvino", "setings": {}}], "a step is"),
         ([{"technique": "openvino", "settings": 3}], "the settings of openvino are 3"),
-        ([{"technique": "openvino", "settings": {"speed": 11}}], "speed"),
+        ([{"technique": "openvino", "settings": {"speed": 11}}], "unknown setting of openvino 'speed'. Known: "),
+        ([{"technique": "threads", "settings": {"cuont": 1}}], "did you mean 'count'? Known: count"),
         (["openvin"], "did you mean 'openvino'"),
     ],
 )

@@ -112,6 +112,10 @@ def _step(entry: object, known: Mapping[str, type[Technique]]) -> Mapping[str, A
         raise unknown_name("technique", name, known)
     if not isinstance(settings, Mapping):
         raise _unreadable_plan(f"the settings of {name} are {settings!r}")
+    fields = {field.name for field in dataclasses.fields(known[name])}  # type: ignore[arg-type]
+    for setting in settings:
+        if setting not in fields:
+            raise unknown_name(f"setting of {name}", str(setting), fields)
     return {"technique": name, "settings": known[name].here(detect()) | {**settings}}
 
 
