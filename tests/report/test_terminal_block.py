@@ -119,6 +119,16 @@ def test_nothing_faster_is_said_in_the_first_line(nothing: Result) -> None:
     assert printed(nothing).startswith("kept the original: nothing faster was found")
 
 
+def test_a_plan_that_could_not_run_is_told_with_its_whole_reason_and_no_advice_to_wait(nothing: Result) -> None:
+    why = "ImportError: libcudart.so.12: cannot open shared object file; install it or leave this technique out"
+    stopped = dataclasses.replace(nothing.candidates[2], outcome=Outcome.CONVERT_FAILED, speedup=None, reason=why)
+    found = " ".join(printed(dataclasses.replace(nothing, candidates=(stopped,))).split())
+
+    assert why in found
+    assert "next: see above what stopped each plan" in found
+    assert "more time" not in found
+
+
 def test_no_colour_and_no_escape_where_there_is_no_terminal(result: Result) -> None:
     assert "\x1b" not in printed(result)
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from vivace.core.facts import Fact
 from vivace.core.forecast import Expected, Forecast
-from vivace.core.measurement import ArmTimes, Comparison, SpeedVerdict
+from vivace.core.measurement import ArmTimes, Comparison, Outcome, SpeedVerdict
 from vivace.core.quality import Quality, QualityVerdict
 from vivace.core.result import Result, Status, Trial, TrialStage
 from vivace.report.attribution import attribution, payback
@@ -37,6 +37,8 @@ MAX_TECHNIQUES = 4
 MAX_NOTES = 2
 MAX_LINES = 40
 MAX_PREVIEWED = 20
+STOPPED = {Outcome.UNSUPPORTED, Outcome.CONVERT_FAILED, Outcome.CRASHED, Outcome.OOM, Outcome.INFRA_ERROR}
+"""Ends of a trial that more time does not change."""
 UNSHOWN = ("machine", "environment", "versions", "baseline_seconds", "timed_region")
 """Conditions that results.json holds and the block has no room for, or shows in words of its own."""
 
@@ -248,6 +250,8 @@ def _next_step(result: Result) -> str:
         return "next: run again with --out FOLDER to keep the result"
     if result.status is Status.QUALITY_UNCERTIFIED:
         return "next: give more labelled data, or accept the point estimate with --gate point"
+    if result.candidates and all(trial.outcome in STOPPED for trial in result.candidates):
+        return "next: see above what stopped each plan; the artifact is the original, ready to load"
     if result.status is Status.NOTHING_FASTER:
         return "next: give more time (--time 15m) or another objective; the artifact is the original, ready to load"
     trust = ", trust=True" if any(Fact.NATIVE_ALLOWED in technique.needs for technique in result.plan) else ""

@@ -28,7 +28,7 @@ def ladder(trials: Sequence[Trial]) -> Iterator[Text]:
 
 
 def tried(result: Result, finalists: Collection[Plan], room: int) -> Iterator[Text]:
-    """How many plans ended how, then at most `room` of those that lost, each with its reason."""
+    """How many plans ended how, then at most `room` of those that lost with their reasons, whole where it is one."""
     counts = Counter(trial.outcome for trial in result.candidates)
     words = ", ".join(f"{counts[outcome]} {_word(outcome)}" for outcome in Outcome if counts[outcome])
     took = show_duration(result.wall_seconds)
@@ -36,11 +36,12 @@ def tried(result: Result, finalists: Collection[Plan], room: int) -> Iterator[Te
     losers = [t for t in result.candidates if t.plan not in finalists and t.stage is not TrialStage.LADDER]
     losers.sort(key=_interest)
     chosen = next((trial for trial in result.candidates if trial.plan == result.plan), None)
+    fitting = line if len(losers) == 1 else short
     if losers:
         yield line("not chosen, speeds from the race:")
     for trial in losers[:room]:
         reason = trial.reason or _unsure(trial) or _looks_faster(trial, chosen)
-        yield short(f"  {_label(trial):15} {_told(_speed(trial))}{trial.name}{_colon(reason)}")
+        yield fitting(f"  {_label(trial):15} {_told(_speed(trial))}{trial.name}{_colon(reason)}")
     if len(losers) > room:
         yield line(f"  and {len(losers) - room} more, each with its reason, in results.json")
 
