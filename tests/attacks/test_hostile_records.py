@@ -117,7 +117,7 @@ def test_ceilings_that_were_never_measured_are_as_none(
         ('["os.system"]', "unknown technique 'os.system'"),
         ('[{"technique": "threads", "settings": {"count": [1]}}]', "the setting count of threads is"),
         ('[{"technique": "threads", "settings": {"count": 0}}]', "count=0"),
-        ('[{"technique": "threads", "settings": {"command": "x"}}]', "unexpected keyword argument"),
+        ('[{"technique": "threads", "settings": {"command": "x"}}]', "unknown setting of threads 'command'"),
         ('[{"technique": "threads", "settings": {"count": NaN}}]', "NaN is no finite number"),
         ('[{"technique": "threads", "technique": "openvino", "settings": {}}]', "given twice"),
         ("[" * 100_000, "nested more than 64 levels"),
