@@ -23,17 +23,40 @@ class Residual(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
+class Filters(nn.Module):
+    """Windows of each channel: with a stride, with gaps, wider than the image; within bounds, with a shortcut, and read
+    by a window that is no single place; a border on two sides alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.wide, self.wider = nn.Conv2d(3, 20, 3, 2, 1), nn.Conv2d(20, 36, 1), nn.Conv2d(20, 36, 1)
+        self.down = nn.Conv2d(36, 36, 3, 2, 1, groups=36, bias=False)
+        self.far = nn.Conv2d(36, 36, 5, 1, 4, 2, groups=36)
+        self.norm, self.norms = nn.BatchNorm2d(36), nn.BatchNorm2d(36)
+        self.narrow, self.back = nn.Conv2d(36, 20, 1), nn.Conv2d(36, 20, 1)
+        self.own, self.last = nn.Conv2d(20, 20, 3, padding=1, groups=20), nn.Conv2d(20, 24, 3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu6(self.stem(x))
+        x = self.narrow(functional.relu6(self.norm(self.down(functional.relu6(self.wide(x))))))
+        x = x + self.back(functional.hardtanh(self.norms(self.far(functional.relu6(self.wider(x)))), 0.0, 2.0))
+        y = functional.relu6(x + self.own(x))
+        return self.last(functional.pad(y, (0, 2, 1, 2))).mean((2, 3))
+
+
 class Sequence(nn.Module):
-    """Causal convolutions of a sequence with gaps in their windows."""
+    """Causal convolutions of a sequence with gaps in their windows, one of each channel."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stem, self.wide = nn.Conv1d(1, 64, 8, stride=4, padding=2), nn.Conv1d(64, 64, 7, dilation=2)
         self.norm, self.pool, self.head = nn.BatchNorm1d(64), nn.AdaptiveAvgPool1d(7), nn.Linear(448, 10)
+        self.own = nn.Conv1d(64, 64, 4, groups=64)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x).relu()
         y = self.norm(self.wide(functional.pad(x, (12, 0)))).relu()
+        y = self.own(functional.pad(y, (3, 0)))
         return self.head(self.pool((x + y).relu()).flatten(1))
 
 
@@ -154,4 +177,7 @@ NETWORKS = {
     "gated by time": (lambda: Gated(False, False, False), torch.randint(0, 50, (11, 1), generator=CHANCE)),
     "begun": (Started, torch.randn(2, 7, 6, generator=CHANCE)),
     "long decoder": (Decoder, torch.randint(0, 50, (2, 170), generator=CHANCE)),
+    "filters": (Filters, torch.randn(3, 3, 17, 19, generator=CHANCE)),
+    "filters of one image": (Filters, torch.randn(1, 3, 40, 36, generator=CHANCE)),
+    "filters of a line": (Filters, torch.randn(1, 3, 2, 70, generator=CHANCE)),
 }

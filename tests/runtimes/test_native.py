@@ -126,12 +126,14 @@ def test_products_of_bytes_that_are_added_in_16_bits_do_not_overflow(monkeypatch
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 @pytest.mark.parametrize("products", [FLOAT32, BFLOAT16, INT8])
+@pytest.mark.parametrize(("make", "shape"), [(perceptron, (8, 20)), (lambda: filtered(), (1, 2, 6, 7))])
 def test_what_is_written_for_other_processors_compiles(
-    instructions: tuple[str, ...], flags: list[str], products: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+    instructions: tuple[str, ...], flags: list[str], make: Any, shape: tuple[int, ...], products: str,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:  # fmt: skip
     monkeypatch.setattr(session, "vector_of", lambda _: vector_of(instructions))
-    inputs = torch.randn(8, 20)
-    _, model = captured(perceptron, inputs, products=products)
+    inputs = torch.randn(shape)
+    _, model = captured(make, inputs, products=products)
 
     program, arrays, results = session.written(model, [inputs])
 
@@ -297,6 +299,11 @@ def test_the_threads_of_a_closed_program_end() -> None:
     assert distance(session.load(model)(inputs), network(inputs).detach()) < WITHIN["float32"]
 
 
+def filtered() -> nn.Module:
+    """A window of each channel, within bounds, and a mixture of its answers."""
+    return nn.Sequential(nn.Conv2d(2, 2, 3, padding=1, groups=2), nn.ReLU6(), nn.Conv2d(2, 4, 1))
+
+
 def threading_tasks() -> int:
     return len(list(Path("/proc/self/task").iterdir()))
 
@@ -305,8 +312,14 @@ def threading_tasks() -> int:
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
     ("make", "shape"),
-    [(perceptron, (4, 20)), (lambda: nn.Conv2d(2, 4, 3), (4, 2, 6, 6)), (lambda: nn.Conv2d(2, 4, 5), (1, 2, 5, 5))],
-    ids=["rows", "images", "one image"],
+    [
+        (perceptron, (4, 20)),
+        (lambda: nn.Conv2d(2, 4, 3), (4, 2, 6, 6)),
+        (lambda: nn.Conv2d(2, 4, 5), (1, 2, 5, 5)),
+        (filtered, (4, 2, 6, 7)),
+        (filtered, (1, 2, 6, 7)),
+    ],
+    ids=["rows", "images", "one image", "filtered images", "one filtered image"],
 )
 def test_numbers_that_are_none_are_not_hidden(make: Any, shape: tuple[int, ...], threads: int, products: str) -> None:
     if products == INT8 and not VECTOR.has_int8:

@@ -18,6 +18,9 @@ FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
 WORD_BYTES = 4
 PER_WORD = {FLOAT32: 1, BFLOAT16: 2, INT8: 4}
 """How many elements of a row are multiplied by one instruction and lane."""
+MOST_LISTED = 1024
+"""Words of a row in several runs whose places are listed one by one: a loop over each run ends after some steps, which
+processors foretell wrongly at times. A longer list would fill the first cache."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +39,13 @@ class Rows:
     reads: tuple[Read, ...]
     scales: str = ""
     zero: int | None = None
+
+    def listed(self, precision: str) -> tuple[int, ...]:
+        """What is told of where a row's elements lie: every word of it; where it is one run, or long, its runs."""
+        words = words_of(self.run, precision)
+        if len(self.segments) == 1 or len(self.segments) * words > MOST_LISTED:
+            return self.segments
+        return tuple(one + word * WORD_BYTES for one in self.segments for word in range(words))
 
     def are_few(self, threads: int) -> bool:
         """Whether there are too few rows for each thread to take some."""
@@ -137,8 +147,8 @@ def bytes_of(elements: int, precision: str) -> int:
     return words_of(elements, precision) * WORD_BYTES
 
 
-Kernel = tuple[str, int, int]
-"""(precision, rows, vectors) of a tile."""
+Kernel = tuple[str, int, int, bool]
+"""(precision, rows, vectors) of a tile, and whether it is told where every word of a row lies instead of runs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +179,8 @@ class PanelProduct:
         return self.rows.are_few(threads) and len(self.weight.widths) >= threads
 
     def statement(self, vector: Vector, threads: int, table: str, segments: str) -> tuple[Statement, set[Kernel]]:
-        """The C of it, and the kernels that it calls. `table` and `segments` name the rows' places."""
+        """The C of it, and the kernels that it calls. `table` names the rows' places, `segments` what is `listed` of
+        their elements."""
         by_columns = self.divides_columns(threads)
         kernels: set[Kernel] = set()
         rows, count = self.rows, len(self.rows.places)
@@ -177,15 +188,16 @@ class PanelProduct:
         lines = ["  {" if by_columns else f"  {{ {rows_of(rows.outer, threads)}"]
         lines.append(f"    const long first = {'0' if by_columns else f'from*{rows.inner}'};")
         lines.append(f"    const long last = {count if by_columns else f'to*{rows.inner}'};")
-        place, run = 0, words_of(rows.run, self.weight.precision)
-        depth = len(rows.segments) * run
+        place, depth = 0, len(rows.segments) * words_of(rows.run, self.weight.precision)
+        listed = len(rows.listed(self.weight.precision))
         for number, width in enumerate(self.weight.widths):
             guard = f"if (t == {number * threads // len(self.weight.widths)}) " if by_columns else ""
             lines.append(f"    {guard}for (long m = first; m < last;) {{")
             height = tile_height(vector, count, width, self.weight.precision)
             for step, head in _steps(heights, height):
-                kernels.add((self.weight.precision, step, width))
-                call = self._call(step, width, place, depth, run, table, segments, vector)
+                name = (self.weight.precision, step, width, listed != len(rows.segments))
+                kernels.add(name)
+                call = self._call(name, place, (listed, depth // listed), table, segments, vector)
                 lines.append(f"      {head} {{ {call} m += {step}; }}")
             lines.append("    }")
             place += width
@@ -198,10 +210,11 @@ class PanelProduct:
         return Statement("\n".join(lines), tuple(reads), (written,)), kernels
 
     def _call(
-        self, step: int, width: int, place: int, depth: int, run: int, table: str, segments: str, vector: Vector
+        self, kernel: Kernel, place: int, runs: tuple[int, int], table: str, segments: str, vector: Vector
     ) -> str:
-        """A tile of `step` rows, from row m on, of the panel that begins with vector number `place`."""
-        column = place * vector.lanes
+        """A tile, from row m on, of the panel that begins with vector number `place`; `runs` are how many there are,
+        and how many words each has."""
+        column, (count, run) = place * vector.lanes, runs
         told = ""
         if self.weight.precision == INT8:
             zeros = f"{self.rows.scales} + {len(self.rows.places)} + m" if self.rows.zero is None else "0"
@@ -210,8 +223,8 @@ class PanelProduct:
         add = f"{more.name} + {more.offset} + m*{self.line} + {column}" if more is not None else "0"
         to = f"{self.to.name} + {self.to.offset} + m*{self.line} + {column}"
         return (
-            f"panel_{self.weight.precision}_{step}_{width}((const char *){self.rows.name}, {table} + m, {segments}, "
-            f"{len(self.rows.segments)}, {run}, (const char *){self.words} + {column * depth * WORD_BYTES}L, "
+            f"{name_of(kernel)}((const char *){self.rows.name}, {table} + m, {segments}, "
+            f"{count}, {run}, (const char *){self.words} + {column * count * run * WORD_BYTES}L, "
             f"{self.columns} + {column}, {sum(self.weight.widths) * vector.lanes}, {told}{add}, {to}, {self.line}, "
             f"{bounds(self.ending)});"
         )
@@ -240,33 +253,41 @@ def _steps(lengths: set[int], height: int) -> list[tuple[int, str]]:
     return found
 
 
+def name_of(kernel: Kernel) -> str:
+    """What the function of a kernel is called."""
+    precision, height, width, is_listed = kernel
+    return f"panel_{precision}_{height}_{width}{'_listed' if is_listed else ''}"
+
+
 def kernel(name: Kernel, vector: Vector) -> str:
-    """The C of a kernel: a tile of sums stays in registers while the rows' runs are walked."""
-    precision, height, width = name
+    """The C of a kernel: a tile of sums stays in registers while the rows' words are walked."""
+    precision, height, width, is_listed = name
     is_int = precision == INT8
     hold, sums = ("ivec" if precision != FLOAT32 else "vec"), ("ivec" if is_int else "vec")
     extra = "const float *scale, const float *zero, float fixed, " if is_int else ""
     cells = [(r, c) for r in range(height) for c in range(width)]
     lines = [
-        f"static __attribute__((noinline)) void panel_{precision}_{height}_{width}(const char *a, const int *places, "
+        f"static __attribute__((noinline)) void {name_of(name)}(const char *a, const int *places, "
         "const int *segments, long count, long run, const char *b, const float *columns, long wide, "
         f"{extra}const float *add, float *c, long line, float least, float most) {{",
         *(f"  {sums} s{r}_{c} = {sums}{{}};" for r, c in cells),
         *(f"  const char *a{r} = a + places[{r}];" for r in range(height)),
         "  for (long g = 0; g < count; g++) {",
         "    const long o = segments[g];",
-        *(f"    const char *x{r} = a{r} + o;" for r in range(height)),
-        "    for (long k = 0; k < run; k++) {",
     ]
+    if not is_listed:
+        lines += [f"    const char *x{r} = a{r} + o;" for r in range(height)]
+        lines.append("    for (long k = 0; k < run; k++) {")
     load = "iload((const int *)b + {})" if hold == "ivec" else "load((const float *)b + {})"
     held = " KEEP(b{});" if height > 1 else ""  # else compilers read it once for each row
     lines += [f"      {hold} b{c} = {load.format(f'{c}*LANES')};{held.format(c)}" for c in range(width)]
-    one = "word(x{0} + k*4)" if hold == "ivec" else "((const float *)x{0})[k]"
+    at = "a{0} + o" if is_listed else "x{0} + k*4"
+    one = f"word({at})" if hold == "ivec" else f"*(const float *)({at})"
     for r in range(height):
         lines.append(f"      {{ {hold} x = spread({one.format(r)}); KEEP(x);")
         lines += [f"        add_products(s{r}_{c}, x, b{c});" for c in range(width)]
         lines.append("      }")
-    lines += [f"      b += {width}*LANES*4;", "    }", "  }"]
+    lines += [f"      b += {width}*LANES*4;", *([] if is_listed else ["    }"]), "  }"]
     lines += _ending(height, width, is_int)
     return "\n".join([*lines, "}"])
 

@@ -11,29 +11,14 @@ from vivace.codegen.panels import BFLOAT16, FLOAT32, INT8, PER_WORD, Rows, divid
 from vivace.codegen.statements import rows_of
 from vivace.runtimes.native.lowering import Program
 from vivace.runtimes.native.operands import SIGNED, UNSIGNED
+from vivace.runtimes.native.windows import Window
 
 KINDS = {FLOAT32: ("float", 4), BFLOAT16: ("short", 2), INT8: ("byte", 1)}
 """The kind of elements, and their bytes."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Window:
-    """How a convolution looks at an image, axis by axis (one axis for sequences)."""
-
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
-    dilation: tuple[int, ...]
-    groups: int = 1
-
-    def answers(self, sizes: Sequence[int]) -> tuple[int, ...]:
-        """The sizes of what it makes of an image."""
-        return tuple(
-            (size + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
-            for size, kernel, stride, pad, dilation in zip(
-                sizes, self.kernel, self.stride, self.padding, self.dilation, strict=True
-            )
-        )
+SHORT = 8
+"""A loop with fewer steps is not the innermost one, where elements that lie side by side can be read in another."""
 
 
 def order_of(rank: int) -> tuple[int, ...]:
@@ -43,15 +28,6 @@ def order_of(rank: int) -> tuple[int, ...]:
     (0, 2, 3, 1)
     """
     return (0, *range(2, rank), 1)
-
-
-def each_axis(value: int | Sequence[int], axes: int) -> tuple[int, ...]:
-    """What an operator is given for all axes of an image at once, or for each.
-
-    >>> each_axis(2, 2), each_axis([1, 2], 2), each_axis([3], 2)
-    ((2, 2), (1, 2), (3, 3))
-    """
-    return (value,) * axes if isinstance(value, int) else tuple(value) * (axes if len(value) == 1 else 1)
 
 
 def channels_last(program: Program, shape: Sequence[int]) -> Array:
@@ -82,9 +58,14 @@ def add_each_place(program: Program, text: str, array: Array, to: Array) -> None
         program.nonnegative.add(to.name)
 
 
-def rows(program: Program, value: Value, window: Window, precision: str, merged: bool = True) -> Rows:
+def side_by_side(program: Program, value: Value) -> Array:
+    """Where an image (n, channels, *sizes) lies in float32 with its channels side by side."""
+    return _prepared(program, value, Window.of_places(len(value.shape) - 2), FLOAT32).array
+
+
+def rows(program: Program, value: Value, window: Window, precision: str) -> Rows:
     """The rows of an image (n, channels, *sizes): one for each place of the answer, its window's elements, in as few
-    runs as can be unless they are not to be `merged`."""
+    runs as can be."""
     image = _prepared(program, value, window, precision)
     size = KINDS[precision][1]
     steps = [step * size for step in image.array.strides]
@@ -94,16 +75,15 @@ def rows(program: Program, value: Value, window: Window, precision: str, merged:
     for length, step in [(value.shape[0], steps[0]), *((n, s * step) for n, s, step in axes)]:
         places = [place + number * step for place in places for number in range(length)]
     *outside, across = window.kernel
-    is_merged = merged and window.dilation[-1] == 1 and window.groups == 1 and steps[-1] == value.shape[1] * size
+    is_merged = window.dilation[-1] == 1 and window.groups == 1 and steps[-1] == value.shape[1] * size
     taps = [range(length) for length in (outside if is_merged else window.kernel)]
     segments = [0]
     for axis, tap in enumerate(taps):
         segments = [one + number * window.dilation[axis] * steps[2 + axis] for one in segments for number in tap]
     run = value.shape[1] // window.groups * (across if is_merged else 1)
     outer, inner = divided((value.shape[0], *answers))
-    is_pointwise = {*window.kernel, *window.stride} == {1} and not any(window.padding)
-    reads = [image.read if value.shape[0] > 1 or is_pointwise else Read(image.array.name, None)]
-    reads += [Read(image.scales, None)] if image.scales else []
+    reads = [image.read if value.shape[0] > 1 or window.is_pointwise else Read(image.array.name, None)]
+    reads += [Read(image.scales, outer, inner)] if image.scales else []
     begin = image.array.offset * size
     return Rows(
         image.array.name, tuple(begin + place for place in places), tuple(segments), run, outer, inner, tuple(reads),
@@ -129,10 +109,10 @@ class _Image:
 
 def _prepared(program: Program, value: Value, window: Window, precision: str) -> _Image:
     array = program.stored(value)
-    if precision == FLOAT32 and not any(window.padding) and array.order[-1] == 1 and array.strides[1] == 1:
+    if precision == FLOAT32 and not window.has_border and array.order[-1] == 1 and array.strides[1] == 1:
         return _Image(array, array.divided())
     answers = window.answers(value.shape[2:])
-    key = ("image", array, window.padding, precision, answers if precision == INT8 else ())
+    key = ("image", array, window.before, window.after, precision, answers if precision == INT8 else ())
     if key not in program.prepared:
         program.prepared[key] = _bordered(program, array, window, precision)  # type: ignore[assignment]
     found: _Image = program.prepared[key]  # type: ignore[assignment]
@@ -143,11 +123,11 @@ def _bordered(program: Program, array: Array, window: Window, precision: str) ->
     """A copy with borders around it, in the precision of the product."""
     kind, _ = KINDS[precision]
     n, channels, *sizes = array.shape
-    wide = tuple(size + 2 * pad for size, pad in zip(sizes, window.padding, strict=True))
+    wide = window.wide(sizes)
     # one word more: the last run may be read beyond its end
     room = program.room((n * channels * math.prod(wide) + PER_WORD[INT8],), kind)
     whole = Array.whole(room.name, (n, channels, *wide), kind, order_of(len(array.shape)))
-    inner = sum(pad * step for pad, step in zip(window.padding, whole.strides[2:], strict=True))
+    inner = sum(pad * step for pad, step in zip(window.before, whole.strides[2:], strict=True))
     to = Array(whole.name, array.shape, whole.strides, kind, inner)
     walk = _Loops.over(to, array)
     if precision != INT8:
@@ -165,8 +145,8 @@ def _part(whole: Array, n: int) -> Read:
 
 @dataclasses.dataclass(frozen=True)
 class _Loops:
-    """Loops over the elements of arrays of one shape, in the order of the first; inner axes that follow one another in
-    all of them are one loop. `steps` has those of each array."""
+    """Loops over the elements of arrays of one shape, in the order of the first, but for a short innermost one; inner
+    axes that follow one another in all of them are one loop. `steps` has those of each array."""
 
     arrays: tuple[Array, ...]
     sizes: tuple[int, ...]
@@ -181,6 +161,10 @@ class _Loops:
         steps = [[one.strides[axis] for axis in axes] for one in arrays]
         if line is not None and axes and axes[-1] == 1:
             sizes[-1] = line
+        elif len(axes) > 2 and sizes[-1] < SHORT:
+            beside = next((place for place in range(1, len(axes)) if steps[-1][place] == 1), len(axes) - 1)
+            for one in (axes, sizes, *steps):
+                one.append(one.pop(beside))
         place = len(axes) - 1
         while place >= 2 and all(one[place - 1] == one[place] * sizes[place] for one in steps):
             sizes[place - 1 : place + 1] = [sizes[place - 1] * sizes[place]]
@@ -222,26 +206,34 @@ def _quantized(program: Program, array: Array, to: Array, whole: Array, window: 
     element = ranged.at(0 if lies else 1)
     largest = f"{{ const float x = __builtin_fabsf({element}); high = x > high ? x : high; odd += x * 0.0f; }}"
     write = f"{walk.at(0)} = low_byte({walk.at(1)} * by + ({zero}.0f + TO_WHOLE));"
-    told = f"for (long e = 0; e < {per}; e++) {scales}[%s + e] = step;"
     steps = f"const float step = step_of(high, {255 if zero == UNSIGNED else 127}.0f, odd), by = 1.0f / step;"
     simd, rows = " reduction(max:high) reduction(+:odd)", walk.rows(program.threads)
     if n > 1:
         text = (
             f"  {{ {rows}\n    for (long i0 = from; i0 < to; i0++) {{ float high = 0.0f, odd = 0.0f;\n"
-            f"      {ranged.nest(1, largest, simd)}\n      {steps} {told % f'i0*{per}'}\n"
+            f"      {ranged.nest(1, largest, simd)}\n"
+            f"      {steps} for (long e = 0; e < {per}; e++) {scales}[i0*{per} + e] = step;\n"
             f"      {walk.nest(1, write)} }} }}"
         )
         program.add(text, (read,), (whole.divided(), Read(scales, n, per)))
         return _Image(whole, whole.divided(), scales, zero)
     partial = program.room((program.threads * 16,)).name
-    found = ranged.nest(0, largest, simd)
-    first = f"  {{ {rows} float high = 0.0f, odd = 0.0f;\n    {found}\n    {partial}[t*16] = high + odd; }}"
-    program.add(first, (read,), (Read(partial, None),))
-    alone = f"if (t == 0) {told % '0'}"
-    second = (
+    found = (
+        f"  {{ {rows} float high = 0.0f, odd = 0.0f;\n    {ranged.nest(0, largest, simd)}\n"
+        f"    {partial}[t*16] = high + odd; }}"
+    )
+    program.add(found, (read,), (Read(partial, None),))
+    outer, inner = divided(window.answers(array.shape[2:]))
+    if window.is_pointwise:  # what reads bytes are the answers at their places, and so in the same thread
+        told = f"for (long e = from*{inner}; e < to*{inner}; e++) {scales}[e] = step;"
+        writes = (whole.divided(), Read(scales, outer, inner))
+    else:
+        told = f"if (t == 0) for (long e = 0; e < {per}; e++) {scales}[e] = step;"
+        writes = (Read(whole.name, None), Read(scales, None))
+    text = (
         f"  {{ {rows} float high = 0.0f, odd = 0.0f; for (long e = 0; e < {program.threads}; e++) "
         f"{{ const float x = {partial}[e*16]; high = x > high ? x : high; odd += x * 0.0f; }}\n"
-        f"    {steps} {alone}\n    {walk.nest(0, write)} }}"
+        f"    {steps} {told}\n    {walk.nest(0, write)} }}"
     )
-    program.add(second, (read, Read(partial, None)), (Read(whole.name, None), Read(scales, None)))
-    return _Image(whole, Read(whole.name, None), scales, zero)
+    program.add(text, (read, Read(partial, None)), writes)
+    return _Image(whole, writes[0], scales, zero)

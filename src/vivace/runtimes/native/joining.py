@@ -9,12 +9,12 @@ from typing import Any
 from torch.fx import Node
 
 from vivace.codegen import joins, views
-from vivace.codegen.arrays import Index, Read, Value, dense, stored
+from vivace.codegen.arrays import OUTER, Index, Read, Value, dense, stored
 from vivace.codegen.elementwise import number
 from vivace.codegen.lowering import kind_of, shape_of
-from vivace.codegen.statements import loop
 from vivace.core.errors import NotApplicable
 from vivace.runtimes.native.lowering import Program
+from vivace.runtimes.native.windows import Bordered
 
 
 def joined(program: Program, node: Node, values: Sequence[Value], dim: int = 0) -> Value:
@@ -49,16 +49,27 @@ def padded(
             inside.append(f"{place} >= {less} && {place} < {less + size}")
         return f"({' && '.join(inside)} ? {source.at(tuple(own))} : {number(fill or 0, kind)})"
 
-    order = source.layout
-    made = program.room(shape, kind, order)
-    index = made.index
-    is_same = made.outer is not None and source.shape[made.outer] == shape[made.outer]
-    reads = source.reads(index) if is_same else (Read(source.array.name, None),)  # type: ignore[union-attr]
-    whole = Value(shape, kind, at, lambda _: reads)
-    program.statements.append(loop(made, whole, program.threads))
-    if source.array is not None and program.is_nonnegative(source.array) and not fill:
+    def reads(index: Index) -> tuple[Read, ...]:
+        outer = next((axis for axis, place in enumerate(index) if place == OUTER), None)
+        is_same = outer is not None and source.shape[outer] == shape[outer]
+        return source.reads(index) if is_same else (Read(array.name, None),)
+
+    array = program.stored(source)
+    after = [size - less - inner for size, less, inner in zip(shape, before, source.shape, strict=True)]
+    is_border = not fill and not any((*before[:2], *after[:2])) and all(map(_is_convolution, node.users))
+    if is_border and len(shape) > 2:
+        return Bordered(
+            shape, kind, at, reads, None, False, source.layout, inner=source, before=tuple(before[2:]),
+            after=tuple(after[2:]),
+        )  # fmt: skip
+    made = program.stored(Value(shape, kind, at, reads, None, False, source.layout))
+    if program.is_nonnegative(array) and not fill:
         program.nonnegative.add(made.name)
     return stored(made)
+
+
+def _is_convolution(node: Node) -> bool:
+    return str(getattr(node.target, "overloadpacket", node.target)).rpartition(".")[2] in ("conv1d", "conv2d")
 
 
 def flattened(program: Program, node: Node, value: Value, *_: Any, **__: Any) -> Value:

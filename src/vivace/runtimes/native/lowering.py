@@ -33,6 +33,23 @@ class Waiting(Value):
     ending: Ending = dataclasses.field(default_factory=Ending)
     members: tuple[str, ...] = ()
     """The graph's nodes whose work it does."""
+    in_bytes: Callable[[Tensor, Tensor | None, Ending], Rows | None] | None = None
+    """Writes it as the rows of a pointwise product in int8 that is all that reads it; None where it cannot."""
+
+
+def waiting(
+    shape: Sequence[int], make: Callable[[Tensor, Tensor | None, Ending], Array], weight: Tensor, bias: Tensor | None,
+    order: tuple[int, ...] | None,
+) -> Waiting:  # fmt: skip
+    """A product of this shape that `make` will write down, its axes in this order."""
+
+    def unread(_: Any) -> Any:
+        raise AssertionError("a product is read before it is written down")
+
+    bias = None if bias is None else bias.float()
+    return Waiting(
+        tuple(shape), FLOAT, unread, unread, None, False, order, make=make, weight=weight, bias=bias
+    )  # fmt: skip
 
 
 class Program(Lowering):
@@ -44,6 +61,8 @@ class Program(Lowering):
         self.constants: dict[str, Tensor] = {}
         self.tables: dict[tuple[int, ...], str] = {}
         self.kernels: set[Kernel] = set()
+        self.functions: dict[str, str] = {}
+        """More C that statements call, by its name, in the order of its definition."""
         self.filled: dict[str, int] = {}
         """Arrays whose bytes are set before the first call, and to what."""
         self.nonnegative: set[str] = set()
@@ -117,6 +136,20 @@ class Program(Lowering):
             return array
         return super().stored(value)
 
+    def in_bytes(self, value: Value) -> Rows | None:
+        """A product that waits, written down as the rows of a pointwise product in int8; None where it cannot be."""
+        if not isinstance(value, Waiting) or value.in_bytes is None or value.weight is None:
+            return None
+        rows = value.in_bytes(value.weight, value.bias, value.ending)
+        if rows is not None:
+            self.products.append(value.members)
+        return rows
+
+    def function(self, name: str, text: str) -> str:
+        """The name of a function, which is defined once."""
+        self.functions.setdefault(name, text)
+        return name
+
     def is_nonnegative(self, array: Array) -> bool:
         """Whether it holds no number below zero."""
         return array.name in self.nonnegative
@@ -138,7 +171,7 @@ class Program(Lowering):
         words, columns = self.kept(ready.words), self.kept(ready.columns)
         product = PanelProduct(to, line, rows, ready, words, columns, ending)
         made, kernels = product.statement(
-            self.vector, self.threads, self.table(rows.places), self.table(rows.segments)
+            self.vector, self.threads, self.table(rows.places), self.table(rows.listed(precision))
         )  # fmt: skip
         self.statements.append(made)
         self.kernels |= kernels

@@ -13,6 +13,7 @@ from vivace.codegen.lowering import shape_of
 from vivace.core.errors import NotApplicable
 from vivace.runtimes.native import images
 from vivace.runtimes.native.lowering import Program
+from vivace.runtimes.native.windows import each_axis
 
 
 def largest(
@@ -21,8 +22,8 @@ def largest(
 ) -> Value:  # fmt: skip
     """max_pool1d, max_pool2d."""
     axes = len(value.shape) - 2
-    sizes, pads, apart = (images.each_axis(one, axes) for one in (kernel, padding, dilation))
-    steps = images.each_axis(stride, axes) if stride not in ((), []) else sizes
+    sizes, pads, apart = (each_axis(one, axes) for one in (kernel, padding, dilation))
+    steps = each_axis(stride, axes) if stride not in ((), []) else sizes
     if axes not in (1, 2):
         raise NotApplicable(f"there is no C for {node.target} of {axes} axes")
     shape = shape_of(node)
@@ -41,8 +42,8 @@ def mean(
 ) -> Value:  # fmt: skip
     """avg_pool1d, avg_pool2d without borders."""
     axes = len(value.shape) - 2
-    sizes, pads = images.each_axis(kernel, axes), images.each_axis(padding, axes)
-    steps = images.each_axis(stride, axes) if stride not in ((), []) else sizes
+    sizes, pads = each_axis(kernel, axes), each_axis(padding, axes)
+    steps = each_axis(stride, axes) if stride not in ((), []) else sizes
     if any(pads) or ceil_mode or divisor_override or axes not in (1, 2):
         raise NotApplicable(f"there is no C for {node.target} with borders")
     shape = shape_of(node)

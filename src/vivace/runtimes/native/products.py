@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -11,12 +11,12 @@ from torch.fx import Node
 from vivace.codegen import batches
 from vivace.codegen.arrays import FLOAT, Array, Value, stored
 from vivace.codegen.lowering import shape_of
-from vivace.codegen.panels import Ending
+from vivace.codegen.panels import INT8, Ending
 from vivace.core.errors import NotApplicable
 from vivace.runtimes.native import depthwise, images, matrices
-from vivace.runtimes.native.images import Window
-from vivace.runtimes.native.lowering import Program, Waiting, is_narrow, narrowest, rounds_operands
+from vivace.runtimes.native.lowering import Program, is_narrow, narrowest, rounds_operands, waiting
 from vivace.runtimes.native.operands import lines_of
+from vivace.runtimes.native.windows import Bordered, Window, each_axis
 
 
 def linear(program: Program, node: Node, value: Value, weight: Any, bias: Any = None) -> Value:
@@ -38,25 +38,12 @@ def times(program: Program, node: Node, value: Value, weight: Tensor, bias: Tens
         program.panel_product(weight, bias, rows, to, _line(to), ending, precision)
         return to
 
-    return _waiting(shape, make, weight.float()[:, None, :], bias, None)
+    return waiting(shape, make, weight.float()[:, None, :], bias, None)
 
 
 def _line(to: Array) -> int:
     lanes = [step for step, size in zip(to.strides[:-1], to.shape[:-1], strict=True) if size > 1]
     return min(lanes) if lanes else to.strides[-2] if len(to.strides) > 1 else 0
-
-
-def _waiting(
-    shape: Sequence[int], make: Callable[[Tensor, Tensor | None, Ending], Array], weight: Tensor, bias: Tensor | None,
-    order: tuple[int, ...] | None,
-) -> Waiting:  # fmt: skip
-    def unread(_: Any) -> Any:
-        raise AssertionError("a product is read before it is written down")
-
-    bias = None if bias is None else bias.float()
-    return Waiting(
-        tuple(shape), FLOAT, unread, unread, None, False, order, make=make, weight=weight, bias=bias
-    )  # fmt: skip
 
 
 def convolution(
@@ -68,8 +55,10 @@ def convolution(
     known, told = program.known(weight), program.known(bias)
     if known is None or (bias is not None and told is None) or axes not in (1, 2) or isinstance(padding, str):
         raise NotApplicable(f"there is no C for {node.target} of this kind")
-    steps, pads, apart = (images.each_axis(one, axes) for one in (stride, padding, dilation))
-    window = Window(tuple(known.shape[2:]), steps, pads, apart, groups)
+    steps, pads, apart = (each_axis(one, axes) for one in (stride, padding, dilation))
+    window = Window(tuple(known.shape[2:]), steps, pads, pads, apart, groups)
+    if isinstance(value, Bordered) and value.inner is not None:
+        window, value = window.around(value), value.inner
     shape = shape_of(node)
     order = images.order_of(len(shape))
     if groups > 1 and known.shape[:2] == (groups, 1):
@@ -77,11 +66,12 @@ def convolution(
     precision = narrowest(program.precision(node.name), program.vector, is_narrow(node))
 
     def make(weight: Tensor, bias: Tensor | None, ending: Ending) -> Array:
-        source = stored(program.stored(value))
+        ready = program.in_bytes(value) if precision == INT8 and window.is_pointwise else None
+        source = stored(program.stored(value)) if ready is None else value
         to = images.channels_last(program, shape)
         each = shape[1] // groups
         for group in range(groups):
-            rows = images.rows(program, source, window, precision)
+            rows = ready or images.rows(program, source, window, precision)
             rows = images.of_group(rows, group, value.shape[1] // groups, precision)
             part = weight[group * each : (group + 1) * each].reshape(each, len(rows.segments), rows.run)
             told = None if bias is None else bias[group * each : (group + 1) * each]
@@ -94,7 +84,7 @@ def convolution(
         return to
 
     lines = known.float().movedim(1, -1)  # (columns, *kernel, channels)
-    found = _waiting(shape, make, lines.reshape(lines.shape[0], 1, -1), told, order)
+    found = waiting(shape, make, lines.reshape(lines.shape[0], 1, -1), told, order)
     return found if groups == 1 else stored(program.stored(found))
 
 
@@ -106,9 +96,9 @@ def transposed_convolution(
     axes = len(value.shape) - 2
     known, told = program.known(weight), program.known(bias)
     kernel = () if known is None else tuple(known.shape[2:])
-    borders = (*images.each_axis(padding, axes), *images.each_axis(output_padding, axes))
-    fits = images.each_axis(stride, axes) == kernel and not any(borders)
-    fits = fits and set(images.each_axis(dilation, axes)) == {1}
+    borders = (*each_axis(padding, axes), *each_axis(output_padding, axes))
+    fits = each_axis(stride, axes) == kernel and not any(borders)
+    fits = fits and set(each_axis(dilation, axes)) == {1}
     if known is None or (bias is not None and told is None) or groups != 1 or not fits or axes != 2:
         raise NotApplicable(f"there is no C for {node.target} but with windows side by side")
     n, _, height, width = value.shape
@@ -116,7 +106,7 @@ def transposed_convolution(
     columns = known.shape[1]
     lines = known.float().permute(2, 3, 1, 0).reshape(-1, known.shape[0])  # (down, across, columns), channels
     precision = narrowest(program.precision(node.name), program.vector, is_narrow(node))
-    rows = images.rows(program, stored(program.stored(value)), Window((1, 1), (1, 1), (0, 0), (1, 1)), precision)
+    rows = images.rows(program, stored(program.stored(value)), Window.of_places(2), precision)
     repeated = None if told is None else told.float().repeat(down * across)
     to = program.lines((n, height, width), lines.shape[0])
     program.panel_product(lines[:, None], repeated, rows, to, to.strides[-2], Ending(), precision)

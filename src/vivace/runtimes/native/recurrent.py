@@ -11,7 +11,18 @@ from torch import Tensor
 from torch.fx import Node
 
 from vivace.codegen.arrays import FLOAT, Array, Read, Value, stored
-from vivace.codegen.panels import BFLOAT16, FLOAT32, INT8, Ending, bounds, bytes_of, free_registers, packed, words_of
+from vivace.codegen.panels import (
+    BFLOAT16,
+    FLOAT32,
+    INT8,
+    Ending,
+    bounds,
+    bytes_of,
+    free_registers,
+    name_of,
+    packed,
+    words_of,
+)
 from vivace.codegen.statements import loop
 from vivace.codegen.tiles import ALL_LEVELS
 from vivace.core.errors import NotApplicable
@@ -255,9 +266,10 @@ def _products(program: Program, layer: _Layer, weight: Tensor) -> str:
     most, lines = max(1, (free_registers(program.vector, precision) - GATES) // GATES), []
     for m in range(0, layer.samples, most):
         count = min(most, layer.samples - m)
-        program.kernels.add((precision, count, GATES))
+        kernel = (precision, count, GATES, False)
+        program.kernels.add(kernel)
         lines.append(
-            f"        panel_{precision}_{count}_{GATES}((const char *)({layer.states.name} + now), {places} + {m}, "
+            f"        {name_of(kernel)}((const char *)({layer.states.name} + now), {places} + {m}, "
             f"{program.table([0])}, 1, {depth}, (const char *){words} + u*{block * depth * 4}L, "
             f"{columns} + u*{block}, {layer.width}, {told}"
             f"{layer.before} + (at*{layer.samples} + {m})*{layer.width} + u*{block}, "

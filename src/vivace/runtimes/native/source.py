@@ -37,6 +37,7 @@ def source_of(program: Program, inputs: Sequence[Array], outputs: Sequence[Array
             *_declared(program, inputs, outputs),
             *(tile(program.vector, *one) for one in sorted(program.tiles)),
             *(panels.kernel(name, program.vector) for name in sorted(program.kernels)),
+            *program.functions.values(),
             *_work(program, inputs, outputs),
             POOL,
             _entered(program, inputs, outputs),

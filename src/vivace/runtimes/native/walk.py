@@ -35,8 +35,8 @@ ABOVE: Mapping[str, Callable[..., Any]] = {
     **RESIZING,
 }  # fmt: skip
 """What is written down as a whole, by the operator's name."""
-TAKES_WAITING = frozenset({"relu", "relu6", "hardtanh", "clamp", "add", "batch_norm", "dropout"})
-"""What may become a part of the product before it."""
+TAKES_WAITING = frozenset({"relu", "relu6", "hardtanh", "clamp", "add", "batch_norm", "dropout", "conv1d", "conv2d"})
+"""What may become a part of the product before it, or tells it how to be written."""
 OF_SHAPES = frozenset({"sym_size", "sym_stride", "sym_numel", "sym_storage_offset", "size", "stride", "numel", "dim"})
 """Operators whose plain numbers are the same for every call of these shapes; those of all others may not be."""
 MOST_KNOWN = 1 << 24
