@@ -3,6 +3,7 @@
 python benchmarks/predicting.py            # seconds; writes benchmarks/results/predicting.json
 python benchmarks/predicting.py --store    # and what the package predicts with, devices/fitted.toml
 python benchmarks/predicting.py --measure 60    # first times two processes here for so long; adds to what is kept
+python benchmarks/predicting.py --measure 60 --older    # adds to what is kept of the older processor
 """
 
 from __future__ import annotations
@@ -59,9 +60,11 @@ def main() -> None:
     parser.add_argument("--store", action="store_true", help="write devices/fitted.toml from all measurements")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--measure", type=float, metavar="SECONDS", help="time steps of two processes first")
+    parser.add_argument("--older", action="store_true", help="what is measured is the older processor's")
     options = parser.parse_args()
     if options.measure:
-        print(processes_measure.add_session(options.measure))
+        kept = processes_measure.OLDER if options.older else processes_measure.FILE
+        print(processes_measure.add_session(options.measure, kept))
     document = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "protocol": PROTOCOL,
@@ -71,6 +74,7 @@ def main() -> None:
         "rate": {name: rate(name) for name in published.CARDS},
         "card": one_card.tested(),
         "processes": processes.tested(),
+        "processes_older": processes.tested(processes_measure.OLDER),
         "pods": {f"unseen {name}": pods(name == "generations") for name in ("models", "generations")},
     }
     options.results.mkdir(exist_ok=True)
@@ -202,12 +206,14 @@ def lines(document: dict[str, Any]) -> list[str]:
         f"{c['steps']} calls and steps on {c['card']}, of networks not fitted: median {c['median']:.1%}, mean"
         f" {c['mean']:.1%}, p90 {c['p90']:.1%}, worst {c['worst']:.1%}"
     )
-    return [*told, *_process_lines(document["processes"])]
+    for name, where in (("processes", "here"), ("processes_older", "on an older processor")):
+        told += _process_lines(where, document[name])
+    return told
 
 
-def _process_lines(found: dict[str, Any]) -> list[str]:
+def _process_lines(where: str, found: dict[str, Any]) -> list[str]:
     told = [
-        f"two processes here: {found['within']} of {found['predicted']} steps within {processes.CLOSE:.0%} (mean"
+        f"two processes {where}: {found['within']} of {found['predicted']} steps within {processes.CLOSE:.0%} (mean"
         f" {found['mean']:.1%}, worst {found['worst']:.1%}); the interval held {found['held']}; {found['rounds']}"
         f" rounds in {found['sessions']} sessions"
     ]

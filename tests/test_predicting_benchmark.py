@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import predicting
-from predictions import processes, published
+from predictions import processes, processes_measure, published
 from vivace.devices.prediction import sharded_scaling, step_time
 from vivace.devices.prediction.measured import laws
 
@@ -93,8 +93,11 @@ def test_shares_of_tpus_that_no_fit_saw_are_predicted_as_was_committed(unseen: s
     assert found["mean"] <= most
 
 
-def test_steps_of_two_processes_are_predicted_as_was_committed() -> None:
-    found, committed = processes.tested(), COMMITTED["processes"]
+@pytest.mark.parametrize(
+    ("name", "file"), [("processes", processes_measure.FILE), ("processes_older", processes_measure.OLDER)]
+)
+def test_steps_of_two_processes_are_predicted_as_was_committed(name: str, file: Path) -> None:
+    found, committed = processes.tested(file), COMMITTED[name]
     errors = {(one["case"], one["spread"]): one["error"] for one in found["entries"]}
     assert errors == pytest.approx(
         {(one["case"], one["spread"]): one["error"] for one in committed["entries"]}, abs=1e-3
@@ -123,3 +126,11 @@ def test_the_table_for_people_names_every_test() -> None:
         word in told
         for word in ("vTrain, reported half", "regret", "keeping the efficiency", "h100-sxm", "TPUs", "two processes")
     )
+
+
+@pytest.mark.slow
+def test_a_session_of_two_processes_is_measured_and_predicted(tmp_path: Path) -> None:
+    told = processes_measure.add_session(0.0, tmp_path / "seen.json")
+
+    found = processes.tested(tmp_path / "seen.json")
+    assert "1 rounds" in told and (found["sessions"], found["rounds"], found["predicted"]) == (1, 1, 12)

@@ -43,6 +43,8 @@ from vivace.training.rig import assemble
 from vivace.training.service import Stepper, equip
 
 FILE = Path(__file__).with_name("processes_here.json")
+OLDER = Path(__file__).with_name("processes_older.json")
+"""What was seen on a processor with AVX-512, and on one without."""
 PROCESSES, MICRO = 2, 4
 SECONDS = 0.12
 """How long one case is timed for in a round."""
@@ -156,7 +158,7 @@ def of_shards(case: Case, job: Training, equipped: Rig) -> tuple[dict[str, Any],
 def of_pairs(case: Case, job: Training, equipped: Rig) -> tuple[dict[str, Any], list[Call]]:
     """Of tensor-parallel pairs: all rows, with pairs of half the width; their results and gradients are summed."""
     rig = assemble(job)
-    batch = example_of(job, rig)
+    batch = example_of(job)
     pairs = linear_pairs(copied(rig.model), lambda model: looked_at(job, model, batch))
     sizes = _numbers_through(rig.model, job, batch, pairs, case.batch / len(batch[1]))
     half = Case(case.name, lambda: _halved(case.model(), pairs), case.batch, case.shape).job()

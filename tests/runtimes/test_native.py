@@ -366,6 +366,25 @@ class Clipped(nn.Module):
         return self.second(self.first(x).clamp(0.0, -0.5))
 
 
+class Around(nn.Module):
+    """Zeros around an image that two convolutions and another read; another number around it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.three = nn.Conv2d(2, 5, 3), nn.Conv2d(2, 2, 2, groups=2), nn.Conv2d(2, 3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.relu()
+        y, z = nn.functional.pad(x, (1, 0, 2, 1)), nn.functional.pad(x, (1, 1), value=0.5)
+        alone = self.three(nn.functional.pad(x, (0, 3, 1, 0)))
+        return torch.cat([one.flatten(1) for one in (self.one(y), self.two(y), self.three(z), y.sum(1), alone)], 1)
+
+
+def unbounded() -> nn.Module:
+    """A window of each channel whose upper bound is none, before a mixture of its answers."""
+    return nn.Sequential(nn.Conv2d(4, 4, 3, groups=4), nn.Hardtanh(0.0, torch.inf), nn.Conv2d(4, 3, 1))
+
+
 def resized(factor: float, align_corners: bool) -> nn.Module:
     """An image so many times as large."""
     return nn.Upsample(scale_factor=factor, mode="bilinear", align_corners=align_corners)
@@ -375,6 +394,8 @@ ODD = {
     "normalized lines": (NormalizedLines, (3, 6, 6)),
     "blind queries": (Blind, (2, 9, 16)),
     "clipped below zero": (Clipped, (1, 1, 9, 9)),
+    "around": (Around, (2, 2, 6, 7)),
+    "without a bound": (unbounded, (2, 4, 6, 7)),
     "grouped normalization": (lambda: nn.Sequential(nn.Conv2d(2, 8, 3), nn.GroupNorm(2, 8)), (2, 2, 7, 7)),
     "gated cells": (lambda: nn.Sequential(nn.Conv1d(3, 8, 1), nn.GLU(1), nn.Hardswish(), nn.ELU()), (2, 3, 9)),
     "between places": (lambda: nn.Sequential(nn.Conv2d(2, 5, 3), resized(2, False), nn.Conv2d(5, 3, 1)), (2, 2, 8, 7)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -75,6 +76,7 @@ def dropout(program: Program, node: Node, value: Value, share: float, train: boo
 
 def clamp(program: Program, node: Node, value: Value, low: Any = None, high: Any = None) -> Value:
     """clamp, hardtanh: between two numbers."""
+    low, high = None if low == -math.inf else low, None if high == math.inf else high
     fits = low == 0 and (high is None or (isinstance(high, int | float) and high >= 0))
     if isinstance(value, Waiting) and fits and value.ending.most is None:
         return dataclasses.replace(value, ending=dataclasses.replace(value.ending, relu=True, most=high))

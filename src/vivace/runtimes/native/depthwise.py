@@ -207,7 +207,7 @@ def _bounded(answer: int) -> str:
     """C that ends the sum of an answer of a block, and sees whether it is a number."""
     return (
         f"if (add) s{answer} += load(add + (o + {answer})*line + c); s{answer} = bounded(s{answer}, least, most); "
-        f"odd += s{answer}*0.0f;"
+        f"if (sizeof(Y) == 1) odd += s{answer}*0.0f;"
     )
 
 
