@@ -20,20 +20,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 os.environ.setdefault("YOWASP_CACHE_DIR", str(Path.home() / ".cache" / "YoWASP"))
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--part`: what takes too long for one run, in several."""
-    parser.addoption("--part", metavar="K/N", help="every N-th of the selected tests, from number K (0 to N-1) on")
-
-
-@pytest.hookimpl(trylast=True)  # after marks and words have selected
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep one part of the tests, if asked; skip what needs a card, with the reason, where PyTorch sees none."""
-    part = config.getoption("--part")
-    if part:
-        first, _, count = part.partition("/")
-        kept = items[int(first) :: int(count)]
-        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-        items[:] = kept
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a card, with the reason, where PyTorch sees none."""
     on_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not on_gpu:
         return

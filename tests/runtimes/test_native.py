@@ -380,6 +380,35 @@ class Around(nn.Module):
         return torch.cat([one.flatten(1) for one in (self.one(y), self.two(y), self.three(z), y.sum(1), alone)], 1)
 
 
+class Pooled(nn.Module):
+    """Means of windows that begin before an image or end after it, with zeros counted, or not, or by another number."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        settings = [
+            {"padding": 1}, {"padding": 1, "count_include_pad": False}, {"ceil_mode": True},
+            {"padding": 1, "ceil_mode": True}, {"divisor_override": 5},
+            {"padding": 1, "ceil_mode": True, "count_include_pad": False},
+        ]  # fmt: skip
+        found = [nn.functional.avg_pool2d(x, 3, 2, **each) for each in settings]
+        return torch.cat([one.flatten(1) for one in (*found, nn.functional.avg_pool1d(x[:, :, 0], 2, 2, 1))], 1)
+
+
+class Same(nn.Module):
+    """Convolutions told in words, dropouts over what is used again, an image repeated, nothing around it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = (
+            nn.Conv2d(2, 5, (4, 3), padding="same", dilation=(1, 2)),
+            nn.Conv2d(5, 4, 3, padding="valid"),
+        )
+        self.own, self.drop = nn.Conv2d(4, 4, 2, padding="same", groups=4), nn.Dropout(0.3, inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.two(nn.functional.pad(self.one(x), (0, 0, 0, 0)).relu())
+        return (self.own(self.drop(y)) + y).repeat(1, 2, 1, 3)
+
+
 def unbounded() -> nn.Module:
     """A window of each channel whose upper bound is none, before a mixture of its answers."""
     return nn.Sequential(nn.Conv2d(4, 4, 3, groups=4), nn.Hardtanh(0.0, torch.inf), nn.Conv2d(4, 3, 1))
@@ -394,6 +423,8 @@ ODD = {
     "normalized lines": (NormalizedLines, (3, 6, 6)),
     "blind queries": (Blind, (2, 9, 16)),
     "clipped below zero": (Clipped, (1, 1, 9, 9)),
+    "means of windows": (Pooled, (2, 5, 8, 7)),
+    "told in words": (Same, (2, 2, 7, 8)),
     "around": (Around, (2, 2, 6, 7)),
     "without a bound": (unbounded, (2, 4, 6, 7)),
     "grouped normalization": (lambda: nn.Sequential(nn.Conv2d(2, 8, 3), nn.GroupNorm(2, 8)), (2, 2, 7, 7)),
@@ -406,6 +437,7 @@ ODD = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 @pytest.mark.parametrize("products", [FLOAT32, INT8])
 @pytest.mark.parametrize("name", ODD)
 def test_what_looks_like_something_else_is_right_too(name: str, products: str) -> None:

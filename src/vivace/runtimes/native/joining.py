@@ -32,6 +32,8 @@ def padded(
     """pad, constant_pad_nd: with one number around."""
     if mode != "constant" or any(pad < 0 for pad in pads):
         raise NotApplicable(f"there is no C for {node.target} but with a number around")
+    if not any(pads):
+        return value
     shape = shape_of(node)
     source = stored(program.stored(value))
     before = [0] * len(shape)
@@ -72,6 +74,21 @@ def _is_convolution(node: Node) -> bool:
     return str(getattr(node.target, "overloadpacket", node.target)).rpartition(".")[2] in ("conv1d", "conv2d")
 
 
+def repeated(program: Program, node: Node, value: Value, *_: Any, **__: Any) -> Value:
+    """repeat: so many times along each axis, and along new ones."""
+    shape = shape_of(node)
+    source = stored(program.stored(value))
+    more = len(shape) - len(source.shape)
+
+    def back(index: Index) -> Index:
+        return tuple(
+            place if size == whole else f"(({place})%{size})"
+            for place, size, whole in zip(index[more:], source.shape, shape[more:], strict=True)
+        )
+
+    return Value(shape, kind_of(node), lambda i: source.at(back(i)), lambda i: source.reads(back(i)))
+
+
 def flattened(program: Program, node: Node, value: Value, *_: Any, **__: Any) -> Value:
     """flatten, unflatten, reshape: in the shape that the operator gives."""
     return views.view(program, node, value)
@@ -107,7 +124,7 @@ def enlarged(program: Program, node: Node, value: Value, *_: Any) -> Value:
 
 
 JOINING: Mapping[str, Callable[..., Any]] = {
-    "cat": joined, "concat": joined, "pad": padded, "constant_pad_nd": padded,
+    "cat": joined, "concat": joined, "pad": padded, "constant_pad_nd": padded, "repeat": repeated,
     "flatten": flattened, "unflatten": flattened, "reshape": flattened, "as_strided": strided,
     "upsample_nearest1d": enlarged, "upsample_nearest2d": enlarged,
 }  # fmt: skip

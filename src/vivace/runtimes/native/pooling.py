@@ -33,25 +33,33 @@ def largest(
         else _none(node)
         for count, size, step, pad, length in zip(shape[2:], sizes, steps, pads, value.shape[2:], strict=True)
     ]
-    return _pooled(program, value, shape, windows, "-__builtin_inff()", "x > a || x != x ? x : a", "a")
+    return _pooled(program, value, shape, windows, ("-__builtin_inff()", "x > a || x != x ? x : a", "a"))
 
 
 def mean(
     program: Program, node: Node, value: Value, kernel: Any, stride: Any = (), padding: Any = 0,
     ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: Any = None,
 ) -> Value:  # fmt: skip
-    """avg_pool1d, avg_pool2d without borders."""
+    """avg_pool1d, avg_pool2d: of elements of the image, or with zeros around it that count too."""
     axes = len(value.shape) - 2
     sizes, pads = each_axis(kernel, axes), each_axis(padding, axes)
     steps = each_axis(stride, axes) if stride not in ((), []) else sizes
-    if any(pads) or ceil_mode or divisor_override or axes not in (1, 2):
-        raise NotApplicable(f"there is no C for {node.target} with borders")
+    if axes not in (1, 2):
+        raise NotApplicable(f"there is no C for {node.target} of {axes} axes")
     shape = shape_of(node)
+    spans = [_spans(*one) for one in zip(shape[2:], sizes, steps, pads, strict=True)]
+    lengths = value.shape[2:]
     windows = [
-        [range(first, last) for first, last in _spans(count, size, step, 0)]
-        for count, size, step in zip(shape[2:], sizes, steps, strict=True)
+        [range(max(0, first), min(last, length)) for first, last in each]
+        for each, length in zip(spans, lengths, strict=True)
     ]
-    return _means(program, value, shape, windows)
+    if divisor_override:
+        return _means(program, value, shape, windows, by=f"{float(divisor_override)!r}f")
+    counts = [
+        [min(last, length + pad) - first for first, last in each]
+        for each, length, pad in zip(spans, lengths, pads, strict=True)
+    ]
+    return _means(program, value, shape, windows, counts if count_include_pad else None)
 
 
 def adaptive(program: Program, node: Node, value: Value, sizes: Any) -> Value:
@@ -72,14 +80,21 @@ def _spans(count: int, size: int, step: int, pad: int) -> list[tuple[int, int]]:
     return [(place * step - pad, place * step - pad + size) for place in range(count)]
 
 
-def _means(program: Program, value: Value, shape: Sequence[int], windows: list[list[range]]) -> Value:
-    return _pooled(program, value, shape, windows, "0.0f", "a + x", "a / (float)count")
+def _means(
+    program: Program, value: Value, shape: Sequence[int], windows: list[list[range]],
+    counts: list[list[int]] | None = None, by: str = "(float)count",
+) -> Value:  # fmt: skip
+    return _pooled(program, value, shape, windows, ("0.0f", "a + x", f"a / {by}"), counts)
 
 
 def _pooled(
-    program: Program, value: Value, shape: Sequence[int], windows: list[list[range]], begin: str, add: str, end: str
-) -> Value:
-    """Elements put together over a window for each axis of the image, channels side by side."""
+    program: Program, value: Value, shape: Sequence[int], windows: list[list[range]], how: tuple[str, str, str],
+    counted: list[list[int]] | None = None,
+) -> Value:  # fmt: skip
+    """Elements put together over a window for each axis of the image, channels side by side. `how` they are, in C: what
+    it begins with, the next `a` from `a` and an element `x`, and what is stored; `count` is how many elements there
+    are, or, along each axis, as many as are `counted`."""
+    begin, add, end = how
     array = program.stored(value)
     n, channels, *counts = shape
     to = images.channels_last(program, shape)
@@ -89,7 +104,8 @@ def _pooled(
         f"for (long z{axis} = {first}[{name}]; z{axis} < {last}[{name}]; z{axis}++)"
         for axis, (name, (first, last)) in enumerate(zip(names, tables, strict=True))
     )
-    count = " * ".join(f"({last}[{name}] - {first}[{name}])" for (first, last), name in zip(tables, names, strict=True))
+    lengths = counted or [[len(window) for window in one] for one in windows]
+    count = " * ".join(f"{program.table(one)}[{name}]" for one, name in zip(lengths, names, strict=True))
     line = f'_Pragma("omp simd") for (long c = 0; c < {channels}; c++)'
     element = array.at(("i", "c", *(f"z{axis}" for axis in range(len(counts)))))
     text = (

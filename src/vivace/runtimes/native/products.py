@@ -16,7 +16,7 @@ from vivace.core.errors import NotApplicable
 from vivace.runtimes.native import depthwise, images, matrices
 from vivace.runtimes.native.lowering import Program, is_narrow, narrowest, rounds_operands, waiting
 from vivace.runtimes.native.operands import lines_of
-from vivace.runtimes.native.windows import Bordered, Window, each_axis
+from vivace.runtimes.native.windows import Bordered, Window, borders, each_axis
 
 
 def linear(program: Program, node: Node, value: Value, weight: Any, bias: Any = None) -> Value:
@@ -53,10 +53,11 @@ def convolution(
     """conv1d, conv2d."""
     axes = len(value.shape) - 2
     known, told = program.known(weight), program.known(bias)
-    if known is None or (bias is not None and told is None) or axes not in (1, 2) or isinstance(padding, str):
+    if known is None or (bias is not None and told is None) or axes not in (1, 2):
         raise NotApplicable(f"there is no C for {node.target} of this kind")
-    steps, pads, apart = (each_axis(one, axes) for one in (stride, padding, dilation))
-    window = Window(tuple(known.shape[2:]), steps, pads, pads, apart, groups)
+    steps, apart = each_axis(stride, axes), each_axis(dilation, axes)
+    kernel = tuple(known.shape[2:])
+    window = Window(kernel, steps, *borders(padding, kernel, apart), apart, groups)
     if isinstance(value, Bordered) and value.inner is not None:
         window, value = window.around(value), value.inner
     shape = shape_of(node)
@@ -96,8 +97,8 @@ def transposed_convolution(
     axes = len(value.shape) - 2
     known, told = program.known(weight), program.known(bias)
     kernel = () if known is None else tuple(known.shape[2:])
-    borders = (*each_axis(padding, axes), *each_axis(output_padding, axes))
-    fits = each_axis(stride, axes) == kernel and not any(borders)
+    around = (*each_axis(padding, axes), *each_axis(output_padding, axes))
+    fits = each_axis(stride, axes) == kernel and not any(around)
     fits = fits and set(each_axis(dilation, axes)) == {1}
     if known is None or (bias is not None and told is None) or groups != 1 or not fits or axes != 2:
         raise NotApplicable(f"there is no C for {node.target} but with windows side by side")

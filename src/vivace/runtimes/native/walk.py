@@ -200,7 +200,7 @@ class _Walk:
         return stored(self._program.stored(value))
 
     def _is_overwriting(self, node: fx.Node) -> bool:
-        if not _is_mutable(node.target) or not isinstance(node.args[0], fx.Node):
+        if not _is_mutable(node.target) or not isinstance(node.args[0], fx.Node) or _drops_nothing(node):
             return False
         base = node.args[0]
         return len(base.users) > 1 or base.op == "placeholder" or _is_view(base)
@@ -216,6 +216,11 @@ def _with_member(found: Any, name: str, arguments: Sequence[Any]) -> Any:
 def _is_mutable(target: Any) -> bool:
     """Whether an operator writes over an operand."""
     return bool(getattr(getattr(target, "_schema", None), "is_mutable", False))
+
+
+def _drops_nothing(node: fx.Node) -> bool:
+    """Whether it is a dropout of evaluation, which writes what was there."""
+    return "dropout" in str(node.target) and len(node.args) == 3 and not (node.args[1] and node.args[2])
 
 
 def _functional(target: Any) -> Any:

@@ -18,6 +18,21 @@ def each_axis(value: int | Sequence[int], axes: int) -> tuple[int, ...]:
     return (value,) * axes if isinstance(value, int) else tuple(value) * (axes if len(value) == 1 else 1)
 
 
+def borders(
+    padding: int | str | Sequence[int], kernel: Sequence[int], dilation: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """How many zeros there are before and after each axis, by what a convolution is given.
+
+    >>> borders("same", (4,), (1,)), borders("valid", (3,), (1,)), borders(1, (3, 3), (1, 1))
+    (((1,), (2,)), ((0,), (0,)), ((1, 1), (1, 1)))
+    """
+    if padding != "same":
+        both = each_axis(0 if isinstance(padding, str) else padding, len(kernel))
+        return both, both
+    beyond = [apart * (size - 1) for size, apart in zip(kernel, dilation, strict=True)]
+    return tuple(one // 2 for one in beyond), tuple(one - one // 2 for one in beyond)
+
+
 @dataclasses.dataclass(frozen=True)
 class Bordered(Value):
     """An image (n, channels, *sizes) with zeros around it, not written down: `inner` with so many `before` and `after`
