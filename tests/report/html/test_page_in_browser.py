@@ -117,7 +117,7 @@ def test_every_figure_is_there_and_filled(browser: Any, tmp_path: Path, rich: Re
 
 def test_every_figure_of_a_training_is_there_and_filled(browser: Any, tmp_path: Path) -> None:
     figures = opened(browser, tmp_path, page_of(trained.rich())).execute_script(FIGURES)
-    assert [int(found["title"].split(".")[0]) for found in figures] == list(range(1, 8))
+    assert [int(found["title"].split(".")[0]) for found in figures] == list(range(1, 9))
     for found in figures:
         assert found["shapes"] > 8, found["title"]
         assert min(found["heights"]) > 60, found["title"]
