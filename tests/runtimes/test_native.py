@@ -409,6 +409,19 @@ class Same(nn.Module):
         return (self.own(self.drop(y)) + y).repeat(1, 2, 1, 3)
 
 
+class Gated(nn.Module):
+    """Channels weighed by products of their means, which are images of one place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.narrow, self.wide = nn.Conv2d(3, 400, 3), nn.Conv2d(400, 500, 1), nn.Conv2d(500, 400, 1)
+        self.last = nn.Conv2d(400, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).relu()
+        return self.last(x * self.wide(self.narrow(x.mean((2, 3), keepdim=True)).relu()).sigmoid())
+
+
 def unbounded() -> nn.Module:
     """A window of each channel whose upper bound is none, before a mixture of its answers."""
     return nn.Sequential(nn.Conv2d(4, 4, 3, groups=4), nn.Hardtanh(0.0, torch.inf), nn.Conv2d(4, 3, 1))
@@ -425,6 +438,7 @@ ODD = {
     "clipped below zero": (Clipped, (1, 1, 9, 9)),
     "means of windows": (Pooled, (2, 5, 8, 7)),
     "told in words": (Same, (2, 2, 7, 8)),
+    "gated channels": (Gated, (1, 3, 9, 8)),
     "around": (Around, (2, 2, 6, 7)),
     "without a bound": (unbounded, (2, 4, 6, 7)),
     "grouped normalization": (lambda: nn.Sequential(nn.Conv2d(2, 8, 3), nn.GroupNorm(2, 8)), (2, 2, 7, 7)),

@@ -224,7 +224,7 @@ def _quantized(program: Program, array: Array, to: Array, whole: Array, window: 
     )
     program.add(found, (read,), (Read(partial, None),))
     outer, inner = divided(window.answers(array.shape[2:]))
-    if window.is_pointwise:  # what reads bytes are the answers at their places, and so in the same thread
+    if window.is_pointwise and outer > 1:  # what reads bytes are the answers at their places, in the same thread
         told = f"for (long e = from*{inner}; e < to*{inner}; e++) {scales}[e] = step;"
         writes = (whole.divided(), Read(scales, outer, inner))
     else:
