@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -496,6 +497,20 @@ def test_attention_of_any_size_is_added_up_in_every_precision(
     assert distance(found, network(inputs)) < WITHIN["float32" if products == FLOAT32 else "bfloat16"]
     if products != FLOAT32 and VECTOR.has_bf16 and width % 2 == 0:
         assert distance(found, network(inputs)) > 1e-5  # operands were rounded
+
+
+@pytest.mark.skipif(not VECTOR.has_int8, reason="this processor multiplies no bytes")
+@pytest.mark.parametrize("inputs", [torch.randn(1, 3, 9, 8), torch.randn(1, 3, 3, 3)])
+def test_steps_of_places_are_written_into_their_own_array(inputs: Tensor) -> None:
+    mixed = nn.Sequential(Gated(), nn.Conv2d(8, 4, 1))
+    program, *_ = session.written(captured(lambda: mixed, inputs, products=INT8)[1], [inputs])
+    written = 0
+    for one in program.statements:
+        for inner, name in re.findall(r"e < to\*(\d+); e\+\+\) (w\d+)\[e\]", one.text):
+            rows = int(re.findall(r"MIN\(t\*\d+, (\d+)\)", one.text)[0])
+            written += 1
+            assert rows * int(inner) <= program.scratch[name][1]
+    assert written == (inputs.shape[2] > 3)
 
 
 def test_transposed_windows_with_gaps_are_refused() -> None:
