@@ -410,7 +410,7 @@ class Same(nn.Module):
         return (self.own(self.drop(y)) + y).repeat(1, 2, 1, 3)
 
 
-class Gated(nn.Module):
+class Weighed(nn.Module):
     """Channels weighed by products of their means, which are images of one place."""
 
     def __init__(self) -> None:
@@ -421,6 +421,11 @@ class Gated(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x).relu()
         return self.last(x * self.wide(self.narrow(x.mean((2, 3), keepdim=True)).relu()).sigmoid())
+
+
+def grouped() -> nn.Module:
+    """A window of each channel within bounds, before mixtures of some of them."""
+    return nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.ReLU6(), nn.Conv2d(8, 6, 1, groups=2))
 
 
 def unbounded() -> nn.Module:
@@ -439,8 +444,9 @@ ODD = {
     "clipped below zero": (Clipped, (1, 1, 9, 9)),
     "means of windows": (Pooled, (2, 5, 8, 7)),
     "told in words": (Same, (2, 2, 7, 8)),
-    "gated channels": (Gated, (1, 3, 9, 8)),
+    "weighed channels": (Weighed, (1, 3, 9, 8)),
     "around": (Around, (2, 2, 6, 7)),
+    "mixed in groups": (grouped, (2, 8, 6, 7)),
     "without a bound": (unbounded, (2, 4, 6, 7)),
     "grouped normalization": (lambda: nn.Sequential(nn.Conv2d(2, 8, 3), nn.GroupNorm(2, 8)), (2, 2, 7, 7)),
     "gated cells": (lambda: nn.Sequential(nn.Conv1d(3, 8, 1), nn.GLU(1), nn.Hardswish(), nn.ELU()), (2, 3, 9)),
@@ -502,7 +508,7 @@ def test_attention_of_any_size_is_added_up_in_every_precision(
 @pytest.mark.skipif(not VECTOR.has_int8, reason="this processor multiplies no bytes")
 @pytest.mark.parametrize("inputs", [torch.randn(1, 3, 9, 8), torch.randn(1, 3, 3, 3)])
 def test_steps_of_places_are_written_into_their_own_array(inputs: Tensor) -> None:
-    mixed = nn.Sequential(Gated(), nn.Conv2d(8, 4, 1))
+    mixed = nn.Sequential(Weighed(), nn.Conv2d(8, 4, 1))
     program, *_ = session.written(captured(lambda: mixed, inputs, products=INT8)[1], [inputs])
     written = 0
     for one in program.statements:

@@ -195,6 +195,11 @@ def converted(value: Value, kind: str) -> Value:
     return Value(value.shape, kind, lambda i: f"({kind})({value.at(i)})", value.reads, None, value.is_costly, order)
 
 
+def operator_of(node: Node) -> str:
+    """The operator's name, without its overload."""
+    return str(getattr(node.target, "overloadpacket", node.target)).rpartition(".")[2]
+
+
 def shape_of(node: Node) -> Shape:
     """Of what an operator gives."""
     return tuple(int(size) for size in node.meta["val"].shape)

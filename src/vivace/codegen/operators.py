@@ -13,7 +13,7 @@ from vivace.codegen import batches
 from vivace.codegen.arrays import BOOL, FLOAT, Array, Value, constant, stored
 from vivace.codegen.elementwise import FORMULAS, number
 from vivace.codegen.joins import JOINS
-from vivace.codegen.lowering import Lowering, converted, kind_of, shape_of
+from vivace.codegen.lowering import Lowering, converted, kind_of, operator_of, shape_of
 from vivace.codegen.sums import SUMS
 from vivace.codegen.views import VIEWS
 from vivace.core.errors import NotApplicable
@@ -45,7 +45,7 @@ def _value(lowering: Lowering, node: Node, values: Mapping[Node, Any]) -> Any:
         return arguments[0][arguments[1]]
     if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
         raise NotApplicable(f"the step draws random numbers ({node.target}), and compiled code would draw others")
-    name = str(getattr(node.target, "overloadpacket", node.target)).rpartition(".")[2]
+    name = operator_of(node)
     if name in FORMULAS and not options and not _negates_bits(name, node):
         return lowering.formula(name, arguments, shape_of(node), kind_of(node))
     if name not in OPERATORS:

@@ -39,7 +39,7 @@ def convolution(
 
     def make(weight: Tensor, bias: Tensor | None, ending: Ending) -> Array:
         to = images.channels_last(program, shape)
-        _Depthwise(program, value, window, weight, bias, ending, to).write("0.0f", "")
+        _Depthwise(program, value, window, weight, bias, ending, to).write()
         return to
 
     def in_bytes(weight: Tensor, bias: Tensor | None, ending: Ending) -> Rows | None:
@@ -51,7 +51,7 @@ def convolution(
         to = Array(room.name, tuple(shape), steps, "byte")
         outer, inner = divided((shape[0], *shape[2:]))
         scales = program.room((outer * inner,)).name
-        _Depthwise(program, value, window, weight, bias, ending, to).write(f"{ending.most / 255!r}f", scales)
+        _Depthwise(program, value, window, weight, bias, ending, to).write(ending.most / 255, scales)
         places = tuple(place * steps[-1] for place in range(outer * inner))
         reads = (to.divided(), Read(scales, outer, inner))
         return Rows(to.name, places, (0,), shape[1], outer, inner, reads, scales, UNSIGNED)
@@ -72,7 +72,7 @@ class _Depthwise:
     ending: Ending
     to: Array
 
-    def write(self, size: str, scales: str) -> None:
+    def write(self, size: float = 0.0, scales: str = "") -> None:
         """Add the statement. In bytes, `size` is their step, and goes to each place of `scales`."""
         program, to, add = self.program, self.to, self.ending.add
         image = images.side_by_side(program, self.value)
@@ -94,7 +94,7 @@ class _Depthwise:
             *self._constants(f"skip*{across}"),
             f"{pad}, {o}, {o_end}, {to.name} + {line}, {to.strides[-1]}",
             "0" if add is None else f"{add.name} + {add.offset} + {line}",
-            f"{bounds(self.ending)}, {size}, {f'{scales} + {place}' if scales else '0'}",
+            f"{bounds(self.ending)}, {size!r}f, {f'{scales} + {place}' if scales else '0'}",
         )
         text = (
             f"  {{ {rows_of(lengths[split], program.threads)}\n"
@@ -104,7 +104,9 @@ class _Depthwise:
             f"      {self._function(image)}({', '.join(given)}); }} }}"
         )
         outer, inner = divided(lengths)
-        reads = [image.divided() if n > 1 else Read(image.name, None), *([] if add is None else [add.divided()])]
+        reads = [image.divided() if n > 1 else Read(image.name, None)]
+        if add is not None:
+            reads.append(add.divided() if outer > 1 else Read(add.name, None))
         writes = [to.divided() if outer > 1 else Read(to.name, None)]
         program.add(text, reads, [*writes, *([Read(scales, outer, inner)] if scales else [])])
 

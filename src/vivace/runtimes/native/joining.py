@@ -11,7 +11,7 @@ from torch.fx import Node
 from vivace.codegen import joins, views
 from vivace.codegen.arrays import OUTER, Index, Read, Value, dense, stored
 from vivace.codegen.elementwise import number
-from vivace.codegen.lowering import kind_of, shape_of
+from vivace.codegen.lowering import kind_of, operator_of, shape_of
 from vivace.core.errors import NotApplicable
 from vivace.runtimes.native.lowering import Program
 from vivace.runtimes.native.windows import Bordered
@@ -58,7 +58,11 @@ def padded(
 
     array = program.stored(source)
     after = [size - less - inner for size, less, inner in zip(shape, before, source.shape, strict=True)]
-    is_border = not fill and not any((*before[:2], *after[:2])) and all(map(_is_convolution, node.users))
+    is_border = (
+        not fill
+        and not any((*before[:2], *after[:2]))
+        and all(operator_of(one) in ("conv1d", "conv2d") for one in node.users)
+    )
     if is_border and len(shape) > 2:
         return Bordered(
             shape, kind, at, reads, None, False, source.layout, inner=source, before=tuple(before[2:]),
@@ -68,10 +72,6 @@ def padded(
     if program.is_nonnegative(array) and not fill:
         program.nonnegative.add(made.name)
     return stored(made)
-
-
-def _is_convolution(node: Node) -> bool:
-    return str(getattr(node.target, "overloadpacket", node.target)).rpartition(".")[2] in ("conv1d", "conv2d")
 
 
 def repeated(program: Program, node: Node, value: Value, *_: Any, **__: Any) -> Value:

@@ -67,13 +67,12 @@ def convolution(
     precision = narrowest(program.precision(node.name), program.vector, is_narrow(node))
 
     def make(weight: Tensor, bias: Tensor | None, ending: Ending) -> Array:
-        ready = program.in_bytes(value) if precision == INT8 and window.is_pointwise else None
-        source = stored(program.stored(value)) if ready is None else value
+        ready = program.in_bytes(value) if precision == INT8 and window.is_pointwise and groups == 1 else None
+        whole = ready or images.rows(program, stored(program.stored(value)), window, precision)
         to = images.channels_last(program, shape)
         each = shape[1] // groups
         for group in range(groups):
-            rows = ready or images.rows(program, source, window, precision)
-            rows = images.of_group(rows, group, value.shape[1] // groups, precision)
+            rows = images.of_group(whole, group, value.shape[1] // groups, precision)
             part = weight[group * each : (group + 1) * each].reshape(each, len(rows.segments), rows.run)
             told = None if bias is None else bias[group * each : (group + 1) * each]
             if groups == 1:

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from vivace.codegen.arrays import Array, Value, stored
 from vivace.codegen.elementwise import FORMULAS
-from vivace.codegen.lowering import kind_of, shape_of
+from vivace.codegen.lowering import kind_of, operator_of, shape_of
 from vivace.codegen.operators import OPERATORS
 from vivace.core.errors import NotApplicable
 from vivace.runtimes import eager
@@ -143,7 +143,7 @@ class _Walk:
         options = {key: self.value(one) for key, one in node.kwargs.items()}
         if node.target is operator.getitem:
             return arguments[0][arguments[1]]
-        name = str(getattr(node.target, "overloadpacket", node.target)).rpartition(".")[2]
+        name = operator_of(node)
         name = name.removesuffix("_") if name.endswith("_") and not name.startswith("_") else name
         if name not in TAKES_WAITING:
             arguments = pytree.tree_map(self._program.written, arguments, is_leaf=lambda x: isinstance(x, Value))
@@ -220,7 +220,7 @@ def _is_mutable(target: Any) -> bool:
 
 def _drops_nothing(node: fx.Node) -> bool:
     """Whether it is a dropout of evaluation, which writes what was there."""
-    return "dropout" in str(node.target) and len(node.args) == 3 and not (node.args[1] and node.args[2])
+    return operator_of(node) == "dropout_" and not (node.args[1] and node.args[2])
 
 
 def _functional(target: Any) -> Any:
