@@ -45,8 +45,8 @@ without the card; the law's parameters are fitted to the other three networks an
 what one process computes of its share was timed, in one process; what exchanges and the framework add comes from bare
 exchanges and from chains of linear layers, in the same sessions. No step of the networks by two was fitted. The form
 was changed once after figures had been seen: what a stage computes while the other one idles is not crowded.""",
-    "processes_older": """The same on a processor without AVX-512, by a law whose form was chosen before anything was timed
-there.""",
+    "processes_older": """The same on a processor without AVX-512, by a law whose form was chosen before anything was
+timed there.""",
     "pods": """The share of a TPU's peak is predicted for each model without any row of that model on that TPU, and for
 each generation without any row of it.""",
 }

@@ -20,9 +20,10 @@ KEPT_COSTS = 0.05
 @dataclasses.dataclass(frozen=True)
 class NativeInt8(Technique):
     """As `native-program`, with linear layers, convolutions and LSTMs in int8: weights with a step for each output
-    channel, activations with one for each row (linear layers) or sample (convolutions), found in every call, or, where a
-    depthwise convolution ends in bounds (ReLU6), given by these, so that it needs no data; what lies between products stays in float32, attention's own products too. Weights have 255 steps,
-    but 129 on processors without int8 dot products, whose 16-bit sums could overflow.
+    channel, activations with one for each row (linear layers) or sample (convolutions), found in every call, or given by
+    the bounds (ReLU6) that a depthwise convolution ends in, so that it needs no data; what lies between products stays
+    in float32, attention's own products too. Weights have 255 steps, but 129 on processors without int8 dot products,
+    whose 16-bit sums could overflow.
 
     `keep` is how many layers stay in float (bfloat16 where the processor has it), beside those that the user named:
     the ones that cost the output most for the time that int8 saves there (`techniques.sensitivity`), which takes
