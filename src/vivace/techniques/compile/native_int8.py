@@ -20,7 +20,7 @@ KEPT_COSTS = 0.05
 @dataclasses.dataclass(frozen=True)
 class NativeInt8(Technique):
     """As `native-program`, with linear layers, convolutions and LSTMs in int8: weights with a step for each output
-    channel, activations with one for each row (linear layers) or sample (convolutions), found in every call, or given by
+    channel, activations with one for each row (linear layers) or sample (convolutions), found in every call or given by
     the bounds (ReLU6) that a depthwise convolution ends in, so that it needs no data; what lies between products stays
     in float32, attention's own products too. Weights have 255 steps, but 129 on processors without int8 dot products,
     whose 16-bit sums could overflow.
