@@ -201,7 +201,7 @@ def test_measure_walks_the_mix_of_a_workload(tmp_path: Path) -> None:
     found = vv.measure(Twice().eval(), workload(), time="6s", restarts=1)
 
     assert len(found.baseline.shape_seconds) == 2
-    assert found.speedup.value == pytest.approx(2.0, rel=0.25)
+    assert found.speedup.low < 2.0 * 1.25 and found.speedup.high > 2.0 / 1.25
 
 
 @pytest.mark.parametrize("damaged", [{"shapes": [7, 0], "weights": [1.0]}, {"shapes": [0], "weights": [1.0]}])

@@ -49,6 +49,7 @@ def test_fewer_bytes_on_the_disk_win_for_size(tmp_path: Path) -> None:
     assert fit[str(result.plan)] == pytest.approx(stored, rel=0.01)
 
 
+@pytest.mark.timeout(600)
 def test_less_peak_memory_wins_for_memory(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -34,6 +35,7 @@ work = vv.Workload(model, inputs=(x[:16],), data=list(zip(x.split(50), y.split(5
                    name="tanh")
 """
 COMMAND = [sys.executable, "-c", "import sys; from vivace.cli import main; sys.exit(main())"]
+MOST_NOISE = 0.2
 QUICK = ["--only", "inference-mode,threads,onnx-runtime,openvino", "--time", "30s"]
 
 
@@ -44,10 +46,17 @@ def job(workbench: Path) -> str:
     return "job.py:work"
 
 
-def run(*words: str) -> tuple[int, dict[str, object], str]:
+def run(*words: str) -> tuple[int, dict[str, Any], str]:
     """One command with --json: its exit code, its document, and what it said on standard error."""
     done = subprocess.run([*COMMAND, *words, "--json"], capture_output=True, text=True)
     return done.returncode, json.loads(done.stdout), done.stderr
+
+
+def skip_if_disturbed(found: dict[str, Any]) -> None:
+    """Where the original differs from itself by more than a plan may gain, no verdict can be asked for."""
+    floor = found["noise_floor"]
+    if floor > MOST_NOISE:
+        pytest.skip(f"this machine is disturbed: the original differs from itself by {floor:.0%}")
 
 
 def write_onnx(path: Path) -> None:
@@ -87,22 +96,23 @@ def test_a_model_file_becomes_an_artifact_judged_by_fidelity(workbench: Path, na
     assert code in (0, 3), said
     assert document["artifact"] == "fast"
     assert "fidelity" in str(document["notes"])
-    assert document["speedup"].keys() == {"value", "low", "high"}  # type: ignore[attr-defined]
-    assert document["quality"]["verdict"] == "HELD"  # type: ignore[index]
+    assert document["speedup"].keys() == {"value", "low", "high"}
+    assert document["quality"]["verdict"] == "HELD"
     x = torch.randn(4, 8)
     answer = vv.load(workbench / "fast")(x)
     assert torch.isfinite(answer).all()
 
 
 def test_optimize_and_measure_agree_on_a_python_target(job: str) -> None:
-    code, found, said = run("optimize", job, "--out", "fast", *QUICK)
+    code, found, said = run("optimize", job, "--out", "fast", *QUICK[:-1], "60s")
+    skip_if_disturbed(found)
     assert code == 0, said
 
     code, compared, said = run("measure", job, "fast", "--time", "10s")
 
     assert code == 0, said
     assert compared["verdict"] == "FASTER"
-    assert compared["speedup"]["value"] == pytest.approx(found["speedup"]["value"], rel=0.5)  # type: ignore[index]
+    assert compared["speedup"]["value"] == pytest.approx(found["speedup"]["value"], rel=0.5)
 
 
 def test_a_fast_plan_that_cannot_be_certified_exits_with_4_or_is_not_delivered(job: str) -> None:
