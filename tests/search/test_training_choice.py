@@ -11,10 +11,9 @@ from vivace.api.together.choosing import scaling_of
 from vivace.core.facts import Fact
 from vivace.core.measurement import Interval, Outcome, SpeedVerdict
 from vivace.core.plan import Plan
-from vivace.core.technique import Technique
-from vivace.core.training.run import StepBound, StepTrial
+from vivace.core.training.run import StepTrial
 from vivace.distributed.layout import Layout
-from vivace.search.training.choose import START, greedy, promising, refusals
+from vivace.search.training.choose import START, greedy, refusals
 from vivace.search.training.layouts import guessed_seconds, ranked
 from vivace.techniques.compile.compiled_training import CompiledTraining
 from vivace.techniques.compile.recorded_step import RecordedStep
@@ -71,11 +70,6 @@ def test_what_cannot_stand_beside_a_layout_is_told_once_for_each_technique() -> 
     assert refusals(settings, facts, Plan()) == []
 
 
-@pytest.mark.parametrize(("bound", "last"), [(StepBound.MEMORY, SampleCache()), (StepBound.INPUT, FusedOptimizer())])
-def test_what_only_feeds_a_step_is_tried_last_unless_waiting_bounds_it(bound: StepBound, last: Technique) -> None:
-    assert promising([SampleCache(), FusedOptimizer()], bound)[-1] == last
-
-
 def test_layouts_are_tried_from_the_one_that_exchanges_least_for_what_it_divides() -> None:
     step = SimpleNamespace(step_seconds=0.1, parameter_bytes=4e6, activation_bytes=1e5)
 
@@ -121,3 +115,17 @@ def test_every_setting_of_a_tuned_technique_is_tried_in_place_of_the_best_so_far
 
     assert asked == [str(cache), *(str(Plan((cache, setting))) for setting in (one, two, deep))]
     assert chosen == Plan((cache, deep))
+
+
+def test_what_was_not_tried_since_it_could_not_be_faster_is_asked_for_once_more_beside_another_plan() -> None:
+    strategy, asked = greedy([SampleCache(), FusedOptimizer()], START), list[str]()
+    plan = next(strategy)
+    with pytest.raises(StopIteration):
+        while True:
+            asked.append(str(plan))
+            fused = "fused" in str(plan)
+            speedup = Interval(1.5, 1.4, 1.6) if fused else None
+            outcome = Outcome.OK if fused else Outcome.NOT_FASTER
+            plan = strategy.send(StepTrial(plan, outcome, speedup, 0.0, fused and len(plan) == 1))
+
+    assert asked == ["sample-cache", "fused-optimizer", "sample-cache + fused-optimizer"]

@@ -40,10 +40,10 @@ from vivace.search.training.choose import (
     facts_of,
     greedy,
     pays_after,
-    promising,
     refusals,
     settings_of,
 )
+from vivace.search.training.promise import Room, no_time, promising
 from vivace.techniques.parallel.layouts import layout_of
 from vivace.training.feed import feed_of
 
@@ -129,8 +129,9 @@ class Choice:
             if name not in known:
                 raise unknown_name("technique", name, known)
         settings = settings_of(self._work(), machine, known, self.only, self.without, self.changed)
-        if len(start) and self.diagnosis is not None:
-            settings = promising(settings, self.diagnosis.bound)
+        room = None
+        if self.diagnosis is not None:
+            settings, room = promising(settings, self.diagnosis), Room.of(self.diagnosis)
         facts = facts_of(machine, device)
         strategy = greedy(settings, facts, start)
         trials = refusals(settings, facts, start)
@@ -139,6 +140,13 @@ class Choice:
             plan = next(strategy)
             while True:
                 left = seconds - (clock.now() - started)
+                refused = None if room is None else room.refusal(best, plan)
+                if refused is None and trials:
+                    refused = no_time(best, plan, left)
+                if refused is not None:
+                    self._not_tried(refused, trials)
+                    plan = strategy.send(refused)
+                    continue
                 if left <= 0:
                     self.progress.note(
                         f"the time for choosing is over; not tried: {plan}, and what would have followed"
@@ -147,10 +155,19 @@ class Choice:
                 self.progress.stage("choose", f"{len(trials) + 1}: {plan}")
                 trial = self.tried(best, plan, calls, logs / str(len(trials)))
                 trials.append(trial)
-                best = plan if trial.accepted else best
+                if trial.accepted:
+                    best = plan
+                    room = None if room is None else room.after(trial)
                 self.progress.trial(plan, trial.outcome, trial.speedup, None, left)
                 plan = strategy.send(trial)
         return best, trials
+
+    def _not_tried(self, refused: StepTrial, trials: list[StepTrial]) -> None:
+        """Keep and tell why a plan is not tried, once for all that the same reason is against."""
+        told = {one.reason for one in trials}
+        if refused.reason not in told:
+            trials.append(refused)
+            self.progress.note(f"not tried: {refused.brought}: {refused.reason}")
 
     def tried(self, best: Plan, plan: Plan, calls: Path, logs: Path) -> StepTrial:
         """One plan against the best so far: the same gradients first, then faster steps."""

@@ -15,7 +15,7 @@ from vivace.core.cost import Cost
 from vivace.core.facts import Fact
 from vivace.core.program import Form, Model
 from vivace.runtimes import eager
-from vivace.runtimes.graphs import onnx_counts
+from vivace.runtimes.graphs import flops, onnx_counts
 
 _CONV2D = frozenset({"conv2d", "convolution", "_convolution"})
 _LINEAR = frozenset({"linear", "addmm"})
@@ -77,8 +77,8 @@ def operators_of(model: Model) -> tuple[str, ...]:
 def cost_of(model: Model, leaves: Sequence[Tensor]) -> Cost:
     """The work of one call with these flat inputs.
 
-    flops are those of products, a multiply-add being 2, counted by torch.utils.flop_counter while the graph runs once;
-    recurrent cells, which it does not know, are 2 flops a weight and step. Bytes are those of parameters and of what
+    flops are those of products, a multiply-add being 2, counted while the graph runs once (`graphs.flops`); recurrent
+    cells are 2 flops a weight and step, however they are computed here. Bytes are those of parameters and of what
     every operator but a view writes. For ONNX an estimate from its shapes.
     """
     if model.form is Form.ONNX:
@@ -86,16 +86,16 @@ def cost_of(model: Model, leaves: Sequence[Tensor]) -> Cost:
     values = {**model.program.state_dict, **model.program.constants}
     weight_bytes = sum(v.numel() * v.element_size() for v in values.values() if isinstance(v, Tensor))
     count = _counted(model, leaves)
-    flops = count.flops.total()
+    counted = count.flops.total()
     return Cost(
-        flops=float(flops),
+        flops=float(counted),
         weight_bytes=float(weight_bytes),
         activation_bytes=float(count.written_bytes + sum(leaf.numel() * leaf.element_size() for leaf in leaves)),
         operators=sum(1 for node in _operators(model) if node.target._opname not in VIEWS),
         precision=_precision(model),
         threads=torch.get_num_threads(),
-        convolution_share=sum(n for name, n in count.flops.items() if "conv" in name) / max(flops, 1),
-        recurrent_share=sum(count.flops[name] for name in _RECURRENT) / max(flops, 1),
+        convolution_share=sum(n for name, n in count.flops.items() if "conv" in name) / max(counted, 1),
+        recurrent_share=sum(count.flops[name] for name in _RECURRENT) / max(counted, 1),
         device=model.settings.device.partition(":")[0],
     )
 
@@ -120,7 +120,7 @@ def work_of(model: Model, leaves: Sequence[Tensor]) -> Mapping[str, NodeWork]:
 
 def _counted(model: Model, leaves: Sequence[Tensor]) -> _Counter:
     lifted = list(eager.lifted_values(model.program))
-    with torch.no_grad(), FlopCounterMode(display=False) as products:
+    with torch.no_grad(), flops.counter() as products:
         count = _Counter(model.program.graph_module, products)
         count.run(*lifted, *leaves)
     return count
@@ -144,27 +144,22 @@ class _Counter(fx.Interpreter):
             self._count(n, result, self._products.get_total_flops() - before)
         return result
 
-    def _count(self, node: fx.Node, result: Any, flops: int) -> None:
+    def _count(self, node: fx.Node, result: Any, counted: int) -> None:
         name = getattr(node.target, "_opname", "")
         is_view = not name or name in VIEWS
         args, kwargs = self.fetch_args_kwargs_from_env(node)
         if name in _RECURRENT:
-            flops += _recurrent_flops(*args[:3])
-        self.flops[name] += flops
+            counted = flops.recurrent_flops(args[0], args[2])
+        self.flops[name] += counted
         written = 0 if is_view else _bytes_of(result)
         self.written_bytes += written
-        self.nodes[node.name] = NodeWork(flops, written + _bytes_of([*args, *kwargs.values()]) if written else 0)
+        self.nodes[node.name] = NodeWork(counted, written + _bytes_of([*args, *kwargs.values()]) if written else 0)
 
 
 def _bytes_of(value: Any) -> int:
     if isinstance(value, Tensor):
         return value.numel() * value.element_size()
     return sum(_bytes_of(item) for item in value) if isinstance(value, tuple | list) else 0
-
-
-def _recurrent_flops(sequence: Tensor, _: Any, weights: Sequence[Tensor]) -> int:
-    """2 flops for each matrix weight, step and sample: `sequence` is steps x samples x features, in either order."""
-    return 2 * sequence.shape[0] * sequence.shape[1] * sum(w.numel() for w in weights if w.dim() == 2)
 
 
 def _graph_facts(model: Model) -> set[Fact]:

@@ -12,11 +12,11 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from vivace.core.prediction.work import Operator, OperatorKind
 from vivace.core.program import Model
 from vivace.runtimes.graphs import counts
+from vivace.runtimes.graphs.flops import attention_flops, formula_of
 
 _NOTHING = counts.VIEWS | {
     "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "lift_fresh", "is_same_size",
@@ -30,7 +30,7 @@ def recorded(run: Callable[[], object]) -> tuple[Operator, ...]:
     none. Works on meta tensors, which compute nothing; attention on them is one operator each way, as accelerators have
     it, where PyTorch would spell it out.
 
-    Flops are those of products, a multiply-add being 2, by the formulae of torch.utils.flop_counter.
+    Flops are those of products, a multiply-add being 2, by the formulae of `graphs.flops`.
     """
     with _Recorder() as recorder, _OneAttention(recorder.operators):
         run()
@@ -93,7 +93,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         answer = func(*args, **kwargs)
         name = func.overloadpacket.__name__
         if not func.is_view and name.rstrip("_") not in _NOTHING and name not in _NOTHING:
-            count = flop_registry.get(func.overloadpacket)
+            count = formula_of(func.overloadpacket)
             flops = float(count(*args, **kwargs, out_val=answer)) if count is not None else 0.0
             moved = sum(leaf.numel() * leaf.element_size() for leaf in _tensors((args, kwargs, answer)))
             self.operators.append(Operator(name, kind_of(name, flops), flops, float(moved)))
@@ -112,7 +112,8 @@ class _OneAttention(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is not torch.nn.functional.scaled_dot_product_attention or not all(x.is_meta for x in args[:3]):
             return func(*args, **kwargs)
-        return _Attention.apply(self._operators, *args[:3])  # type: ignore[no-untyped-call]
+        is_causal = bool(kwargs.get("is_causal", args[5] if len(args) > 5 else False))
+        return _Attention.apply(self._operators, *args[:3], is_causal)  # type: ignore[no-untyped-call]
 
 
 class _Attention(torch.autograd.Function):
@@ -122,10 +123,10 @@ class _Attention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, operators: list[Operator], q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def forward(ctx: Any, operators: list[Operator], q: Tensor, k: Tensor, v: Tensor, is_causal: bool) -> Tensor:
         """An empty answer of the right shape."""
         answer = q.new_empty((*q.shape[:-1], v.shape[-1]))
-        ctx.operators, ctx.flops = operators, 2.0 * (q.numel() * k.shape[-2] + answer.numel() * k.shape[-2])
+        ctx.operators, ctx.flops = operators, float(attention_flops(q, k, v, is_causal))
         ctx.save_for_backward(q, k, v, answer)
         moved = float(sum(x.nbytes for x in (q, k, v, answer)))
         operators.append(Operator("attention", OperatorKind.PRODUCT, ctx.flops, moved))
@@ -137,7 +138,7 @@ class _Attention(torch.autograd.Function):
         saved = ctx.saved_tensors
         moved = float(2 * sum(x.nbytes for x in saved))
         ctx.operators.append(Operator("attention_backward", OperatorKind.PRODUCT, 2.5 * ctx.flops, moved))
-        return (None, *(torch.empty_like(x) for x in saved[:3]))
+        return (None, *(torch.empty_like(x) for x in saved[:3]), None)
 
 
 def _tensors(value: Any) -> list[Tensor]:

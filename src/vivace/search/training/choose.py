@@ -12,7 +12,7 @@ from vivace.core.measurement import Outcome
 from vivace.core.plan import Plan
 from vivace.core.registry import missing_package
 from vivace.core.technique import Effect, Stage, Technique
-from vivace.core.training.run import StepBound, StepTrial
+from vivace.core.training.run import StepTrial
 from vivace.core.work import Work
 
 START = frozenset(
@@ -55,20 +55,15 @@ def settings_of(
     return sorted(found, key=lambda technique: (technique.stage.value, technique.build_seconds))
 
 
-def promising(settings: Iterable[Technique], bound: StepBound) -> list[Technique]:
-    """The same settings with those that only feed a step last, unless waiting for its batch is what bounds it: with
-    several processes every trial starts all of them, and few fit into the time."""
-    return sorted(settings, key=lambda one: one.stage is Stage.FEED and bound is not StepBound.INPUT)
-
-
 def greedy(settings: Iterable[Technique], facts: frozenset[Fact], start: Plan | None = None) -> Strategy:
-    """Add one technique at a time, in the order of stages; of the settings of one technique the first that is
+    """Add one technique at a time, in the order in which they come; of the settings of one technique the first that is
     kept; of a technique that tries all, each that is faster takes the place of the one before. Techniques of the plan
     to `start` from, such as those of a layout, stay.
 
     One that cannot stand beside another of its stage is tried in its place. What was refused for its speed alone is
     tried once more if the plan has changed since, other settings of what it has included: a precision at once when a
-    compiler is kept, the others at the end. Then, in pairs, what often wins only together (`TOGETHER`).
+    compiler is kept, the others at the end. So is what was not tried, since it could not be faster. Then, in pairs,
+    what often wins only together (`TOGETHER`).
 
     Yields the plan to try, is sent its trial, and returns the best plan.
     """
@@ -83,7 +78,7 @@ def greedy(settings: Iterable[Technique], facts: frozenset[Fact], start: Plan | 
             best = plan
             if technique.stage is Stage.COMPILE:
                 best = yield from _again(best, slow, [one for one in slow if one.stage is Stage.PRECISION], facts, held)
-        elif trial.speedup is not None and trial.speedup.low <= LEAST_GAIN:  # not one that never pays for its compiler
+        elif _is_slow(trial):
             slow[technique] = best
     best = yield from _again(best, slow, sorted(slow, key=lambda one: one.stage in LEAST_CHANGED), facts, held)
     for pair in _pairs(list(slow)):
@@ -137,6 +132,13 @@ def refusals(settings: Iterable[Technique], facts: frozenset[Fact], start: Plan)
         if reason is not None and Plan((technique,)).illegal(facts) is None:
             found.append(StepTrial(plan, Outcome.UNSUPPORTED, None, 0.0, False, reason, over=start))
     return found
+
+
+def _is_slow(trial: StepTrial) -> bool:
+    """Whether it was refused for its speed alone; not one that never pays for its compiler."""
+    if trial.speedup is None:
+        return trial.outcome is Outcome.NOT_FASTER
+    return trial.speedup.low <= LEAST_GAIN
 
 
 def _has(plan: Plan, technique: Technique) -> bool:

@@ -6,13 +6,12 @@ import contextlib
 import itertools
 import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
 
 from vivace.core.errors import NotApplicable, UsageError
 from vivace.core.plan import Plan
@@ -22,6 +21,7 @@ from vivace.core.training.rig import Rig
 from vivace.core.training.run import Advice, Basis, Diagnosis, StepBound
 from vivace.devices import machine
 from vivace.measure.clock import SystemClock
+from vivace.runtimes.graphs.flops import counter
 from vivace.techniques.memory.channels_last import ChannelsLast
 from vivace.techniques.memory.fused_optimizer import FusedOptimizer
 from vivace.techniques.parallel.threads import Threads
@@ -34,8 +34,8 @@ from vivace.training.service import equip
 from vivace.training.step import around, split, train_step
 
 WARM_STEPS, PROFILED_STEPS = 3, 5
-WHAT_IF_SECONDS = 0.5
-"""How long each technique that is tried in passing may take, beside three steps."""
+WHAT_IF_SECONDS, TURNS = 0.3, 3
+"""How long each turn of a technique that is tried in passing may take, beside three steps, and how many there are."""
 WORTH = 1.05
 """The least gain that is advised: less is noise, measured like this."""
 FILL_SECONDS = 10.0
@@ -95,7 +95,8 @@ class Diagnoser:
             "gradient_bytes": _bytes(p.grad for p in rig.model.parameters() if p.grad is not None),
             "optimizer_bytes": _bytes(value for value in states if torch.is_tensor(value)),
             "activation_bytes": self._activations(), "notes": notes,
-            "what_ifs": self._what_ifs(tried) if flops is None else [],
+            "what_ifs": self._what_ifs(tried) if flops is None else None,
+            "cache": "sample-cache" if self._job.has_samples else "",
         }  # fmt: skip
 
     def _endless(self) -> Iterator[Any]:
@@ -158,15 +159,16 @@ class Diagnoser:
         return max(0.0, 1.0 - sum(float(event.self_cpu_time_total) for event in ran) * 1e-6 / wall)
 
     def _what_ifs(self, steps: int) -> list[dict[str, Any]]:
-        """The seconds of computing a step on a batch that is in memory: as given, and with techniques that cost
-        nothing to try, each alone."""
+        """The seconds of computing a step on a batch that is in memory with techniques that cost nothing to try, each
+        alone, and as given (`given`), in turns: the machine's state changes more than most of them bring."""
         batch = next(self._batches)
-        cache = "sample-cache" if self._job.has_samples else ""
-        found = [{"technique": cache, "seconds": self._computing(self._rig, batch, steps)}]
+        found: list[dict[str, Any]] = []
         for technique in self._cheap():
             with contextlib.suppress(NotApplicable, RuntimeError):  # such as sparse gradients, which no kernel takes
                 rig = equip(assemble(self._job), self._job, Plan((technique,)))
-                found.append({"technique": str(technique), "seconds": self._computing(rig, batch, steps)})
+                turns = [(one, self._computing(one, batch, steps)) for _ in range(TURNS) for one in (self._rig, rig)]
+                given, seconds = (min(taken for of, taken in turns if of is one) for one in (self._rig, rig))
+                found.append({"technique": str(technique), "given": given, "seconds": seconds})
         return found
 
     def _cheap(self) -> list[Technique]:
@@ -185,9 +187,9 @@ class Diagnoser:
         return statistics.median(taken[WARM_STEPS:])
 
     def _flops(self) -> float:
-        with FlopCounterMode(display=False) as counter:
+        with counter() as counted:
             self._rig.forward(next(self._batches)).backward()  # type: ignore[no-untyped-call]
-        return float(counter.get_total_flops())
+        return float(counted.get_total_flops())
 
     def _activations(self) -> int:
         """Bytes that the forward pass keeps for the backward pass, each piece of memory once, without parameters."""
@@ -219,11 +221,11 @@ def diagnosis_of(read: Mapping[str, Any], ceiling_gflops: float | None) -> Diagn
     >>> read = {"input_seconds": 9e-3, "forward_seconds": 1e-3, "backward_seconds": 1e-3, "update_seconds": 1e-3,
     ...         "overhead_share": 0.5, "flops": 1e6, "steps": 20, "threads": 1, "evaluate_seconds": None, "notes": [],
     ...         "parameter_bytes": 0, "gradient_bytes": 0, "optimizer_bytes": 0, "activation_bytes": 0,
-    ...         "what_ifs": [{"technique": "", "seconds": 3e-3}]}
+    ...         "what_ifs": [], "cache": "sample-cache"}
     >>> diagnosis_of(read, None).bound.value, [f"{one.gain:.2g}" for one in diagnosis_of(read, None).advice]
     ('input', ['4', '1.1'])
     """
-    fields = {key: value for key, value in read.items() if key not in ("overhead_share", "notes", "what_ifs")}
+    fields = {key: value for key, value in read.items() if key not in ("overhead_share", "notes", "what_ifs", "cache")}
     computing = sum(read.get(f"{phase}_seconds", 0.0) for phase in ("forward", "backward", "update", "whole"))
     step = computing + read["input_seconds"]
     overhead = read["overhead_share"] * computing
@@ -232,21 +234,19 @@ def diagnosis_of(read: Mapping[str, Any], ceiling_gflops: float | None) -> Diagn
     return Diagnosis(
         **fields, step_seconds=step, overhead_seconds=overhead, ceiling_gflops=ceiling_gflops, bound=bound,
         evidence=evidence, notes=tuple(read["notes"]),
-        advice=_advice(step, read["input_seconds"], overhead, read.get("what_ifs", [])),
+        advice=() if read["what_ifs"] is None else _advice(step, overhead, read),
     )  # fmt: skip
 
 
-def _advice(step: float, waiting: float, overhead: float, what_ifs: Sequence[Mapping[str, Any]]) -> tuple[Advice, ...]:
-    """What is worth doing, the largest gain first; nothing where nothing was tried."""
-    if not what_ifs:
-        return ()
-    as_given, *others = what_ifs
+def _advice(step: float, overhead: float, read: Mapping[str, Any]) -> tuple[Advice, ...]:
+    """What is worth doing, the largest gain first."""
+    waiting = read["input_seconds"]
     found = [
-        Advice("the batch is in memory already", as_given["technique"], step / as_given["seconds"], Basis.MEASURED),
+        Advice("the batch is in memory already", read["cache"], step / max(step - waiting, 1e-9), Basis.MEASURED),
         Advice("no time between operators", "compiled-training", step / max(step - overhead, 1e-9), Basis.PREDICTED),
     ]
-    for one in others:  # what waiting costs stays
-        gain = (waiting + as_given["seconds"]) / (waiting + one["seconds"])
+    for one in read["what_ifs"]:  # what waiting costs stays
+        gain = (waiting + one["given"]) / (waiting + one["seconds"])
         found.append(Advice(f"the same step with {one['technique']}", one["technique"], gain, Basis.MEASURED))
     worth = [one for one in found if one.gain >= WORTH]
     return tuple(sorted(worth, key=lambda one: one.gain, reverse=True))
