@@ -18,9 +18,15 @@ from vivace.codegen.sums import SUMS
 from vivace.codegen.views import VIEWS
 from vivace.core.errors import NotApplicable
 
+Operators = Mapping[str, Callable[..., Any]]
+"""What writes operators down, by their names without overload: (lowering, node, arguments) -> value."""
 
-def lowered(graph: GraphModule, inputs: Sequence[Array], lowering: Lowering) -> list[Value]:
-    """Write a graph down; what it returns. `inputs` are the arrays that its placeholders stand for.
+
+def lowered(
+    graph: GraphModule, inputs: Sequence[Array], lowering: Lowering, others: Operators | None = None
+) -> list[Value]:
+    """Write a graph down; what it returns. `inputs` are the arrays that its placeholders stand for, `others` what is
+    known beside `OPERATORS`, such as how random numbers are drawn.
 
     Raises NotApplicable with the name of the operator that there is no C for.
     """
@@ -30,7 +36,7 @@ def lowered(graph: GraphModule, inputs: Sequence[Array], lowering: Lowering) -> 
         if node.op == "placeholder":
             values[node] = stored(next(given))
         elif node.op == "call_function":
-            values[node] = _shared(lowering, node, _value(lowering, node, values))
+            values[node] = _shared(lowering, node, _value(lowering, node, values, others or {}))
         elif node.op == "output":
             return [values[one] for one in node.args[0]]
         else:
@@ -38,19 +44,37 @@ def lowered(graph: GraphModule, inputs: Sequence[Array], lowering: Lowering) -> 
     raise NotApplicable("the recording returns nothing")
 
 
-def _value(lowering: Lowering, node: Node, values: Mapping[Node, Any]) -> Any:
+def _value(lowering: Lowering, node: Node, values: Mapping[Node, Any], others: Operators) -> Any:
     arguments: list[Any] = [_filled(one, values) for one in node.args]
     options: dict[str, Any] = {key: _filled(one, values) for key, one in node.kwargs.items()}
     if node.target is operator.getitem:
         return arguments[0][arguments[1]]
+    name = _as_new(node)
+    if name in others:
+        return others[name](lowering, node, *arguments, **options)
     if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
-        raise NotApplicable(f"the step draws random numbers ({node.target}), and compiled code would draw others")
-    name = operator_of(node)
+        raise NotApplicable(f"the step draws random numbers for which there is no C ({node.target})")
     if name in FORMULAS and not options and not _negates_bits(name, node):
         return lowering.formula(name, arguments, shape_of(node), kind_of(node))
     if name not in OPERATORS:
         raise NotApplicable(f"there is no C for the operator {node.target}")
     return OPERATORS[name](lowering, node, *arguments, **options)
+
+
+def _as_new(node: Node) -> str:
+    """The operator's name; one that writes into what nobody else reads is as good as one that makes a new tensor."""
+    name, into = operator_of(node), node.args[0] if node.args else None
+    is_in_place = name.endswith("_") and name != "copy_" and isinstance(into, Node)
+    return name[:-1] if is_in_place and _is_own(into) else name
+
+
+def _is_own(node: Any) -> bool:
+    """Whether a tensor was made by its operator, in memory that no other value shares, and is read once."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None or len(node.users) > 1:
+        return False
+    shares = any(one.alias_info is not None for one in schema.returns)
+    return not shares or (operator_of(node).endswith("_") and _is_own(node.args[0]))
 
 
 def _negates_bits(name: str, node: Node) -> bool:
@@ -67,7 +91,7 @@ def _shared(lowering: Lowering, node: Node, value: Any) -> Any:
     """What several operators read is computed once, unless it is a number."""
     if not isinstance(value, Value) or value.array is not None or len(node.users) < 2:
         return value
-    is_number = not value.reads(tuple("0" for _ in value.shape))
+    is_number = not value.is_costly and not value.reads(tuple("0" for _ in value.shape))
     return value if is_number else stored(lowering.stored(value))
 
 
@@ -157,7 +181,7 @@ def _is_narrow(node: Node) -> bool:
     return isinstance(last, Node) and last.meta["val"].dtype is torch.bfloat16
 
 
-OPERATORS: Mapping[str, Callable[..., Any]] = {
+OPERATORS: Operators = {
     **VIEWS, **SUMS, **JOINS, "add": _add, "sub": _subtract, "pow": _power, "full": _filled_with(1),
     "full_like": _filled_with(1), "scalar_tensor": _filled_with(0), "zeros": _always(0), "zeros_like": _always(0),
     "new_zeros": _always(0), "empty_like": _always(0), "ones": _always(1), "ones_like": _always(1),

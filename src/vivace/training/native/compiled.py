@@ -21,16 +21,19 @@ class Compiled:
         self.library.begin.restype = ctypes.c_int
         self.library.run.restype = ctypes.c_int
         self.library.run.argtypes = [
-            ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_long, ctypes.c_void_p
+            ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_long,
+            ctypes.c_void_p,
         ]  # fmt: skip
         if self.library.begin():
             raise NotApplicable("threads of a compiled step cannot be started")
         weakref.finalize(self, self.library.end)
 
-    def run(self, tensors: int, numbers: int, rows: int | None, columns: int, steps: int, losses: int) -> bool:
-        """Take steps: addresses of lists of pointers, of numbers, of the rows of tables (None: of a batch). Whether
-        every class and index of the data was there."""
-        return not self.library.run(tensors, numbers, rows, columns, steps, losses)
+    def run(
+        self, tensors: int, numbers: int, rows: int | None, columns: int, keys: int | None, steps: int, losses: int
+    ) -> bool:
+        """Take steps: addresses of lists of pointers, of numbers, of the rows of tables (None: of a batch), of a key of
+        each step (None: nothing is drawn). Whether every class and index of the data was there."""
+        return not self.library.run(tensors, numbers, rows, columns, keys, steps, losses)
 
 
 def compiled(source: str, compiler: str, flags: Sequence[str]) -> Compiled:

@@ -16,7 +16,7 @@ from vivace.codegen.statements import Statement, loop, merged_updates, scheduled
 from vivace.codegen.threads import POOL, head
 from vivace.codegen.tiles import Vector, tile
 from vivace.codegen.turning import turned
-from vivace.training.native import update
+from vivace.training.native import drawing, update
 from vivace.training.native.fed import fed
 from vivace.training.native.leaves import Leaf
 from vivace.training.native.update import NUMBERS, Rule
@@ -39,10 +39,11 @@ class StepPlan:
 @dataclasses.dataclass(frozen=True)
 class Source:
     """The C++ of a step. `narrow` are the numbers of the batch's tensors that it takes from a table in bfloat16, if it
-    is given one."""
+    is given one; `draws` is how many of its operators draw random numbers."""
 
     text: str
     narrow: tuple[int, ...]
+    draws: int
 
 
 def source_of(plan: StepPlan) -> Source:
@@ -54,8 +55,8 @@ def source_of(plan: StepPlan) -> Source:
     tensors = [Array.whole(f"p{number}", leaf.shape, leaf.kind) for number, leaf in enumerate(plan.state)]
     leaves = [Array.whole(f"x{number}", leaf.shape, leaf.kind) for number, leaf in enumerate(plan.leaves)]
     weights = frozenset(f"p{number}" for number in plan.rules)
-    lowering = Lowering(weights, plan.vector, plan.threads)
-    loss, *gradients = lowered(plan.graph, [*tensors, *leaves], lowering)
+    lowering, draws = Lowering(weights, plan.vector, plan.threads), drawing.Draws()
+    loss, *gradients = lowered(plan.graph, [*tensors, *leaves], lowering, draws.operators)
     aliases: dict[str, str] = {}
     found = lowering.stored(loss)
     for number, gradient in zip(plan.rules, gradients, strict=True):
@@ -80,7 +81,8 @@ def source_of(plan: StepPlan) -> Source:
     if plan.rows is not None:
         computed, narrow = fed(plan.rows, plan.leaves, lowering.rounded, computed, plan.threads)
     statements = merged_updates(computed, updates, whose)
-    written, calls = parts(scheduled(statements, plan.threads), _kinds(plan, lowering), "t, s")
+    kinds = _kinds(plan, lowering) | dict.fromkeys(draws.names, drawing.KEY)
+    written, calls = parts(scheduled(statements, plan.threads), kinds, "t, s")
     lines = [
         head(plan.vector, plan.threads, any(narrow for *_, narrow in lowering.tiles)), functions.TEXT,
         turned(plan.vector), f"#define NUMBERS {NUMBERS}",
@@ -88,14 +90,16 @@ def source_of(plan: StepPlan) -> Source:
         *_declared(plan, lowering, aliases),
         *(f"static const short *narrow{number};" for number in narrow),
         update.TEXT,
+        drawing.TEXT,
         *written,
         "static void one_step(const int t, const long s) {",
         *(f"  const Numbers n{place} = numbers_of({place}, s);" for place in range(len(plan.rules))),
+        *(f"  const Key {name} = key_of({place}, s);" for place, name in enumerate(draws.names)),
         *calls,
         "}",
         _TAIL.replace("$POOL", POOL).replace("$BIND", _bound(plan, narrow)),
     ]  # fmt: skip
-    return Source("\n".join(lines), narrow)
+    return Source("\n".join(lines), narrow, draws.count)
 
 
 def _copy(plan: StepPlan, lowering: Lowering, number: int) -> Rounded | None:
@@ -160,8 +164,9 @@ _TAIL = """
 static long count;
 static void work(int t) { for (long s = 0; s < count; s++) one_step(t, s); }
 $POOL
-extern "C" int run(void **tensors, const double *given, const long *rows, void **columns, long steps, float *to) {
-  outside = 0; numbers = given; order = rows; count = steps; losses = to;
+extern "C" int run(void **tensors, const double *given, const long *rows, void **columns, const unsigned long *by,
+                   long steps, float *to) {
+  outside = 0; numbers = given; order = rows; keys = by; count = steps; losses = to;
 $BIND
   if (THREADS > 1) ring();
   work(0);

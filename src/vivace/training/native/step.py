@@ -41,6 +41,7 @@ class _Built:
     dtypes: list[torch.dtype]
     gradients: list[Tensor]
     narrow: tuple[int, ...]
+    draws: int
     addresses: list[int] = dataclasses.field(default_factory=list)
 
 
@@ -50,10 +51,11 @@ class NativeTraining:
 
     Weights, gradients and the optimizer's state stay where they are: the code is given their addresses at every call.
     Batches of another size, such as the last one of an epoch, and steps after parameters were frozen or freed, are
-    played back operator by operator, with the optimizer's own update.
+    played back operator by operator, with the optimizer's own update. What a step draws (dropout) comes of a key for
+    each step, which PyTorch's generator gives: other masks than PyTorch's, and the same in a run that is resumed.
 
-    Raises NotApplicable, at the first batch, where the step cannot be recorded, draws random numbers, or has an
-    operator that there is no C for. Raises UsageError where the step becomes another one later on.
+    Raises NotApplicable, at the first batch, where the step cannot be recorded, or has an operator that there is no C
+    for. Raises UsageError where the step becomes another one later on.
     """
 
     def __init__(self, rig: Rig, usual: int | None, vector: Vector, cores: int, build: Build) -> None:
@@ -146,8 +148,9 @@ class NativeTraining:
         compiled = self._build(source.text)
         gradients = [torch.zeros_like(self._parameters[number]) for number in recording.learning]
         return _Built(
-            compiled, recording, rules, flags, shapes, [one.dtype for one in tensors], gradients, source.narrow
-        )
+            compiled, recording, rules, flags, shapes, [one.dtype for one in tensors], gradients, source.narrow,
+            source.draws,
+        )  # fmt: skip
 
     def _run(self, built: _Built, columns: Sequence[Tensor], rows: Tensor | None, count: int) -> Tensor:
         """Take steps, and leave everything as the optimizer would."""
@@ -171,7 +174,9 @@ class NativeTraining:
         sources = torch.tensor([0 if one is None else one.data_ptr() for one in (*columns, *narrow)], dtype=torch.int64)
         given = torch.tensor(numbers, dtype=torch.float64)
         order = None if rows is None else rows.data_ptr()
-        lists = (addresses.data_ptr(), given.data_ptr(), order, sources.data_ptr(), count, losses.data_ptr())
+        keys = torch.empty(count, dtype=torch.int64).random_() if built.draws else None
+        by = None if keys is None else keys.data_ptr()
+        lists = (addresses.data_ptr(), given.data_ptr(), order, sources.data_ptr(), by, count, losses.data_ptr())
         if not built.compiled.run(*lists):
             raise UsageError(
                 f"in one of the steps {self._steps + 1} to {self._steps + count} a batch holds a class or an index "
