@@ -17,8 +17,9 @@ from vivace.codegen.statements import Statement, loop, rows_of
 from vivace.codegen.tiles import Vector
 from vivace.core.errors import NotApplicable
 
-KINDS = {torch.float32: FLOAT, torch.bfloat16: FLOAT, torch.int64: LONG, torch.bool: BOOL}
-"""How tensors are kept. What is bfloat16 in a recording is kept in float: only products round it, as they read it."""
+KINDS = {torch.float32: FLOAT, torch.bfloat16: FLOAT, torch.int64: LONG, torch.int32: LONG, torch.bool: BOOL}
+"""How tensors that are computed are kept. What is bfloat16 in a recording is kept in float: only products round it, as
+they read it."""
 
 
 SHORT_SUMS, MANY_ROWS = 16, 8

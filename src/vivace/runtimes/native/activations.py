@@ -9,10 +9,10 @@ from typing import Any
 
 from torch.fx import Node
 
-from vivace.codegen import views
 from vivace.codegen.arrays import FLOAT, Value, stored
 from vivace.codegen.lowering import converted, kind_of, shape_of
-from vivace.codegen.operators import OPERATORS
+from vivace.codegen.operators import views
+from vivace.codegen.operators.walk import OPERATORS
 from vivace.codegen.panels import Ending
 from vivace.core.errors import NotApplicable
 from vivace.runtimes.native.lowering import Program, Waiting

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch.fx import Node
 
-from vivace.codegen import joins, views
 from vivace.codegen.arrays import OUTER, Index, Read, Value, dense, stored
 from vivace.codegen.elementwise import number
 from vivace.codegen.lowering import kind_of, operator_of, shape_of
+from vivace.codegen.operators import joins, views
 from vivace.core.errors import NotApplicable
 from vivace.runtimes.native.lowering import Program
 from vivace.runtimes.native.windows import Bordered

@@ -11,7 +11,7 @@ from torch.fx import Node
 
 from vivace.codegen.arrays import FLOAT, Array, Value, stored
 from vivace.codegen.lowering import shape_of
-from vivace.codegen.operators import OPERATORS
+from vivace.codegen.operators.walk import OPERATORS
 from vivace.codegen.panels import Ending
 from vivace.core.errors import NotApplicable
 from vivace.runtimes.native.lowering import Program, Waiting

@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 from torch.fx import Node
 
-from vivace.codegen import batches
 from vivace.codegen.arrays import FLOAT, Array, Value, stored
 from vivace.codegen.lowering import shape_of
+from vivace.codegen.operators import batches
 from vivace.codegen.panels import INT8, Ending
 from vivace.core.errors import NotApplicable
 from vivace.runtimes.native import depthwise, images, matrices

@@ -16,7 +16,8 @@ from torch.utils import _pytree as pytree
 from vivace.codegen.arrays import Array, Value, stored
 from vivace.codegen.elementwise import FORMULAS
 from vivace.codegen.lowering import kind_of, operator_of, shape_of
-from vivace.codegen.operators import OPERATORS
+from vivace.codegen.operators.picking import PICKING
+from vivace.codegen.operators.walk import OPERATORS
 from vivace.core.errors import NotApplicable
 from vivace.runtimes import eager
 from vivace.runtimes.native.activations import ACTIVATIONS
@@ -24,7 +25,6 @@ from vivace.runtimes.native.attention import ATTENTION
 from vivace.runtimes.native.joining import JOINING
 from vivace.runtimes.native.lowering import Program, Waiting
 from vivace.runtimes.native.norms import NORMS
-from vivace.runtimes.native.picking import PICKING
 from vivace.runtimes.native.pooling import POOLING
 from vivace.runtimes.native.products import PRODUCTS
 from vivace.runtimes.native.recurrent import RECURRENT

@@ -6,9 +6,12 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+import torch
+
 from vivace.codegen.arrays import FLOAT, LONG
-from vivace.codegen.lowering import KINDS
 from vivace.core.errors import NotApplicable
+
+GIVEN: dict[object, str] = {torch.float32: FLOAT, torch.int64: LONG}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Leaf:
 
 def leaf_of(whose: str, shape: Sequence[int], dtype: object) -> Leaf:
     """A tensor of the model's or the batch's (`whose`). Raises NotApplicable for types that C is not given."""
-    kind = KINDS.get(dtype)  # type: ignore[call-overload]
-    if kind not in (FLOAT, LONG) or str(dtype) == "torch.bfloat16":
+    kind = GIVEN.get(dtype)
+    if kind is None:
         raise NotApplicable(f"the {whose} holds a tensor of {dtype}; a compiled step takes float32 and int64")
     return Leaf(tuple(int(size) for size in shape), kind)

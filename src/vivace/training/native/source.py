@@ -10,7 +10,7 @@ from torch.fx import GraphModule
 from vivace.codegen import functions
 from vivace.codegen.arrays import FLOAT, Array, Read, stored
 from vivace.codegen.lowering import Lowering, Rounded
-from vivace.codegen.operators import lowered
+from vivace.codegen.operators.walk import lowered
 from vivace.codegen.parts import parts
 from vivace.codegen.statements import Statement, loop, merged_updates, scheduled
 from vivace.codegen.threads import POOL, head

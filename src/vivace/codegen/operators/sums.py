@@ -62,6 +62,26 @@ def variance_and_mean(
     return [stored(_spread(one, shape, kept, FLOAT)) for one in arrays]
 
 
+def accumulated(lowering: Lowering, node: Node, value: Value, dim: int, **_: Any) -> Value:
+    """cumsum: along an axis each element with all before it."""
+    array, axis = lowering.room(shape_of(node), kind_of(node)), dim % max(1, len(value.shape))
+    index = array.index
+    if index[axis : axis + 1] in ((), ("0",)):
+        return converted(value, kind_of(node))
+    before = (*index[:axis], f"({index[axis]} - 1)", *index[axis + 1 :])
+    each = f"{array.at(index)} = ({index[axis]} > 0 ? {array.at(before)} : 0) + {value.at(index)};"
+    text = f"{' '.join(walked(array)).replace(SIMD, '')} {each}"
+    if array.outer == axis:
+        text = f"  if (t == 0) {{ const long from = 0, to = {array.shape[axis]}; {text} }}"
+        made = Statement(text, tuple(Read(one.name, None) for one in value.reads(index)), (Read(array.name, None),))
+    else:
+        assert array.outer is not None
+        text = f"  {{ {rows_of(array.shape[array.outer], lowering.threads)} {text} }}"
+        made = Statement(text, value.reads(index), (array.divided(),))
+    lowering.statements.append(made)
+    return stored(array)
+
+
 def _mean_of(lowering: Lowering, value: Value, kept: Sequence[int], whole: Value, correction: float = 0) -> Array:
     array = lowering.room(tuple(value.shape[place] for place in kept), FLOAT, _left(value, kept))
     lowering.statements.append(_reduction(array, value, kept, SUM, lowering.threads))
@@ -235,7 +255,7 @@ def embedding_backward(
 
 SUMS: Mapping[str, Callable[..., Any]] = {
     "sum": total, "mean": mean, "amax": largest, "amin": smallest, "var_mean": variance_and_mean,
-    "nll_loss_forward": likelihood,
+    "nll_loss_forward": likelihood, "cumsum": accumulated,
     "nll_loss_backward": likelihood_backward, "embedding": embedding,
     "embedding_dense_backward": embedding_backward,
 }  # fmt: skip

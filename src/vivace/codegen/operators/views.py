@@ -10,6 +10,7 @@ import torch
 from torch.fx import Node
 
 from vivace.codegen.arrays import Array, Index, Order, Shape, Value, broadcast, dense, stored
+from vivace.codegen.elementwise import number
 from vivace.codegen.lowering import Lowering, shape_of
 
 
@@ -169,6 +170,25 @@ def sliced(
     return _among_zeros(node, value, back, asked)
 
 
+def padded(lowering: Lowering, node: Node, value: Value, sizes: Sequence[int], fill: Any = 0) -> Value:
+    """constant_pad_nd: with more elements before and behind, or fewer, of the last axes; sizes begin with the last."""
+    rank = len(value.shape)
+    before = {rank - 1 - place // 2: size for place, size in enumerate(sizes) if place % 2 == 0}
+
+    def back(index: Index) -> Index:
+        return tuple(f"({one} - {before[axis]})" if before.get(axis) else one for axis, one in enumerate(index))
+
+    def asked(index: Index) -> str:
+        own = [(back(index)[axis], value.shape[axis]) for axis in before]
+        return " && ".join(f"{place} >= 0 && {place} < {size}" for place, size in own)
+
+    other = number(fill, value.kind)
+    return Value(
+        shape_of(node), value.kind, lambda i: f"({asked(i)} ? {value.at(back(i))} : {other})",
+        lambda i: value.reads(back(i)),
+    )  # fmt: skip
+
+
 def _among_zeros(node: Node, value: Value, back: Callable[[Index], Index], asked: Callable[[Index], str]) -> Value:
     return Value(
         shape_of(node), value.kind, lambda i: f"({asked(i)} ? {value.at(back(i))} : 0)", lambda i: value.reads(back(i))
@@ -178,6 +198,6 @@ def _among_zeros(node: Node, value: Value, back: Callable[[Index], Index], asked
 VIEWS: Mapping[str, Callable[..., Any]] = {
     "permute": permute, "transpose": transpose, "t": transposed, "expand": expand, "unsqueeze": unsqueeze,
     "squeeze": squeeze, "view": view, "_unsafe_view": view, "reshape": view, "select": select, "slice": cut,
-    "select_backward": selected, "slice_backward": sliced,
+    "select_backward": selected, "slice_backward": sliced, "constant_pad_nd": padded,
 }  # fmt: skip
 """By the operator's name."""

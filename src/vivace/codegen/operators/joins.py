@@ -7,9 +7,9 @@ from typing import Any
 
 from torch.fx import Node
 
-from vivace.codegen import views
 from vivace.codegen.arrays import Array, Read, Value, stored
 from vivace.codegen.lowering import Lowering, kind_of, shape_of
+from vivace.codegen.operators import views
 from vivace.codegen.statements import Statement, loop
 
 
@@ -61,6 +61,6 @@ def _part(value: Value, shape: tuple[int, ...], dim: int, first: int, is_less: b
 
 JOINS: Mapping[str, Callable[..., Any]] = {
     "cat": joined, "concat": joined, "stack": stacked, "chunk": parts, "split": parts, "split_with_sizes": parts,
-    "tensor_split": parts, "unbind": parts,
+    "tensor_split": parts, "unbind": parts, "unsafe_split": parts, "unsafe_chunk": parts,
 }  # fmt: skip
 """By the operator's name."""

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from vivace.codegen import batches
 from vivace.codegen.arrays import BOOL, FLOAT, Array, Value, constant, stored
 from vivace.codegen.elementwise import FORMULAS, number
-from vivace.codegen.joins import JOINS
 from vivace.codegen.lowering import Lowering, converted, kind_of, operator_of, shape_of
-from vivace.codegen.sums import SUMS
-from vivace.codegen.views import VIEWS
+from vivace.codegen.operators import batches
+from vivace.codegen.operators.joins import JOINS
+from vivace.codegen.operators.picking import PICKING
+from vivace.codegen.operators.sums import SUMS
+from vivace.codegen.operators.views import VIEWS
 from vivace.core.errors import NotApplicable
 
 Operators = Mapping[str, Callable[..., Any]]
@@ -39,9 +40,22 @@ def lowered(
             values[node] = _shared(lowering, node, _value(lowering, node, values, others or {}))
         elif node.op == "output":
             return [values[one] for one in node.args[0]]
+        elif node.op == "get_attr" and _is_literal(getattr(graph, node.target), node):
+            values[node] = _literal(getattr(graph, node.target), node)
         else:
             raise NotApplicable(f"the step reads {node.target}, which is neither the model's nor the batch's")
     raise NotApplicable("the recording returns nothing")
+
+
+def _is_literal(value: Any, node: Node) -> bool:
+    """Whether it is a number, or nothing, that the step makes a tensor of, as `torch.tensor(0.5)` does."""
+    is_small = isinstance(value, torch.Tensor) and value.numel() <= 1
+    return is_small and all(operator_of(user).startswith("lift_fresh") for user in node.users)
+
+
+def _literal(value: torch.Tensor, node: Node) -> Value:
+    held = value.item() if value.numel() else 0
+    return constant(number(held, kind_of(node)), shape_of(node), kind_of(node))
 
 
 def _value(lowering: Lowering, node: Node, values: Mapping[Node, Any], others: Operators) -> Any:
@@ -62,19 +76,34 @@ def _value(lowering: Lowering, node: Node, values: Mapping[Node, Any], others: O
 
 
 def _as_new(node: Node) -> str:
-    """The operator's name; one that writes into what nobody else reads is as good as one that makes a new tensor."""
+    """The operator's name; one that writes into what nobody reads afterwards is as good as one that makes a tensor."""
     name, into = operator_of(node), node.args[0] if node.args else None
     is_in_place = name.endswith("_") and name != "copy_" and isinstance(into, Node)
-    return name[:-1] if is_in_place and _is_own(into) else name
+    return name[:-1] if is_in_place and _is_own(into, node) else name
 
 
-def _is_own(node: Any) -> bool:
-    """Whether a tensor was made by its operator, in memory that no other value shares, and is read once."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is None or len(node.users) > 1:
+def _is_own(made: Any, last: Node) -> bool:
+    """Whether a tensor lies in memory that no other value shares, and `last` is the last to read it. Parts of an
+    `unsafe_split` count as such: who asks for it promises that."""
+    if made.op != "call_function":
         return False
-    shares = any(one.alias_info is not None for one in schema.returns)
-    return not shares or (operator_of(node).endswith("_") and _is_own(node.args[0]))
+    others = [one for one in made.users if one is not last]
+    later = last.next
+    while others and later.op != "root":
+        if later in others:
+            return False
+        later = later.next
+    if any(_shares(one) for one in others):
+        return False
+    if made.target is operator.getitem:
+        return operator_of(made.args[0]).startswith("unsafe_")
+    return not _shares(made) or (operator_of(made).endswith("_") and _is_own(made.args[0], made))
+
+
+def _shares(node: Node) -> bool:
+    """Whether what an operator gives may lie in the memory of what it was given."""
+    schema = getattr(node.target, "_schema", None)
+    return schema is None or any(one.alias_info is not None for one in schema.returns)
 
 
 def _negates_bits(name: str, node: Node) -> bool:
@@ -101,6 +130,10 @@ def _add(lowering: Lowering, node: Node, one: Any, other: Any, alpha: float = 1)
 
 def _subtract(lowering: Lowering, node: Node, one: Any, other: Any, alpha: float = 1) -> Value:
     return _weighted(lowering, "minus", node, one, other, alpha)
+
+
+def _subtract_from(lowering: Lowering, node: Node, one: Any, other: Any, alpha: float = 1) -> Value:
+    return _weighted(lowering, "minus", node, other, one, alpha)
 
 
 def _weighted(lowering: Lowering, name: str, node: Node, one: Any, other: Any, alpha: float) -> Value:
@@ -182,11 +215,12 @@ def _is_narrow(node: Node) -> bool:
 
 
 OPERATORS: Operators = {
-    **VIEWS, **SUMS, **JOINS, "add": _add, "sub": _subtract, "pow": _power, "full": _filled_with(1),
+    **VIEWS, **SUMS, **JOINS, **PICKING, "add": _add, "sub": _subtract,
+    "rsub": _subtract_from, "pow": _power, "full": _filled_with(1),
     "full_like": _filled_with(1), "scalar_tensor": _filled_with(0), "zeros": _always(0), "zeros_like": _always(0),
-    "new_zeros": _always(0), "empty_like": _always(0), "ones": _always(1), "ones_like": _always(1),
-    "arange": _counting, "clone": _same, "alias": _same, "detach": _same, "lift_fresh_copy": _same,
-    "_to_copy": _convert, "copy_": _copy, "mm": _product, "addmm": _product_and_row,
-    "bmm": _products,
+    "new_zeros": _always(0), "new_ones": _always(1), "empty_like": _always(0), "ones": _always(1),
+    "ones_like": _always(1), "arange": _counting, "clone": _same, "alias": _same, "detach": _same,
+    "lift_fresh": _same, "lift_fresh_copy": _same, "_to_copy": _convert, "copy_": _copy, "mm": _product,
+    "addmm": _product_and_row, "bmm": _products,
 }  # fmt: skip
 """By the operator's name; beside `FORMULAS`, which need nothing else."""

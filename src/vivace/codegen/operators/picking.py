@@ -7,21 +7,20 @@ from typing import Any
 
 from torch.fx import Node
 
-from vivace.codegen import views
 from vivace.codegen.arrays import LONG, Index, Read, Value, broadcast, stored
-from vivace.codegen.lowering import kind_of, shape_of
-from vivace.codegen.sums import inside
+from vivace.codegen.lowering import Lowering, kind_of, shape_of
+from vivace.codegen.operators import views
+from vivace.codegen.operators.sums import inside
 from vivace.core.errors import NotApplicable
-from vivace.runtimes.native.lowering import Program
 
 
-def indexed(program: Program, node: Node, value: Value, indices: Sequence[Any]) -> Value:
+def indexed(lowering: Lowering, node: Node, value: Value, indices: Sequence[Any]) -> Value:
     """index: the elements at numbers, for axes that follow one another."""
     axes = [axis for axis, one in enumerate(indices) if one is not None]
     if axes != list(range(axes[0], axes[-1] + 1)) or any(one.kind != LONG for one in indices if one is not None):
         raise NotApplicable(f"there is no C for {node.target} but by numbers for axes that follow one another")
-    source = stored(program.stored(value))
-    places = [stored(program.stored(indices[axis])) for axis in axes]
+    source = stored(lowering.stored(value))
+    places = [stored(lowering.stored(indices[axis])) for axis in axes]
     shape = shape_of(node)
     rank = len(shape) - (len(source.shape) - len(axes))
     first = axes[0]
@@ -42,10 +41,10 @@ def indexed(program: Program, node: Node, value: Value, indices: Sequence[Any]) 
     return Value(shape, kind_of(node), lambda i: source.at(back(i)), reads)
 
 
-def gathered(program: Program, node: Node, value: Value, dim: int, where: Value, *_: Any, **__: Any) -> Value:
+def gathered(lowering: Lowering, node: Node, value: Value, dim: int, where: Value, *_: Any, **__: Any) -> Value:
     """gather: along one axis the element whose number stands at the same place."""
     axis = dim % len(value.shape)
-    source, places = stored(program.stored(value)), stored(program.stored(where))
+    source, places = stored(lowering.stored(value)), stored(lowering.stored(where))
 
     def back(index: Index) -> Index:
         return (*index[:axis], _inside(places.at(index), source.shape[axis]), *index[axis + 1 :])
@@ -61,19 +60,41 @@ def _inside(place: str, size: int) -> str:
     return inside(f"({place} < 0 ? {place} + {size} : {place})", size)
 
 
-def both(program: Program, node: Node, one: Any, other: Any) -> Value:
+def rolled(lowering: Lowering, node: Node, value: Value, shifts: Any, dims: Any = ()) -> Value:
+    """roll: moved along axes, what leaves at one end coming back at the other."""
+    far, axes = ([one] if isinstance(one, int) else list(one) for one in (shifts, dims))
+    if not axes:
+        raise NotApplicable("there is no C for roll of a tensor without its axes")
+    source = stored(lowering.stored(value))
+    moves = {axis % len(value.shape): shift for axis, shift in zip(axes, far, strict=True)}
+
+    def back(index: Index) -> Index:
+        return tuple(
+            f"(({place} + {-moves[axis] % size}) % {size})"
+            if axis in moves and (size := value.shape[axis]) > 1
+            else place
+            for axis, place in enumerate(index)
+        )
+
+    def reads(index: Index) -> tuple[Read, ...]:
+        return source.reads(tuple("0" if axis in moves else place for axis, place in enumerate(index)))
+
+    return Value(shape_of(node), kind_of(node), lambda i: source.at(back(i)), reads)
+
+
+def both(lowering: Lowering, node: Node, one: Any, other: Any) -> Value:
     """a & b of truths."""
     if kind_of(node) != "bool":
         raise NotApplicable(f"there is no C for {node.target} of numbers")
-    return program.formula("logical_and", [one, other], shape_of(node), kind_of(node))
+    return lowering.formula("logical_and", [one, other], shape_of(node), kind_of(node))
 
 
-def stretched(program: Program, node: Node, value: Value, *_: Any, **__: Any) -> Value:
+def stretched(lowering: Lowering, node: Node, value: Value, *_: Any, **__: Any) -> Value:
     """expand_as."""
-    return views.expand(program, node, value)
+    return views.expand(lowering, node, value)
 
 
 PICKING: Mapping[str, Callable[..., Any]] = {
-    "index": indexed, "gather": gathered, "__and__": both, "expand_as": stretched,
+    "index": indexed, "gather": gathered, "roll": rolled, "__and__": both, "expand_as": stretched,
 }  # fmt: skip
 """By the operator's name."""

@@ -1,0 +1,1 @@
+"""What tensors' operators are written down as: by their names, and the walk over a graph of them."""

@@ -1,0 +1,162 @@
+"""Operators of strangers' networks in compiled steps: gradients and updates are those of the step in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vivace.core.errors import NotApplicable
+from vivace.core.plan import Plan
+from vivace.core.training.job import Training
+from vivace.devices import machine
+from vivace.techniques.compile.native_step import NativeStep
+from vivace.techniques.feed.sample_cache import SampleCache
+from vivace.testing.tiny_training import CLASSES, Points, job
+from vivace.training.examine import examine
+from vivace.training.loop import Loop
+from vivace.training.rig import assemble
+from vivace.training.service import equip
+
+pytestmark = pytest.mark.skipif(
+    not machine.detect().cxx_compiler, reason="compiled steps need a C++ compiler: install g++"
+)
+CACHED = Plan((SampleCache(), NativeStep()))
+
+
+class Net(nn.Module):
+    """Three layers, with something between the first and the last."""
+
+    def __init__(self, between: Callable[[Tensor, Net], Tensor]) -> None:
+        super().__init__()
+        self.first, self.middle, self.last = nn.Linear(12, 24), nn.Linear(24, 24), nn.Linear(24, CLASSES)
+        self.between = between
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.last(self.between(self.first(x), self))
+        return found
+
+
+def places(x: Tensor, net: Net) -> Tensor:
+    """Counted and picked by numbers of 32 bits, as RoBERTa numbers its tokens."""
+    mask = (x.detach() > 0).int()
+    number = torch.cumsum(mask, 1).type_as(mask) * mask
+    picked = torch.gather(torch.arange(25).expand(len(x), -1), 1, number.long())
+    return x * picked.float() / 24
+
+
+def columns(x: Tensor, net: Net) -> Tensor:
+    """Counted down the rows, which threads share otherwise."""
+    return x * torch.cumsum((x.detach() > 0).long(), 0).float() / 16
+
+
+def heads(x: Tensor, net: Net) -> Tensor:
+    """Two heads of keys for four of queries."""
+    query = x.view(-1, 4, 2, 3)
+    key, value = net.middle(x)[:, :12].view(-1, 2, 2, 3), net.middle(x)[:, 12:].view(-1, 2, 2, 3)
+    seen: Tensor = functional.scaled_dot_product_attention(query, key, value, enable_gqa=True, is_causal=True)
+    return seen.flatten(1)
+
+
+def written(x: Tensor, net: Net) -> Tensor:
+    """Written over where nobody reads it again, and read before."""
+    y = net.middle(x).mul_(0.5)
+    kept = torch.sigmoid(y)
+    return torch.relu_(net.middle(y.add_(1.0) * kept))
+
+
+BETWEEN: dict[str, Callable[[Tensor, Net], Tensor]] = {
+    "places": places, "columns": columns, "heads": heads, "written": written,
+    "roll": lambda x, net: torch.roll(x.view(-1, 4, 6), (1, -2), (1, 2)).flatten(1) * x,
+    "roll rows": lambda x, net: x + 0.1 * torch.roll(net.middle(x), 1, 0),
+    "literal": lambda x, net: torch.where(x > 0, x, torch.tensor(0.25)) + torch.cat([torch.tensor([]), x[:, :1]], 1),
+    "pad": lambda x, net: functional.pad(x, (1, -1), value=0.5) + functional.pad(net.middle(x), (-2, 2)),
+    "triangle": lambda x, net: (x.view(-1, 4, 6).tril() + x.view(-1, 4, 6).triu(1)).flatten(1),
+    "from one": lambda x, net: 1.0 - net.middle(torch.rsub(x, 1, alpha=2)),
+    "ones": lambda x, net: x * x.new_ones(24) + net.middle(x),
+}  # fmt: skip
+
+
+def wrong(given: Training) -> list[str]:
+    """What of six steps, one by one and in one go, is not as in float64."""
+    found = examine(given, lambda rig: equip(rig, given, CACHED), steps=6)
+    return [str(one) for one in found.agreements if not one.holds]
+
+
+@pytest.mark.parametrize("name", BETWEEN)
+def test_operators_make_the_gradients_of_the_original(name: str) -> None:
+    assert wrong(job(model=lambda: Net(BETWEEN[name]), evaluate=None)) == []
+
+
+class Recurrent(nn.Module):
+    """A gated unit, whose steps write into parts of a product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells, self.last = nn.GRU(3, 9, batch_first=True), nn.Linear(9, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.last(self.cells(x.view(-1, 4, 3))[0][:, -1])
+        return found
+
+
+class Patches(nn.Module):
+    """Windows side by side, and of one place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cut, self.mix = nn.Conv2d(3, 8, (2, 3), stride=(2, 3)), nn.Conv2d(8, 5, 1, bias=False)
+        self.last = nn.Linear(5 * 6, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.last(torch.relu(self.mix(torch.tanh(self.cut(x)))).flatten(1))
+        return found
+
+
+@pytest.mark.parametrize(("model", "shape"), [(Recurrent, (12,)), (Patches, (3, 6, 6))])
+def test_gated_units_and_windows_side_by_side_make_the_gradients_of_the_original(
+    model: Any, shape: tuple[int, ...]
+) -> None:
+    assert wrong(job(model=model, data=Points(80, shape), evaluate=None)) == []
+
+
+class Overlapping(nn.Module):
+    """Windows that overlap, or leave something out."""
+
+    def __init__(self, window: int, stride: int) -> None:
+        super().__init__()
+        self.cut, self.last = nn.Conv2d(3, 2, window, stride=stride), nn.LazyLinear(CLASSES)
+        self.last(self.cut(torch.zeros(1, 3, 6, 6)).flatten(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.last(self.cut(x).flatten(1))
+        return found
+
+
+def seen_through_a_view(x: Tensor, net: Net) -> Tensor:
+    """What is written over is read afterwards, in another shape."""
+    y = net.middle(x)
+    other = y.view(-1, 4, 6)
+    y.mul_(2.0)
+    found: Tensor = other.flatten(1)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "reason"),
+    [
+        (lambda: Overlapping(3, 1), (3, 6, 6), "aten.convolution"),
+        (lambda: Overlapping(4, 4), (3, 6, 6), "aten.convolution"),
+        (lambda: Net(seen_through_a_view), (12,), "aten.mul_"),
+    ],
+    ids=["overlapping", "left over", "written over"],
+)
+def test_what_has_no_such_form_is_refused(model: Any, shape: tuple[int, ...], reason: str) -> None:
+    given = job(model=model, data=Points(80, shape), evaluate=None)
+
+    with pytest.raises(NotApplicable, match=reason):
+        Loop(given, equip(assemble(given), given, CACHED), None, "").advance(1)
