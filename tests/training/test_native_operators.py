@@ -117,8 +117,44 @@ class Patches(nn.Module):
         return found
 
 
-@pytest.mark.parametrize(("model", "shape"), [(Recurrent, (12,)), (Patches, (3, 6, 6))])
-def test_gated_units_and_windows_side_by_side_make_the_gradients_of_the_original(
+class Normalized(nn.Module):
+    """Batch normalization, which counts its batches, and a mean of its own that is read before it is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(12, 20), nn.BatchNorm1d(20), nn.Linear(20, CLASSES)
+        self.register_buffer("mean", torch.zeros(12))
+
+    mean: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        apart = x - self.mean
+        self.mean.mul_(0.9).add_(x.detach().mean(0), alpha=0.1)
+        found: Tensor = self.last(torch.relu(self.norm(self.first(apart))))
+        return found
+
+
+class Reading(Net):
+    """A buffer that is read after it was written."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda x, net: x)
+        self.register_buffer("count", torch.zeros(()))
+
+    count: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.count.add_(1.0)
+        found: Tensor = super().forward(x) / self.count
+        return found
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [(Recurrent, (12,)), (Patches, (3, 6, 6)), (Normalized, (12,)), (Reading, (12,))],
+    ids=["gated", "cut", "norm", "read again"],
+)
+def test_gated_units_windows_side_by_side_and_buffers_make_the_gradients_of_the_original(
     model: Any, shape: tuple[int, ...]
 ) -> None:
     assert wrong(job(model=model, data=Points(80, shape), evaluate=None)) == []
@@ -137,6 +173,17 @@ class Overlapping(nn.Module):
         return found
 
 
+class Spoiling(Net):
+    """What writes into its batch."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda x, net: x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = super().forward(x * 1.0) + 0.0 * x.mul_(0.5).sum()
+        return found
+
+
 def seen_through_a_view(x: Tensor, net: Net) -> Tensor:
     """What is written over is read afterwards, in another shape."""
     y = net.middle(x)
@@ -152,8 +199,9 @@ def seen_through_a_view(x: Tensor, net: Net) -> Tensor:
         (lambda: Overlapping(3, 1), (3, 6, 6), "aten.convolution"),
         (lambda: Overlapping(4, 4), (3, 6, 6), "aten.convolution"),
         (lambda: Net(seen_through_a_view), (12,), "aten.mul_"),
+        (Spoiling, (12,), "writes into a weight or its batch|aten.mul_"),
     ],
-    ids=["overlapping", "left over", "written over"],
+    ids=["overlapping", "left over", "written over", "batch"],
 )
 def test_what_has_no_such_form_is_refused(model: Any, shape: tuple[int, ...], reason: str) -> None:
     given = job(model=model, data=Points(80, shape), evaluate=None)

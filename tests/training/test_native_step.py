@@ -93,6 +93,9 @@ OPTIMIZERS: dict[str, Callable[..., Any]] = {
     "adamw": lambda p: torch.optim.AdamW(p, 1e-2),
     "sgd": lambda p: torch.optim.SGD(p, 1e-2),
     "momentum": momentum,
+    "rmsprop": lambda p: torch.optim.RMSprop(p, 1e-3, weight_decay=1e-3),
+    "centered": lambda p: torch.optim.RMSprop(p, 1e-3, momentum=0.9, centered=True),
+    "adagrad": lambda p: torch.optim.Adagrad(p, 1e-2, weight_decay=1e-3, initial_accumulator_value=0.1),
     "nesterov": lambda p: torch.optim.SGD(p, 1e-2, momentum=0.9, nesterov=True),
 }
 
@@ -473,9 +476,10 @@ def convolving() -> nn.Module:
     [
         ({"model": Noisy}, "draws random numbers"),
         ({"model": convolving}, "no C for the operator aten.convolution"),
-        ({"optimizer": lambda p: torch.optim.RMSprop(p)}, "RMSprop has no compiled update"),
+        ({"optimizer": lambda p: torch.optim.NAdam(p)}, "NAdam as it is set has no compiled update"),
+        ({"optimizer": lambda p: torch.optim.Adagrad(p, lr_decay=0.1)}, "Adagrad as it is set has no compiled"),
     ],
-    ids=["random numbers", "an operator", "an optimizer"],
+    ids=["random numbers", "an operator", "an optimizer", "a setting"],
 )
 def test_what_has_no_c_is_refused_with_its_name(changes: dict[str, Any], reason: str) -> None:
     loop = loop_of(work(**changes), CACHED)

@@ -194,10 +194,10 @@ class Choice:
             reason = f"{found.speedup} over {best}, which is not clearly faster"
         elif again.speedup.low <= LEAST_GAIN:
             reason = f"{found.speedup} over {best}, and {again.speedup} in a second pair of processes"
-        elif first - before > NOTICED_SECONDS and after is not None and after > (self._steps() or after):
+        elif first - before > NOTICED_SECONDS and after is not None and after > (self.steps() or after):
             reason = (
                 f"{found.speedup} over {best}; its first step takes {first - before:.2g} s longer, which {after} steps "
-                f"pay back, and this training has {self._steps()}"
+                f"pay back, and this training has {self.steps()}"
             )
         prepare_seconds = found.candidate.load_seconds + first
         medians = (found.candidate.median_seconds, found.baseline.median_seconds)
@@ -216,7 +216,7 @@ class Choice:
         team = None if self.team is None else dataclasses.replace(self.team, restarts=0)
         return compared(self.job, plan, Comparing(steps), team, SilentProgress(), self.limits)
 
-    def _steps(self) -> int | None:
+    def steps(self) -> int | None:
         """Steps of the whole training; None where only walking the data tells."""
         steps = feed_of(self.job).steps()
         return None if steps is None else steps * self.job.epochs

@@ -28,7 +28,7 @@ from vivace.measure import environment
 from vivace.measure.clock import SystemClock
 from vivace.measure.forking import client
 from vivace.measure.process import Limits, Phase, Worker
-from vivace.report.duration import parse_duration
+from vivace.report.duration import parse_duration, show_duration
 from vivace.report.progress import Progress, SilentProgress
 from vivace.search.account.payback import break_even_steps
 from vivace.search.training.diagnosis import diagnosis_of
@@ -152,6 +152,10 @@ def _train(
     found = diagnose(job, limits)
     choice = dataclasses.replace(choice, diagnosis=found)
     progress.note(f"a step takes {found.step_seconds * 1e3:.3g} ms; {found.bound.value}: {found.evidence}")
+    steps = choice.steps()
+    if asked is None and steps is not None and steps * found.step_seconds < choice.seconds:
+        whole = show_duration(steps * found.step_seconds)
+        progress.note(f"as given, its {steps} steps take about {whole}: less than choosing how to train may (--time)")
     chosen = Chosen(earlier) if earlier is not None else choice.proved(asked) if asked is not None else choice.make()
     search_seconds = clock.now() - began
     started = TrainingRun(

@@ -52,6 +52,9 @@ class Lowering:
         self.tiles: set[Tile] = set()
         self.rounded: dict[str, Rounded] = {}
         """Of matrices that lie whole in an array, by its name: their copies in bfloat16."""
+        self.buffers: frozenset[str] = frozenset()
+        self.writes: dict[Array, Value] = {}
+        """What is left in arrays when all else is done; `buffers` names those that may be written so."""
         self._weights = weights
         self._prepared: dict[tuple[str, Array], Array] = {}
 
@@ -60,6 +63,14 @@ class Lowering:
         name = f"w{len(self.scratch)}"
         self.scratch[name] = (kind, max(1, math.prod(shape)))
         return Array.whole(name, shape, kind, order)
+
+    def leave(self, array: Array, value: Value) -> Value:
+        """A value that a buffer is to hold afterwards; the value. Raises NotApplicable for what is no buffer."""
+        if array.name not in self.buffers:
+            raise NotApplicable("it writes into a weight or its batch: there is no C for that")
+        value = stored(self.stored(converted(value, array.kind)))
+        self.writes[array] = value
+        return value
 
     def check_memory(self) -> None:
         """Raise NotApplicable where the arrays take more memory than a small network should."""

@@ -12,7 +12,7 @@ from torch.fx import GraphModule, Node
 from vivace.codegen.arrays import BOOL, FLOAT, Array, Value, constant, stored
 from vivace.codegen.elementwise import FORMULAS, number
 from vivace.codegen.lowering import Lowering, converted, kind_of, operator_of, shape_of
-from vivace.codegen.operators import batches
+from vivace.codegen.operators import batches, views
 from vivace.codegen.operators.joins import JOINS
 from vivace.codegen.operators.picking import PICKING
 from vivace.codegen.operators.sums import SUMS
@@ -63,6 +63,9 @@ def _value(lowering: Lowering, node: Node, values: Mapping[Node, Any], others: O
     options: dict[str, Any] = {key: _filled(one, values) for key, one in node.kwargs.items()}
     if node.target is operator.getitem:
         return arguments[0][arguments[1]]
+    given = _buffer(node)
+    if given is not None:
+        return lowering.leave(values[given].array, _written(lowering, node, arguments, options))
     name = _as_new(node)
     if name in others:
         return others[name](lowering, node, *arguments, **options)
@@ -73,6 +76,29 @@ def _value(lowering: Lowering, node: Node, values: Mapping[Node, Any], others: O
     if name not in OPERATORS:
         raise NotApplicable(f"there is no C for the operator {node.target}")
     return OPERATORS[name](lowering, node, *arguments, **options)
+
+
+def _buffer(node: Node) -> Node | None:
+    """What was given to the step and is written into by an operator, maybe once more, as the last to read it; or None.
+    Who reads it afterwards reads what the operator gives, and the recording says so."""
+    into = node.args[0] if node.args and operator_of(node).endswith("_") else None
+    if not isinstance(into, Node) or not _is_last(into, node):
+        return None
+    return into if into.op == "placeholder" else _buffer(into) if into.op == "call_function" else None
+
+
+def _written(lowering: Lowering, node: Node, arguments: Sequence[Any], options: Mapping[str, Any]) -> Value:
+    """What an operator writes into a tensor that was given to the step."""
+    name = operator_of(node)[:-1]
+    if name == "copy":
+        source, shape = arguments[1], shape_of(node)
+        return source if source.shape == shape else views.expand(lowering, node, source)
+    if name not in OPERATORS:
+        if name not in FORMULAS:
+            raise NotApplicable(f"there is no C for the operator {node.target}")
+        return lowering.formula(name, arguments, shape_of(node), kind_of(node))
+    found: Value = OPERATORS[name](lowering, node, *arguments, **options)
+    return found
 
 
 def _as_new(node: Node) -> str:
@@ -87,17 +113,22 @@ def _is_own(made: Any, last: Node) -> bool:
     `unsafe_split` count as such: who asks for it promises that."""
     if made.op != "call_function":
         return False
+    if not _is_last(made, last):
+        return False
+    if made.target is operator.getitem:
+        return operator_of(made.args[0]).startswith("unsafe_")
+    return not _shares(made) or (operator_of(made).endswith("_") and _is_own(made.args[0], made))
+
+
+def _is_last(made: Node, last: Node) -> bool:
+    """Whether nobody reads a tensor after `last`, in its own place or in another value's that shares its memory."""
     others = [one for one in made.users if one is not last]
     later = last.next
     while others and later.op != "root":
         if later in others:
             return False
         later = later.next
-    if any(_shares(one) for one in others):
-        return False
-    if made.target is operator.getitem:
-        return operator_of(made.args[0]).startswith("unsafe_")
-    return not _shares(made) or (operator_of(made).endswith("_") and _is_own(made.args[0], made))
+    return not any(_shares(one) for one in others)
 
 
 def _shares(node: Node) -> bool:
@@ -166,6 +197,12 @@ def _always(value: int) -> Callable[..., Value]:
     return full
 
 
+def _unset(lowering: Lowering, node: Node, *_: Any, **__: Any) -> Value:
+    """empty: whatever is there; also of kinds that have no place in C, where there are no elements."""
+    shape = shape_of(node)
+    return constant("0", shape, FLOAT if 0 in shape else kind_of(node))
+
+
 def _counting(lowering: Lowering, node: Node, *arguments: Any, **_: Any) -> Value:
     """arange with whole numbers."""
     start, step = (arguments[0] if len(arguments) > 1 else 0), (arguments[2] if len(arguments) > 2 else 1)
@@ -183,7 +220,7 @@ def _convert(lowering: Lowering, node: Node, value: Value, **_: Any) -> Value:
 
 def _copy(lowering: Lowering, node: Node, to: Value, source: Value, *_: Any) -> Value:
     if to.array is not None:
-        raise NotApplicable("the step writes into a buffer of the model, which compiled code does not")
+        raise NotApplicable("it writes into a part of a tensor, or into what is read again: there is no C for that")
     return converted(source, kind_of(node))
 
 
@@ -218,7 +255,7 @@ OPERATORS: Operators = {
     **VIEWS, **SUMS, **JOINS, **PICKING, "add": _add, "sub": _subtract,
     "rsub": _subtract_from, "pow": _power, "full": _filled_with(1),
     "full_like": _filled_with(1), "scalar_tensor": _filled_with(0), "zeros": _always(0), "zeros_like": _always(0),
-    "new_zeros": _always(0), "new_ones": _always(1), "empty_like": _always(0), "ones": _always(1),
+    "new_zeros": _always(0), "new_ones": _always(1), "empty_like": _always(0), "empty": _unset, "ones": _always(1),
     "ones_like": _always(1), "arange": _counting, "clone": _same, "alias": _same, "detach": _same,
     "lift_fresh": _same, "lift_fresh_copy": _same, "_to_copy": _convert, "copy_": _copy, "mm": _product,
     "addmm": _product_and_row, "bmm": _products,

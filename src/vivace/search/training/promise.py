@@ -91,7 +91,7 @@ class Room:
 def no_time(best: Plan, plan: Plan, left: float) -> StepTrial | None:
     """The trial of a plan that takes longer to build than is left, which others may use; None for every other plan."""
     needed = max((one.build_seconds for one in plan if one not in best.techniques), default=0.0)
-    if not 0 < left < needed:
+    if not 0 < left < needed or needed < TRIAL_SECONDS:
         return None
     reason = f"it takes about {needed:.0f} s to build, and {left:.0f} s are left"
     return StepTrial(plan, Outcome.CANCELLED, None, 0.0, False, reason, over=best)

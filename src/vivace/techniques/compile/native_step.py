@@ -25,10 +25,10 @@ class NativeStep(Technique):
     gradient is in the cache, and threads wait for each other by spinning. With a cache of all samples (sample-cache)
     the program cuts its batches itself, and takes the steps of an epoch in one call: no Python in between.
 
-    It is for steps of some milliseconds or less, in which calling kernels costs as much as they do. Adam, AdamW and SGD
-    have an update here. Dropout draws other masks than PyTorch's from the same seed, and the same in a run that is
-    resumed. Convolutions whose windows overlap, and what else it has no C for, are refused with their name. Raises
-    NotApplicable for these, at the first batch, and where something else takes the update's place.
+    It is for steps of some milliseconds or less, in which calling kernels costs as much as they do. Adam, AdamW, SGD,
+    RMSprop and Adagrad have an update here. Dropout draws other masks than PyTorch's from the same seed, and the same
+    in a run that is resumed. Convolutions whose windows overlap, and what else it has no C for, are refused with their
+    name. Raises NotApplicable for these, at the first batch, and where something else takes the update's place.
 
     Source: the blocks follow Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication, ACM TOMS 34(3),
     2008; one program for a whole step follows Frostig et al., Compiling machine learning programs via high-level

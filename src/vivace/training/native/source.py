@@ -56,6 +56,7 @@ def source_of(plan: StepPlan) -> Source:
     leaves = [Array.whole(f"x{number}", leaf.shape, leaf.kind) for number, leaf in enumerate(plan.leaves)]
     weights = frozenset(f"p{number}" for number in plan.rules)
     lowering, draws = Lowering(weights, plan.vector, plan.threads), drawing.Draws()
+    lowering.buffers = frozenset(array.name for array in tensors) - weights
     loss, *gradients = lowered(plan.graph, [*tensors, *leaves], lowering, draws.operators)
     aliases: dict[str, str] = {}
     found = lowering.stored(loss)
@@ -66,6 +67,7 @@ def source_of(plan: StepPlan) -> Source:
         else:
             to = Array.whole(f"g{number}", plan.state[number].shape)
             lowering.statements.append(loop(to, stored(array), plan.threads))
+    lowering.statements += [loop(to, value, plan.threads) for to, value in lowering.writes.items()]
     lowering.check_memory()
     named = {gradient: scratch for scratch, gradient in aliases.items()}
     whose = [named.get(f"g{number}", f"g{number}") for number in plan.rules]

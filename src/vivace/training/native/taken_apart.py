@@ -26,7 +26,8 @@ def decomposed() -> Mapping[Any, Callable[..., Any]]:
         aten.binary_cross_entropy, aten.binary_cross_entropy_backward, aten.binary_cross_entropy_with_logits,
         aten.native_layer_norm, aten.native_layer_norm_backward, aten.addcmul, aten.addcdiv, aten.square,
         aten.log_sigmoid_forward, aten.log_sigmoid_backward, aten.hardswish, aten.hardswish_backward,
-        aten.tril, aten.triu,
+        aten.tril, aten.triu, aten.native_batch_norm, aten.native_batch_norm_backward, aten.huber_loss,
+        aten.huber_loss_backward,
     )  # fmt: skip
     return {
         **get_decompositions(composite),

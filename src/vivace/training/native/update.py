@@ -1,4 +1,4 @@
-"""The optimizer's update in C: Adam, AdamW and SGD as PyTorch defines them, on state that stays the optimizer's own."""
+"""The update in C: Adam, AdamW, SGD, RMSprop and Adagrad as PyTorch has them, on state that stays the optimizer's."""
 
 from __future__ import annotations
 
@@ -41,7 +41,14 @@ def rule_of(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> Rule:
         if group["dampening"]:
             raise NotApplicable("the optimizer dampens its momentum, for which there is no compiled update")
         return Rule("sgd", ("momentum_buffer",) if group["momentum"] else (), nesterov=bool(group["nesterov"]))
-    raise NotApplicable(f"{kind.__name__} has no compiled update; there is one for Adam, AdamW and SGD")
+    if kind is torch.optim.RMSprop:
+        centred, heavy = ("grad_avg",) if group["centered"] else (), ("momentum_buffer",) if group["momentum"] else ()
+        return Rule("rmsprop", ("square_avg", *centred, *heavy))
+    if kind is torch.optim.Adagrad and not group["lr_decay"]:
+        return Rule("adagrad", ("sum",))
+    raise NotApplicable(
+        f"{kind.__name__} as it is set has no compiled update; there is one for Adam, AdamW, SGD, RMSprop and Adagrad"
+    )
 
 
 def numbers_of(rule: Rule, group: Mapping[str, Any], state: Mapping[str, Any]) -> list[float]:
@@ -49,6 +56,9 @@ def numbers_of(rule: Rule, group: Mapping[str, Any], state: Mapping[str, Any]) -
     sign = -1.0 if group["maximize"] else 1.0
     if rule.kind == "sgd":
         return [float(group["lr"]), float(group["momentum"]), 0.0, 0.0, float(group["weight_decay"]), sign, 0.0]
+    if rule.kind in ("rmsprop", "adagrad"):
+        heavy, keeps = float(group.get("momentum", 0.0)), float(group.get("alpha", 0.0))
+        return [float(group["lr"]), heavy, keeps, group["eps"], float(group["weight_decay"]), sign, 0.0]
     first, second = group["betas"]
     taken = float(state["step"])
     return [float(group["lr"]), float(first), float(second), group["eps"], group["weight_decay"], sign, taken]
@@ -57,7 +67,7 @@ def numbers_of(rule: Rule, group: Mapping[str, Any], state: Mapping[str, Any]) -
 def begin(optimizer: torch.optim.Optimizer, rule: Rule, parameter: Tensor) -> None:
     """Give a parameter the state that the optimizer's own first step gives it, where it has none."""
     state = optimizer.state[parameter]
-    if rule.kind == "adam" and "step" not in state:
+    if rule.kind != "sgd" and "step" not in state:
         state["step"] = torch.tensor(0.0, dtype=torch.float32)
     for name in rule.state:
         if state.get(name) is None:  # momentum of zero, and a decayed gradient added to it, is that gradient
@@ -71,7 +81,7 @@ def statement(
     bfloat16, which is kept in step."""
     rows, inner = leaf.matrix
     names = [f"{parameter}_{name}" for name in rule.state]
-    body = _adam(rule, parameter, gradient, names) if rule.kind == "adam" else _sgd(rule, parameter, gradient, names)
+    body = _BODIES[rule.kind](rule, parameter, gradient, names)
     walk = f"for (long e = from*{inner}; e < to*{inner}; e++) {{"
     copied = ""
     if copy is not None:
@@ -111,6 +121,27 @@ def _sgd(rule: Rule, parameter: str, gradient: str, names: Sequence[str]) -> str
         lines.append("      g += n.first * m;" if rule.nesterov else "      g = m;")
     return "\n".join([*lines, "      p -= n.rate * g;"])
 
+
+def _rmsprop(rule: Rule, parameter: str, gradient: str, names: Sequence[str]) -> str:
+    square, *others = names
+    lines = [
+        "      g += n.decay * p;",
+        f"      float v = n.second * {square}[e] + n.second_less * g * g; {square}[e] = v;",
+    ]
+    if "grad_avg" in rule.state:
+        mean = others.pop(0)
+        lines.append(f"      const float a = {mean}[e] + n.second_less * (g - {mean}[e]); {mean}[e] = a; v -= a * a;")
+    lines.append("      g /= __builtin_sqrtf(v) + n.epsilon;")
+    lines += [f"      g += n.first * {one}[e]; {one}[e] = g;" for one in others]
+    return "\n".join([*lines, "      p -= n.rate * g;"])
+
+
+def _adagrad(rule: Rule, parameter: str, gradient: str, names: Sequence[str]) -> str:
+    lines = ["      g += n.decay * p;", f"      const float v = {names[0]}[e] + g * g; {names[0]}[e] = v;"]
+    return "\n".join([*lines, "      p -= n.rate * g / (__builtin_sqrtf(v) + n.epsilon);"])
+
+
+_BODIES = {"adam": _adam, "sgd": _sgd, "rmsprop": _rmsprop, "adagrad": _adagrad}
 
 TEXT = """
 struct Numbers { float rate, first, first_less, second, second_less, epsilon, decay, sign, size, root; };
