@@ -77,6 +77,7 @@ BETWEEN: dict[str, Callable[[Tensor, Net], Tensor]] = {
     "pad": lambda x, net: functional.pad(x, (1, -1), value=0.5) + functional.pad(net.middle(x), (-2, 2)),
     "triangle": lambda x, net: (x.view(-1, 4, 6).tril() + x.view(-1, 4, 6).triu(1)).flatten(1),
     "from one": lambda x, net: 1.0 - net.middle(torch.rsub(x, 1, alpha=2)),
+    "both": lambda x, net: x * ((x.detach() > -1) & (x.detach() < 1)).float(),
     "ones": lambda x, net: x * x.new_ones(24) + net.middle(x),
 }  # fmt: skip
 

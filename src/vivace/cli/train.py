@@ -30,7 +30,7 @@ def train(
         typer.Option(
             "--time",
             help="The most that trying plans may take, such as 2m or 90s; confirming the best one in fresh processes "
-            "takes about half a minute more.",
+            "takes half a minute to a minute and a half more.",
         ),
     ] = "2m",
     processes: Annotated[

@@ -81,7 +81,7 @@ def _value(lowering: Lowering, node: Node, values: Mapping[Node, Any], others: O
 def _buffer(node: Node) -> Node | None:
     """What was given to the step and is written into by an operator, maybe once more, as the last to read it; or None.
     Who reads it afterwards reads what the operator gives, and the recording says so."""
-    into = node.args[0] if node.args and operator_of(node).endswith("_") else None
+    into = node.args[0] if node.args and _is_in_place(node) else None
     if not isinstance(into, Node) or not _is_last(into, node):
         return None
     return into if into.op == "placeholder" else _buffer(into) if into.op == "call_function" else None
@@ -104,8 +104,14 @@ def _written(lowering: Lowering, node: Node, arguments: Sequence[Any], options: 
 def _as_new(node: Node) -> str:
     """The operator's name; one that writes into what nobody reads afterwards is as good as one that makes a tensor."""
     name, into = operator_of(node), node.args[0] if node.args else None
-    is_in_place = name.endswith("_") and name != "copy_" and isinstance(into, Node)
-    return name[:-1] if is_in_place and _is_own(into, node) else name
+    is_new = _is_in_place(node) and name != "copy_" and isinstance(into, Node) and _is_own(into, node)
+    return name[:-1] if is_new else name
+
+
+def _is_in_place(node: Node) -> bool:
+    """Whether an operator writes into its first operand, as `add_` does (and `__and__` does not)."""
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and schema.is_mutable and operator_of(node).endswith("_")
 
 
 def _is_own(made: Any, last: Node) -> bool:
@@ -117,7 +123,7 @@ def _is_own(made: Any, last: Node) -> bool:
         return False
     if made.target is operator.getitem:
         return operator_of(made.args[0]).startswith("unsafe_")
-    return not _shares(made) or (operator_of(made).endswith("_") and _is_own(made.args[0], made))
+    return not _shares(made) or (_is_in_place(made) and _is_own(made.args[0], made))
 
 
 def _is_last(made: Node, last: Node) -> bool:
