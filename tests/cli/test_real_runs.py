@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 import vivace as vv
+from disturbed import skip_if_disturbed
 from vivace.search.journal import read_journal
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -35,7 +36,6 @@ work = vv.Workload(model, inputs=(x[:16],), data=list(zip(x.split(50), y.split(5
                    name="tanh")
 """
 COMMAND = [sys.executable, "-c", "import sys; from vivace.cli import main; sys.exit(main())"]
-MOST_NOISE = 0.2
 QUICK = ["--only", "inference-mode,threads,onnx-runtime,openvino", "--time", "30s"]
 
 
@@ -50,13 +50,6 @@ def run(*words: str) -> tuple[int, dict[str, Any], str]:
     """One command with --json: its exit code, its document, and what it said on standard error."""
     done = subprocess.run([*COMMAND, *words, "--json"], capture_output=True, text=True)
     return done.returncode, json.loads(done.stdout), done.stderr
-
-
-def skip_if_disturbed(found: dict[str, Any]) -> None:
-    """Where the original differs from itself by more than a plan may gain, no verdict can be asked for."""
-    floor = found["noise_floor"]
-    if floor > MOST_NOISE:
-        pytest.skip(f"this machine is disturbed: the original differs from itself by {floor:.0%}")
 
 
 def write_onnx(path: Path) -> None:
@@ -105,7 +98,7 @@ def test_a_model_file_becomes_an_artifact_judged_by_fidelity(workbench: Path, na
 
 def test_optimize_and_measure_agree_on_a_python_target(job: str) -> None:
     code, found, said = run("optimize", job, "--out", "fast", *QUICK[:-1], "60s")
-    skip_if_disturbed(found)
+    skip_if_disturbed(found["noise_floor"])
     assert code == 0, said
 
     code, compared, said = run("measure", job, "fast", "--time", "10s")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from native_loops import ALONE, CACHED, finish, loop_of, same, weights
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
@@ -19,20 +20,13 @@ from vivace.codegen.threads import head
 from vivace.codegen.tiles import Vector
 from vivace.core.errors import NotApplicable
 from vivace.core.plan import Plan
-from vivace.core.training.job import Training
 from vivace.devices import machine
 from vivace.runtimes.settings.around import threads as threads_inside
-from vivace.techniques.compile.native_step import NativeStep
-from vivace.techniques.feed.sample_cache import SampleCache
 from vivace.testing.tiny_training import CLASSES, Points, job
-from vivace.training.loop import Loop
 from vivace.training.native import drawing
-from vivace.training.rig import assemble
-from vivace.training.service import equip
 
 HERE = machine.detect()
 pytestmark = pytest.mark.skipif(not HERE.cxx_compiler, reason="compiled steps need a C++ compiler: install g++")
-CACHED, ALONE = Plan((SampleCache(), NativeStep())), Plan((NativeStep(),))
 MASK = (1 << 64) - 1
 
 
@@ -75,26 +69,6 @@ class Dropped(nn.Module):
 
     def _without(self, x: torch.Tensor, place: int, share: float) -> torch.Tensor:
         return x * self.masks[place] / (1 - share) if self.masks else functional.dropout(x, share, self.training)
-
-
-def loop_of(given: Training, plan: Plan, keep: Path | None = None) -> Loop:
-    return Loop(given, equip(assemble(given), given, plan), keep, "")
-
-
-def weights(loop: Loop) -> list[torch.Tensor]:
-    return [value.detach().clone() for value in loop.rig.model.state_dict().values()]
-
-
-def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
-    return all(torch.equal(*pair) for pair in zip(one, other, strict=True))
-
-
-def finish(loop: Loop) -> list[float]:
-    """Train to the end; the losses."""
-    losses: list[float] = []
-    while found := loop.advance(100).losses:
-        losses += found
-    return losses
 
 
 def test_compiled_code_draws_what_the_golden_model_draws() -> None:

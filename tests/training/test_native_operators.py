@@ -7,25 +7,20 @@ from typing import Any
 
 import pytest
 import torch
+from native_loops import CACHED, loop_of
 from torch import Tensor, nn
 from torch.nn import functional
 
 from vivace.core.errors import NotApplicable
-from vivace.core.plan import Plan
 from vivace.core.training.job import Training
 from vivace.devices import machine
-from vivace.techniques.compile.native_step import NativeStep
-from vivace.techniques.feed.sample_cache import SampleCache
 from vivace.testing.tiny_training import CLASSES, Points, job
 from vivace.training.examine import examine
-from vivace.training.loop import Loop
-from vivace.training.rig import assemble
 from vivace.training.service import equip
 
 pytestmark = pytest.mark.skipif(
     not machine.detect().cxx_compiler, reason="compiled steps need a C++ compiler: install g++"
 )
-CACHED = Plan((SampleCache(), NativeStep()))
 
 
 class Net(nn.Module):
@@ -208,4 +203,4 @@ def test_what_has_no_such_form_is_refused(model: Any, shape: tuple[int, ...], re
     given = job(model=model, data=Points(80, shape), evaluate=None)
 
     with pytest.raises(NotApplicable, match=reason):
-        Loop(given, equip(assemble(given), given, CACHED), None, "").advance(1)
+        loop_of(given, CACHED).advance(1)

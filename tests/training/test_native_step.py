@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from native_loops import CACHED, finish, loop_of, same, weights
 from torch import nn
 from torch.nn import functional
 
@@ -27,7 +28,6 @@ from vivace.techniques.precision.bfloat16 import Bfloat16
 from vivace.testing.planted_training import DetachedBranch, DroppedScale, ForgottenParameter
 from vivace.testing.tiny_training import CLASSES, Points, job, momentum
 from vivace.training.examine import examine
-from vivace.training.loop import Loop
 from vivace.training.native import tables
 from vivace.training.native.compiled import compiled
 from vivace.training.native.step import NativeTraining
@@ -36,7 +36,6 @@ from vivace.training.service import equip, open_step
 
 HERE = machine.detect()
 pytestmark = pytest.mark.skipif(not HERE.cxx_compiler, reason="compiled steps need a C++ compiler: install g++")
-CACHED = Plan((SampleCache(), NativeStep()))
 NARROW = Plan.of([SampleCache(), Bfloat16(), NativeStep()])
 
 
@@ -48,23 +47,11 @@ def work(**changes: Any) -> Training:
     return job(**{"model": perceptron, **changes})
 
 
-def loop_of(given: Training, plan: Plan, keep: Path | None = None) -> Loop:
-    return Loop(given, equip(assemble(given), given, plan), keep, "")
-
-
-def weights(loop: Loop) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in loop.rig.model.state_dict().items()}
-
-
 def trained(given: Training, plan: Plan, pieces: tuple[int, ...]) -> dict[str, torch.Tensor]:
     loop = loop_of(given, plan)
     for steps in pieces:
         loop.advance(steps)
     return weights(loop)
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 class Normalized(nn.Module):
@@ -242,9 +229,7 @@ def test_attention_that_drops_shares_learns_as_the_original_does() -> None:
     given = work(model=Dropping, data=Codes(), loss=following, evaluate=None, epochs=12)
     ends = []
     for plan in (Plan(), CACHED):
-        loop, losses = loop_of(given, plan), list[float]()
-        while found := loop.advance(100).losses:
-            losses += found
+        losses = finish(loop_of(given, plan))
         ends.append(sum(losses[-10:]) / 10)
         assert ends[-1] < 0.9 * sum(losses[:5]) / 5
 

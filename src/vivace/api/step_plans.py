@@ -131,7 +131,8 @@ class Choice:
         settings = settings_of(self._work(), machine, known, self.only, self.without, self.changed)
         room = None
         if self.diagnosis is not None:
-            settings, room = promising(settings, self.diagnosis), Room.of(self.diagnosis)
+            settings = promising(settings, self.diagnosis)
+            room = Room.of(self.diagnosis) if not len(start) else None  # of several processes' step nothing is known
         facts = facts_of(machine, device)
         strategy = greedy(settings, facts, start)
         trials = refusals(settings, facts, start)

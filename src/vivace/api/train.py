@@ -153,7 +153,7 @@ def _train(
     choice = dataclasses.replace(choice, diagnosis=found)
     progress.note(f"a step takes {found.step_seconds * 1e3:.3g} ms; {found.bound.value}: {found.evidence}")
     steps = choice.steps()
-    if asked is None and steps is not None and steps * found.step_seconds < choice.seconds:
+    if asked is None and earlier is None and steps is not None and steps * found.step_seconds < choice.seconds:
         whole = show_duration(steps * found.step_seconds)
         progress.note(f"as given, its {steps} steps take about {whole}: less than choosing how to train may (--time)")
     chosen = Chosen(earlier) if earlier is not None else choice.proved(asked) if asked is not None else choice.make()

@@ -42,9 +42,11 @@ class Rounded:
 
 class Lowering:
     """The statements of a step so far, for processors with `vector` and for so many threads. `weights` are names of
-    arrays that hold parameters."""
+    arrays that hold parameters, `buffers` of those that a step may leave something in."""
 
-    def __init__(self, weights: frozenset[str], vector: Vector, threads: int) -> None:
+    def __init__(
+        self, weights: frozenset[str], vector: Vector, threads: int, buffers: frozenset[str] = frozenset()
+    ) -> None:
         self.vector = vector
         self.threads = threads
         self.statements: list[Statement] = []
@@ -52,10 +54,10 @@ class Lowering:
         self.tiles: set[Tile] = set()
         self.rounded: dict[str, Rounded] = {}
         """Of matrices that lie whole in an array, by its name: their copies in bfloat16."""
-        self.buffers: frozenset[str] = frozenset()
         self.writes: dict[Array, Value] = {}
-        """What is left in arrays when all else is done; `buffers` names those that may be written so."""
+        """What is left in buffers when all else is done."""
         self._weights = weights
+        self._buffers = buffers
         self._prepared: dict[tuple[str, Array], Array] = {}
 
     def room(self, shape: Shape, kind: str = FLOAT, order: Order | None = None) -> Array:
@@ -66,7 +68,7 @@ class Lowering:
 
     def leave(self, array: Array, value: Value) -> Value:
         """A value that a buffer is to hold afterwards; the value. Raises NotApplicable for what is no buffer."""
-        if array.name not in self.buffers:
+        if array.name not in self._buffers:
             raise NotApplicable("it writes into a weight or its batch: there is no C for that")
         value = stored(self.stored(converted(value, array.kind)))
         self.writes[array] = value

@@ -172,20 +172,23 @@ def sliced(
 
 def padded(lowering: Lowering, node: Node, value: Value, sizes: Sequence[int], fill: Any = 0) -> Value:
     """constant_pad_nd: with more elements before and behind, or fewer, of the last axes; sizes begin with the last."""
-    rank = len(value.shape)
+    if not any(sizes):
+        return value
+    shape, rank = shape_of(node), len(value.shape)
     before = {rank - 1 - place // 2: size for place, size in enumerate(sizes) if place % 2 == 0}
+    moved_axes = [axis for axis, size in before.items() if size or shape[axis] != value.shape[axis]]
 
     def back(index: Index) -> Index:
-        return tuple(f"({one} - {before[axis]})" if before.get(axis) else one for axis, one in enumerate(index))
+        return tuple(f"({one} - {before[axis]})" if axis in moved_axes else one for axis, one in enumerate(index))
 
     def asked(index: Index) -> str:
-        own = [(back(index)[axis], value.shape[axis]) for axis in before]
-        return " && ".join(f"{place} >= 0 && {place} < {size}" for place, size in own)
+        own = back(index)
+        return " && ".join(f"{own[axis]} >= 0 && {own[axis]} < {value.shape[axis]}" for axis in moved_axes)
 
-    other = number(fill, value.kind)
+    other = number(fill or 0, value.kind)
     return Value(
-        shape_of(node), value.kind, lambda i: f"({asked(i)} ? {value.at(back(i))} : {other})",
-        lambda i: value.reads(back(i)),
+        shape, value.kind, lambda i: f"({asked(i)} ? {value.at(back(i))} : {other})",
+        lambda i: value.reads(back(i)), None, value.is_costly, value.layout,
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from vivace.codegen.operators.joins import JOINS
 from vivace.codegen.operators.picking import PICKING
 from vivace.codegen.operators.sums import SUMS
 from vivace.codegen.operators.views import VIEWS
+from vivace.codegen.operators.writing import given_that_is_written, is_in_place, writes_own
 from vivace.core.errors import NotApplicable
 
 Operators = Mapping[str, Callable[..., Any]]
@@ -63,10 +64,16 @@ def _value(lowering: Lowering, node: Node, values: Mapping[Node, Any], others: O
     options: dict[str, Any] = {key: _filled(one, values) for key, one in node.kwargs.items()}
     if node.target is operator.getitem:
         return arguments[0][arguments[1]]
-    given = _buffer(node)
-    if given is not None:
-        return lowering.leave(values[given].array, _written(lowering, node, arguments, options))
-    name = _as_new(node)
+    written = given_that_is_written(node)
+    name = operator_of(node)
+    name = name[:-1] if written is not None or (is_in_place(node) and writes_own(node)) else name
+    found = _by_name(lowering, node, name, arguments, options, others)
+    return found if written is None else lowering.leave(values[written].array, found)
+
+
+def _by_name(
+    lowering: Lowering, node: Node, name: str, arguments: list[Any], options: dict[str, Any], others: Operators
+) -> Any:
     if name in others:
         return others[name](lowering, node, *arguments, **options)
     if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
@@ -76,71 +83,6 @@ def _value(lowering: Lowering, node: Node, values: Mapping[Node, Any], others: O
     if name not in OPERATORS:
         raise NotApplicable(f"there is no C for the operator {node.target}")
     return OPERATORS[name](lowering, node, *arguments, **options)
-
-
-def _buffer(node: Node) -> Node | None:
-    """What was given to the step and is written into by an operator, maybe once more, as the last to read it; or None.
-    Who reads it afterwards reads what the operator gives, and the recording says so."""
-    into = node.args[0] if node.args and _is_in_place(node) else None
-    if not isinstance(into, Node) or not _is_last(into, node):
-        return None
-    return into if into.op == "placeholder" else _buffer(into) if into.op == "call_function" else None
-
-
-def _written(lowering: Lowering, node: Node, arguments: Sequence[Any], options: Mapping[str, Any]) -> Value:
-    """What an operator writes into a tensor that was given to the step."""
-    name = operator_of(node)[:-1]
-    if name == "copy":
-        source, shape = arguments[1], shape_of(node)
-        return source if source.shape == shape else views.expand(lowering, node, source)
-    if name not in OPERATORS:
-        if name not in FORMULAS:
-            raise NotApplicable(f"there is no C for the operator {node.target}")
-        return lowering.formula(name, arguments, shape_of(node), kind_of(node))
-    found: Value = OPERATORS[name](lowering, node, *arguments, **options)
-    return found
-
-
-def _as_new(node: Node) -> str:
-    """The operator's name; one that writes into what nobody reads afterwards is as good as one that makes a tensor."""
-    name, into = operator_of(node), node.args[0] if node.args else None
-    is_new = _is_in_place(node) and name != "copy_" and isinstance(into, Node) and _is_own(into, node)
-    return name[:-1] if is_new else name
-
-
-def _is_in_place(node: Node) -> bool:
-    """Whether an operator writes into its first operand, as `add_` does (and `__and__` does not)."""
-    schema = getattr(node.target, "_schema", None)
-    return schema is not None and schema.is_mutable and operator_of(node).endswith("_")
-
-
-def _is_own(made: Any, last: Node) -> bool:
-    """Whether a tensor lies in memory that no other value shares, and `last` is the last to read it. Parts of an
-    `unsafe_split` count as such: who asks for it promises that."""
-    if made.op != "call_function":
-        return False
-    if not _is_last(made, last):
-        return False
-    if made.target is operator.getitem:
-        return operator_of(made.args[0]).startswith("unsafe_")
-    return not _shares(made) or (_is_in_place(made) and _is_own(made.args[0], made))
-
-
-def _is_last(made: Node, last: Node) -> bool:
-    """Whether nobody reads a tensor after `last`, in its own place or in another value's that shares its memory."""
-    others = [one for one in made.users if one is not last]
-    later = last.next
-    while others and later.op != "root":
-        if later in others:
-            return False
-        later = later.next
-    return not any(_shares(one) for one in others)
-
-
-def _shares(node: Node) -> bool:
-    """Whether what an operator gives may lie in the memory of what it was given."""
-    schema = getattr(node.target, "_schema", None)
-    return schema is None or any(one.alias_info is not None for one in schema.returns)
 
 
 def _negates_bits(name: str, node: Node) -> bool:
@@ -224,10 +166,9 @@ def _convert(lowering: Lowering, node: Node, value: Value, **_: Any) -> Value:
     return converted(value, kind_of(node))
 
 
-def _copy(lowering: Lowering, node: Node, to: Value, source: Value, *_: Any) -> Value:
-    if to.array is not None:
-        raise NotApplicable("it writes into a part of a tensor, or into what is read again: there is no C for that")
-    return converted(source, kind_of(node))
+def _copied(lowering: Lowering, node: Node, to: Value, source: Value, *_: Any) -> Value:
+    """copy: what is written, in the shape of what it is written over."""
+    return views.expand(lowering, node, converted(source, kind_of(node)))
 
 
 def _product(lowering: Lowering, node: Node, a: Value, b: Value) -> Value:
@@ -258,12 +199,11 @@ def _is_narrow(node: Node) -> bool:
 
 
 OPERATORS: Operators = {
-    **VIEWS, **SUMS, **JOINS, **PICKING, "add": _add, "sub": _subtract,
-    "rsub": _subtract_from, "pow": _power, "full": _filled_with(1),
-    "full_like": _filled_with(1), "scalar_tensor": _filled_with(0), "zeros": _always(0), "zeros_like": _always(0),
-    "new_zeros": _always(0), "new_ones": _always(1), "empty_like": _always(0), "empty": _unset, "ones": _always(1),
-    "ones_like": _always(1), "arange": _counting, "clone": _same, "alias": _same, "detach": _same,
-    "lift_fresh": _same, "lift_fresh_copy": _same, "_to_copy": _convert, "copy_": _copy, "mm": _product,
-    "addmm": _product_and_row, "bmm": _products,
+    **VIEWS, **SUMS, **JOINS, **PICKING, "add": _add, "sub": _subtract, "rsub": _subtract_from, "pow": _power,
+    "full": _filled_with(1), "full_like": _filled_with(1), "scalar_tensor": _filled_with(0), "zeros": _always(0),
+    "zeros_like": _always(0), "new_zeros": _always(0), "ones": _always(1), "ones_like": _always(1),
+    "new_ones": _always(1), "empty": _unset, "empty_like": _unset, "arange": _counting, "clone": _same,
+    "alias": _same, "detach": _same, "lift_fresh": _same, "lift_fresh_copy": _same, "_to_copy": _convert,
+    "copy": _copied, "mm": _product, "addmm": _product_and_row, "bmm": _products,
 }  # fmt: skip
 """By the operator's name; beside `FORMULAS`, which need nothing else."""

@@ -11,7 +11,6 @@ from torch.fx import Node
 
 from vivace.codegen.arrays import FLOAT, Value, stored
 from vivace.codegen.lowering import converted, kind_of, shape_of
-from vivace.codegen.operators import views
 from vivace.codegen.operators.walk import OPERATORS
 from vivace.codegen.panels import Ending
 from vivace.core.errors import NotApplicable
@@ -111,11 +110,6 @@ def convert(program: Program, node: Node, value: Value, *_: Any, **__: Any) -> V
     return converted(value, kind_of(node))
 
 
-def overwritten(program: Program, node: Node, to: Value, source: Value, *_: Any) -> Value:
-    """copy_: what is written, in the shape of what it is written over."""
-    return views.expand(program, node, converted(source, kind_of(node)))
-
-
 def contiguous(program: Program, node: Node, value: Value, *_: Any, **__: Any) -> Value:
     """The same: how tensors lie is chosen here."""
     return value
@@ -123,6 +117,6 @@ def contiguous(program: Program, node: Node, value: Value, *_: Any, **__: Any) -
 
 ACTIVATIONS: Mapping[str, Callable[..., Any]] = {
     "relu": relu, "add": add, "gelu": gelu, "silu": silu, "dropout": dropout, "feature_dropout": dropout,
-    "clamp": clamp, "hardtanh": hardtanh, "relu6": relu6, "contiguous": contiguous, "copy": overwritten, "to": convert,
+    "clamp": clamp, "hardtanh": hardtanh, "relu6": relu6, "contiguous": contiguous, "to": convert,
 }  # fmt: skip
 """By the operator's name."""

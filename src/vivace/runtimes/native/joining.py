@@ -8,8 +8,7 @@ from typing import Any
 
 from torch.fx import Node
 
-from vivace.codegen.arrays import OUTER, Index, Read, Value, dense, stored
-from vivace.codegen.elementwise import number
+from vivace.codegen.arrays import Index, Value, dense, stored
 from vivace.codegen.lowering import kind_of, operator_of, shape_of
 from vivace.codegen.operators import joins, views
 from vivace.core.errors import NotApplicable
@@ -29,46 +28,24 @@ def joined(program: Program, node: Node, values: Sequence[Value], dim: int = 0) 
 def padded(
     program: Program, node: Node, value: Value, pads: Sequence[int], mode: str = "constant", fill: Any = None
 ) -> Value:
-    """pad, constant_pad_nd: with one number around."""
+    """pad, constant_pad_nd: with one number around. Zeros around images are a convolution's own, where only these read
+    them."""
     if mode != "constant" or any(pad < 0 for pad in pads):
         raise NotApplicable(f"there is no C for {node.target} but with a number around")
     if not any(pads):
         return value
-    shape = shape_of(node)
-    source = stored(program.stored(value))
-    before = [0] * len(shape)
-    for place in range(len(pads) // 2):
-        before[len(shape) - 1 - place] = pads[2 * place]
-    kind = kind_of(node)
-
-    def at(index: Index) -> str:
-        inside, own = [], []
-        for place, less, size, whole in zip(index, before, source.shape, shape, strict=True):
-            if size == whole:
-                own.append(place)
-                continue
-            own.append(f"({place} - {less})")
-            inside.append(f"{place} >= {less} && {place} < {less + size}")
-        return f"({' && '.join(inside)} ? {source.at(tuple(own))} : {number(fill or 0, kind)})"
-
-    def reads(index: Index) -> tuple[Read, ...]:
-        outer = next((axis for axis, place in enumerate(index) if place == OUTER), None)
-        is_same = outer is not None and source.shape[outer] == shape[outer]
-        return source.reads(index) if is_same else (Read(array.name, None),)
-
-    array = program.stored(source)
-    after = [size - less - inner for size, less, inner in zip(shape, before, source.shape, strict=True)]
-    is_border = (
-        not fill
-        and not any((*before[:2], *after[:2]))
-        and all(operator_of(one) in ("conv1d", "conv2d") for one in node.users)
-    )
-    if is_border and len(shape) > 2:
+    array = program.stored(value)
+    source = stored(array)
+    wider = views.padded(program, node, source, pads, fill)
+    sides = [(0, 0)] * (len(wider.shape) - len(pads) // 2) + list(zip(pads[-2::-2], pads[::-2], strict=True))
+    before, after = zip(*sides, strict=True)
+    is_border = not fill and not any((*before[:2], *after[:2]))
+    if is_border and len(sides) > 2 and all(operator_of(one) in ("conv1d", "conv2d") for one in node.users):
         return Bordered(
-            shape, kind, at, reads, None, False, source.layout, inner=source, before=tuple(before[2:]),
-            after=tuple(after[2:]),
+            wider.shape, wider.kind, wider.at, wider.reads, None, False, source.layout, inner=source,
+            before=before[2:], after=after[2:],
         )  # fmt: skip
-    made = program.stored(Value(shape, kind, at, reads, None, False, source.layout))
+    made = program.stored(wider)
     if program.is_nonnegative(array) and not fill:
         program.nonnegative.add(made.name)
     return stored(made)

@@ -18,6 +18,7 @@ from vivace.codegen.elementwise import FORMULAS
 from vivace.codegen.lowering import kind_of, operator_of, shape_of
 from vivace.codegen.operators.picking import PICKING
 from vivace.codegen.operators.walk import OPERATORS
+from vivace.codegen.operators.writing import is_in_place, is_mutable, writes_own
 from vivace.core.errors import NotApplicable
 from vivace.runtimes import eager
 from vivace.runtimes.native.activations import ACTIVATIONS
@@ -122,12 +123,12 @@ class _Walk:
             self._known[node] = known = node.target(*args, **options)  # type: ignore[operator]
             node.meta = {**node.meta, "val": known}
             return
-        if self._is_overwriting(node):
+        if is_mutable(node.target) and not _drops_nothing(node) and not (is_in_place(node) and writes_own(node)):
             raise NotApplicable(f"{node.target} writes over what is used again")
         args, options = self._put(node, self._at_the_call)
         if _has_no_fixed_shape(node.target, args):
             raise NotApplicable(f"there is no C for {node.target}, whose answer's shape depends on numbers of the call")
-        if _is_mutable(node.target) and isinstance(args[0], Tensor):
+        if is_mutable(node.target) and isinstance(args[0], Tensor):
             args = (args[0].clone(), *args[1:])  # what lies there may be a constant
         seen = node.target(*args, **options)  # type: ignore[operator]
         if not any(isinstance(one, Tensor) for one in pytree.tree_leaves(seen)):
@@ -144,7 +145,7 @@ class _Walk:
         if node.target is operator.getitem:
             return arguments[0][arguments[1]]
         name = operator_of(node)
-        name = name.removesuffix("_") if name.endswith("_") and not name.startswith("_") else name
+        name = name[:-1] if is_in_place(node) else name
         if name not in TAKES_WAITING:
             arguments = pytree.tree_map(self._program.written, arguments, is_leaf=lambda x: isinstance(x, Value))
             options = pytree.tree_map(self._program.written, options, is_leaf=lambda x: isinstance(x, Value))
@@ -199,23 +200,12 @@ class _Walk:
             return value
         return stored(self._program.stored(value))
 
-    def _is_overwriting(self, node: fx.Node) -> bool:
-        if not _is_mutable(node.target) or not isinstance(node.args[0], fx.Node) or _drops_nothing(node):
-            return False
-        base = node.args[0]
-        return len(base.users) > 1 or base.op == "placeholder" or _is_view(base)
-
 
 def _with_member(found: Any, name: str, arguments: Sequence[Any]) -> Any:
     """A product that waits, with the node that it has just done the work of."""
     if not isinstance(found, Waiting) or any(found is one for one in arguments):
         return found
     return dataclasses.replace(found, members=(*found.members, name))
-
-
-def _is_mutable(target: Any) -> bool:
-    """Whether an operator writes over an operand."""
-    return bool(getattr(getattr(target, "_schema", None), "is_mutable", False))
 
 
 def _drops_nothing(node: fx.Node) -> bool:
@@ -225,21 +215,13 @@ def _drops_nothing(node: fx.Node) -> bool:
 
 def _functional(target: Any) -> Any:
     """The same operator, giving what this one writes over its first operand."""
-    if not _is_mutable(target):
+    if not is_mutable(target):
         return target
     packet = getattr(torch.ops.aten, target._opname.removesuffix("_"), None)
     found = getattr(packet, target._overloadname, None)
     if found is None or found._schema.is_mutable:
         raise NotApplicable(f"there is no C for {target}, which writes over its operand")
     return found
-
-
-def _is_view(node: fx.Node) -> bool:
-    """Whether a node is another look at the memory of the node before it."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is None:
-        return True
-    return any(one.alias_info is not None and not one.alias_info.is_write for one in schema.returns)
 
 
 def _held(program: Program, known: Any) -> Any:

@@ -242,7 +242,7 @@ def _advice(step: float, overhead: float, read: Mapping[str, Any]) -> tuple[Advi
     """What is worth doing, the largest gain first."""
     waiting = read["input_seconds"]
     found = [
-        Advice("the batch is in memory already", read["cache"], step / max(step - waiting, 1e-9), Basis.MEASURED),
+        Advice("the batch is in memory already", read["cache"], step / max(step - waiting, 1e-9), Basis.PREDICTED),
         Advice("no time between operators", "compiled-training", step / max(step - overhead, 1e-9), Basis.PREDICTED),
     ]
     for one in read["what_ifs"]:  # what waiting costs stays

@@ -55,8 +55,8 @@ def source_of(plan: StepPlan) -> Source:
     tensors = [Array.whole(f"p{number}", leaf.shape, leaf.kind) for number, leaf in enumerate(plan.state)]
     leaves = [Array.whole(f"x{number}", leaf.shape, leaf.kind) for number, leaf in enumerate(plan.leaves)]
     weights = frozenset(f"p{number}" for number in plan.rules)
-    lowering, draws = Lowering(weights, plan.vector, plan.threads), drawing.Draws()
-    lowering.buffers = frozenset(array.name for array in tensors) - weights
+    buffers = frozenset(array.name for array in tensors) - weights
+    lowering, draws = Lowering(weights, plan.vector, plan.threads, buffers), drawing.Draws()
     loss, *gradients = lowered(plan.graph, [*tensors, *leaves], lowering, draws.operators)
     aliases: dict[str, str] = {}
     found = lowering.stored(loss)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch._decomp import get_decompositions
 
 from vivace.core.errors import NotApplicable
+from vivace.training.native.patches import patches, patches_backward
 
 
 @functools.cache
@@ -74,7 +75,7 @@ def attention_backward(
     is_causal: bool, *, attn_mask: Tensor | None = None, scale: float | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Its gradients (Dao et al., FlashAttention, 2022, algorithm 4, arXiv:2205.14135): shares are computed anew."""
-    few = key.shape
+    heads = key.shape[1]
     key, value = (_repeated(one, query) for one in (key, value))
     shares = (_scores(query, key, is_causal, attn_mask, scale) - logsumexp.unsqueeze(-1)).exp()
     added = (given * out).float().sum(-1, keepdim=True)
@@ -82,22 +83,18 @@ def attention_backward(
     narrow = moved.to(query.dtype)
     to_value = shares.to(given.dtype).transpose(-2, -1) @ given
     to_key = narrow.transpose(-2, -1) @ query
-    return narrow @ key, _together(to_key, few), _together(to_value, few)
+    return narrow @ key, _together(to_key, heads), _together(to_value, heads)
 
 
 def _repeated(one: Tensor, query: Tensor) -> Tensor:
     """Keys or values that several heads of queries share, once for each of them."""
-    (n, heads, length, width), more = one.shape, query.shape[1] // one.shape[1]
-    if more == 1:
-        return one
-    return one[:, :, None].expand(n, heads, more, length, width).reshape(n, heads * more, length, width)
+    more = query.shape[1] // one.shape[1]
+    return one if more == 1 else one[:, :, None].expand(-1, -1, more, -1, -1).flatten(1, 2)
 
 
-def _together(one: Tensor, few: torch.Size) -> Tensor:
-    """What the heads give that share keys or values (`few` heads of them), added up."""
-    if one.shape[1] == few[1]:
-        return one
-    return one.reshape(few[0], few[1], one.shape[1] // few[1], *few[2:3], one.shape[3]).sum(2)
+def _together(one: Tensor, heads: int) -> Tensor:
+    """What the heads give that share keys or values (`heads` of these), added up."""
+    return one if one.shape[1] == heads else one.reshape(len(one), heads, -1, *one.shape[2:]).sum(2)
 
 
 def _scores(query: Tensor, key: Tensor, is_causal: bool, mask: Tensor | None, scale: float | None) -> Tensor:
@@ -112,49 +109,3 @@ def _scores(query: Tensor, key: Tensor, is_causal: bool, mask: Tensor | None, sc
 
 def _factor(query: Tensor, scale: float | None) -> float:
     return 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-
-
-def patches(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], *rest: Any) -> Any:
-    """A convolution whose windows lie side by side, as those that begin a vision transformer and those of one place, as
-    a product (NotImplemented for every other one)."""
-    if not _side_by_side(x, weight, stride, rest):
-        return NotImplemented
-    rows = _rows_of_patches(x, weight)
-    found = rows @ weight.flatten(1).t()
-    found = found if bias is None else found + bias
-    return found.view(x.shape[0], *_places(x, weight), -1).permute(0, 3, 1, 2).contiguous()
-
-
-def patches_backward(given: Tensor, x: Tensor, weight: Tensor, _: Any, stride: Sequence[int], *rest: Any) -> Any:
-    """The gradients of the same: of the images, the weight and the bias, where they are wanted."""
-    *rest_of_call, wanted = rest
-    if not _side_by_side(x, weight, stride, rest_of_call):
-        return NotImplemented
-    rows = given.permute(0, 2, 3, 1).reshape(-1, weight.shape[0])
-    to_x = None
-    if wanted[0]:
-        high, wide = _places(x, weight)
-        back = (rows @ weight.flatten(1)).view(x.shape[0], high, wide, *weight.shape[1:])
-        to_x = back.permute(0, 3, 1, 4, 2, 5).reshape(x.shape)
-    to_weight = (rows.t() @ _rows_of_patches(x, weight)).view(weight.shape) if wanted[1] else None
-    return to_x, to_weight, rows.sum(0) if wanted[2] else None
-
-
-def _side_by_side(x: Tensor, weight: Tensor, stride: Sequence[int], rest: Sequence[Any]) -> bool:
-    """Whether the windows of a convolution of images touch and do not overlap."""
-    padding, dilation, transposed, _, groups = rest
-    window = weight.shape[2:]
-    plain = not transposed and groups == 1 and not any(padding) and all(one == 1 for one in dilation)
-    fits = all(size % one == 0 for size, one in zip(x.shape[2:], window, strict=True))
-    return plain and x.dim() == 4 and list(stride) == list(window) and fits
-
-
-def _places(x: Tensor, weight: Tensor) -> tuple[int, int]:
-    return x.shape[2] // weight.shape[2], x.shape[3] // weight.shape[3]
-
-
-def _rows_of_patches(x: Tensor, weight: Tensor) -> Tensor:
-    """Each window of images as a row."""
-    (n, channels), (high, wide) = x.shape[:2], _places(x, weight)
-    apart = x.reshape(n, channels, high, weight.shape[2], wide, weight.shape[3])
-    return apart.permute(0, 2, 4, 1, 3, 5).reshape(n * high * wide, -1)
