@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from vivace.core.errors import UsageError
 from vivace.core.facts import Fact
 from vivace.core.plan import Plan
 from vivace.core.technique import Effect, Family, Stage, Technique
@@ -119,3 +120,10 @@ def test_what_is_one_piece_is_not_split() -> None:
     assert found.step_seconds == pytest.approx(found.whole_seconds + found.update_seconds + found.input_seconds)
     assert found.floor_seconds == pytest.approx(1e-5)
     assert found.share_of_ceiling == pytest.approx(1e-5 / found.step_seconds)
+
+
+def test_a_job_whose_own_step_fails_is_told_as_such() -> None:
+    given = job(model=lambda: torch.nn.Linear(13, 4))
+
+    with pytest.raises(UsageError, match=r"own first step fails, as it was given: RuntimeError: mat1 and mat2"):
+        Diagnoser(given, Plan()).read(3)

@@ -77,7 +77,15 @@ class Diagnoser:
     def _read(self, steps: int, flops: float | None) -> dict[str, Any]:
         rig = self._rig
         check_fresh(self._job)
-        for _ in range(WARM_STEPS):
+        try:
+            self._phases()
+        except (UsageError, NotApplicable):
+            raise
+        except Exception as error:  # the user's code may fail in any way
+            if flops is not None:  # of a plan
+                raise
+            raise UsageError(_fails(error)) from error
+        for _ in range(1, WARM_STEPS):
             self._phases()
         notes = self._fill() if flops is not None else []
         rows = [self._phases() for _ in range(steps)]
@@ -250,6 +258,14 @@ def _advice(step: float, overhead: float, read: Mapping[str, Any]) -> tuple[Advi
         found.append(Advice(f"the same step with {one['technique']}", one["technique"], gain, Basis.MEASURED))
     worth = [one for one in found if one.gain >= WORTH]
     return tuple(sorted(worth, key=lambda one: one.gain, reverse=True))
+
+
+def _fails(error: Exception) -> str:
+    told = next(iter(str(error).strip().splitlines()), "no message")
+    return (
+        f"the job's own first step fails, as it was given: {type(error).__name__}: {told}; "
+        "look whether the model takes what the data give, and the loss what the model answers"
+    )
 
 
 def _not_finite(loss: float) -> str:
