@@ -182,8 +182,9 @@ def test_a_diagnosis_advises_in_the_order_of_gains_and_knows_the_ceiling() -> No
     assert found.communication_seconds == 0
     gains = [one.gain for one in found.advice]
     assert gains == sorted(gains, reverse=True)
-    assert {one.basis for one in found.advice if one.technique == "sample-cache"} == {Basis.MEASURED}
-    assert {one.basis for one in found.advice if one.technique == "compiled-training"} == {Basis.PREDICTED}
+    tried = {one.technique for one in found.advice if one.change.startswith("the same step with ")}
+    assert {one.basis for one in found.advice if one.technique in tried} <= {Basis.MEASURED}
+    assert {one.basis for one in found.advice if one.technique not in tried} == {Basis.PREDICTED}
 
 
 def test_waiting_for_slow_samples_is_called_input() -> None:
