@@ -165,6 +165,26 @@ static void ring() {
   pthread_cond_broadcast(&bell);
   pthread_mutex_unlock(&gate);
 }
+static void (*region)(void (*)(void *), void *, unsigned, unsigned);  // of the process's own threads, if it has any
+static int (*are_in_region)(), (*place_in_region)(), is_short;
+static void in_region(void *) {
+  if (are_in_region() == THREADS) work(place_in_region());
+  else __atomic_store_n(&is_short, 1, __ATOMIC_RELAXED);  // with fewer, barriers would wait for ever
+}
+static void all_work() {
+  if (region) {
+    region(in_region, 0, THREADS, 0);
+    if (!is_short) return;
+    region = 0;
+  }
+  if (THREADS > 1) ring();
+  work(0);
+}
+extern "C" void enlist(void *begins, void *are, void *place) {
+  if (THREADS == 1) return;
+  are_in_region = (int (*)())are; place_in_region = (int (*)())place;
+  region = (void (*)(void (*)(void *), void *, unsigned, unsigned))begins;
+}
 extern "C" int begin() {
   for (long t = 1; t < THREADS; t++) if (pthread_create(&others[t], 0, wait_for_work, (void *)t)) return 1;
   return 0;
@@ -175,4 +195,5 @@ extern "C" void end() {
   for (long t = 1; t < THREADS; t++) pthread_join(others[t], 0);
 }
 """
-"""Needs `work(t)`, what thread t does in a call. `ring` calls the other threads to it."""
+"""Needs `work(t)`, what thread t does in a call. `all_work` is a call: by threads of the program, or by those of the
+process that it was given by `enlist` (`team.py`), as long as there are enough of these."""

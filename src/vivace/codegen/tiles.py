@@ -25,7 +25,7 @@ class Vector:
     @property
     def block(self) -> tuple[int, int]:
         """Rows and vectors (or columns) of a block: with a line of each operand it just fits the registers."""
-        return (8, 3) if self.registers >= 32 else (4, 2)
+        return (8, 3) if self.registers >= 32 else (6, 2)
 
     @property
     def has_int8(self) -> bool:

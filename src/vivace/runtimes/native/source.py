@@ -80,6 +80,6 @@ def _entered(program: Program, inputs: Sequence[Array], outputs: Sequence[Array]
         [
             'extern "C" void bind(void **kept) {', *kept, *fills, "}",
             f'extern "C" int run({given}) {{', "  outside = 0;", *bound,
-            "  if (THREADS > 1) ring();", "  work(0);", "  return outside;", "}",
+            "  all_work();", "  return outside;", "}",
         ]
     )  # fmt: skip

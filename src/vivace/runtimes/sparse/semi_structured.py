@@ -202,7 +202,6 @@ _ENTRY = """
 extern "C" void run(const float *x_, const float *values_, const unsigned *places_, const float *bias_, float *y_,
                     long rows_, long outputs_, long inputs_) {
   x = x_; values = values_; places = places_; bias = bias_; y = y_; rows = rows_; outputs = outputs_; inputs = inputs_;
-  if (THREADS > 1) ring();
-  work(0);
+  all_work();
 }
 """

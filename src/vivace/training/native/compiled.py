@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Sequence
 
 from vivace.codegen.build import library
+from vivace.codegen.team import enlist
 from vivace.core.errors import NotApplicable
 
 
@@ -26,6 +27,7 @@ class Compiled:
         ]  # fmt: skip
         if self.library.begin():
             raise NotApplicable("threads of a compiled step cannot be started")
+        enlist(self.library)
         weakref.finalize(self, self.library.end)
 
     def run(

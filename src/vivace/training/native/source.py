@@ -170,8 +170,7 @@ extern "C" int run(void **tensors, const double *given, const long *rows, void *
                    long steps, float *to) {
   outside = 0; numbers = given; order = rows; keys = by; count = steps; losses = to;
 $BIND
-  if (THREADS > 1) ring();
-  work(0);
+  all_work();
   return outside;
 }
 """
