@@ -13,6 +13,7 @@ from torch import Tensor
 from vivace.codegen.arrays import BOOL, FLOAT, LONG, Array
 from vivace.codegen.build import flags_for, library
 from vivace.codegen.panels import FLOAT32, INT8
+from vivace.codegen.team import enlist
 from vivace.codegen.tiles import vector_of
 from vivace.core.errors import CallError, NotApplicable, ProofFailed
 from vivace.core.facts import Fact
@@ -154,6 +155,7 @@ def _entry(built: ctypes.CDLL, kept: list[Tensor], dtypes: Sequence[torch.dtype]
     built.bind(addresses)
     if built.begin():
         raise NotApplicable("threads of compiled code cannot be started")
+    enlist(built)
     enter = built.run
     enter.argtypes = [ctypes.c_void_p] * (len(dtypes) + len(outputs))
     enter.restype = ctypes.c_int

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vivace.codegen.build import flags_for, library
+from vivace.codegen.team import enlist
 from vivace.codegen.threads import POOL, head
 from vivace.codegen.tiles import Vector
 from vivace.core.errors import NotApplicable
@@ -119,6 +120,7 @@ def _kernel(threads: int) -> Kernel | None:
         return None
     if built.begin():
         return None
+    enlist(built)
     built.run.argtypes = [ctypes.c_void_p] * 5 + [ctypes.c_long] * 3
     one_at_a_time = threading.Lock()  # its threads do one call at a time
 
