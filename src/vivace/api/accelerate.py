@@ -27,7 +27,7 @@ def accelerate(
     job: Training,
     plan: Plan | Sequence[str | Mapping[str, Any]] | None = None,
     *,
-    time: str | float = "2m",
+    time: str | float = "3m",
     only: Sequence[str] = (),
     without: Sequence[str] = (),
     changed: bool = False,

@@ -30,6 +30,7 @@ from vivace.core.work import Work
 from vivace.data import samples
 from vivace.distributed.team import Team
 from vivace.measure.clock import SystemClock
+from vivace.measure.forking import client
 from vivace.measure.paired import ArmSpec, StopRule, compare, measure_noise
 from vivace.measure.process import Limits
 from vivace.report.progress import Progress, SilentProgress
@@ -43,6 +44,7 @@ from vivace.search.training.choose import (
     refusals,
     settings_of,
 )
+from vivace.search.training.ending import Ending
 from vivace.search.training.promise import Room, no_time, promising
 from vivace.techniques.parallel.layouts import layout_of
 from vivace.training.feed import feed_of
@@ -73,9 +75,9 @@ class Chosen:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """What may be chosen for a job, and how long that may take. `changed` allows what changes the computation;
-    `own_loop` leaves out what takes the step as a whole, which the user's own loop cannot hold. Plans of several
-    processes are tried with as many, as patient as `team` is.
+    """What may be chosen for a job, and how long that may take, what follows the trials included. `changed` allows what
+    changes the computation; `own_loop` leaves out what takes the step as a whole, which the user's own loop cannot
+    hold. Plans of several processes are tried with as many, as patient as `team` is.
     """
 
     job: Training
@@ -88,6 +90,12 @@ class Choice:
     own_loop: bool = False
     diagnosis: Diagnosis | None = None
     team: Team | None = None
+    ending: Ending = dataclasses.field(default_factory=lambda: Ending(spared_seconds=client.spared_seconds))
+
+    def after(self, found: Diagnosis, seconds: float) -> Choice:
+        """What is left to be chosen once a diagnosis was made, which took so many seconds."""
+        ending = dataclasses.replace(self.ending, diagnosis_seconds=seconds)
+        return dataclasses.replace(self, diagnosis=found, seconds=self.seconds - seconds, ending=ending)
 
     def make(self) -> Chosen:
         """Search, confirm, prove. Raises UsageError for a technique that is not known."""
@@ -120,8 +128,11 @@ class Choice:
         self.progress.note(f"it trains differently, so the original is kept: {proof.reason}")
         return Chosen(Plan(), parity=proof)
 
-    def search(self, start: Plan, seconds: float, calls: Path, logs: Path) -> tuple[Plan, list[StepTrial]]:
-        """Add techniques to a plan for as long as is allowed: the best plan, and what was tried. What cannot stand
+    def search(
+        self, start: Plan, seconds: float, calls: Path, logs: Path, is_last: bool = True
+    ) -> tuple[Plan, list[StepTrial]]:
+        """Add techniques to a plan for as long as is allowed, less what is kept for its ending where this `is_last`:
+        the best plan, and what was tried. Of one process's plans the first is tried in any case. What cannot stand
         beside the plan to start from is told first."""
         device = "cpu" if self.diagnosis is None else self.diagnosis.device
         known, machine, clock = registry.techniques(), offered(machine_of("auto"), device), SystemClock()
@@ -136,19 +147,19 @@ class Choice:
         facts = facts_of(machine, device)
         strategy = greedy(settings, facts, start)
         trials = refusals(settings, facts, start)
-        started, best = clock.now(), start
+        started, best, is_tried = clock.now(), start, self.team is not None
         with contextlib.suppress(StopIteration):
             plan = next(strategy)
             while True:
-                left = seconds - (clock.now() - started)
+                left = seconds - (clock.now() - started) - (self.ending.seconds(best) if is_last else 0.0)
                 refused = None if room is None else room.refusal(best, plan)
-                if refused is None and trials:
+                if refused is None and is_tried:
                     refused = no_time(best, plan, left)
                 if refused is not None:
                     self._not_tried(refused, trials)
                     plan = strategy.send(refused)
                     continue
-                if left <= 0:
+                if is_tried and left < (self.ending.trial_seconds() if is_last else 0.0):
                     self.progress.note(
                         f"the time for choosing is over; not tried: {plan}, and what would have followed"
                     )
@@ -156,6 +167,7 @@ class Choice:
                 self.progress.stage("choose", f"{len(trials) + 1}: {plan}")
                 trial = self.tried(best, plan, calls, logs / str(len(trials)))
                 trials.append(trial)
+                is_tried = True
                 if trial.accepted:
                     best = plan
                     room = None if room is None else room.after(trial)
@@ -172,13 +184,18 @@ class Choice:
 
     def tried(self, best: Plan, plan: Plan, calls: Path, logs: Path) -> StepTrial:
         """One plan against the best so far: the same gradients first, then faster steps."""
+        clock = SystemClock()
+        began = clock.now()
         try:
             proof = self._proof(plan, PROVED_STEPS)
+            self.ending.proofs[plan] = clock.now() - began
             if proof.verdict is QualityVerdict.NOT_HELD:
                 return StepTrial(plan, Outcome.QUALITY_FAILED, None, 0.0, False, proof.reason, proof.notes)
             if self.own_loop and proof.whole_step:
                 return StepTrial(plan, Outcome.UNSUPPORTED, None, 0.0, False, TAKES_STEP)
+            began = clock.now()
             found = self._race(best, plan, calls, logs)
+            self.ending.races[plan] = clock.now() - began
             is_small = found.speedup.low > LEAST_GAIN and found.speedup.value < SURE_GAIN
             again = self._race(best, plan, calls, logs / "again") if is_small else found
         except WorkerFailure as failure:

@@ -85,7 +85,7 @@ def train(
     processes: int = 1,
     out: str | Path | None = None,
     *,
-    time: str | float = "2m",
+    time: str | float = "3m",
     only: Sequence[str] = (),
     without: Sequence[str] = (),
     plan: Plan | Sequence[str | Mapping[str, Any]] | None = None,
@@ -104,10 +104,10 @@ def train(
     process of its own. Batch size, learning rate and schedule stay as they are.
 
     `until` ends the training at the first epoch after which `evaluate` gives that much. `time` is the most that
-    choosing the plan may take, beside its confirmation. `only` and `without` name techniques; `plan` takes one plan,
-    which is proved and not timed. `changed` allows techniques that change the computation by design. `out` receives
-    model.safetensors, run.json, its page report.html and, while it trains, checkpoints; with `resume` a run that was
-    stopped goes on exactly where it was, with the plan that it had.
+    choosing the plan may take, from the diagnosis to the confirmation; one plan is tried in any case. `only` and
+    `without` name techniques; `plan` takes one plan, which is proved and not timed. `changed` allows techniques that
+    change the computation by design. `out` receives model.safetensors, run.json, its page report.html and, while it
+    trains, checkpoints; with `resume` a run that was stopped goes on exactly where it was, with the plan that it had.
 
     With `processes` more than 1, that many train together, arranged by `layout`: "" for copies of the model
     ("data=2,tensor=2" and the like otherwise, see `distributed.layout.Layout`). Batches, their order, the schedule and
@@ -150,10 +150,10 @@ def _train(
     earlier = None if earlier is None else with_layout(earlier, Layout())  # it may have been of several processes
     progress.stage("diagnose", "the original's step")
     found = diagnose(job, limits)
-    choice = dataclasses.replace(choice, diagnosis=found)
+    seconds, choice = choice.seconds, choice.after(found, clock.now() - began)
     progress.note(f"a step takes {found.step_seconds * 1e3:.3g} ms; {found.bound.value}: {found.evidence}")
     steps = choice.steps()
-    if asked is None and earlier is None and steps is not None and steps * found.step_seconds < choice.seconds:
+    if asked is None and earlier is None and steps is not None and steps * found.step_seconds < seconds:
         whole = show_duration(steps * found.step_seconds)
         progress.note(f"as given, its {steps} steps take about {whole}: less than choosing how to train may (--time)")
     chosen = Chosen(earlier) if earlier is not None else choice.proved(asked) if asked is not None else choice.make()
@@ -183,7 +183,8 @@ def _train_together(
     progress.note(f"a step takes {found.step_seconds * 1e3:.3g} ms in one process")
     chosen = Chosen(plan)
     if is_open:
-        chosen = _chosen_together(dataclasses.replace(choice, diagnosis=found, team=team), found, team)
+        choice = dataclasses.replace(choice.after(found, clock.now() - began), team=team)
+        chosen = _chosen_together(choice, found, team)
     options = {**options, "team": team.to_json()}
     started = TrainingRun(
         job.name, chosen.plan, found, chosen.trials, chosen.comparison, chosen.parity, clock.now() - began,

@@ -29,10 +29,10 @@ def train(
         str,
         typer.Option(
             "--time",
-            help="The most that trying plans may take, such as 2m or 90s; confirming the best one in fresh processes "
-            "takes half a minute to a minute and a half more.",
+            help="The most that choosing how to train may take, such as 3m or 90s, from the diagnosis to the "
+            "confirmation in fresh processes; one plan is tried in any case.",
         ),
-    ] = "2m",
+    ] = "3m",
     processes: Annotated[
         int, typer.Option("--processes", help="Processes that may train together, if one is not faster.")
     ] = 1,

@@ -49,8 +49,8 @@ class TogetherChoice:
                 return self._alone(found, self._left(began), calls, logs)
             start = max(timed, key=lambda trial: 0.0 if trial.speedup is None else trial.speedup.value)
             found = [one if one is start else _unkept(one, f"{start.plan} is faster still") for one in found]
-            share = self.choice.seconds if self.is_given else self._left(began) * TOGETHER_SHARE
-            best, more = self.choice.search(start.plan, share, calls, logs / "together")
+            share = self._left(began) * (1.0 if self.is_given else TOGETHER_SHARE)
+            best, more = self.choice.search(start.plan, share, calls, logs / "together", self.is_given)
             scaling = scaling_of(start, timed)
             if self.is_given:
                 chosen = self._kept(start.plan, best, [*found, *more], calls, logs)
