@@ -27,6 +27,7 @@ static void work(int t) {
   if (t == 0) for (long i = 0; i < THREADS; i++) who[i] = (long)pthread_self();
   barrier();
   who[t] = (long)pthread_self();
+  barrier();
 }
 """
 ENTRY = """
@@ -41,14 +42,46 @@ assert taken == [3, 3, 3], taken
 print("enough")
 """
 
+FORKED = """
+import os, sys
+sys.path.insert(0, {folder!r})
+import torch
+from test_team import opened, worked
+built = opened({is_given}, 2)
+assert worked(built, 2) == 2
+child = os.fork()
+if child == 0:
+    assert worked(built, 2) == 2 and worked(built, 2) == 2
+    built.end()
+    print("the child", flush=True)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert worked(built, 2) == 2
+print("the parent")
+"""
 
-def calls(is_given: bool, threads: int, count: int = 3) -> tuple[list[int], list[int]]:
-    """How often each thread of a program has worked after so many calls, and which threads they were."""
+
+def opened(is_given: bool, threads: int) -> ctypes.CDLL:
+    """A program for so many threads, run by those of the process where it has some and `is_given` them."""
     flags = flags_for(HERE.architecture, 4)
     built = library(head(Vector(4, 16), threads) + WORK + POOL + ENTRY, str(HERE.cxx_compiler), flags)
     assert built.begin() == 0
     if is_given and not enlist(built):
         pytest.skip("this process has no OpenMP library of its own")
+    return built
+
+
+def worked(built: ctypes.CDLL, threads: int) -> int:
+    """How many different threads worked in a call, each once."""
+    times, who = torch.zeros(threads, dtype=torch.int64), torch.zeros(threads, dtype=torch.int64)
+    built.run(ctypes.c_void_p(times.data_ptr()), ctypes.c_void_p(who.data_ptr()))
+    assert times.tolist() == [1] * threads
+    return len(set(who.tolist()))
+
+
+def calls(is_given: bool, threads: int, count: int = 3) -> tuple[list[int], list[int]]:
+    """How often each thread of a program has worked after so many calls, and which threads they were."""
+    built = opened(is_given, threads)
     times, who = torch.zeros(threads, dtype=torch.int64), torch.zeros(threads, dtype=torch.int64)
     for _ in range(count):
         built.run(ctypes.c_void_p(times.data_ptr()), ctypes.c_void_p(who.data_ptr()))
@@ -82,6 +115,16 @@ def test_where_the_process_has_too_few_the_program_has_its_own() -> None:
     )  # fmt: skip
 
     assert done.stdout.strip() == "enough", done.stderr
+
+
+@pytest.mark.parametrize("is_given", [False, True], ids=["its own", "the process's"])
+def test_a_child_that_was_forked_after_a_call_has_threads_of_its_own(is_given: bool) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED.format(folder=str(Path(__file__).parent), is_given=is_given)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+    assert done.stdout.splitlines() == ["the child", "the parent"], done.stderr
 
 
 def test_a_process_without_openmp_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,6 +157,24 @@ class Started(nn.Module):
         return states, self.long(x, (both, both * 2))[0]
 
 
+class SharedKeys(nn.Module):
+    """Heads that share keys and values: all of them, and two by two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.all, self.pairs = nn.Linear(24, 32), nn.Linear(24, 16), nn.Linear(24, 32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        def heads(y: Tensor, count: int) -> Tensor:
+            return y.unflatten(-1, (count, 8)).transpose(1, 2)
+
+        query = heads(self.asked(x), 4)
+        one, other = heads(self.all(x), 2).chunk(2, 1)
+        first = functional.scaled_dot_product_attention(query, one, other, is_causal=True)
+        keys, values = heads(self.pairs(x), 4).chunk(2, 1)
+        return functional.scaled_dot_product_attention(first, keys, values, enable_gqa=True)
+
+
 def perceptron() -> nn.Module:
     return nn.Sequential(nn.Linear(20, 128), nn.ReLU(), nn.Linear(128, 10), nn.LogSoftmax(-1))
 
@@ -180,4 +198,5 @@ NETWORKS = {
     "filters": (Filters, torch.randn(3, 3, 17, 19, generator=CHANCE)),
     "filters of one image": (Filters, torch.randn(1, 3, 40, 36, generator=CHANCE)),
     "filters of a line": (Filters, torch.randn(1, 3, 2, 70, generator=CHANCE)),
+    "shared keys": (SharedKeys, torch.randn(2, 19, 24, generator=CHANCE)),
 }

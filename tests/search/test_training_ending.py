@@ -14,17 +14,17 @@ from vivace.api.step_plans import Choice
 from vivace.core.measurement import ArmTimes, Comparison, Interval, SpeedVerdict
 from vivace.core.plan import Plan
 from vivace.core.quality import QualityVerdict
+from vivace.measure.clock import FakeClock
 from vivace.measure.process import Limits
 from vivace.report.progress import SilentProgress
-from vivace.search.training.ending import PAIRS, PAIR_OPENINGS, Ending
-from vivace.measure.clock import FakeClock
+from vivace.search.training.ending import PAIR_OPENINGS, PAIRS, Ending
 from vivace.testing.tiny_training import job
 
 PROOF, RACE, SPARED = 2.0, 6.0, 3.0
 
 
 def choice_of(monkeypatch: pytest.MonkeyPatch, clock: FakeClock, seconds: float, faster: float = 1.0) -> Choice:
-    """One whose proofs and races take as long as they are said to, each plan so many times as fast as the one before."""
+    """One whose proofs and races take as long as is said, each plan so many times as fast as the one before."""
 
     def proof(*_: Any) -> Any:
         clock.advance(PROOF)

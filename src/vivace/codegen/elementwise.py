@@ -16,12 +16,23 @@ FORMULAS = {
     "eq": "{0} == {1}", "ne": "{0} != {1}", "lt": "{0} < {1}", "le": "{0} <= {1}", "gt": "{0} > {1}",
     "ge": "{0} >= {1}",
     "logical_not": "!{0}", "bitwise_not": "!{0}", "logical_and": "{0} && {1}", "bitwise_and": "{0} & {1}",
+    "logical_or": "{0} || {1}", "bitwise_or": "{0} | {1}", "logical_xor": "!{0} != !{1}", "bitwise_xor": "{0} ^ {1}",
+    "isnan": "{0} != {0}", "isinf": "__builtin_fabsf({0}) == __builtin_inff()",
     "maximum": "({0} > {1} || {0} != {0} ? {0} : {1})", "minimum": "({0} < {1} || {0} != {0} ? {0} : {1})",
-    "abs": "__builtin_fabsf({0})", "reciprocal": "1.0f / {0}", "sqrt": "__builtin_sqrtf({0})",
+    "abs": "magnitude({0})", "sign": "({0} > 0) - ({0} < 0)", "reciprocal": "1.0f / {0}",
+    "sqrt": "__builtin_sqrtf({0})",
     "rsqrt": "1.0f / __builtin_sqrtf({0})", "exp": "expf({0})", "expm1": "expm1f({0})", "log": "logf({0})",
     "log1p": "log1pf({0})",
     "tanh": "tanhf({0})", "erf": "erff({0})", "sigmoid": "1.0f / (1.0f + expf(-{0}))", "sin": "sinf({0})",
-    "cos": "cosf({0})", "power": "powf({0}, {1})", "gelu": "gelu({0})", "gelu_tanh": "gelu_tanh({0})",
+    "cos": "cosf({0})", "tan": "tanf({0})", "asin": "asinf({0})", "acos": "acosf({0})", "atan": "atanf({0})",
+    "atan2": "atan2f({0}, {1})", "sinh": "sinhf({0})", "cosh": "coshf({0})", "asinh": "asinhf({0})",
+    "acosh": "acoshf({0})", "atanh": "atanhf({0})", "log2": "log2f({0})", "log10": "log10f({0})", "exp2": "exp2f({0})",
+    "erfc": "erfcf({0})", "hypot": "hypotf({0}, {1})", "fmod": "fmodf({0}, {1})", "floor": "__builtin_floorf({0})",
+    "ceil": "__builtin_ceilf({0})", "trunc": "__builtin_truncf({0})", "round": "__builtin_rintf({0})",
+    "frac": "({0} - __builtin_truncf({0}))", "remainder": "remainder_of({0}, {1})",
+    "floor_divide": "floored({0}, {1})",
+    "xlogy": "({1} != {1} ? {1} : {0} == 0 ? 0.0f : {0} * logf({1}))", "power": "powf({0}, {1})",
+    "gelu": "gelu({0})", "gelu_tanh": "gelu_tanh({0})",
     "silu": "silu({0})", "at_least": "at_least({0}, {1})", "at_most": "at_most({0}, {1})",
     "tanh_backward": "{0} * (1.0f - {1} * {1})", "sigmoid_backward": "{0} * (1.0f - {1}) * {1}",
 }  # fmt: skip
@@ -30,12 +41,12 @@ FORMULAS = {
 COSTLY = frozenset(
     {
         "div", "reciprocal", "sqrt", "rsqrt", "exp", "expm1", "log", "log1p", "tanh", "erf", "sigmoid", "sin", "cos",
-        "power", "gelu", "gelu_tanh", "silu",
+        "power", "gelu", "gelu_tanh", "silu", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "asinh", "acosh",
+        "atanh", "log2", "log10", "exp2", "erfc", "hypot", "fmod", "remainder", "floor_divide", "xlogy",
     }
 )  # fmt: skip
 COARSE = {"gelu": "coarse_gelu({0})"}
 """The same with less work, for what is made a byte."""
-TRUTHS = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "logical_not", "logical_and"})
 
 
 def formula(name: str, operands: Sequence[Any], shape: Shape, kind: str) -> Value:

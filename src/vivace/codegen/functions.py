@@ -66,6 +66,24 @@ INLINE float coarse_gelu(float x) {
   return 0.5f * x + 0.5f * large * (r > 1.0f ? 1.0f : r);
 }
 INLINE float gelu_tanh(float x) { return 0.5f * x * (1.0f + fast_tanh(0.797884561f * (x + 0.044715f * x * x * x))); }
+INLINE float magnitude(float x) { return __builtin_fabsf(x); }
+INLINE long magnitude(long x) { return x < 0 ? -x : x; }
+// what is left of a division rounded down, and that division; of whole numbers by none, nothing is asked
+INLINE float remainder_of(float a, float b) {
+  const float left = fmodf(a, b);
+  return left != 0 && (b < 0) != (left < 0) ? left + b : left;
+}
+INLINE long remainder_of(long a, long b) {
+  const long left = b ? a % b : 0;
+  return left && (b < 0) != (left < 0) ? left + b : left;
+}
+INLINE float floored(float a, float b) {
+  if (b == 0) return a / b;
+  const float left = fmodf(a, b), by = (a - left) / b - (left != 0 && (b < 0) != (left < 0) ? 1.0f : 0.0f);
+  const float whole = __builtin_floorf(by);
+  return by == 0 ? __builtin_copysignf(0.0f, a / b) : by - whole > 0.5f ? whole + 1.0f : whole;
+}
+INLINE long floored(long a, long b) { return b ? (a - remainder_of(a, b)) / b : 0; }
 INLINE float at_least(float x, float low) { return x < low ? low : x; }
 INLINE float at_most(float x, float high) { return x > high ? high : x; }
 INLINE float silu(float x) { return x / (1.0f + fast_exp(-x)); }

@@ -32,6 +32,10 @@ extern "C" {
 float expf(float); float logf(float); float log1pf(float); float expm1f(float);
 float tanhf(float); float erff(float); float sinf(float);
 float cosf(float); float powf(float, float); double pow(double, double); double sqrt(double);
+float tanf(float); float asinf(float); float acosf(float); float atanf(float); float atan2f(float, float);
+float sinhf(float); float coshf(float); float asinhf(float); float acoshf(float); float atanhf(float);
+float log2f(float); float log10f(float); float exp2f(float); float erfcf(float); float hypotf(float, float);
+float fmodf(float, float);
 }
 typedef float vec __attribute__((vector_size(LANES * 4)));
 typedef int ivec __attribute__((vector_size(LANES * 4)));
@@ -46,6 +50,10 @@ typedef int iloose __attribute__((vector_size(LANES * 4), aligned(2), may_alias)
 #else
 #define KEEP(x)
 #endif
+#pragma omp declare reduction(larger : float, int, long : omp_out = omp_in > omp_out || omp_in != omp_in ? omp_in \
+  : omp_out) initializer(omp_priv = omp_orig)
+#pragma omp declare reduction(smaller : float, int, long : omp_out = omp_in < omp_out || omp_in != omp_in ? omp_in \
+  : omp_out) initializer(omp_priv = omp_orig)
 static inline vec load(const float *p) { return *(const loose *)p; }
 static inline ivec iload(const int *p) { return *(const iloose *)p; }
 static inline vec spread(float x) { return x - vec{}; }  // x less 0 is x itself: it is read into every lane
@@ -166,10 +174,20 @@ static void ring() {
   pthread_mutex_unlock(&gate);
 }
 static void (*region)(void (*)(void *), void *, unsigned, unsigned);  // of the process's own threads, if it has any
-static int (*are_in_region)(), (*place_in_region)(), is_short;
+static int (*are_in_region)(), (*place_in_region)(), is_short, is_alone;
 static void in_region(void *) {
   if (are_in_region() == THREADS) work(place_in_region());
   else __atomic_store_n(&is_short, 1, __ATOMIC_RELAXED);  // with fewer, barriers would wait for ever
+}
+static void in_child() {  // a process that was forked has none of its parent's threads
+  region = 0; is_alone = 1; arrived = phase = generation = 0;
+  gate = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+  bell = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
+}
+static int start() {
+  is_alone = 0;
+  for (long t = 1; t < THREADS; t++) if (pthread_create(&others[t], 0, wait_for_work, (void *)t)) return 1;
+  return 0;
 }
 static void all_work() {
   if (region) {
@@ -177,7 +195,10 @@ static void all_work() {
     if (!is_short) return;
     region = 0;
   }
-  if (THREADS > 1) ring();
+  if (THREADS > 1) {
+    if (is_alone && start()) __builtin_trap();
+    ring();
+  }
   work(0);
 }
 extern "C" void enlist(void *begins, void *are, void *place) {
@@ -185,11 +206,9 @@ extern "C" void enlist(void *begins, void *are, void *place) {
   are_in_region = (int (*)())are; place_in_region = (int (*)())place;
   region = (void (*)(void (*)(void *), void *, unsigned, unsigned))begins;
 }
-extern "C" int begin() {
-  for (long t = 1; t < THREADS; t++) if (pthread_create(&others[t], 0, wait_for_work, (void *)t)) return 1;
-  return 0;
-}
+extern "C" int begin() { return THREADS > 1 && (pthread_atfork(0, 0, in_child) || start()); }
 extern "C" void end() {
+  if (is_alone) return;
   is_over = 1;
   ring();
   for (long t = 1; t < THREADS; t++) pthread_join(others[t], 0);

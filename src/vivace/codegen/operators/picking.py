@@ -55,6 +55,21 @@ def gathered(lowering: Lowering, node: Node, value: Value, dim: int, where: Valu
     )  # fmt: skip
 
 
+def chosen(lowering: Lowering, node: Node, value: Value, dim: int, where: Value) -> Value:
+    """index_select: along one axis the elements at numbers."""
+    axis = dim % max(1, len(value.shape))
+    source, places = stored(lowering.stored(value)), stored(lowering.stored(where))
+
+    def back(index: Index) -> Index:
+        number = places.at(index[axis : axis + 1] if places.shape else ())
+        return (*index[:axis], inside(number, source.shape[axis]), *index[axis + 1 :]) if source.shape else ()
+
+    def reads(index: Index) -> tuple[Read, ...]:
+        return (*places.reads(index[axis : axis + 1] if places.shape else ()), *source.reads(back(index)))
+
+    return Value(shape_of(node), kind_of(node), lambda i: source.at(back(i)), reads)
+
+
 def _inside(place: str, size: int) -> str:
     """A number that may count from the end."""
     return inside(f"({place} < 0 ? {place} + {size} : {place})", size)
@@ -82,11 +97,13 @@ def rolled(lowering: Lowering, node: Node, value: Value, shifts: Any, dims: Any 
     return Value(shape_of(node), kind_of(node), lambda i: source.at(back(i)), reads)
 
 
-def both(lowering: Lowering, node: Node, one: Any, other: Any) -> Value:
-    """a & b of truths."""
-    if kind_of(node) != "bool":
-        raise NotApplicable(f"there is no C for {node.target} of numbers")
-    return lowering.formula("logical_and", [one, other], shape_of(node), kind_of(node))
+def _signed(name: str) -> Callable[..., Value]:
+    """What PyTorch calls by Python's sign for it: a & b."""
+
+    def written(lowering: Lowering, node: Node, one: Any, other: Any) -> Value:
+        return lowering.formula(name, [one, other], shape_of(node), kind_of(node))
+
+    return written
 
 
 def stretched(lowering: Lowering, node: Node, value: Value, *_: Any, **__: Any) -> Value:
@@ -95,6 +112,8 @@ def stretched(lowering: Lowering, node: Node, value: Value, *_: Any, **__: Any) 
 
 
 PICKING: Mapping[str, Callable[..., Any]] = {
-    "index": indexed, "gather": gathered, "roll": rolled, "__and__": both, "expand_as": stretched,
+    "index": indexed, "index_select": chosen, "gather": gathered, "roll": rolled, "__and__": _signed("bitwise_and"),
+    "__or__": _signed("bitwise_or"), "__xor__": _signed("bitwise_xor"),
+    "expand_as": stretched,
 }  # fmt: skip
 """By the operator's name."""

@@ -14,9 +14,11 @@ from vivace.codegen.statements import SIMD, Statement, rows_of, walked
 from vivace.core.errors import NotApplicable
 
 SUM = ("0", "a + x", "+")
-"""How elements are put together: what it begins with, the next `a` from `a` and an element `x`, and OpenMP's word."""
-LARGEST = ("-__builtin_inff()", "x > a || x != x ? x : a", "max")
-SMALLEST = ("__builtin_inff()", "x < a || x != x ? x : a", "min")
+"""How elements are put together: what it begins with, the next `a` from `a` and an element `x`, and OpenMP's word for
+that (`threads.HEAD` declares two: its own largest one loses what is not a number)."""
+PRODUCT, ANY, ALL = ("1", "a * x", "*"), ("0", "a || x", "||"), ("1", "a && x", "&&")
+LARGEST = ("-__builtin_inff()", "x > a || x != x ? x : a", "larger")
+SMALLEST = ("__builtin_inff()", "x < a || x != x ? x : a", "smaller")
 
 
 def total(lowering: Lowering, node: Node, value: Value, dims: Any = None, keepdim: bool = False, **_: Any) -> Value:
@@ -38,6 +40,21 @@ def largest(lowering: Lowering, node: Node, value: Value, dims: Any = (), keepdi
 def smallest(lowering: Lowering, node: Node, value: Value, dims: Any = (), keepdim: bool = False) -> Value:
     """The smallest ones."""
     return reduced(lowering, node, value, dims or None, SMALLEST)
+
+
+def multiplied(lowering: Lowering, node: Node, value: Value, dim: Any = None, keepdim: bool = False, **_: Any) -> Value:
+    """prod: multiplied along an axis, or all."""
+    return reduced(lowering, node, value, dim, PRODUCT)
+
+
+def is_any(lowering: Lowering, node: Node, value: Value, dims: Any = None, keepdim: bool = False) -> Value:
+    """any: whether one of them is true, or not zero."""
+    return reduced(lowering, node, value, dims, ANY)
+
+
+def are_all(lowering: Lowering, node: Node, value: Value, dims: Any = None, keepdim: bool = False) -> Value:
+    """all: whether each is."""
+    return reduced(lowering, node, value, dims, ALL)
 
 
 def variance_and_mean(
@@ -254,7 +271,8 @@ def embedding_backward(
 
 
 SUMS: Mapping[str, Callable[..., Any]] = {
-    "sum": total, "mean": mean, "amax": largest, "amin": smallest, "var_mean": variance_and_mean,
+    "sum": total, "mean": mean, "amax": largest, "amin": smallest, "prod": multiplied, "any": is_any,
+    "all": are_all, "var_mean": variance_and_mean,
     "nll_loss_forward": likelihood, "cumsum": accumulated,
     "nll_loss_backward": likelihood_backward, "embedding": embedding,
     "embedding_dense_backward": embedding_backward,

@@ -12,6 +12,7 @@ from torch.fx import Node
 from vivace.codegen.arrays import Array, Index, Order, Shape, Value, broadcast, dense, stored
 from vivace.codegen.elementwise import number
 from vivace.codegen.lowering import Lowering, shape_of
+from vivace.core.errors import NotApplicable
 
 
 def moved(
@@ -147,6 +148,72 @@ def cut(
     return moved(value, shape_of(node), sliced, back)
 
 
+def flipped(lowering: Lowering, node: Node, value: Value, dims: Sequence[int]) -> Value:
+    """flip: from the last to the first, along some axes."""
+    axes = {dim % len(value.shape) for dim in dims}
+
+    def back(index: Index) -> Index:
+        return tuple(
+            f"({value.shape[axis] - 1} - {place})" if axis in axes and value.shape[axis] > 1 else place
+            for axis, place in enumerate(index)
+        )
+
+    return Value(
+        value.shape, value.kind, lambda i: value.at(back(i)), lambda i: value.reads(back(i)), None, value.is_costly,
+        value.layout,
+    )  # fmt: skip
+
+
+def diagonal(lowering: Lowering, node: Node, value: Value, offset: int = 0, one: int = 0, other: int = 1) -> Value:
+    """The elements whose places on two axes differ by so much, as a last axis."""
+    one, other = one % len(value.shape), other % len(value.shape)
+    begin = (max(0, -offset), max(0, offset))
+    kept = [axis for axis in range(len(value.shape)) if axis not in (one, other)]
+
+    def along(array: Array) -> tuple[Shape, int]:
+        steps = array.strides
+        first = begin[0] * steps[one] + begin[1] * steps[other]
+        return (*(steps[axis] for axis in kept), steps[one] + steps[other]), array.offset + first
+
+    def back(index: Index) -> Index:
+        own = dict(zip(kept, index, strict=False))
+        own |= {one: f"({index[-1]} + {begin[0]})", other: f"({index[-1]} + {begin[1]})"}
+        return tuple(own[axis] for axis in range(len(value.shape)))
+
+    return moved(value, shape_of(node), along, back)
+
+
+def windows(lowering: Lowering, node: Node, value: Value, dim: int, size: int, step: int) -> Value:
+    """unfold: windows of an axis, so many elements apart; what is in them becomes a last axis."""
+    axis = dim % len(value.shape)
+
+    def opened(array: Array) -> tuple[Shape, int]:
+        each = array.strides[axis]
+        return (*array.strides[:axis], each * step, *array.strides[axis + 1 :], each), array.offset
+
+    def back(index: Index) -> Index:
+        return (*index[:axis], f"({index[axis]}*{step} + {index[-1]})", *index[axis + 1 : -1])
+
+    return moved(value, shape_of(node), opened, back)
+
+
+def from_windows(
+    lowering: Lowering, node: Node, value: Value, shape: Sequence[int], dim: int, size: int, step: int
+) -> Value:
+    """unfold_backward: each element is given what its window is; those in none zero."""
+    axis = dim % len(shape)
+    if step < size and value.shape[axis] > 1:
+        raise NotApplicable("there is no C for gradients of windows that overlap")
+
+    def back(index: Index) -> Index:
+        return (*index[:axis], f"({index[axis]}/{step})", *index[axis + 1 :], f"({index[axis]} % {step})")
+
+    def asked(index: Index) -> str:
+        return f"{index[axis]}/{step} < {value.shape[axis]} && {index[axis]} % {step} < {size}"
+
+    return _among_zeros(node, value, back, asked)
+
+
 def selected(lowering: Lowering, node: Node, value: Value, shape: Sequence[int], dim: int, at: int) -> Value:
     """select_backward: a value at one index of an axis, zero at the others."""
     place, number = dim % len(shape), at % shape[dim]
@@ -202,5 +269,6 @@ VIEWS: Mapping[str, Callable[..., Any]] = {
     "permute": permute, "transpose": transpose, "t": transposed, "expand": expand, "unsqueeze": unsqueeze,
     "squeeze": squeeze, "view": view, "_unsafe_view": view, "reshape": view, "select": select, "slice": cut,
     "select_backward": selected, "slice_backward": sliced, "constant_pad_nd": padded,
+    "flip": flipped, "diagonal": diagonal, "unfold": windows, "unfold_backward": from_windows,
 }  # fmt: skip
 """By the operator's name."""

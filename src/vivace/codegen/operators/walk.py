@@ -15,6 +15,7 @@ from vivace.codegen.lowering import Lowering, converted, kind_of, operator_of, s
 from vivace.codegen.operators import batches, views
 from vivace.codegen.operators.joins import JOINS
 from vivace.codegen.operators.picking import PICKING
+from vivace.codegen.operators.ranking import RANKING
 from vivace.codegen.operators.sums import SUMS
 from vivace.codegen.operators.views import VIEWS
 from vivace.codegen.operators.writing import given_that_is_written, is_in_place, writes_own
@@ -131,6 +132,15 @@ def _power(lowering: Lowering, node: Node, value: Any, exponent: Any) -> Value:
     return lowering.formula("power", [value, exponent], shape_of(node), kind_of(node))
 
 
+def _divide(lowering: Lowering, node: Node, one: Any, other: Any, rounding_mode: str | None = None) -> Value:
+    """div with a mode: rounded down, or to zero."""
+    shape, kind = shape_of(node), kind_of(node)
+    if rounding_mode == "floor":
+        return lowering.formula("floor_divide", [one, other], shape, kind)
+    found = lowering.formula("div", [one, other], shape, kind)
+    return found if rounding_mode is None or kind != FLOAT else lowering.formula("trunc", [found], shape, kind)
+
+
 def _filled_with(place: int) -> Callable[..., Value]:
     def full(lowering: Lowering, node: Node, *arguments: Any, **_: Any) -> Value:
         return constant(number(arguments[place], kind_of(node)), shape_of(node), kind_of(node))
@@ -199,7 +209,8 @@ def _is_narrow(node: Node) -> bool:
 
 
 OPERATORS: Operators = {
-    **VIEWS, **SUMS, **JOINS, **PICKING, "add": _add, "sub": _subtract, "rsub": _subtract_from, "pow": _power,
+    **VIEWS, **SUMS, **JOINS, **PICKING, **RANKING,
+    "add": _add, "sub": _subtract, "rsub": _subtract_from, "pow": _power, "div": _divide,
     "full": _filled_with(1), "full_like": _filled_with(1), "scalar_tensor": _filled_with(0), "zeros": _always(0),
     "zeros_like": _always(0), "new_zeros": _always(0), "ones": _always(1), "ones_like": _always(1),
     "new_ones": _always(1), "empty": _unset, "empty_like": _unset, "arange": _counting, "clone": _same,

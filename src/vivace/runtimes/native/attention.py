@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch.fx import Node
 
-from vivace.codegen.arrays import BOOL, FLOAT, Array, Read, Value, broadcast, stored
+from vivace.codegen.arrays import BOOL, FLOAT, Array, Index, Read, Value, broadcast, stored
 from vivace.codegen.lowering import shape_of
 from vivace.codegen.statements import rows_of
 from vivace.core.errors import NotApplicable
@@ -26,8 +26,9 @@ def attention(
     is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
 ) -> Value:  # fmt: skip
     """scaled_dot_product_attention of (n, heads, length, width)."""
-    if len(query.shape) != 4 or dropout or key.shape[:2] != query.shape[:2]:
+    if len(query.shape) != 4 or dropout or any(len(one.shape) != 4 for one in (key, value)):
         raise NotApplicable(f"there is no C for {node.target} of this kind")
+    key, value = (_of_every_head(one, query.shape[:2]) for one in (key, value))
     asked, keys, values = program.stored(query), _by_lines(program, key), _by_lines(program, value)
     if mask is not None and mask.array is None:
         mask = stored(program.stored(mask))
@@ -42,6 +43,21 @@ def attention(
     body = _one_head(kind(program, asked, keys, values, to, min(QUERIES, length)), mask, is_causal, factor)
     program.add(f"  {{ {head} {{\n{body} }} }}", reads, (written,))
     return stored(to)
+
+
+def _of_every_head(value: Value, of: Sequence[int]) -> Value:
+    """Keys or values that heads, or samples, share, for each of them."""
+    n, heads = of
+    if value.shape[:2] == (n, heads):
+        return value
+    each = heads // value.shape[1]
+
+    def back(index: Index) -> Index:
+        head = "0" if value.shape[1] == 1 else f"({index[1]}/{each})"
+        return ("0" if value.shape[0] == 1 else index[0], head, *index[2:])
+
+    shape = (n, heads, *value.shape[2:])
+    return Value(shape, value.kind, lambda i: value.at(back(i)), lambda i: value.reads(back(i)))
 
 
 def _by_lines(program: Program, value: Value) -> Array:

@@ -28,9 +28,9 @@ def joined(program: Program, node: Node, values: Sequence[Value], dim: int = 0) 
 def padded(
     program: Program, node: Node, value: Value, pads: Sequence[int], mode: str = "constant", fill: Any = None
 ) -> Value:
-    """pad, constant_pad_nd: with one number around. Zeros around images are a convolution's own, where only these read
+    """pad: with one number around. Zeros around images are a convolution's own, where only these read
     them."""
-    if mode != "constant" or any(pad < 0 for pad in pads):
+    if mode != "constant":
         raise NotApplicable(f"there is no C for {node.target} but with a number around")
     if not any(pads):
         return value
@@ -39,7 +39,7 @@ def padded(
     wider = views.padded(program, node, source, pads, fill)
     sides = [(0, 0)] * (len(wider.shape) - len(pads) // 2) + list(zip(pads[-2::-2], pads[::-2], strict=True))
     before, after = zip(*sides, strict=True)
-    is_border = not fill and not any((*before[:2], *after[:2]))
+    is_border = not fill and not any((*before[:2], *after[:2])) and min(pads) >= 0
     if is_border and len(sides) > 2 and all(operator_of(one) in ("conv1d", "conv2d") for one in node.users):
         return Bordered(
             wider.shape, wider.kind, wider.at, wider.reads, None, False, source.layout, inner=source,
@@ -49,6 +49,11 @@ def padded(
     if program.is_nonnegative(array) and not fill:
         program.nonnegative.add(made.name)
     return stored(made)
+
+
+def padded_with(program: Program, node: Node, value: Value, pads: Sequence[int], fill: Any = 0) -> Value:
+    """constant_pad_nd, which has no other mode."""
+    return padded(program, node, value, pads, "constant", fill)
 
 
 def repeated(program: Program, node: Node, value: Value, *_: Any, **__: Any) -> Value:
@@ -101,7 +106,7 @@ def enlarged(program: Program, node: Node, value: Value, *_: Any) -> Value:
 
 
 JOINING: Mapping[str, Callable[..., Any]] = {
-    "cat": joined, "concat": joined, "pad": padded, "constant_pad_nd": padded, "repeat": repeated,
+    "cat": joined, "concat": joined, "pad": padded, "constant_pad_nd": padded_with, "repeat": repeated,
     "flatten": flattened, "unflatten": flattened, "reshape": flattened, "as_strided": strided,
     "upsample_nearest1d": enlarged, "upsample_nearest2d": enlarged,
 }  # fmt: skip

@@ -88,6 +88,18 @@ def convolution(
     return found if groups == 1 else stored(program.stored(found))
 
 
+def any_convolution(
+    program: Program, node: Node, value: Value, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any,
+    is_transposed: bool, output_padding: Any, groups: int,
+) -> Value:  # fmt: skip
+    """convolution, which PyTorch takes others apart into."""
+    if is_transposed:
+        return transposed_convolution(
+            program, node, value, weight, bias, stride, padding, output_padding, groups, dilation
+        )
+    return convolution(program, node, value, weight, bias, stride, padding, dilation, groups)
+
+
 def transposed_convolution(
     program: Program, node: Node, value: Value, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0,
     output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
@@ -143,7 +155,8 @@ def product_and_row(
 
 
 PRODUCTS: Mapping[str, Callable[..., Any]] = {
-    "linear": linear, "conv1d": convolution, "conv2d": convolution, "conv_transpose2d": transposed_convolution,
+    "linear": linear, "conv1d": convolution, "conv2d": convolution, "convolution": any_convolution,
+    "conv_transpose2d": transposed_convolution,
     "matmul": matrix_product, "mm": matrix_product, "bmm": matrix_product, "addmm": product_and_row,
 }  # fmt: skip
 """By the operator's name."""

@@ -30,6 +30,7 @@ from vivace.runtimes.native.pooling import POOLING
 from vivace.runtimes.native.products import PRODUCTS
 from vivace.runtimes.native.recurrent import RECURRENT
 from vivace.runtimes.native.resizing import RESIZING
+from vivace.runtimes.native.standing_in import STANDING_IN
 
 ABOVE: Mapping[str, Callable[..., Any]] = {
     **ACTIVATIONS, **PRODUCTS, **ATTENTION, **NORMS, **POOLING, **JOINING, **PICKING, **RECURRENT,
@@ -161,9 +162,10 @@ class _Walk:
         return self._decomposed(node, NotApplicable(f"there is no C for the operator {node.target}"))
 
     def _decomposed(self, node: fx.Node, reason: NotApplicable) -> Any:
-        """An operator by what PyTorch says that it consists of; where that says nothing, or has no C, the reason why
-        it has none itself is raised."""
+        """An operator by others (`STANDING_IN`), or by what PyTorch says that it consists of; where that says nothing,
+        or has no C, the reason why it has none itself is raised."""
         target, nodes = _functional(node.target), list(dict.fromkeys(node.all_input_nodes))
+        target = STANDING_IN.get(operator_of(node), target)
         tensors = [one for one in nodes if isinstance(self._at_the_call(one), Tensor)]
 
         def call(*given: Tensor) -> Any:
@@ -171,7 +173,10 @@ class _Walk:
             args, options = self._put(node, lambda one: by[one] if one in by else self._at_the_call(one))
             return target(*args, **options)
 
-        made = _decomposition(call, [self._at_the_call(one) for one in tensors])
+        try:
+            made = _decomposition(call, [self._at_the_call(one) for one in tensors])
+        except NotApplicable as part:
+            raise reason from part
         calls = [one for one in made.graph.nodes if one.op == "call_function"]
         if any(one.target is target for one in calls):
             raise reason
@@ -181,10 +186,14 @@ class _Walk:
                 inner.know(place, self._known[one])
             else:
                 inner.give(place, self._seen[one], self._program.written(self._values[one]))
+        precision = self._program.precision
+        self._program.precision = functools.partial(_always, precision(node.name))  # parts have names of their own
         try:
             return inner.value(inner.graph(made.graph))
         except NotApplicable as part:
             raise reason from part
+        finally:
+            self._program.precision = precision
 
     def _put(self, node: fx.Node, get: Callable[[fx.Node], Any]) -> tuple[Any, Any]:
         return fx.node.map_arg(node.args, get), fx.node.map_arg(node.kwargs, get)
@@ -199,6 +208,10 @@ class _Walk:
         if not isinstance(value, Waiting) and not value.reads(tuple("0" for _ in value.shape)):
             return value
         return stored(self._program.stored(value))
+
+
+def _always(precision: str, name: str) -> str:
+    return precision
 
 
 def _with_member(found: Any, name: str, arguments: Sequence[Any]) -> Any:

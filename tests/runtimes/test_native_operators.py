@@ -1,0 +1,81 @@
+"""Single operators in written networks: what PyTorch gives, and where nothing is rounded the same to the bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from runtimes.native_operators import EXACT, GROUPS, All, leaves
+from runtimes.test_native import captured, threaded
+from vivace.core.errors import NotApplicable
+from vivace.devices import machine
+from vivace.runtimes.native import session
+
+pytestmark = pytest.mark.skipif(
+    not machine.detect().cxx_compiler, reason="generated code needs a C++ compiler: install g++"
+)
+
+
+def numbers(samples: int, is_exact: bool) -> Tensor:
+    """Some of which are equal, and one is none where there are several samples and nothing is added up."""
+    found = torch.randn(samples, 4, 6, generator=torch.Generator().manual_seed(4))
+    found.view(-1)[3:5] = 3.0
+    if is_exact and samples > 1:
+        found.view(-1)[-2] = float("nan")
+    return found
+
+
+@pytest.mark.parametrize("samples", [3, 1])
+@pytest.mark.parametrize("group", GROUPS)
+def test_they_are_pytorchs(group: str, samples: int) -> None:
+    x = numbers(samples, group in EXACT)
+    _, model = captured(lambda: All(group), x, fixed=True)
+    found = iter(session.compiled(threaded(model, 2), [x])([x]))
+    within = 0.0 if group in EXACT else 1e-5
+
+    for name, operator in GROUPS[group].items():
+        for wanted in leaves(operator(x)):
+            one = next(found)
+            assert one.dtype is wanted.dtype, name
+            torch.testing.assert_close(
+                one, wanted, rtol=within, atol=within, equal_nan=True, msg=lambda text, of=name: f"{of}: {text}"
+            )
+
+
+@pytest.mark.parametrize(
+    ("operator", "told"),
+    [
+        (lambda x: x.topk(100, -1).values, "first 100 of 200"),
+        (lambda x: x.cumprod(-1), "cumprod"),
+        (lambda x: torch.cdist(x, x, p=1.0), "cdist"),
+    ],
+    ids=["many first elements", "cumprod", "other distances"],
+)
+def test_what_has_no_c_is_told_by_its_name(operator: Any, told: str) -> None:
+    class Only(nn.Module):
+        def forward(self, x: Tensor) -> Any:
+            return operator(x)
+
+    x = torch.randn(2, 200)
+
+    with pytest.raises(NotApplicable, match=told):
+        session.compiled(captured(Only, x)[1], [x])
+
+
+def test_parts_of_a_layer_are_computed_as_the_layer_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a transposed convolution is taken apart into has names that no list of kept layers holds."""
+    network = lambda: nn.ConvTranspose2d(8, 8, 4, 2, 1)  # noqa: E731
+    x = torch.randn(1, 8, 6, 6)
+    _, model = captured(network, x)
+    (name,) = (node.name for node in model.program.graph.nodes if node.op == "call_function")
+
+    def answer(**options: str) -> Tensor:
+        asked = model.replace(settings=model.settings.with_options(**options))
+        return session.compiled(asked, [x])([x])[0]
+
+    exact = answer(products="float32")
+    assert not torch.equal(answer(products="int8"), exact)
+    assert torch.equal(answer(products="int8", kept=name), exact)
