@@ -79,3 +79,14 @@ def test_parts_of_a_layer_are_computed_as_the_layer_is(monkeypatch: pytest.Monke
     exact = answer(products="float32")
     assert not torch.equal(answer(products="int8"), exact)
     assert torch.equal(answer(products="int8", kept=name), exact)
+
+
+def test_a_product_before_an_operator_of_several_is_written_once() -> None:
+    """Both what the operator is tried as and its parts ask for it."""
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.Conv2d(8, 8, 3), nn.Softmax(1))
+    x = torch.randn(1, 3, 9, 9)
+    _, model = captured(lambda: network, x)
+
+    program, _, _ = session.written(model, [x])
+
+    assert [len(members) for members in program.products] == [1, 1]

@@ -58,6 +58,7 @@ class Program(Lowering):
     def __init__(self, vector: Vector, threads: int, precision: Precision) -> None:
         super().__init__(frozenset(), vector, threads)
         self.precision = precision
+        self._made: dict[int, tuple[Waiting, Array]] = {}
         self.constants: dict[str, Tensor] = {}
         self.tables: dict[tuple[int, ...], str] = {}
         self.kernels: set[Kernel] = set()
@@ -126,15 +127,18 @@ class Program(Lowering):
         return stored(self.stored(operand)) if isinstance(operand, Waiting) else operand
 
     def stored(self, value: Value) -> Array:
-        """Where a value lies; it is written down now if it does not lie anywhere."""
-        if isinstance(value, Waiting):
+        """Where a value lies; it is written down now if it does not lie anywhere. A product is written once, however
+        many ask: where one operator is tried as several, each asks anew."""
+        if not isinstance(value, Waiting):
+            return super().stored(value)
+        if id(value) not in self._made:
             assert value.make is not None and value.weight is not None
             array = value.make(value.weight, value.bias, value.ending)
+            self._made[id(value)] = (value, array)
             self.products.append(value.members)
             if value.ending.relu:
                 self.nonnegative.add(array.name)
-            return array
-        return super().stored(value)
+        return self._made[id(value)][1]
 
     def in_bytes(self, value: Value) -> Rows | None:
         """A product that waits, written down as the rows of a pointwise product in int8; None where it cannot be."""
