@@ -17,6 +17,8 @@ def held(*shape: int) -> Tensor:
 
 WIDE, FOUR, LONG, EIGHT, FAR = held(3, 5, 3, 3), held(3, 3, 4, 4), held(4, 3, 5, 3), held(4, 2, 8), held(4, 2, 3)
 PAIRS, PICKED, ONE = held(2, 6, 6), torch.tensor([2, 0, 0]), torch.tensor(1)
+PLACE, APART = torch.tensor([1, 4, 1, 0]), torch.arange(9).flip(0)[:6].expand(3, 4, 6).contiguous()
+TOGETHER = torch.randint(0, 9, (3, 4, 6), generator=torch.Generator().manual_seed(1))
 TWO, CHANNELS, FIVE, PLACES = held(2), held(4), held(5), held(4, 6)
 Operators = Mapping[str, Callable[[Tensor], Any]]
 
@@ -73,10 +75,18 @@ VIEWS: Operators = {
     "diagonal": lambda x: x.diagonal(1, 1, 2),
     "pad less": lambda x: functional.pad(x, (-1, 2), value=3.0),
     "pad around": lambda x: functional.pad(x, (2, 1), mode="circular"),
+    "scatter": lambda x: torch.zeros(*x.shape[:2], 9).scatter(2, APART[: len(x)], x),
+    "scatter of a number": lambda x: torch.zeros(*x.shape[:2], 9).scatter(2, APART[: len(x)], 2.0),
+    "scatter_add": lambda x: torch.ones(*x.shape[:2], 9).scatter_add(2, TOGETHER[: len(x)], x),
+    "scatter_add of the first axis": lambda x: x.scatter_add(0, TOGETHER[: len(x)] * 0, x),
+    "index_add": lambda x: torch.zeros(len(x), 6, 6).index_add(1, PLACE, x),
+    "index_put": lambda x: x.index_put((PICKED[:1] * 0, PICKED[:2]), x[0, :2]),
+    "index_put, added": lambda x: x.transpose(0, 1).index_put((PICKED,), x.transpose(0, 1)[:3], accumulate=True),
     "columns": lambda x: functional.unfold(x[None], 3, padding=1, stride=2),
 }
 SUMS: Operators = {
-    "prod": lambda x: x.prod(-1), "std": lambda x: x.std(-1), "std of all": lambda x: x.std(),
+    "prod": lambda x: x.prod(-1), "cumprod": lambda x: x.cumprod(1),
+    "std": lambda x: x.std(-1), "std of all": lambda x: x.std(),
     "var": lambda x: x.var(1), "var with correction": lambda x: x.var((0, 2), correction=0, keepdim=True),
     "softmax of the first axis": lambda x: x.softmax(0), "log_softmax of another": lambda x: x.log_softmax(1),
     "instance_norm": lambda x: functional.instance_norm(x, weight=CHANNELS, bias=CHANNELS),

@@ -73,6 +73,13 @@ BETWEEN: dict[str, Callable[[Tensor, Net], Tensor]] = {
     "triangle": lambda x, net: (x.view(-1, 4, 6).tril() + x.view(-1, 4, 6).triu(1)).flatten(1),
     "from one": lambda x, net: 1.0 - net.middle(torch.rsub(x, 1, alpha=2)),
     "both": lambda x, net: x * ((x.detach() > -1) & (x.detach() < 1)).float(),
+    "picked": lambda x, net: x * net.middle(x).gather(1, torch.arange(24).flip(0).expand(len(x), 24) // 2),
+    "slices": lambda x, net: x + net.middle(x).index_select(1, torch.arange(24) // 3),
+    "numbered": lambda x, net: x + net.middle(x)[:, torch.arange(24).flip(0) // 2],
+    "windows": lambda x, net: net.middle(x).unfold(1, 4, 6).flatten(1).repeat(1, 2)[:, :24] + x,
+    "functions": lambda x, net: torch.atan2(x, 2 + x.cos()) + torch.asinh(net.middle(x)) - torch.log2(2 + x * x),
+    "first ones": lambda x, net: x * x.topk(3, -1).values.sum(1, True) + net.middle(x).max(1, True).values,
+    "lines": lambda x, net: x.view(-1, 4, 6).softmax(1).flatten(1) + net.middle(x) / x.std(1, keepdim=True),
     "ones": lambda x, net: x * x.new_ones(24) + net.middle(x),
 }  # fmt: skip
 

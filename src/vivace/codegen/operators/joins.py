@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.fx import Node
 
-from vivace.codegen.arrays import Array, Read, Value, stored
+from vivace.codegen.arrays import Array, Index, Read, Value, stored
 from vivace.codegen.lowering import Lowering, kind_of, shape_of
 from vivace.codegen.operators import views
 from vivace.codegen.statements import Statement, loop
@@ -59,8 +59,24 @@ def _part(value: Value, shape: tuple[int, ...], dim: int, first: int, is_less: b
     return stored(Array(array.name, shape, strides, array.kind, array.offset + first * array.strides[dim]))
 
 
+def repeated(lowering: Lowering, node: Node, value: Value, *_: Any, **__: Any) -> Value:
+    """repeat: so many times along each axis, and along new ones."""
+    shape = shape_of(node)
+    source = stored(lowering.stored(value))
+    more = len(shape) - len(source.shape)
+
+    def back(index: Index) -> Index:
+        return tuple(
+            place if size == whole else f"(({place})%{size})"
+            for place, size, whole in zip(index[more:], source.shape, shape[more:], strict=True)
+        )
+
+    return Value(shape, kind_of(node), lambda i: source.at(back(i)), lambda i: source.reads(back(i)))
+
+
 JOINS: Mapping[str, Callable[..., Any]] = {
     "cat": joined, "concat": joined, "stack": stacked, "chunk": parts, "split": parts, "split_with_sizes": parts,
     "tensor_split": parts, "unbind": parts, "unsafe_split": parts, "unsafe_chunk": parts,
+    "repeat": repeated,
 }  # fmt: skip
 """By the operator's name."""

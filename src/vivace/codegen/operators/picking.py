@@ -106,14 +106,19 @@ def _signed(name: str) -> Callable[..., Value]:
     return written
 
 
+def masked(lowering: Lowering, node: Node, value: Value, mask: Value, other: Any) -> Value:
+    """masked_fill: another number where the mask is true."""
+    return lowering.formula("where", [mask, other, value], shape_of(node), kind_of(node))
+
+
 def stretched(lowering: Lowering, node: Node, value: Value, *_: Any, **__: Any) -> Value:
     """expand_as."""
     return views.expand(lowering, node, value)
 
 
 PICKING: Mapping[str, Callable[..., Any]] = {
-    "index": indexed, "index_select": chosen, "gather": gathered, "roll": rolled, "__and__": _signed("bitwise_and"),
-    "__or__": _signed("bitwise_or"), "__xor__": _signed("bitwise_xor"),
-    "expand_as": stretched,
+    "masked_fill": masked, "index": indexed, "index_select": chosen, "gather": gathered, "roll": rolled,
+    "expand_as": stretched, "__and__": _signed("bitwise_and"), "__or__": _signed("bitwise_or"),
+    "__xor__": _signed("bitwise_xor"),
 }  # fmt: skip
 """By the operator's name."""

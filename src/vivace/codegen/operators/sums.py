@@ -16,6 +16,8 @@ from vivace.core.errors import NotApplicable
 SUM = ("0", "a + x", "+")
 """How elements are put together: what it begins with, the next `a` from `a` and an element `x`, and OpenMP's word for
 that (`threads.HEAD` declares two: its own largest one loses what is not a number)."""
+MANY, WIDEST = 32, 4096
+"""So many lines are added up by parts, for each addition rounds by the size of its sum; of lines up to this length."""
 PRODUCT, ANY, ALL = ("1", "a * x", "*"), ("0", "a || x", "||"), ("1", "a && x", "&&")
 LARGEST = ("-__builtin_inff()", "x > a || x != x ? x : a", "larger")
 SMALLEST = ("__builtin_inff()", "x < a || x != x ? x : a", "smaller")
@@ -81,12 +83,21 @@ def variance_and_mean(
 
 def accumulated(lowering: Lowering, node: Node, value: Value, dim: int, **_: Any) -> Value:
     """cumsum: along an axis each element with all before it."""
+    return _with_all_before(lowering, node, value, dim, "+", 0)
+
+
+def powers(lowering: Lowering, node: Node, value: Value, dim: int, **_: Any) -> Value:
+    """cumprod: multiplied by all before it."""
+    return _with_all_before(lowering, node, value, dim, "*", 1)
+
+
+def _with_all_before(lowering: Lowering, node: Node, value: Value, dim: int, sign: str, begin: int) -> Value:
     array, axis = lowering.room(shape_of(node), kind_of(node)), dim % max(1, len(value.shape))
     index = array.index
     if index[axis : axis + 1] in ((), ("0",)):
         return converted(value, kind_of(node))
     before = (*index[:axis], f"({index[axis]} - 1)", *index[axis + 1 :])
-    each = f"{array.at(index)} = ({index[axis]} > 0 ? {array.at(before)} : 0) + {value.at(index)};"
+    each = f"{array.at(index)} = ({index[axis]} > 0 ? {array.at(before)} : {begin}) {sign} {value.at(index)};"
     text = f"{' '.join(walked(array)).replace(SIMD, '')} {each}"
     if array.outer == axis:
         text = f"  if (t == 0) {{ const long from = 0, to = {array.shape[axis]}; {text} }}"
@@ -153,8 +164,21 @@ def _whole_lines(array: Array, value: Value, text: str, gone: Sequence[int], how
     begin, add, _ = how
     *outside, line = walked(array)
     to = array.at(array.index)
-    each = f"{{ const {array.kind} x = {text}, a = {to}; {to} = {add}; }}"
-    return f"{' '.join(outside)} {{ {line} {to} = {begin};\n      {_gone(gone, value.shape)}{line} {each} }}"
+    each = f"{{ const {array.kind} x = {text}, a = $TO; $TO = {add}; }}"
+    head = f"{' '.join(outside)} {{ {line} {to} = {begin};\n      "
+    innermost = [axis for axis in array.order if array.shape[axis] > 1][-1]
+    count, length = value.shape[gone[-1]] if gone else 1, array.shape[innermost]
+    if how != SUM or array.kind != FLOAT or count < MANY or length > WIDEST:
+        return f"{head}{_gone(gone, value.shape)}{line} {each.replace('$TO', to)} }}"
+    *others, last = gone
+    several, own = math.isqrt(count), f"part[{array.index[innermost]}]"
+    end = f"MIN(block + {several}, {count})"
+    return (
+        f"{head}{_gone(others, value.shape)}for (long block = 0; block < {count}; block += {several}) {{\n"
+        f"      float part[{length}]; {line} {own} = 0;\n"
+        f"      for (long r{last} = block; r{last} < {end}; r{last}++) {line} {each.replace('$TO', own)}\n"
+        f"      {line} {to} += {own}; }} }}"
+    )
 
 
 def _one_by_one(array: Array, value: Value, text: str, gone: Sequence[int], how: tuple[str, str, str]) -> str:
@@ -273,7 +297,7 @@ def embedding_backward(
 SUMS: Mapping[str, Callable[..., Any]] = {
     "sum": total, "mean": mean, "amax": largest, "amin": smallest, "prod": multiplied, "any": is_any,
     "all": are_all, "var_mean": variance_and_mean,
-    "nll_loss_forward": likelihood, "cumsum": accumulated,
+    "nll_loss_forward": likelihood, "cumsum": accumulated, "cumprod": powers,
     "nll_loss_backward": likelihood_backward, "embedding": embedding,
     "embedding_dense_backward": embedding_backward,
 }  # fmt: skip

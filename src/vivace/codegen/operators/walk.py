@@ -16,6 +16,7 @@ from vivace.codegen.operators import batches, views
 from vivace.codegen.operators.joins import JOINS
 from vivace.codegen.operators.picking import PICKING
 from vivace.codegen.operators.ranking import RANKING
+from vivace.codegen.operators.scattering import SCATTERING
 from vivace.codegen.operators.sums import SUMS
 from vivace.codegen.operators.views import VIEWS
 from vivace.codegen.operators.writing import given_that_is_written, is_in_place, writes_own
@@ -209,7 +210,7 @@ def _is_narrow(node: Node) -> bool:
 
 
 OPERATORS: Operators = {
-    **VIEWS, **SUMS, **JOINS, **PICKING, **RANKING,
+    **VIEWS, **SUMS, **JOINS, **PICKING, **RANKING, **SCATTERING,
     "add": _add, "sub": _subtract, "rsub": _subtract_from, "pow": _power, "div": _divide,
     "full": _filled_with(1), "full_like": _filled_with(1), "scalar_tensor": _filled_with(0), "zeros": _always(0),
     "zeros_like": _always(0), "new_zeros": _always(0), "ones": _always(1), "ones_like": _always(1),

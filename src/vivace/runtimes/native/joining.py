@@ -9,7 +9,7 @@ from typing import Any
 from torch.fx import Node
 
 from vivace.codegen.arrays import Index, Value, dense, stored
-from vivace.codegen.lowering import kind_of, operator_of, shape_of
+from vivace.codegen.lowering import operator_of, shape_of
 from vivace.codegen.operators import joins, views
 from vivace.core.errors import NotApplicable
 from vivace.runtimes.native.lowering import Program
@@ -56,21 +56,6 @@ def padded_with(program: Program, node: Node, value: Value, pads: Sequence[int],
     return padded(program, node, value, pads, "constant", fill)
 
 
-def repeated(program: Program, node: Node, value: Value, *_: Any, **__: Any) -> Value:
-    """repeat: so many times along each axis, and along new ones."""
-    shape = shape_of(node)
-    source = stored(program.stored(value))
-    more = len(shape) - len(source.shape)
-
-    def back(index: Index) -> Index:
-        return tuple(
-            place if size == whole else f"(({place})%{size})"
-            for place, size, whole in zip(index[more:], source.shape, shape[more:], strict=True)
-        )
-
-    return Value(shape, kind_of(node), lambda i: source.at(back(i)), lambda i: source.reads(back(i)))
-
-
 def flattened(program: Program, node: Node, value: Value, *_: Any, **__: Any) -> Value:
     """flatten, unflatten, reshape: in the shape that the operator gives."""
     return views.view(program, node, value)
@@ -106,7 +91,7 @@ def enlarged(program: Program, node: Node, value: Value, *_: Any) -> Value:
 
 
 JOINING: Mapping[str, Callable[..., Any]] = {
-    "cat": joined, "concat": joined, "pad": padded, "constant_pad_nd": padded_with, "repeat": repeated,
+    "cat": joined, "concat": joined, "pad": padded, "constant_pad_nd": padded_with,
     "flatten": flattened, "unflatten": flattened, "reshape": flattened, "as_strided": strided,
     "upsample_nearest1d": enlarged, "upsample_nearest2d": enlarged,
 }  # fmt: skip

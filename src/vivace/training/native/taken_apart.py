@@ -9,15 +9,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._decomp import get_decompositions
+from torch._decomp import core_aten_decompositions, get_decompositions
 
+from vivace.codegen.elementwise import FORMULAS
+from vivace.codegen.operators.walk import OPERATORS
 from vivace.core.errors import NotApplicable
 from vivace.training.native.patches import patches, patches_backward
 
 
 @functools.cache
 def decomposed() -> Mapping[Any, Callable[..., Any]]:
-    """By PyTorch's own table; attention as its definition has it."""
+    """By PyTorch's own table; attention as its definition has it. What has a handler, and what draws, stays whole."""
     aten = torch.ops.aten
     composite = (
         aten._log_softmax, aten._log_softmax_backward_data, aten._softmax, aten._softmax_backward_data, aten.gelu,
@@ -30,14 +32,28 @@ def decomposed() -> Mapping[Any, Callable[..., Any]]:
         aten.tril, aten.triu, aten.native_batch_norm, aten.native_batch_norm_backward, aten.huber_loss,
         aten.huber_loss_backward,
     )  # fmt: skip
+    others: dict[Any, Callable[..., Any]] = dict(core_aten_decompositions())
     return {
+        **{one: how for one, how in others.items() if not _stays_whole(one)},
         **get_decompositions(composite),
+        aten.var.correction: variance,
         aten._safe_softmax.default: safe_softmax,
         aten._scaled_dot_product_flash_attention_for_cpu.default: attention,
         aten._scaled_dot_product_flash_attention_for_cpu_backward.default: attention_backward,
         aten.convolution.default: patches,
         aten.convolution_backward.default: patches_backward,
     }
+
+
+def _stays_whole(one: Any) -> bool:
+    name = one._schema.name.partition("::")[2]
+    is_known = name in OPERATORS or name in FORMULAS
+    return is_known or torch.Tag.nondeterministic_seeded in one.tags or one._schema.is_mutable or "dropout" in name
+
+
+def variance(x: Tensor, *axes: Any, **how: Any) -> Tensor:
+    """var: without the mean that there is beside it."""
+    return torch.var_mean(x, *axes, **how)[0]
 
 
 def safe_softmax(scores: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
