@@ -82,6 +82,10 @@ VIEWS: Operators = {
     "index_add": lambda x: torch.zeros(len(x), 6, 6).index_add(1, PLACE, x),
     "index_put": lambda x: x.index_put((PICKED[:1] * 0, PICKED[:2]), x[0, :2]),
     "index_put, added": lambda x: x.transpose(0, 1).index_put((PICKED,), x.transpose(0, 1)[:3], accumulate=True),
+    "slice_scatter": lambda x: x.slice_scatter(x[:, :2] * 0 + 5, 1, 0, 4, 2),
+    "slice_scatter of the end": lambda x: x.slice_scatter(x[..., :2] * 2, -1, -2),
+    "select_scatter": lambda x: x.select_scatter(x[:, 1], 1, -1),
+    "masked_fill": lambda x: x.masked_fill(x > 0, 2.0),
     "columns": lambda x: functional.unfold(x[None], 3, padding=1, stride=2),
 }
 SUMS: Operators = {

@@ -64,8 +64,18 @@ def written(x: Tensor, net: Net) -> Tensor:
     return torch.relu_(net.middle(y.add_(1.0) * kept))
 
 
+def shifted(x: Tensor, net: Net) -> Tensor:
+    """Numbers that are written into by slices, as T5 moves its labels."""
+    numbers = torch.zeros(x.shape, dtype=torch.int64)
+    numbers[:, 1:] = (x.detach() > 0)[:, :-1]
+    numbers[:, 0] = 3
+    numbers.masked_fill_(numbers == 3, 2)
+    y = net.middle(x)
+    return y * numbers.float()
+
+
 BETWEEN: dict[str, Callable[[Tensor, Net], Tensor]] = {
-    "places": places, "columns": columns, "heads": heads, "written": written,
+    "places": places, "columns": columns, "heads": heads, "written": written, "shifted": shifted,
     "roll": lambda x, net: torch.roll(x.view(-1, 4, 6), (1, -2), (1, 2)).flatten(1) * x,
     "roll rows": lambda x, net: x + 0.1 * torch.roll(net.middle(x), 1, 0),
     "literal": lambda x, net: torch.where(x > 0, x, torch.tensor(0.25)) + torch.cat([torch.tensor([]), x[:, :1]], 1),

@@ -237,6 +237,43 @@ def sliced(
     return _among_zeros(node, value, back, asked)
 
 
+def with_slice(
+    lowering: Lowering, node: Node, value: Value, part: Value, dim: int = 0, start: Any = None, end: Any = None,
+    step: int = 1,
+) -> Value:  # fmt: skip
+    """slice_scatter: a value with another one in the place of a slice of an axis."""
+    axis = dim % len(value.shape)
+    length, begin = value.shape[axis], start or 0
+    first = min(max(begin + (length if begin < 0 else 0), 0), length)
+
+    def back(index: Index) -> Index:
+        return (*index[:axis], f"(({index[axis]} - {first})/{step})", *index[axis + 1 :])
+
+    def asked(index: Index) -> str:
+        past = f"{index[axis]} - {first}"
+        return f"{past} >= 0 && {past} < {part.shape[axis] * step} && ({past}) % {step} == 0"
+
+    return _beside(lowering, value, part, back, asked)
+
+
+def with_one(lowering: Lowering, node: Node, value: Value, part: Value, dim: int, at: int) -> Value:
+    """select_scatter: a value with another one at one index of an axis."""
+    axis, number = dim % len(value.shape), at % value.shape[dim]
+    return _beside(
+        lowering, value, part, lambda i: (*i[:axis], *i[axis + 1 :]), lambda i: f"{i[axis]} == {number}"
+    )  # fmt: skip
+
+
+def _beside(
+    lowering: Lowering, value: Value, part: Value, back: Callable[[Index], Index], asked: Callable[[Index], str]
+) -> Value:
+    part = stored(lowering.stored(part)) if part.is_costly else part
+    return Value(
+        value.shape, value.kind, lambda i: f"({asked(i)} ? {part.at(back(i))} : {value.at(i)})",
+        lambda i: (*part.reads(back(i)), *value.reads(i)), None, value.is_costly, value.layout,
+    )  # fmt: skip
+
+
 def padded(lowering: Lowering, node: Node, value: Value, sizes: Sequence[int], fill: Any = 0) -> Value:
     """constant_pad_nd: with more elements before and behind, or fewer, of the last axes; sizes begin with the last."""
     if not any(sizes):
@@ -268,7 +305,8 @@ def _among_zeros(node: Node, value: Value, back: Callable[[Index], Index], asked
 VIEWS: Mapping[str, Callable[..., Any]] = {
     "permute": permute, "transpose": transpose, "t": transposed, "expand": expand, "unsqueeze": unsqueeze,
     "squeeze": squeeze, "view": view, "_unsafe_view": view, "reshape": view, "select": select, "slice": cut,
-    "select_backward": selected, "slice_backward": sliced, "constant_pad_nd": padded,
+    "select_backward": selected, "slice_backward": sliced, "slice_scatter": with_slice, "select_scatter": with_one,
+    "constant_pad_nd": padded,
     "flip": flipped, "diagonal": diagonal, "unfold": windows, "unfold_backward": from_windows,
 }  # fmt: skip
 """By the operator's name."""

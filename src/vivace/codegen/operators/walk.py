@@ -149,6 +149,13 @@ def _filled_with(place: int) -> Callable[..., Value]:
     return full
 
 
+def _filled_by(lowering: Lowering, node: Node, value: Value, other: Any) -> Value:
+    """fill: one number in the place of all."""
+    if isinstance(other, Value):
+        return views.expand(lowering, node, converted(other, kind_of(node)))
+    return constant(number(other, kind_of(node)), shape_of(node), kind_of(node))
+
+
 def _always(value: int) -> Callable[..., Value]:
     def full(lowering: Lowering, node: Node, *_: Any, **__: Any) -> Value:
         return constant(number(value, kind_of(node)), shape_of(node), kind_of(node))
@@ -212,7 +219,8 @@ def _is_narrow(node: Node) -> bool:
 OPERATORS: Operators = {
     **VIEWS, **SUMS, **JOINS, **PICKING, **RANKING, **SCATTERING,
     "add": _add, "sub": _subtract, "rsub": _subtract_from, "pow": _power, "div": _divide,
-    "full": _filled_with(1), "full_like": _filled_with(1), "scalar_tensor": _filled_with(0), "zeros": _always(0),
+    "fill": _filled_by, "full": _filled_with(1), "full_like": _filled_with(1),
+    "scalar_tensor": _filled_with(0), "zeros": _always(0),
     "zeros_like": _always(0), "new_zeros": _always(0), "ones": _always(1), "ones_like": _always(1),
     "new_ones": _always(1), "empty": _unset, "empty_like": _unset, "arange": _counting, "clone": _same,
     "alias": _same, "detach": _same, "lift_fresh": _same, "lift_fresh_copy": _same, "_to_copy": _convert,

@@ -20,6 +20,7 @@ from vivace.training.native.leaves import leaf_of
 from vivace.training.native.source import StepPlan, source_of
 from vivace.training.native.tables import RoundedTables
 from vivace.training.native.taken_apart import decomposed
+from vivace.training.native.unwritten import without_writes
 from vivace.training.native.update import Rule, begin, numbers_of, rule_of
 from vivace.training.recording import LOOKS, RecordedGradients, Recording, flags_of, places_of, record
 
@@ -136,7 +137,7 @@ class NativeTraining:
         _check(tensors, [one.dtype for one in tensors])
         rules = self._rules(recording.learning)
         plan = StepPlan(
-            graph=recording.graph,
+            graph=without_writes(recording.graph),
             state=tuple(leaf_of("model", one.shape, one.dtype) for one in tensors),
             leaves=tuple(leaf_of("batch", leaf.shape, leaf.dtype) for leaf in leaves if torch.is_tensor(leaf)),
             rules=rules,
