@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -176,10 +177,12 @@ def _by_dictionary(request: Any, model: Model, kept: list[tuple[int, int]]) -> R
     """Calls in any shape and type, as OpenVINO's Python offers them."""
     infer = request.infer
     dtypes = [getattr(torch, spec.dtype) for spec in model.signature.outputs]
+    one_at_a_time = threading.Lock()
 
     def call(leaves: Sequence[Tensor]) -> list[Tensor]:
-        results = infer({key: as_numpy(leaves[i]) for key, i in kept}, share_inputs=True, share_outputs=True)
-        return [torch.from_numpy(results[n]).to(dtype, copy=True) for n, dtype in enumerate(dtypes)]
+        with one_at_a_time:
+            results = infer({key: as_numpy(leaves[i]) for key, i in kept}, share_inputs=True, share_outputs=True)
+            return [torch.from_numpy(results[n]).to(dtype, copy=True) for n, dtype in enumerate(dtypes)]
 
     return call
 

@@ -22,9 +22,9 @@ class Program:
     """A model ready to be called: `program(*args, **kwargs)` takes and gives what the user's model does.
 
     Arguments are tensors or numpy arrays; a call that does not fit raises CallError. It may be called from several
-    threads one after the other, never at the same time: a runtime keeps one set of buffers. `close` frees the
-    runtime; a closed program raises CallError. `device_peak_bytes` tells the most that the program held on a device
-    that PyTorch does not know, 0 where there is none.
+    threads: where a runtime keeps one set of buffers, one call waits for the other. `close` frees the runtime; a
+    closed program raises CallError. `device_peak_bytes` tells the most that the program held on a device that PyTorch
+    does not know, 0 where there is none.
     """
 
     def __init__(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _ctypes
 import ctypes
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 
@@ -160,12 +161,14 @@ def _entry(built: ctypes.CDLL, kept: list[Tensor], dtypes: Sequence[torch.dtype]
     enter.argtypes = [ctypes.c_void_p] * (len(dtypes) + len(outputs))
     enter.restype = ctypes.c_int
     shapes = [(one.shape, DTYPES[one.kind]) for one in outputs]
-    empty = torch.empty
+    empty, one_at_a_time = torch.empty, threading.Lock()  # a program has one memory for what it computes
 
     def run(leaves: Sequence[Tensor]) -> Sequence[Tensor]:
         given = [leaf if leaf.is_contiguous() else leaf.contiguous() for leaf in leaves]
         made = [empty(shape, dtype=dtype) for shape, dtype in shapes]
-        if enter(*[one.data_ptr() for one in given], *[one.data_ptr() for one in made]):
+        with one_at_a_time:
+            is_outside = enter(*[one.data_ptr() for one in given], *[one.data_ptr() for one in made])
+        if is_outside:
             raise CallError(
                 "an index in the call is outside of what it is an index of; give numbers that the model has"
             )
