@@ -55,6 +55,7 @@ def test_calls_of_written_networks_wait_for_each_other(threads: int) -> None:
         assert mixed(run, inputs, [network(one) for one in inputs]) == 0
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # of the converter's own calls
 def test_calls_of_openvino_wait_for_each_other() -> None:
     openvino = pytest.importorskip("openvino", reason="openvino is not installed: pip install 'vivace[openvino]'")
     from vivace.runtimes.openvino_session import _by_dictionary
