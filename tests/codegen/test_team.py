@@ -127,6 +127,15 @@ def test_a_child_that_was_forked_after_a_call_has_threads_of_its_own(is_given: b
     assert done.stdout.splitlines() == ["the child", "the parent"], done.stderr
 
 
+def test_a_child_of_multiprocessing_asks_for_no_threads_of_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(team.multiprocessing, "parent_process", lambda: "a parent")
+
+    assert not enlist(ctypes.CDLL(None))
+
+    monkeypatch.setattr(team.sys, "orig_argv", ["python", team.SPAWNED])
+    assert not team._is_forked()
+
+
 def test_a_process_without_openmp_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(team, "NAMES", ("no_such_function",))
 

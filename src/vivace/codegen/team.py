@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
+import sys
 from pathlib import Path
 
 NAMES = ("GOMP_parallel", "omp_get_num_threads", "omp_get_thread_num")
@@ -12,6 +14,8 @@ many they are, and which it is."""
 
 _seen = {"threads": 1, "lost": 1}
 """How many threads the process had when it last forked, and how many its parent had, of which it has one."""
+SPAWNED = "--multiprocessing-fork"
+"""What Python's own package tells a child on its command line that is an interpreter of its own."""
 
 
 def enlist(library: ctypes.CDLL) -> bool:
@@ -21,7 +25,7 @@ def enlist(library: ctypes.CDLL) -> bool:
     them for as long: at the first barrier of a training's epoch that cost as much as ten steps of a small network. A
     process that was forked from one with threads may not ask for any: it would wait for those of its parent.
     """
-    if _seen["lost"] > 1:
+    if _seen["lost"] > 1 or _is_forked():
         return False
     process = ctypes.CDLL(None)
     found = [getattr(process, name) for name in NAMES if hasattr(process, name)]
@@ -30,6 +34,11 @@ def enlist(library: ctypes.CDLL) -> bool:
     library.enlist.argtypes = [ctypes.c_void_p] * len(NAMES)
     library.enlist(*(ctypes.cast(one, ctypes.c_void_p) for one in found))
     return True
+
+
+def _is_forked() -> bool:
+    """Whether Python's multiprocessing may have forked this process before this module was there to see it."""
+    return multiprocessing.parent_process() is not None and SPAWNED not in sys.orig_argv
 
 
 def _before_fork() -> None:
