@@ -10,9 +10,10 @@ from vivace.core.measurement import Interval, Outcome
 from vivace.core.plan import Plan
 from vivace.core.technique import Technique
 from vivace.core.training.run import Advice, Basis, Diagnosis, StepBound, StepTrial
-from vivace.search.training.promise import Room, no_time, promise, promising
+from vivace.search.training.promise import Promising, Room, no_time, promise, promising
 from vivace.techniques.compile.compiled_training import CompiledTraining
 from vivace.techniques.compile.native_step import NativeStep
+from vivace.techniques.compile.recorded_step import RecordedStep
 from vivace.techniques.feed.sample_cache import SampleCache
 from vivace.techniques.feed.sample_prefetch import SamplePrefetch
 from vivace.techniques.memory.channels_last import ChannelsLast
@@ -110,3 +111,29 @@ def test_what_takes_longer_to_build_than_is_left_leaves_the_time_to_others() -> 
     assert refused is not None
     assert (refused.outcome, refused.reason) == (Outcome.CANCELLED, "it takes about 30 s to build, and 5 s are left")
     assert no_time(cache, compiled, -1.0) is None  # the time is over for all
+
+
+def test_what_an_accepted_compiler_won_promises_nothing_any_more() -> None:
+    found = diagnosis(waiting=0.3, overhead=0.5)
+    order = Promising([RecordedStep(), NativeStep(), SampleCache(), FusedOptimizer()], found)
+    plan = Plan((NativeStep(),))
+    turns = iter(order)
+    first = next(turns)
+    accepted = trial(plan, Plan(), 2.0)  # half of the step: all of the time between operators
+
+    order.after(accepted, Room.of(found).after(accepted))
+
+    assert str(first) == "native-step"
+    assert str(next(turns)) == "sample-cache"
+
+
+def test_what_feeds_won_leaves_compilers_as_they_were() -> None:
+    found = diagnosis(waiting=0.5, overhead=0.3)
+    order, plan = Promising([SampleCache(), SamplePrefetch(), NativeStep()], found), Plan((SampleCache(),))
+    turns = iter(order)
+    next(turns)
+    accepted = trial(plan, Plan(), 1.9)
+
+    order.after(accepted, Room.of(found).after(accepted))
+
+    assert [str(one) for one in turns] == ["native-step", "sample-prefetch"]

@@ -45,7 +45,7 @@ from vivace.search.training.choose import (
     settings_of,
 )
 from vivace.search.training.ending import Ending
-from vivace.search.training.promise import Room, no_time, promising
+from vivace.search.training.promise import Promising, Room, no_time
 from vivace.techniques.parallel.layouts import layout_of
 from vivace.training.feed import feed_of
 
@@ -140,12 +140,12 @@ class Choice:
             if name not in known:
                 raise unknown_name("technique", name, known)
         settings = settings_of(self._work(), machine, known, self.only, self.without, self.changed)
-        room = None
+        room, order = None, None
         if self.diagnosis is not None:
-            settings = promising(settings, self.diagnosis)
+            order = Promising(settings, self.diagnosis)
             room = Room.of(self.diagnosis) if not len(start) else None  # of several processes' step nothing is known
         facts = facts_of(machine, device)
-        strategy = greedy(settings, facts, start)
+        strategy = greedy(settings if order is None else order, facts, start)
         trials = refusals(settings, facts, start)
         started, best, is_tried = clock.now(), start, self.team is not None
         with contextlib.suppress(StopIteration):
@@ -170,7 +170,9 @@ class Choice:
                 is_tried = True
                 if trial.accepted:
                     best = plan
-                    room = None if room is None else room.after(trial)
+                    if room is not None and order is not None:
+                        room = room.after(trial)
+                        order.after(trial, room)
                 self.progress.trial(plan, trial.outcome, trial.speedup, None, left)
                 plan = strategy.send(trial)
         return best, trials

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from vivace.core.facts import Fact
 from vivace.core.measurement import Outcome
@@ -16,13 +16,42 @@ TRIAL_SECONDS = 10.0
 """What proving and timing a plan is taken to cost, beside building it, when gains are weighed against time."""
 NARROWER = 0.5
 """The share of the products' time that coarser numbers leave, at a guess."""
+COMPILED = (Stage.COMPILE, Stage.TARGET)
+"""Stages whose techniques act on the time between operators."""
 UNSEEN = 0.5
 """The share of what a phase takes that a technique saves which was not tried in passing, at a guess."""
 
 
+class Promising:
+    """Settings, each time the one that may gain most for a second of trying it; as they come where that is equal. A
+    plan that is accepted changes what is left to be gained (`after`), and so which one is next."""
+
+    def __init__(self, settings: Iterable[Technique], found: Diagnosis) -> None:
+        self._left = list(settings)
+        self._found = found
+
+    def __iter__(self) -> Iterator[Technique]:
+        while self._left:
+            following = min(self._left, key=self._cost)
+            self._left.remove(following)
+            yield following
+
+    def after(self, trial: StepTrial, room: Room) -> None:
+        """A plan was accepted, beside which there is this room: what a compiler won was time between operators."""
+        new = [one for one in trial.plan if one not in trial.over.techniques]
+        won = self._found.step_seconds - room.step if all(one.stage in COMPILED for one in new) else 0.0
+        self._found = dataclasses.replace(
+            self._found, step_seconds=room.step, input_seconds=room.waiting, update_seconds=room.updating,
+            overhead_seconds=min(room.step, max(0.0, self._found.overhead_seconds - won)),
+        )  # fmt: skip
+
+    def _cost(self, one: Technique) -> float:
+        return (1.0 - promise(one, self._found)) / (TRIAL_SECONDS + one.build_seconds)
+
+
 def promising(settings: Iterable[Technique], found: Diagnosis) -> list[Technique]:
-    """Settings by what each may gain for a second of trying it, most first; as they come where that is equal."""
-    return sorted(settings, key=lambda one: (1.0 - promise(one, found)) / (TRIAL_SECONDS + one.build_seconds))
+    """Settings in the order in which they are tried while none is accepted."""
+    return list(Promising(settings, found))
 
 
 def promise(technique: Technique, found: Diagnosis) -> float:
@@ -34,7 +63,7 @@ def promise(technique: Technique, found: Diagnosis) -> float:
     step, advised = found.step_seconds, {one.technique: one.gain for one in found.advice}
     if technique.stage is Stage.FEED:
         return _without(step, found.input_seconds)
-    if technique.stage in (Stage.COMPILE, Stage.TARGET):
+    if technique.stage in COMPILED:
         return _without(step, found.overhead_seconds)
     if str(technique) in advised:
         return advised[str(technique)]
