@@ -38,6 +38,8 @@ ELEMENTS: Operators = {
     "softshrink": functional.softshrink, "max of two": lambda x: torch.max(x, x * x),
     "min of two": lambda x: torch.min(x, x * x), "or": lambda x: (x > 0) | (x > 1), "xor": lambda x: (x > 0) ^ (x > 1),
     "whole: or, xor, and": lambda x: ((x * 8).long() | 3) ^ ((x * 4).long() & 5),
+    "whole: not, or": lambda x: torch.bitwise_or(~(x * 8).long(), (x * 4).long()),
+    "not": lambda x: torch.logical_not(x > 0) ^ ~(x > 1),
     "whole: remainder": lambda x: (x * 8).long() % 3, "whole: floored": lambda x: (x * 8).long() // -3,
     "whole: abs": lambda x: (x * 9).long().abs(),
 }  # fmt: skip

@@ -10,7 +10,7 @@ from vivace.core.measurement import Interval, Outcome
 from vivace.core.plan import Plan
 from vivace.core.technique import Technique
 from vivace.core.training.run import Advice, Basis, Diagnosis, StepBound, StepTrial
-from vivace.search.training.promise import Promising, Room, no_time, promise, promising
+from vivace.search.training.promise import Promising, Room, no_time, promise
 from vivace.techniques.compile.compiled_training import CompiledTraining
 from vivace.techniques.compile.native_step import NativeStep
 from vivace.techniques.compile.recorded_step import RecordedStep
@@ -37,6 +37,11 @@ def diagnosis(waiting: float = 0.0, update: float = 0.0, overhead: float = 0.0, 
     )  # fmt: skip
 
 
+def order_of(found: Diagnosis) -> list[Technique]:
+    """In which settings are tried while none is accepted."""
+    return list(Promising(SETTINGS, found))
+
+
 def trial(plan: Plan, over: Plan, speedup: float) -> StepTrial:
     return StepTrial(plan, Outcome.OK, Interval(speedup, speedup, speedup), 0.0, True, over=over)
 
@@ -51,11 +56,11 @@ def trial(plan: Plan, over: Plan, speedup: float) -> StepTrial:
     ],
 )
 def test_what_acts_on_most_of_a_step_is_tried_first(found: Diagnosis, first: str) -> None:
-    assert promising(SETTINGS, found)[0].name() == first
+    assert order_of(found)[0].name() == first
 
 
 def test_what_takes_long_to_build_must_promise_more() -> None:
-    order = [one.name() for one in promising(SETTINGS, diagnosis(update=0.3, overhead=0.2))]
+    order = [one.name() for one in order_of(diagnosis(update=0.3, overhead=0.2))]
 
     assert order.index("native-step") < order.index("fused-optimizer") < order.index("compiled-training")
 
@@ -66,8 +71,8 @@ def test_what_was_tried_in_passing_is_taken_at_its_word_and_the_unknown_last() -
 
     assert promise(Threads(1), found) == 1.5
     assert promise(Threads(2), found) == promise(ChannelsLast(), found) == 1.0
-    assert promising(SETTINGS, found)[0] == Threads(1)
-    assert set(promising(SETTINGS, found)) == set(SETTINGS)
+    assert order_of(found)[0] == Threads(1)
+    assert set(order_of(found)) == set(SETTINGS)
 
 
 def test_what_feeds_a_step_that_hardly_waits_is_not_tried() -> None:
@@ -121,7 +126,7 @@ def test_what_an_accepted_compiler_won_promises_nothing_any_more() -> None:
     first = next(turns)
     accepted = trial(plan, Plan(), 2.0)  # half of the step: all of the time between operators
 
-    order.after(accepted, Room.of(found).after(accepted))
+    order.after(accepted)
 
     assert str(first) == "native-step"
     assert str(next(turns)) == "sample-cache"
@@ -134,6 +139,6 @@ def test_what_feeds_won_leaves_compilers_as_they_were() -> None:
     next(turns)
     accepted = trial(plan, Plan(), 1.9)
 
-    order.after(accepted, Room.of(found).after(accepted))
+    order.after(accepted)
 
     assert [str(one) for one in turns] == ["native-step", "sample-prefetch"]

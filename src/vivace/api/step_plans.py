@@ -45,7 +45,7 @@ from vivace.search.training.choose import (
     settings_of,
 )
 from vivace.search.training.ending import Ending
-from vivace.search.training.promise import Promising, Room, no_time
+from vivace.search.training.promise import Promising, no_time
 from vivace.techniques.parallel.layouts import layout_of
 from vivace.training.feed import feed_of
 
@@ -140,10 +140,7 @@ class Choice:
             if name not in known:
                 raise unknown_name("technique", name, known)
         settings = settings_of(self._work(), machine, known, self.only, self.without, self.changed)
-        room, order = None, None
-        if self.diagnosis is not None:
-            order = Promising(settings, self.diagnosis)
-            room = Room.of(self.diagnosis) if not len(start) else None  # of several processes' step nothing is known
+        order = None if self.diagnosis is None else Promising(settings, self.diagnosis, start)
         facts = facts_of(machine, device)
         strategy = greedy(settings if order is None else order, facts, start)
         trials = refusals(settings, facts, start)
@@ -152,7 +149,7 @@ class Choice:
             plan = next(strategy)
             while True:
                 left = seconds - (clock.now() - started) - (self.ending.seconds(best) if is_last else 0.0)
-                refused = None if room is None else room.refusal(best, plan)
+                refused = None if order is None else order.refusal(best, plan)
                 if refused is None and is_tried:
                     refused = no_time(best, plan, left)
                 if refused is not None:
@@ -170,9 +167,8 @@ class Choice:
                 is_tried = True
                 if trial.accepted:
                     best = plan
-                    if room is not None and order is not None:
-                        room = room.after(trial)
-                        order.after(trial, room)
+                    if order is not None:
+                        order.after(trial)
                 self.progress.trial(plan, trial.outcome, trial.speedup, None, left)
                 plan = strategy.send(trial)
         return best, trials

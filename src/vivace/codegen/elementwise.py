@@ -15,7 +15,7 @@ FORMULAS = {
     "where": "({0} ? {1} : {2})",
     "eq": "{0} == {1}", "ne": "{0} != {1}", "lt": "{0} < {1}", "le": "{0} <= {1}", "gt": "{0} > {1}",
     "ge": "{0} >= {1}",
-    "logical_not": "!{0}", "bitwise_not": "!{0}", "logical_and": "{0} && {1}", "bitwise_and": "{0} & {1}",
+    "logical_not": "!{0}", "bitwise_not": "inverted({0})", "logical_and": "{0} && {1}", "bitwise_and": "{0} & {1}",
     "logical_or": "{0} || {1}", "bitwise_or": "{0} | {1}", "logical_xor": "!{0} != !{1}", "bitwise_xor": "{0} ^ {1}",
     "isnan": "{0} != {0}", "isinf": "__builtin_fabsf({0}) == __builtin_inff()",
     "maximum": "({0} > {1} || {0} != {0} ? {0} : {1})", "minimum": "({0} < {1} || {0} != {0} ? {0} : {1})",

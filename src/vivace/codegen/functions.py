@@ -68,6 +68,8 @@ INLINE float coarse_gelu(float x) {
 INLINE float gelu_tanh(float x) { return 0.5f * x * (1.0f + fast_tanh(0.797884561f * (x + 0.044715f * x * x * x))); }
 INLINE float magnitude(float x) { return __builtin_fabsf(x); }
 INLINE long magnitude(long x) { return x < 0 ? -x : x; }
+INLINE bool inverted(bool x) { return !x; }
+INLINE long inverted(long x) { return ~x; }
 // what is left of a division rounded down, and that division; of whole numbers by none, nothing is asked
 INLINE float remainder_of(float a, float b) {
   const float left = fmodf(a, b);

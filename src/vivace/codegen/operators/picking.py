@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch.fx import Node
 
-from vivace.codegen.arrays import LONG, Index, Read, Value, broadcast, stored
+from vivace.codegen.arrays import LONG, Index, Read, Shape, Value, broadcast, stored
 from vivace.codegen.lowering import Lowering, kind_of, shape_of
 from vivace.codegen.operators import views
 from vivace.codegen.operators.sums import inside
@@ -16,29 +18,48 @@ from vivace.core.errors import NotApplicable
 
 def indexed(lowering: Lowering, node: Node, value: Value, indices: Sequence[Any]) -> Value:
     """index: the elements at numbers, for axes that follow one another."""
-    axes = [axis for axis, one in enumerate(indices) if one is not None]
-    if axes != list(range(axes[0], axes[-1] + 1)) or any(one.kind != LONG for one in indices if one is not None):
-        raise NotApplicable(f"there is no C for {node.target} but by numbers for axes that follow one another")
-    source = stored(lowering.stored(value))
-    places = [stored(lowering.stored(indices[axis])) for axis in axes]
-    shape = shape_of(node)
-    rank = len(shape) - (len(source.shape) - len(axes))
-    first = axes[0]
+    source, places = stored(lowering.stored(value)), Numbers.of(lowering, node, value, indices)
+    return Value(
+        shape_of(node), kind_of(node), lambda i: source.at(places.at(i)),
+        lambda i: (*places.reads(i), *source.reads(places.at(i))),
+    )  # fmt: skip
 
-    def back(index: Index) -> Index:
-        own = index[first : first + rank]
+
+@dataclasses.dataclass(frozen=True)
+class Numbers:
+    """What index and index_put are told: `values` hold numbers for axes of a tensor from `first` on, each as long as
+    in `sizes`. In what is picked axes as in `shape` stand in their place."""
+
+    values: Sequence[Value]
+    sizes: Shape
+    first: int
+    shape: Shape
+
+    @classmethod
+    def of(cls, lowering: Lowering, node: Node, value: Value, indices: Sequence[Any]) -> Numbers:
+        """Those of an operator. Raises NotApplicable for axes apart from each other, and for truths."""
+        axes = [axis for axis, one in enumerate(indices) if one is not None]
+        if axes != list(range(axes[0], axes[-1] + 1)) or any(indices[axis].kind != LONG for axis in axes):
+            raise NotApplicable(f"there is no C for {node.target} but by numbers for axes that follow one another")
+        values = [stored(lowering.stored(indices[axis])) for axis in axes]
+        shape = tuple(torch.broadcast_shapes(*(one.shape for one in values)))  # type: ignore[no-untyped-call]
+        return cls(values, value.shape[axes[0] : axes[-1] + 1], axes[0], shape)
+
+    def at(self, index: Index) -> Index:
+        """Where in the tensor an element of what is picked stands."""
+        own = self._own(index)
         chosen = [
-            _inside(place.at(broadcast(place, own)), source.shape[axis])
-            for place, axis in zip(places, axes, strict=True)
+            counted(one.at(broadcast(one, own)), size) for one, size in zip(self.values, self.sizes, strict=True)
         ]  # fmt: skip
-        return (*index[:first], *chosen, *index[first + rank :])
+        return (*index[: self.first], *chosen, *index[self.first + len(self.shape) :])
 
-    def reads(index: Index) -> tuple[Read, ...]:
-        own = index[first : first + rank]
-        found = [read for place in places for read in place.reads(broadcast(place, own))]
-        return (*found, *source.reads(back(index)))
+    def reads(self, index: Index) -> tuple[Read, ...]:
+        """What finding that reads."""
+        own = self._own(index)
+        return tuple(read for one in self.values for read in one.reads(broadcast(one, own)))
 
-    return Value(shape, kind_of(node), lambda i: source.at(back(i)), reads)
+    def _own(self, index: Index) -> Index:
+        return index[self.first : self.first + len(self.shape)]
 
 
 def gathered(lowering: Lowering, node: Node, value: Value, dim: int, where: Value, *_: Any, **__: Any) -> Value:
@@ -47,7 +68,7 @@ def gathered(lowering: Lowering, node: Node, value: Value, dim: int, where: Valu
     source, places = stored(lowering.stored(value)), stored(lowering.stored(where))
 
     def back(index: Index) -> Index:
-        return (*index[:axis], _inside(places.at(index), source.shape[axis]), *index[axis + 1 :])
+        return (*index[:axis], counted(places.at(index), source.shape[axis]), *index[axis + 1 :])
 
     return Value(
         shape_of(node), kind_of(node), lambda i: source.at(back(i)),
@@ -56,21 +77,12 @@ def gathered(lowering: Lowering, node: Node, value: Value, dim: int, where: Valu
 
 
 def chosen(lowering: Lowering, node: Node, value: Value, dim: int, where: Value) -> Value:
-    """index_select: along one axis the elements at numbers."""
+    """index_select: along one axis the elements at numbers, or at one."""
     axis = dim % max(1, len(value.shape))
-    source, places = stored(lowering.stored(value)), stored(lowering.stored(where))
-
-    def back(index: Index) -> Index:
-        number = places.at(index[axis : axis + 1] if places.shape else ())
-        return (*index[:axis], inside(number, source.shape[axis]), *index[axis + 1 :]) if source.shape else ()
-
-    def reads(index: Index) -> tuple[Read, ...]:
-        return (*places.reads(index[axis : axis + 1] if places.shape else ()), *source.reads(back(index)))
-
-    return Value(shape_of(node), kind_of(node), lambda i: source.at(back(i)), reads)
+    return indexed(lowering, node, value, [None] * axis + [where if where.shape else views.wider(where, 0)])
 
 
-def _inside(place: str, size: int) -> str:
+def counted(place: str, size: int) -> str:
     """A number that may count from the end."""
     return inside(f"({place} < 0 ? {place} + {size} : {place})", size)
 

@@ -10,7 +10,7 @@ from torch.fx import Node
 from vivace.codegen.arrays import LONG, Index, Read, Shape, Value, broadcast, constant, stored
 from vivace.codegen.elementwise import number
 from vivace.codegen.lowering import Lowering, kind_of, shape_of
-from vivace.codegen.operators.sums import inside
+from vivace.codegen.operators.picking import Numbers, counted
 from vivace.codegen.statements import Statement, loop, rows_of
 from vivace.core.errors import NotApplicable
 
@@ -25,9 +25,7 @@ def scattered(lowering: Lowering, node: Node, value: Value, dim: int, where: Val
     return _along(lowering, node, value, dim, where, source, "=")
 
 
-def scattered_and_added(
-    lowering: Lowering, node: Node, value: Value, dim: int, where: Value, source: Value
-) -> Value:  # fmt: skip
+def added(lowering: Lowering, node: Node, value: Value, dim: int, where: Value, source: Value) -> Value:
     """scatter_add: alike, added to what is there."""
     return _along(lowering, node, value, dim, where, source, "+=")
 
@@ -49,34 +47,12 @@ def put(
     lowering: Lowering, node: Node, value: Value, indices: Sequence[Any], source: Value, accumulate: bool = False
 ) -> Value:
     """index_put: to the places at numbers, for axes that follow one another."""
-    axes = [axis for axis, one in enumerate(indices) if one is not None]
-    numbers = [one for one in indices if one is not None]
-    if axes != list(range(axes[0], axes[-1] + 1)) or any(one.kind != LONG for one in numbers):
-        raise NotApplicable(f"there is no C for {node.target} but by numbers for axes that follow one another")
-    places = [stored(lowering.stored(one)) for one in numbers]
-    rank = max(len(one.shape) for one in places)
-    lengths = [max(one.shape[rank_of] for one in _wide(places, rank)) for rank_of in range(rank)]
-    first, last = axes[0], axes[-1] + 1
-    shape = (*value.shape[:first], *lengths, *value.shape[last:])
-
-    def to(index: Index) -> tuple[Index, tuple[Read, ...]]:
-        own = index[first : first + rank]
-        chosen = [_counted(one.at(broadcast(one, own)), value.shape[axis]) for one, axis in _pairs(places, axes)]
-        reads = tuple(read for one in places for read in one.reads(broadcast(one, own)))
-        return (*index[:first], *chosen, *index[first + rank :]), reads
-
-    free = [axis for axis in range(len(shape)) if not first <= axis < first + rank]
+    places = Numbers.of(lowering, node, value, indices)
+    first, last = places.first, places.first + len(places.shape)
+    shape = (*value.shape[:first], *places.shape, *value.shape[first + len(places.sizes) :])
+    free = [axis for axis in range(len(shape)) if not first <= axis < last]
     how = "+=" if accumulate else "="
-    return _written(lowering, node, value, shape, free, to, source, how)
-
-
-def _pairs(places: Sequence[Value], axes: Sequence[int]) -> list[tuple[Value, int]]:
-    return list(zip(places, axes, strict=True))
-
-
-def _wide(places: Sequence[Value], rank: int) -> list[Value]:
-    """Each with axes of length one before its own, up to so many."""
-    return [Value((1,) * (rank - len(one.shape)) + one.shape, one.kind, one.at, one.reads) for one in places]
+    return _written(lowering, node, value, shape, free, lambda i: (places.at(i), places.reads(i)), source, how)
 
 
 def _along(lowering: Lowering, node: Node, value: Value, dim: int, where: Value, source: Any, how: str) -> Value:
@@ -86,18 +62,13 @@ def _along(lowering: Lowering, node: Node, value: Value, dim: int, where: Value,
     places = stored(lowering.stored(where))
 
     def to(index: Index) -> tuple[Index, tuple[Read, ...]]:
-        place = _counted(places.at(index), value.shape[axis])
+        place = counted(places.at(index), value.shape[axis])
         return (*index[:axis], place, *index[axis + 1 :]), places.reads(index)
 
     if not isinstance(source, Value):
         source = constant(number(source, value.kind), where.shape, value.kind)
     free = [other for other in range(len(where.shape)) if other != axis]
     return _written(lowering, node, value, where.shape, free, to, source, how)
-
-
-def _counted(place: str, size: int) -> str:
-    """A number that may count from the end."""
-    return inside(f"({place} < 0 ? {place} + {size} : {place})", size)
 
 
 def _written(
@@ -129,7 +100,7 @@ def _written(
 
 
 SCATTERING: Mapping[str, Callable[..., Any]] = {
-    "scatter": scattered, "scatter_add": scattered_and_added, "index_add": lines_added, "index_put": put,
+    "scatter": scattered, "scatter_add": added, "index_add": lines_added, "index_put": put,
     "_unsafe_index_put": put,
 }  # fmt: skip
 """By the operator's name."""

@@ -60,25 +60,42 @@ def are_all(lowering: Lowering, node: Node, value: Value, dims: Any = None, keep
 
 
 def variance_and_mean(
-    lowering: Lowering, node: Node, value: Value, dims: Any = None, correction: float = 1, keepdim: bool = False
+    lowering: Lowering, node: Node, value: Value, dims: Any = None, correction: Any = 1, keepdim: bool = False
 ) -> list[Value]:
-    """var_mean: both along some axes, or all; the mean is subtracted before anything is squared."""
+    """var_mean: both along some axes, or all."""
     shape = tuple(int(size) for size in node.meta["val"][0].shape)
+    kept, *arrays = _moments(lowering, value, dims, correction)
+    return [stored(_spread(one, shape, kept, FLOAT)) for one in arrays]
+
+
+def variance(
+    lowering: Lowering, node: Node, value: Value, dims: Any = None, correction: Any = 1, keepdim: bool = False
+) -> Value:
+    """var: without the mean. Of all elements it is told in the axes' place whether it is corrected."""
+    dims, correction = (None, dims) if isinstance(dims, bool) else (dims, correction)
+    kept, spread, _ = _moments(lowering, value, dims, correction)
+    return stored(_spread(spread, shape_of(node), kept, FLOAT))
+
+
+def _moments(lowering: Lowering, value: Value, dims: Any, correction: Any) -> tuple[list[int], Array, Array]:
+    """The axes that stay, the variance and the mean along the others, which is subtracted before anything is squared.
+    `correction` may be a number, whether it is one, or nothing, which is one."""
     rank = len(value.shape)
-    chosen = range(rank) if dims is None else dims
-    kept = [place for place in range(rank) if place not in {dim % rank for dim in chosen}]
-    middle = stored(_mean_of(lowering, value, kept, value))
+    gone = {dim % rank for dim in (range(rank) if dims is None else [dims] if isinstance(dims, int) else dims)}
+    kept = [place for place in range(rank) if place not in gone]
+    middle = _mean_of(lowering, value, kept, value)
+
+    def mean_at(index: Index) -> Index:
+        return tuple(index[place] for place in kept)
 
     def deviation(index: Index) -> str:
-        return f"({value.at(index)} - {middle.at(tuple(index[place] for place in kept))})"
+        return f"({value.at(index)} - {middle.at(mean_at(index))})"
 
     squares = Value(
         value.shape, FLOAT, lambda i: f"{deviation(i)} * {deviation(i)}",
-        lambda i: (*value.reads(i), *middle.reads(tuple(i[place] for place in kept))),
+        lambda i: (*value.reads(i), middle.read(mean_at(i))),
     )  # fmt: skip
-    spread = stored(_mean_of(lowering, squares, kept, value, correction))
-    arrays = [one.array for one in (spread, middle) if one.array is not None]
-    return [stored(_spread(one, shape, kept, FLOAT)) for one in arrays]
+    return kept, _mean_of(lowering, squares, kept, value, 1 if correction is None else correction), middle
 
 
 def accumulated(lowering: Lowering, node: Node, value: Value, dim: int, **_: Any) -> Value:
@@ -296,7 +313,7 @@ def embedding_backward(
 
 SUMS: Mapping[str, Callable[..., Any]] = {
     "sum": total, "mean": mean, "amax": largest, "amin": smallest, "prod": multiplied, "any": is_any,
-    "all": are_all, "var_mean": variance_and_mean,
+    "all": are_all, "var_mean": variance_and_mean, "var": variance,
     "nll_loss_forward": likelihood, "cumsum": accumulated, "cumprod": powers,
     "nll_loss_backward": likelihood_backward, "embedding": embedding,
     "embedding_dense_backward": embedding_backward,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from vivace.codegen.arrays import Array, Index, Order, Shape, Value, broadcast, dense, stored
+from vivace.codegen.arrays import Array, Index, Order, Shape, Value, broadcast, constant, dense, layout_of, stored
 from vivace.codegen.elementwise import number
 from vivace.codegen.lowering import Lowering, shape_of
 from vivace.core.errors import NotApplicable
@@ -135,8 +135,7 @@ def cut(
 ) -> Value:
     """A slice of an axis."""
     dim, length = dim % len(value.shape), value.shape[dim]
-    begin = start or 0
-    first = min(max(begin + (length if begin < 0 else 0), 0), length)
+    first = _first(start, length)
 
     def sliced(array: Array) -> tuple[Shape, int]:
         steps = [each * step if place == dim else each for place, each in enumerate(array.strides)]
@@ -211,30 +210,25 @@ def from_windows(
     def asked(index: Index) -> str:
         return f"{index[axis]}/{step} < {value.shape[axis]} && {index[axis]} % {step} < {size}"
 
-    return _among_zeros(node, value, back, asked)
+    return _beside(_zeros(shape, value), value, back, asked)
 
 
 def selected(lowering: Lowering, node: Node, value: Value, shape: Sequence[int], dim: int, at: int) -> Value:
     """select_backward: a value at one index of an axis, zero at the others."""
-    place, number = dim % len(shape), at % shape[dim]
-    return _among_zeros(node, value, lambda i: (*i[:place], *i[place + 1 :]), lambda i: f"{i[place]} == {number}")
+    return with_one(lowering, node, _zeros(shape, value), value, dim, at)
 
 
 def sliced(
     lowering: Lowering, node: Node, value: Value, shape: Sequence[int], dim: int, start: int, end: int, step: int
 ) -> Value:
     """slice_backward: a value at a slice of an axis, zero beside it."""
-    place, length = dim % len(shape), value.shape[dim]
-    first = min(max(start + (shape[dim] if start < 0 else 0), 0), shape[dim])
+    return with_slice(lowering, node, _zeros(shape, value), value, dim, start, end, step)
 
-    def back(index: Index) -> Index:
-        return (*index[:place], f"(({index[place]} - {first})/{step})", *index[place + 1 :])
 
-    def asked(index: Index) -> str:
-        past = f"{index[place]} - {first}"
-        return f"{past} >= 0 && {past} < {length * step} && ({past}) % {step} == 0"
-
-    return _among_zeros(node, value, back, asked)
+def with_one(lowering: Lowering, node: Node, value: Value, part: Value, dim: int, at: int) -> Value:
+    """select_scatter: a value with another one at one index of an axis."""
+    axis, number = dim % len(value.shape), at % value.shape[dim]
+    return _beside(value, part, lambda i: (*i[:axis], *i[axis + 1 :]), lambda i: f"{i[axis]} == {number}")
 
 
 def with_slice(
@@ -243,34 +237,36 @@ def with_slice(
 ) -> Value:  # fmt: skip
     """slice_scatter: a value with another one in the place of a slice of an axis."""
     axis = dim % len(value.shape)
-    length, begin = value.shape[axis], start or 0
-    first = min(max(begin + (length if begin < 0 else 0), 0), length)
+    first, length = _first(start, value.shape[axis]), part.shape[axis]
 
     def back(index: Index) -> Index:
         return (*index[:axis], f"(({index[axis]} - {first})/{step})", *index[axis + 1 :])
 
     def asked(index: Index) -> str:
         past = f"{index[axis]} - {first}"
-        return f"{past} >= 0 && {past} < {part.shape[axis] * step} && ({past}) % {step} == 0"
+        return f"{past} >= 0 && {past} < {length * step} && ({past}) % {step} == 0"
 
-    return _beside(lowering, value, part, back, asked)
+    return _beside(value, part, back, asked)
 
 
-def with_one(lowering: Lowering, node: Node, value: Value, part: Value, dim: int, at: int) -> Value:
-    """select_scatter: a value with another one at one index of an axis."""
-    axis, number = dim % len(value.shape), at % value.shape[dim]
-    return _beside(
-        lowering, value, part, lambda i: (*i[:axis], *i[axis + 1 :]), lambda i: f"{i[axis]} == {number}"
-    )  # fmt: skip
+def _first(start: Any, length: int) -> int:
+    """Where a slice of an axis begins, which may be told from the end, or not at all."""
+    begin = start or 0
+    return min(max(begin + (length if begin < 0 else 0), 0), length)
+
+
+def _zeros(shape: Sequence[int], like: Value) -> Value:
+    return constant("0", tuple(shape), like.kind)
 
 
 def _beside(
-    lowering: Lowering, value: Value, part: Value, back: Callable[[Index], Index], asked: Callable[[Index], str]
-) -> Value:
-    part = stored(lowering.stored(part)) if part.is_costly else part
+    value: Value, part: Value, back: Callable[[Index], Index], asked: Callable[[Index], str]
+) -> Value:  # fmt: skip
+    """A value with another one where that is asked for, at the index that `back` gives."""
     return Value(
         value.shape, value.kind, lambda i: f"({asked(i)} ? {part.at(back(i))} : {value.at(i)})",
-        lambda i: (*part.reads(back(i)), *value.reads(i)), None, value.is_costly, value.layout,
+        lambda i: (*part.reads(back(i)), *value.reads(i)), None, part.is_costly or value.is_costly,
+        layout_of([value], value.shape),
     )  # fmt: skip
 
 
@@ -296,17 +292,11 @@ def padded(lowering: Lowering, node: Node, value: Value, sizes: Sequence[int], f
     )  # fmt: skip
 
 
-def _among_zeros(node: Node, value: Value, back: Callable[[Index], Index], asked: Callable[[Index], str]) -> Value:
-    return Value(
-        shape_of(node), value.kind, lambda i: f"({asked(i)} ? {value.at(back(i))} : 0)", lambda i: value.reads(back(i))
-    )
-
-
 VIEWS: Mapping[str, Callable[..., Any]] = {
     "permute": permute, "transpose": transpose, "t": transposed, "expand": expand, "unsqueeze": unsqueeze,
     "squeeze": squeeze, "view": view, "_unsafe_view": view, "reshape": view, "select": select, "slice": cut,
     "select_backward": selected, "slice_backward": sliced, "slice_scatter": with_slice, "select_scatter": with_one,
-    "constant_pad_nd": padded,
-    "flip": flipped, "diagonal": diagonal, "unfold": windows, "unfold_backward": from_windows,
+    "constant_pad_nd": padded, "flip": flipped, "diagonal": diagonal, "unfold": windows,
+    "unfold_backward": from_windows,
 }  # fmt: skip
 """By the operator's name."""

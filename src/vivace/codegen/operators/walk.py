@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from vivace.codegen.arrays import BOOL, FLOAT, Array, Value, constant, stored
+from vivace.codegen.arrays import FLOAT, Array, Value, constant, stored
 from vivace.codegen.elementwise import FORMULAS, number
 from vivace.codegen.lowering import Lowering, converted, kind_of, operator_of, shape_of
 from vivace.codegen.operators import batches, views
@@ -80,15 +80,11 @@ def _by_name(
         return others[name](lowering, node, *arguments, **options)
     if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
         raise NotApplicable(f"the step draws random numbers for which there is no C ({node.target})")
-    if name in FORMULAS and not options and not _negates_bits(name, node):
+    if name in FORMULAS and not options:
         return lowering.formula(name, arguments, shape_of(node), kind_of(node))
     if name not in OPERATORS:
         raise NotApplicable(f"there is no C for the operator {node.target}")
     return OPERATORS[name](lowering, node, *arguments, **options)
-
-
-def _negates_bits(name: str, node: Node) -> bool:
-    return name.startswith("bitwise") and kind_of(node) != BOOL
 
 
 def _filled(argument: Any, values: Mapping[Node, Any]) -> Any:

@@ -52,16 +52,6 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = N
     return functional.scaled_dot_product_attention(query, key, value, mask, *more, **how).squeeze(1)
 
 
-def variance(x: Tensor, *axes: Any, **how: Any) -> Tensor:
-    """var: without the mean, which PyTorch gives beside it."""
-    return torch.var_mean(x, *axes, **how)[0]
-
-
-def spread(x: Tensor, *axes: Any, **how: Any) -> Tensor:
-    """std: its root."""
-    return variance(x, *axes, **how).sqrt()
-
-
 def softshrink(x: Tensor, by: float = 0.5) -> Tensor:
     """Nearer to zero by so much."""
     return torch.where(x > by, x - by, torch.where(x < -by, x + by, x * 0))
@@ -150,7 +140,7 @@ def _turned(weight: Tensor, groups: int) -> Tensor:
 STANDING_IN: Mapping[str, Callable[..., Any]] = {
     "softmax": softmax, "_softmax": softmax, "log_softmax": log_softmax, "_log_softmax": log_softmax,
     "instance_norm": instance_norm, "layer_norm": layer_norm, "scaled_dot_product_attention": attention,
-    "var": variance, "std": spread, "softshrink": softshrink, "cdist": pairs_far, "bilinear": bilinear, "pad": padded,
+    "softshrink": softshrink, "cdist": pairs_far, "bilinear": bilinear, "pad": padded,
     "im2col": columns, "conv_transpose1d": transposed_convolution, "conv_transpose2d": transposed_convolution,
 }  # fmt: skip
 """By the operator's name; asked where its own handler, if it has one, declines."""

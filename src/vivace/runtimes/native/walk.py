@@ -155,7 +155,7 @@ class _Walk:
                 return _with_member(ABOVE[name](self._program, node, *arguments, **options), node.name, arguments)
             except NotApplicable as reason:
                 return self._decomposed(node, reason)
-        if name in FORMULAS and not options and not (name.startswith("bitwise") and kind_of(node) != "bool"):
+        if name in FORMULAS and not options:
             return self._program.formula(name, arguments, shape_of(node), kind_of(node))
         if name in OPERATORS:
             return OPERATORS[name](self._program, node, *arguments, **options)

@@ -36,7 +36,6 @@ def decomposed() -> Mapping[Any, Callable[..., Any]]:
     return {
         **{one: how for one, how in others.items() if not _stays_whole(one)},
         **get_decompositions(composite),
-        aten.var.correction: variance,
         aten._safe_softmax.default: safe_softmax,
         aten._scaled_dot_product_flash_attention_for_cpu.default: attention,
         aten._scaled_dot_product_flash_attention_for_cpu_backward.default: attention_backward,
@@ -49,11 +48,6 @@ def _stays_whole(one: Any) -> bool:
     name = one._schema.name.partition("::")[2]
     is_known = name in OPERATORS or name in FORMULAS
     return is_known or torch.Tag.nondeterministic_seeded in one.tags or one._schema.is_mutable or "dropout" in name
-
-
-def variance(x: Tensor, *axes: Any, **how: Any) -> Tensor:
-    """var: without the mean that there is beside it."""
-    return torch.var_mean(x, *axes, **how)[0]
 
 
 def safe_softmax(scores: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
