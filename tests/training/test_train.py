@@ -175,6 +175,13 @@ def test_a_job_of_another_kind_is_refused() -> None:
         vv.train("job")  # type: ignore[arg-type]
 
 
+def test_a_technique_that_is_not_known_is_told_before_anything_is_diagnosed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vivace.api.train.diagnose", lambda *_: pytest.fail("it was diagnosed"))
+
+    with pytest.raises(UsageError, match="unknown technique 'native-stap'; did you mean 'native-step'"):
+        vv.train(job(), only=["native-stap"])
+
+
 def test_a_diagnosis_advises_in_the_order_of_gains_and_knows_the_ceiling() -> None:
     found = diagnose(job())
 

@@ -92,13 +92,19 @@ class Choice:
     team: Team | None = None
     ending: Ending = dataclasses.field(default_factory=lambda: Ending(spared_seconds=client.spared_seconds))
 
+    def __post_init__(self) -> None:
+        known = registry.techniques()
+        for name in (*self.only, *self.without):
+            if name not in known:
+                raise unknown_name("technique", name, known)
+
     def after(self, found: Diagnosis, seconds: float) -> Choice:
         """What is left to be chosen once a diagnosis was made, which took so many seconds."""
         ending = dataclasses.replace(self.ending, diagnosis_seconds=seconds)
         return dataclasses.replace(self, diagnosis=found, seconds=self.seconds - seconds, ending=ending)
 
     def make(self) -> Chosen:
-        """Search, confirm, prove. Raises UsageError for a technique that is not known."""
+        """Search, confirm, prove."""
         with stepping_calls() as (calls, logs):
             plan, trials = self.search(Plan(), self.seconds, calls, logs)
             return dataclasses.replace(self.confirmed(plan, calls, logs), trials=tuple(trials))
@@ -136,9 +142,6 @@ class Choice:
         beside the plan to start from is told first."""
         device = "cpu" if self.diagnosis is None else self.diagnosis.device
         known, machine, clock = registry.techniques(), offered(machine_of("auto"), device), SystemClock()
-        for name in (*self.only, *self.without):
-            if name not in known:
-                raise unknown_name("technique", name, known)
         settings = settings_of(self._work(), machine, known, self.only, self.without, self.changed)
         order = None if self.diagnosis is None else Promising(settings, self.diagnosis, start)
         facts = facts_of(machine, device)
