@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 import os
 import signal
 from pathlib import Path
@@ -176,7 +177,7 @@ def test_a_job_of_another_kind_is_refused() -> None:
 
 
 def test_a_technique_that_is_not_known_is_told_before_anything_is_diagnosed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vivace.api.train.diagnose", lambda *_: pytest.fail("it was diagnosed"))
+    monkeypatch.setattr(sys.modules["vivace.api.train"], "diagnose", lambda *_: pytest.fail("it was diagnosed"))
 
     with pytest.raises(UsageError, match="unknown technique 'native-stap'; did you mean 'native-step'"):
         vv.train(job(), only=["native-stap"])
