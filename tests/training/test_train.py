@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
