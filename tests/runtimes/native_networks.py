@@ -175,6 +175,50 @@ class SharedKeys(nn.Module):
         return functional.scaled_dot_product_attention(first, keys, values, enable_gqa=True)
 
 
+class Volumes(nn.Module):
+    """Convolutions, pooling and resizing of three axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv3d(2, 12, 3, padding=1), nn.BatchNorm3d(12)
+        self.groups = nn.Conv3d(12, 24, (3, 3, 1), stride=(2, 1, 1), dilation=(2, 1, 1), padding=(2, 0, 0), groups=3)
+        self.back, self.last = nn.ConvTranspose3d(24, 12, 2, stride=2), nn.Conv3d(12, 5, (1, 3, 3), stride=(1, 2, 2))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x = functional.max_pool3d(functional.relu(self.norm(self.first(x))), 3, 1, 1)
+        x = functional.avg_pool3d(x, (1, 2, 2)) + functional.avg_pool3d(x, (3, 2, 2), (1, 2, 2), (1, 0, 0))
+        y = functional.interpolate(self.back(self.groups(x)), scale_factor=2)
+        return self.last(y), functional.adaptive_avg_pool3d(x, 1), functional.adaptive_avg_pool3d(y, (2, 1, 2))
+
+
+class Bags(nn.Module):
+    """Rows of tables, added up: as many for each sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sums, self.means = nn.EmbeddingBag(50, 24, mode="sum"), nn.EmbeddingBag(50, 24)
+        self.weights, self.top = nn.Parameter(torch.randn(50)), nn.Linear(72, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weighted = functional.embedding_bag(
+            x, self.sums.weight, mode="sum", per_sample_weights=functional.embedding(x, self.weights[:, None])[..., 0]
+        )
+        return self.top(torch.cat([self.sums(x), self.means(x), weighted], 1))
+
+
+class Turned(nn.Module):
+    """An image sampled where the network says (Jaderberg et al., NIPS 2015)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.where, self.what = nn.Linear(3 * 4 * 4, 6), nn.Conv2d(3, 8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        turn = self.where(functional.adaptive_avg_pool2d(x, 4).flatten(1)).view(-1, 2, 3)
+        grid = functional.affine_grid(turn, list(x.shape), align_corners=False)
+        return self.what(functional.grid_sample(x, grid, align_corners=False))
+
+
 def perceptron() -> nn.Module:
     return nn.Sequential(nn.Linear(20, 128), nn.ReLU(), nn.Linear(128, 10), nn.LogSoftmax(-1))
 
@@ -199,4 +243,7 @@ NETWORKS = {
     "filters of one image": (Filters, torch.randn(1, 3, 40, 36, generator=CHANCE)),
     "filters of a line": (Filters, torch.randn(1, 3, 2, 70, generator=CHANCE)),
     "shared keys": (SharedKeys, torch.randn(2, 19, 24, generator=CHANCE)),
+    "volumes": (Volumes, torch.randn(2, 2, 6, 12, 14, generator=CHANCE)),
+    "bags": (Bags, torch.randint(0, 50, (4, 6), generator=CHANCE)),
+    "turned": (Turned, torch.randn(2, 3, 16, 20, generator=CHANCE)),
 }

@@ -526,6 +526,18 @@ def test_transposed_windows_with_gaps_are_refused() -> None:
         session.compiled(captured(lambda: nn.ConvTranspose2d(2, 3, 2, 2, dilation=2), inputs)[1], [inputs])
 
 
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [({"padding_idx": 0}, "bags of one length"), ({"mode": "max"}, "bags of one length")],
+)
+def test_bags_that_leave_rows_out_or_keep_the_largest_are_refused(how: dict[str, Any], said: str) -> None:
+    x = torch.randint(0, 9, (4, 6))
+    _, model = captured(lambda: nn.EmbeddingBag(9, 8, **{"mode": "sum", **how}), x, fixed=True)
+
+    with pytest.raises(NotApplicable, match=said):
+        session.compiled(model, [x])
+
+
 def test_answers_of_a_type_that_code_does_not_give_are_refused() -> None:
     class Halved(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch.fx import Node
 
-from vivace.codegen.arrays import Index, Value, dense, stored
+from vivace.codegen.arrays import FLOAT, Index, Read, Value, dense, stored
 from vivace.codegen.lowering import operator_of, shape_of
 from vivace.codegen.operators import joins, views
+from vivace.codegen.operators.sums import inside
 from vivace.core.errors import NotApplicable
 from vivace.runtimes.native.lowering import Program
 from vivace.runtimes.native.windows import Bordered
+
+MOST_OF_A_BAG = 128
+"""Rows that are added up in one expression."""
 
 
 def joined(program: Program, node: Node, values: Sequence[Value], dim: int = 0) -> Value:
@@ -90,9 +95,40 @@ def enlarged(program: Program, node: Node, value: Value, *_: Any) -> Value:
     return stored(made)
 
 
+def bags(
+    program: Program, node: Node, table: Value, numbers: Value, offsets: Value, scale: bool = False, mode: int = 0,
+    sparse: bool = False, weights: Value | None = None, ends: bool = False, padding: int | None = None,
+) -> list[Any]:  # fmt: skip
+    """embedding_bag whose bags all hold as many rows: their sum (`mode` 0), perhaps weighted, or their mean (1)."""
+    known = program.known(offsets)
+    starts = [] if known is None else [*known.tolist(), *([] if ends else numbers.shape)]
+    lengths = {after - before for before, after in itertools.pairwise(starts)}
+    if len(lengths) != 1 or not 0 < max(lengths) <= MOST_OF_A_BAG or mode not in (0, 1) or padding not in (None, -1):
+        raise NotApplicable(f"there is no C for {node.target} but for sums and means of short bags of one length")
+    (length,) = lengths
+    rows, places = stored(program.stored(table)), stored(program.stored(numbers))
+    by = None if weights is None else stored(program.stored(weights))
+
+    def element(index: Index) -> str:
+        parts = []
+        for k in range(length):
+            place = (f"(({index[0]}) * {length} + {k})",)
+            one = rows.at((inside(places.at(place), table.shape[0]), index[1]))
+            parts.append(one if by is None else f"{one} * {by.at(place)}")
+        added = f"({' + '.join(parts)})"
+        return f"({added} * {1 / length!r}f)" if mode else added
+
+    def reads(index: Index) -> tuple[Read, ...]:
+        more = () if by is None else by.reads(("0",))
+        return (*places.reads(("0",)), *rows.reads(("0", index[1])), *more)
+
+    return [Value((len(starts) - 1, table.shape[1]), FLOAT, element, reads), None, None, None]
+
+
 JOINING: Mapping[str, Callable[..., Any]] = {
     "cat": joined, "concat": joined, "pad": padded, "constant_pad_nd": padded_with,
     "flatten": flattened, "unflatten": flattened, "reshape": flattened, "as_strided": strided,
     "upsample_nearest1d": enlarged, "upsample_nearest2d": enlarged,
+    "embedding_bag": bags,
 }  # fmt: skip
 """By the operator's name."""

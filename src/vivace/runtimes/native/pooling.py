@@ -26,7 +26,8 @@ def largest(
     steps = each_axis(stride, axes) if stride not in ((), []) else sizes
     if axes not in (1, 2):
         raise NotApplicable(f"there is no C for {node.target} of {axes} axes")
-    shape = shape_of(node)
+    found = node.meta["val"]
+    shape = tuple(found[0].shape) if isinstance(found, tuple) else shape_of(node)
     windows = [
         [range(max(0, first), min(last, length)) for first, last in _spans(count, size, step, pad)]
         if apart == (1,) * axes
@@ -34,6 +35,13 @@ def largest(
         for count, size, step, pad, length in zip(shape[2:], sizes, steps, pads, value.shape[2:], strict=True)
     ]
     return _pooled(program, value, shape, windows, ("-__builtin_inff()", "x > a || x != x ? x : a", "a"))
+
+
+def largest_and_where(program: Program, node: Node, value: Value, *how: Any) -> list[Value | None]:
+    """max_pool2d_with_indices, of which only the elements are read."""
+    if any(user.args[1] != 0 and user.users for user in node.users):
+        raise NotApplicable(f"there is no C for {node.target} where the places are asked for")
+    return [largest(program, node, value, *how), None]
 
 
 def mean(
@@ -120,7 +128,8 @@ def _pooled(
 
 
 POOLING: Mapping[str, Callable[..., Any]] = {
-    "max_pool1d": largest, "max_pool2d": largest, "avg_pool1d": mean, "avg_pool2d": mean,
+    "max_pool1d": largest, "max_pool2d": largest, "max_pool2d_with_indices": largest_and_where,
+    "avg_pool1d": mean, "avg_pool2d": mean,
     "adaptive_avg_pool1d": adaptive, "adaptive_avg_pool2d": adaptive,
 }  # fmt: skip
 """By the operator's name."""

@@ -30,7 +30,7 @@ from vivace.runtimes.native.pooling import POOLING
 from vivace.runtimes.native.products import PRODUCTS
 from vivace.runtimes.native.recurrent import RECURRENT
 from vivace.runtimes.native.resizing import RESIZING
-from vivace.runtimes.native.standing_in import STANDING_IN
+from vivace.runtimes.told.operators import STANDING_IN
 
 ABOVE: Mapping[str, Callable[..., Any]] = {
     **ACTIVATIONS, **PRODUCTS, **ATTENTION, **NORMS, **POOLING, **JOINING, **PICKING, **RECURRENT,
@@ -283,7 +283,8 @@ def _table() -> Any:
     from torch._decomp import core_aten_decompositions, get_decompositions
 
     aten = torch.ops.aten
-    more = [aten.native_group_norm, aten.native_layer_norm, aten.leaky_relu, aten.elu, aten.hardtanh, aten.gelu]
+    more = [aten.native_group_norm, aten.native_layer_norm, aten.leaky_relu, aten.elu, aten.hardtanh, aten.gelu,
+            aten.grid_sampler_2d]  # fmt: skip
     return {**core_aten_decompositions(), **get_decompositions(more)}
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vivace.core.errors import NotApplicable
+from vivace.runtimes.told.volumes import VOLUMES
 
 
 def softmax(x: Tensor, dim: int, *_: Any) -> Tensor:
@@ -125,6 +126,14 @@ def transposed_convolution(
     return found.squeeze(2) if axes == 1 else found
 
 
+def sampled(x: Tensor, grid: Tensor, mode: int, border: int, align_corners: bool) -> Tensor:
+    """grid_sampler of images."""
+    if x.dim() != 4:
+        raise NotApplicable("there is no C for grid_sampler of volumes")
+    found: Tensor = torch.ops.aten.grid_sampler_2d.default(x, grid, mode, border, align_corners)
+    return found
+
+
 def _of_axes(given: Any, axes: int) -> tuple[int, ...]:
     each = (given,) if isinstance(given, int) else tuple(given)
     return each * axes if len(each) == 1 else each
@@ -141,6 +150,7 @@ STANDING_IN: Mapping[str, Callable[..., Any]] = {
     "softmax": softmax, "_softmax": softmax, "log_softmax": log_softmax, "_log_softmax": log_softmax,
     "instance_norm": instance_norm, "layer_norm": layer_norm, "scaled_dot_product_attention": attention,
     "softshrink": softshrink, "cdist": pairs_far, "bilinear": bilinear, "pad": padded,
-    "im2col": columns, "conv_transpose1d": transposed_convolution, "conv_transpose2d": transposed_convolution,
+    "grid_sampler": sampled, "im2col": columns, "conv_transpose1d": transposed_convolution,
+    "conv_transpose2d": transposed_convolution, **VOLUMES,
 }  # fmt: skip
 """By the operator's name; asked where its own handler, if it has one, declines."""

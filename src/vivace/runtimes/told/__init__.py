@@ -1,0 +1,1 @@
+"""Operators told as others that there is C for."""
