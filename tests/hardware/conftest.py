@@ -64,6 +64,13 @@ def residual() -> IntegerGraph:
     return _made(Residual(), (2, 16, 16))
 
 
+@pytest.fixture
+def every_kind() -> nn.Module:
+    """A network with every kind of layer, for maps of 2 x 16 x 16."""
+    torch.manual_seed(1)
+    return Residual()
+
+
 @pytest.fixture(scope="session")
 def drawn() -> Callable[[IntegerGraph, int], np.ndarray]:
     """So many samples of integers over the whole range of a graph's input."""

@@ -61,8 +61,23 @@ def test_the_fastest_fold_that_the_part_holds_is_chosen(wide):
 def test_the_front_goes_from_small_to_fast(wide):
     points = fold.front(wide, part("ecp5-85k"))
 
-    assert [point.cycles for point in points] == sorted((point.cycles for point in points), reverse=True)
+    assert [point.latency for point in points] == sorted((point.latency for point in points), reverse=True)
     assert points[0].estimate.cells < points[-1].estimate.cells
+    sizes = [(point.latency, point.cycles, point.estimate.cells) for point in points]
+    for size in sizes:  # none is as good as another in everything
+        assert not any(all(a <= b for a, b in zip(one, size, strict=True)) for one in sizes if one is not size)
+
+
+def test_a_wider_word_may_fit_where_one_multiplier_does_not(made):
+    torch.manual_seed(0)
+    graph = made(nn.Sequential(nn.Linear(784, 480), nn.ReLU(), nn.Linear(480, 10)), (784,))
+    here = part("ecp5-85k")
+    assert fold.priced(graph, 10**9, here).estimate.lacks(here)
+
+    found = fold.fastest(graph, here)
+
+    assert not found.estimate.lacks(here)
+    assert any(point.lanes == found.lanes for point in fold.front(graph, here, None, found))
 
 
 def test_a_network_that_fits_no_fold_is_told_what_would(made):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch import nn
 from vivace.core.errors import UnsupportedModel, UsageError
 from vivace.hardware.graph import again, golden
 from vivace.hardware.graph.integer import Format, MaximumPool, Product, Rounding
-from vivace.hardware.graph.quantize import Precision
+from vivace.hardware.graph.quantize import Precision, quantize
 from vivace.hardware.graph.reading import read
 from vivace.hardware.graph.scales import rounded_weights, weight_scales
 from vivace.runtimes.capture import capture
@@ -130,6 +132,56 @@ def test_halves_are_rounded_up_and_what_is_beyond_is_clipped():
     assert Format(1, signed=False).high == 1
 
 
+class Cast(nn.Module):
+    """Its numbers are others on the way."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype, self.first, self.last = dtype, nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.first(x).to(self.dtype).float())
+
+
+class ByHand(nn.Module):
+    """Products and biases as Keras writes them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(6, 4)), nn.Parameter(torch.randn(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(x @ self.weight + self.bias)
+
+
+@pytest.mark.parametrize(
+    ("module", "shape"),
+    [
+        (None, (2, 16, 16)),
+        (nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)), (6,)),
+        (ByHand(), (6,)),
+    ],
+    ids=["every kind", "perceptron", "by hand"],
+)
+def test_a_program_taken_apart_is_read_as_the_whole_one(module, shape, every_kind):
+    torch.manual_seed(0)
+    module = module or every_kind
+    x = torch.rand(8, *shape) - 0.3
+    whole = capture(module.eval(), (x,)).model.program
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's own, of what it is about to change inside
+        apart = whole.run_decompositions()
+
+    one, other = (quantize(read(program, "net"), [x]) for program in (whole, apart))
+
+    given = one.quantize(x.numpy())
+    assert np.array_equal(golden.run(one, given), golden.run(other, given))
+    wanted = module(x).detach().numpy()
+    found = golden.run(other, given).reshape(wanted.shape) * other.output.scale
+    assert np.abs(found - wanted).max() < 0.05 * np.abs(wanted).max()
+
+
 @pytest.mark.parametrize(
     ("module", "shape", "told"),
     [
@@ -137,8 +189,12 @@ def test_halves_are_rounded_up_and_what_is_beyond_is_clipped():
         (nn.Sequential(nn.Linear(4, 4), nn.Softmax(-1)), (4,), "leave it to the host"),
         (nn.Sequential(nn.Conv2d(1, 2, 3, dilation=2), nn.ReLU()), (1, 8, 8), "layer 0: the operation conv2d"),
         (nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)), (4,), "batch normalization"),
+        (nn.Sequential(nn.Conv1d(2, 4, 3), nn.ReLU()), (2, 8), "layer 0: the operation conv1d.*a height of 1"),
+        (nn.Sequential(nn.LSTM(4, 3, batch_first=True)), (6, 4), "layer 0: the operation lstm.*recurrent"),
+        (Cast(torch.int32), (4,), "what to gives is no float tensor"),
+        (Cast(torch.float16), (4,), "what to gives is no float tensor"),
     ],
-    ids=["gelu", "softmax", "dilation", "layer norm"],
+    ids=["gelu", "softmax", "dilation", "layer norm", "sequence", "recurrent", "whole numbers", "half"],
 )
 def test_an_operation_without_an_engine_is_named_with_its_layer_and_what_to_do(module, shape, told):
     with pytest.raises(UnsupportedModel, match=told):

@@ -95,3 +95,12 @@ def test_a_cycle_more_than_the_schedule_says_is_no_proof(mlp, drawn, tmp_path):
 
     with pytest.raises(ProofFailed, match="the schedule says"):
         simulate.build(design_of(plan), tmp_path).prove(vectors_of(mlp, drawn(mlp, 50), 100), other)
+
+
+def test_more_stages_than_a_words_bits_equal_the_golden_model(made, tmp_path):
+    torch.manual_seed(0)
+    graph = made(nn.Sequential(*(nn.Linear(3, 3) for _ in range(35))), (3,))
+
+    proof, schedule = prove(graph, {}, tmp_path, count=200)
+
+    assert proof.latency == schedule.latency

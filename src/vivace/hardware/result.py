@@ -50,12 +50,14 @@ class StageRow:
 
 @dataclasses.dataclass(frozen=True)
 class FoldPoint:
-    """One way to fold the network: cycles of its slowest stage, multipliers, and what it is estimated to take.
+    """One way to fold the network: cycles of its slowest stage, those from a sample's first element to its last answer,
+    multipliers, and what it is estimated to take.
 
     PREDICTED, but for the cycles. `chosen` is the one that was built.
     """
 
     cycles: int
+    latency: int
     lanes: int
     estimate: Estimate
     chosen: bool

@@ -68,10 +68,9 @@ def _rows(built: Built) -> tuple[StageRow, ...]:
 
 def _front(built: Built, part: Part) -> tuple[FoldPoint, ...]:
     chosen = built.fold
+    found = folds.front(built.design.plan.graph, part, built.adders, chosen)
     points = [
-        FoldPoint(fold.cycles, fold.total_lanes, fold.estimate, fold.lanes == chosen.lanes)
-        for fold in folds.front(built.design.plan.graph, part, built.adders)
+        FoldPoint(fold.cycles, fold.latency, fold.total_lanes, fold.estimate, fold.lanes == chosen.lanes)
+        for fold in (found if any(fold.lanes == chosen.lanes for fold in found) else [*found, chosen])
     ]
-    if not any(point.chosen for point in points):
-        points.append(FoldPoint(chosen.cycles, chosen.total_lanes, chosen.estimate, True))
-    return tuple(sorted(points, key=lambda point: -point.cycles))
+    return tuple(sorted(points, key=lambda point: (-point.latency, -point.cycles)))

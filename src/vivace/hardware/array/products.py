@@ -18,7 +18,7 @@ from vivace.core.errors import UnsupportedModel
 from vivace.hardware.array.cycles import Gemm
 from vivace.hardware.array.layers import ArrayLayer
 from vivace.hardware.array.sparse import is_two_of_four
-from vivace.hardware.graph.reading import name_of
+from vivace.hardware.graph.refusal import name_of
 
 Weight = np.ndarray[Any, Any]
 

@@ -61,10 +61,12 @@ class Estimate:
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-    """Multipliers of each operation by its number, the cycles of the slowest stage, and what that is likely to take."""
+    """Multipliers of each operation by its number, the cycles of the slowest stage, those from a sample's first element
+    to its last answer, and what that is likely to take."""
 
     lanes: Mapping[int, int]
     cycles: int
+    latency: int
     estimate: Estimate
 
     @property
@@ -90,30 +92,28 @@ def priced(graph: IntegerGraph, cycles: int, part: Part, unrolled: Adders | None
     lanes = fold_of(graph, cycles, unrolled)
     plan = plan_of(graph, lanes, unrolled=unrolled)
     slowest = max((engine_cycles(engine) for _, engine in plan.engines), default=graph.input.elements)
-    return Fold(lanes, slowest, estimate_of(plan, part))
+    return Fold(lanes, slowest, schedule(plan).latency, estimate_of(plan, part))
 
 
 def fastest(graph: IntegerGraph, part: Part, most_cells: int | None = None, unrolled: Adders | None = None) -> Fold:
-    """The fold of the fewest cycles that the part, and `most_cells` where given, hold: bisection on cycles.
+    """The fold of the fewest cycles that the part, and `most_cells` where given, hold; where none has so few cells, the
+    smallest that the part holds.
 
-    Raises UnsupportedModel when not even one multiplier a layer fits, with what would.
+    Every fold is looked at: a wider word can lie better in memory blocks, so that more multipliers may fit where fewer
+    do not. Raises UnsupportedModel when none fits, with what would.
     """
-    folds = [
-        priced(graph, cycles, part, unrolled) for cycles in _targets(graph, unrolled)
-    ]  # from the slowest to the fastest
+    folds = [priced(graph, cycles, part, unrolled) for cycles in _targets(graph, unrolled)]  # the slowest first
+    held = [fold for fold in folds if not fold.estimate.lacks(part)]
+    if not held:
+        raise UnsupportedModel(_nothing_fits(graph, folds, part, unrolled))
+    small = [fold for fold in held if most_cells is None or fold.estimate.cells <= most_cells]
+    if not small:
+        return min(held, key=lambda fold: fold.estimate.cells)
 
     def fits(fold: Fold) -> bool:
         return not fold.estimate.lacks(part) and (most_cells is None or fold.estimate.cells <= most_cells)
 
-    if not fits(folds[0]):
-        if folds[0].estimate.lacks(part):
-            raise UnsupportedModel(_nothing_fits(graph, folds[0], part))
-        return folds[0]
-    low, high = 0, len(folds) - 1
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(folds[middle]) else (low, middle - 1)
-    return _quickened(graph, folds[low], part, fits, unrolled)
+    return _quickened(graph, small[-1], part, fits, unrolled)
 
 
 def _quickened(
@@ -123,7 +123,6 @@ def _quickened(
 
     One layer at a time: the one whose next larger number of multipliers saves the most cycles.
     """
-    latency = schedule(plan_of(graph, fold.lanes, unrolled=unrolled)).latency
     tried = 0
     while tried < _TRIED:
         better = []
@@ -133,13 +132,13 @@ def _quickened(
                 continue
             wider = {**fold.lanes, number: more[0]}
             plan = plan_of(graph, wider, unrolled=unrolled)
-            found = Fold(wider, fold.cycles, estimate_of(plan, part))
+            found = Fold(wider, fold.cycles, schedule(plan).latency, estimate_of(plan, part))
             tried += 1
             if fits(found):
-                better.append((schedule(plan).latency, number, found))
-        if not better or min(one[0] for one in better) >= latency:
+                better.append((found.latency, number, found))
+        if not better or min(one[0] for one in better) >= fold.latency:
             return fold
-        latency, _, fold = min(better, key=lambda one: one[:2])
+        fold = min(better, key=lambda one: one[:2])[2]
     return fold
 
 
@@ -148,16 +147,21 @@ def _useful(most: int) -> list[int]:
     return sorted({math.ceil(most / groups) for groups in range(1, most + 1)})
 
 
-def front(graph: IntegerGraph, part: Part, unrolled: Adders | None = None) -> list[Fold]:
-    """Folds from the smallest to the fastest that the part holds, each with fewer cycles and more cells."""
-    kept: list[Fold] = []
-    for cycles in _targets(graph, unrolled):
-        fold = priced(graph, cycles, part, unrolled)
-        if fold.estimate.lacks(part):
-            break
-        if not kept or fold.cycles < kept[-1].cycles:
-            kept.append(fold)
-    return kept
+def front(graph: IntegerGraph, part: Part, unrolled: Adders | None = None, *more: Fold) -> list[Fold]:
+    """Of the folds that the part holds, and of `more`, those that no other one equals or beats in all of latency,
+    cycles a sample and cells: the slowest first."""
+    every = [priced(graph, cycles, part, unrolled) for cycles in _targets(graph, unrolled)]
+    folds = [*more, *(fold for fold in every if not fold.estimate.lacks(part))]
+    sizes = [(fold.latency, fold.cycles, fold.estimate.cells) for fold in folds]
+    kept = [
+        fold
+        for number, (fold, size) in enumerate(zip(folds, sizes, strict=True))
+        if not any(
+            all(one <= own for one, own in zip(other, size, strict=True)) and (other != size or place < number)
+            for place, other in enumerate(sizes)
+        )
+    ]
+    return sorted(kept, key=lambda fold: (-fold.latency, -fold.cycles))
 
 
 def estimate_of(plan: Plan, part: Part) -> Estimate:
@@ -269,8 +273,8 @@ def _logic_memory(words: int, bits: int) -> int:
     return math.ceil(words / 16) * bits
 
 
-def _nothing_fits(graph: IntegerGraph, fold: Fold, part: Part) -> str:
-    larger = [name for name, other in PARTS.items() if not priced_on(graph, other).estimate.lacks(other)]
+def _nothing_fits(graph: IntegerGraph, folds: list[Fold], part: Part, unrolled: Adders | None) -> str:
+    larger = [name for name, other in PARTS.items() if _holds(graph, other, unrolled)]
     layers = [
         (operation.weight.size * operation.weight_bits, operation.name)
         for operation in graph.operations
@@ -279,12 +283,14 @@ def _nothing_fits(graph: IntegerGraph, fold: Fold, part: Part) -> str:
     largest = max(layers, default=(0, "none"))
     offered = f"it would fit {', '.join(larger)}" if larger else "it fits no part that is known"
     return (
-        f"the network fits no fold on {part.name}: one multiplier a layer needs {fold.estimate.lacks(part)} (of "
-        f"each, {SHARE:.0%} may be used); {offered}. Weights take {graph.weight_storage_bits / 8192:.0f} KiB, most of "
-        f"them in {largest[1]}: fewer bits (--weight-bits 4) or a smaller layer help as well"
+        f"the network fits no fold on {part.name}: one multiplier a layer needs {folds[0].estimate.lacks(part)} (of "
+        f"each, {SHARE:.0%} may be used), and none of the {len(folds)} folds looked at fits; {offered}. Weights take "
+        f"{graph.weight_storage_bits / 8192:.0f} KiB, most of them in {largest[1]}: fewer bits (--weight-bits 4) or a "
+        "smaller layer help as well"
     )
 
 
-def priced_on(graph: IntegerGraph, part: Part) -> Fold:
-    """The smallest fold, priced for a part."""
-    return priced(graph, _targets(graph)[0], part)
+def _holds(graph: IntegerGraph, part: Part, unrolled: Adders | None) -> bool:
+    """Whether a part holds any fold."""
+    targets = _targets(graph, unrolled)
+    return any(not priced(graph, cycles, part, unrolled).estimate.lacks(part) for cycles in targets)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-import re
+import operator as operators
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,34 +28,13 @@ from vivace.hardware.graph.layers import (
     Real,
     simplified,
 )
+from vivace.hardware.graph.refusal import ADVICE, name_of, refusal
 
-SUPPORTED = (
-    "linear, conv2d (also depthwise and grouped), batch normalization, max and average pooling, add of two maps, ReLU, "
-    "ReLU6, hardtanh, clamp, flatten and dropout"
-)
 _PASSED = frozenset(
     {"dropout", "dropout_", "feature_dropout", "clone", "contiguous", "detach", "alias", "identity", "to"}
 )
 _RELUS = frozenset({"relu", "relu_"})
 _CLAMPS = frozenset({"clamp", "clamp_", "hardtanh", "hardtanh_", "relu6", "relu6_", "clamp_min", "clamp_max"})
-_ADVICE = {
-    "softmax": "leave it to the host: export the model without it, since the largest score stays the largest",
-    "log_softmax": "leave it to the host: export the model without it, since the largest score stays the largest",
-    "sigmoid": "leave it to the host if it is the last layer, or train with ReLU or hardtanh in its place",
-    "tanh": "train with hardtanh in its place",
-    "gelu": "train with ReLU or ReLU6 in its place",
-    "silu": "train with ReLU or ReLU6 in its place",
-    "hardswish": "train with ReLU6 in its place",
-    "leaky_relu": "train with ReLU in its place",
-    "elu": "train with ReLU in its place",
-    "cat": "add the branches instead of joining them",
-    "layer_norm": "train with batch normalization, which is folded into the weights",
-    "group_norm": "train with batch normalization, which is folded into the weights",
-    "conv1d": "write it as a conv2d with a height of 1",
-    "lstm": "recurrent layers have no engine here; take a convolutional network",
-    "scaled_dot_product_attention": "attention has no engine here; take a convolutional network",
-}
-_ROOT = re.compile(r"^L\['?self'?\]\.?|^L__self___?")
 
 
 def read(program: ExportedProgram, name: str = "network") -> Network:
@@ -85,9 +65,12 @@ class _Reader:
                 f"the model takes {len(given)} tensors; hardware here takes one stream, so give a model with one input"
             )
         self._values[given[0].name] = 0
-        self._shapes.append(_shape(given[0], "the input"))
+        try:
+            self._shapes.append(_shape(given[0], "the input"))
+        except UnsupportedModel as reason:
+            raise _first_refusal(self._program) or reason from None
         for node in self._program.graph.nodes:
-            if node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload):
+            if node.op == "call_function":
                 self._call(node)
         self._check_output()
         return Network(name, self._shapes[0], tuple(self._layers))
@@ -102,23 +85,41 @@ class _Reader:
             )
 
     def _call(self, node: fx.Node) -> None:
-        operator = str(node.target._opname)  # type: ignore[union-attr]
         sources = [arg for arg in node.all_input_nodes if arg.name in self._values]
-        if not sources:
-            return  # sizes and checks; a constant that something computes with is missed there
-        if operator in _PASSED:
-            self._values[node.name] = self._values[sources[0].name]
+        if node.target is operators.getitem and sources and node.args[1] == 0:
+            self._values[node.name] = self._values[sources[0].name]  # of an operator that gives more than is read
             return
+        if not isinstance(node.target, torch._ops.OpOverload):
+            return
+        if not sources:
+            self._computed(node)
+            return
+        operator = str(node.target._opname)
         if operator.startswith("sym_") or operator == "_assert_tensor_metadata":
+            return
+        if operator in _PASSED:
+            _shape(node, f"layer {name_of(node)}: what {operator} gives")  # a cast would change the numbers
+            self._values[node.name] = self._values[sources[0].name]
             return
         reader = _READERS.get(operator)
         kind = reader(self, node) if reader is not None else None
         if kind is None:
-            raise _refusal(node, operator)
+            raise refusal(node, operator, operator in _READERS)
         self._add(node, kind, [self._values[source.name] for source in sources])
 
+    def _computed(self, node: fx.Node) -> None:
+        """A constant of constants, such as a weight that is turned; sizes and checks are not needed."""
+        used = node.all_input_nodes
+        if used and all(one.name in self._weights for one in used):
+            args: Any = fx.node.map_arg(node.args, lambda one: self._weights[one.name])
+            options: Any = fx.node.map_arg(node.kwargs, lambda one: self._weights[one.name])
+            with torch.no_grad(), contextlib.suppress(Exception):  # whatever it is, it is missed where it is used
+                found = node.target(*args, **options)  # type: ignore[operator]
+                if isinstance(found, Tensor):
+                    self._weights[node.name] = found
+
     def _add(self, node: fx.Node, kind: Kind, sources: Sequence[int]) -> None:
-        if isinstance(kind, Add):
+        if isinstance(kind, Add):  # in the order of its operands
             one, other = (self._values[str(arg.name)] for arg in node.args[:2])  # type: ignore[union-attr]
             sources = (one, other)
         shape = _shape(node, name_of(node))
@@ -159,6 +160,24 @@ def _addmm(reader: _Reader, node: fx.Node) -> Kind | None:
     return Affine(weight.T[:, :, None, None].copy(), np.broadcast_to(bias, (weight.shape[1],)).copy())
 
 
+def _matmul(reader: _Reader, node: fx.Node) -> Kind | None:
+    weight = reader.weight(node.args[1])
+    if weight is None or weight.ndim != 2 or reader.shape_of(node.args[0])[1:] != (1, 1):  # type: ignore[arg-type]
+        return None
+    return Affine(weight.T[:, :, None, None].copy(), np.zeros(weight.shape[1]))
+
+
+def _any_convolution(reader: _Reader, node: fx.Node) -> Kind | None:
+    """convolution, which PyTorch takes others apart into: (input, weight, bias, stride, padding, dilation, transposed,
+    output padding, groups)."""
+    weight = reader.weight(node.args[1])
+    stride, padding, dilation, transposed, _, groups = node.args[3:]
+    if weight is None or weight.ndim != 4 or transposed or _pair(dilation) != (1, 1):
+        return None
+    window = Window((weight.shape[2], weight.shape[3]), _pair(stride), _pair(padding))
+    return Affine(weight, _bias(reader, node, len(weight)), window, int(groups))  # type: ignore[arg-type]
+
+
 def _convolution(reader: _Reader, node: fx.Node) -> Kind | None:
     weight = reader.weight(node.args[1])
     stride, padding, dilation, groups = (_argument(node, place, default) for place, default in
@@ -180,11 +199,19 @@ def _bias(reader: _Reader, node: fx.Node, outputs: int) -> Real:
 
 
 def _batch_norm(reader: _Reader, node: fx.Node) -> Kind | None:
+    return None if node.args[5] is True else _normalized(reader, node, float(node.args[7]))  # type: ignore[arg-type]
+
+
+def _core_batch_norm(reader: _Reader, node: fx.Node) -> Kind | None:
+    return _normalized(reader, node, float(node.args[6]))  # type: ignore[arg-type]
+
+
+def _normalized(reader: _Reader, node: fx.Node, eps: float) -> Kind | None:
     mean, variance = reader.weight(node.args[3]), reader.weight(node.args[4])
-    if mean is None or variance is None or node.args[5] is True:
+    if mean is None or variance is None:
         return None
     gamma, beta = reader.weight(node.args[1]), reader.weight(node.args[2])
-    scale = 1 / np.sqrt(variance + float(node.args[7]))  # type: ignore[arg-type]
+    scale = 1 / np.sqrt(variance + eps)
     scale = scale if gamma is None else scale * gamma
     shift = -mean * scale if beta is None else beta - mean * scale
     return Normalization(tuple(scale.tolist()), tuple(shift.tolist()))
@@ -225,10 +252,21 @@ def _mean(reader: _Reader, node: fx.Node) -> Kind | None:
 
 def _add(reader: _Reader, node: fx.Node) -> Kind | None:
     both = reader.is_value(node.args[0]) and reader.is_value(node.args[1])
+    if reader.is_value(node.args[0]) and (shift := reader.weight(node.args[1])) is not None:
+        return _shifted(reader, node, shift)
     if not both or _argument(node, 2, 1) != 1 or node.kwargs.get("alpha", 1) != 1:
         return None
     same = reader.shape_of(node.args[0]) == reader.shape_of(node.args[1])  # type: ignore[arg-type]
     return Add() if same else None
+
+
+def _shifted(reader: _Reader, node: fx.Node, shift: Real) -> Kind | None:
+    """A bias that is added by itself: one number a channel."""
+    channels = reader.shape_of(node.args[0])[0]  # type: ignore[arg-type]
+    own = (channels, *(1,) * (len(node.meta["val"].shape) - 2))
+    if shift.shape not in (own, (1, *own)) or _argument(node, 2, 1) != 1 or node.kwargs.get("alpha", 1) != 1:
+        return None
+    return Normalization((1.0,) * channels, tuple(shift.reshape(-1).tolist()))
 
 
 def _relu(reader: _Reader, node: fx.Node) -> Kind | None:
@@ -258,12 +296,17 @@ def _flatten(reader: _Reader, node: fx.Node) -> Kind | None:
 _READERS: dict[str, Callable[[_Reader, fx.Node], Kind | None]] = {
     "linear": _linear,
     "addmm": _addmm,
+    "matmul": _matmul,
+    "mm": _matmul,
     "conv2d": _convolution,
+    "convolution": _any_convolution,
     "batch_norm": _batch_norm,
-    "_native_batch_norm_legit_no_training": _batch_norm,
+    "_native_batch_norm_legit_no_training": _core_batch_norm,
     "max_pool2d": _pool,
+    "max_pool2d_with_indices": _pool,
     "avg_pool2d": _pool,
     "adaptive_avg_pool2d": _adaptive,
+    "_adaptive_avg_pool2d": _adaptive,
     "adaptive_max_pool2d": _adaptive,
     "mean": _mean,
     "add": _add,
@@ -278,19 +321,20 @@ _READERS: dict[str, Callable[[_Reader, fx.Node], Kind | None]] = {
 }
 
 
-def _refusal(node: fx.Node, operator: str) -> UnsupportedModel:
-    plain = operator.strip("_")
-    known = operator in _READERS
-    advice = _ADVICE.get(plain, "take it out of the model or replace it by one of these")
-    what = "in the form in which the model uses it has no engine here" if known else "has no engine here"
-    return UnsupportedModel(
-        f"layer {name_of(node)}: the operation {plain} {what}; {advice}. Hardware here computes {SUPPORTED}"
-    )
+def _first_refusal(program: ExportedProgram) -> UnsupportedModel | None:
+    """Why the first operator that has no engine has none; None where each has one."""
+    for node in program.graph.nodes:
+        if node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload) and node.all_input_nodes:
+            operator = str(node.target._opname)
+            if operator not in _READERS and operator in ADVICE:
+                return refusal(node, operator)
+    return None
 
 
 def _shape(node: fx.Node, name: str) -> tuple[int, int, int]:
     """(channels, height, width) of one sample; a vector of features is (features, 1, 1)."""
     value = node.meta.get("val")
+    value = value[0] if isinstance(value, tuple) else value
     if not isinstance(value, Tensor) or value.dtype not in (torch.float32, torch.float64):
         raise UnsupportedModel(f"{name or node.name} is no float tensor; hardware here takes real numbers as integers")
     sizes = [size if isinstance(size, int) else None for size in value.shape[1:]]
@@ -317,11 +361,3 @@ def _pair(value: Any) -> tuple[int, int]:
 
 def _value(program: ExportedProgram, name: str) -> Any:
     return program.state_dict[name] if name in program.state_dict else program.constants[name]
-
-
-def name_of(node: fx.Node) -> str:
-    """The path of the module that a node came from; its own name where the model does it itself."""
-    stack: dict[str, Any] = node.meta.get("nn_module_stack") or {}
-    paths = [entry[0] if isinstance(entry, tuple) else str(entry) for entry in stack.values()]
-    path = _ROOT.sub("", paths[-1]).removeprefix("module.") if paths else ""
-    return path if path not in ("", "module") and not path.startswith("_empty") else node.name

@@ -100,9 +100,8 @@ struct Bench {
   }
 
   void compare_traces() {
-    uint32_t moves = chunk(top.p_trace__moves, 0);
     for (int stream = 1; stream < STREAMS - 1; stream++) {
-      if (!(moves >> stream & 1)) continue;
+      if (!(chunk(top.p_trace__moves, stream / 32) >> (stream % 32) & 1)) continue;
       long place = seen[stream]++;
       if (place >= traced * ELEMENTS[stream]) continue;
       uint32_t received = chunk(top.p_trace__data, stream / 2) >> (16 * (stream % 2)) & 0xffff;

@@ -80,7 +80,7 @@ module vivace_tb;
   wire [{design.output_bits - 1}:0] out_data;
   wire in_valid = ~rst & (given < {given});
   wire [{design.input_bits - 1}:0] in_data = inputs[given < {given} ? given : 0];
-  {TOP} design (
+  {TOP} dut (
     .clk(clk), .rst(rst), .in_valid(in_valid), .in_ready(in_ready), .in_data(in_data),
     .out_valid(out_valid), .out_ready(1'b1), .out_data(out_data)
   );

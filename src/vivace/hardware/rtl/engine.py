@@ -164,14 +164,14 @@ def _addresses(engine: Engine) -> str:
     jump = by_counter("row", [one * row for one in jumps], bits + 1)
     start = ((-vertical) % engine.rows) * row
     left = constant(-horizontal * channels, bits)
-    next_group = "inside_base"
+    next_group = "offset_base"
     if engine.groups > 1:
-        step = f"inside_base + {constant(engine.inputs, bits)}"
-        next_group = f"(last_step & last_lane_group ? (last_group ? {constant(0, bits)} : {step}) : inside_base)"
-    base = f"  reg [{bits - 1}:0] inside_base;\n" if engine.groups > 1 else f"  wire [{bits - 1}:0] inside_base = 0;\n"
+        step = f"offset_base + {constant(engine.inputs, bits)}"
+        next_group = f"(last_step & last_lane_group ? (last_group ? {constant(0, bits)} : {step}) : offset_base)"
+    base = f"  reg [{bits - 1}:0] offset_base;\n" if engine.groups > 1 else f"  wire [{bits - 1}:0] offset_base = 0;\n"
     return f"""  // Addresses, in three registered steps.
-  reg [{bits - 1}:0] top_row, next_top, tap_base, left, inside;
-{base}  wire [{bits - 1}:0] next_inside = {next_group};
+  reg [{bits - 1}:0] top_row, next_top, tap_base, left, offset;
+{base}  wire [{bits - 1}:0] next_offset = {next_group};
   wire [{bits}:0] jumped = {{1'b0, top_row}} + {jump};
   always @(posedge clk) next_top <= jumped >= {constant(size, bits + 1)} ? jumped - {constant(size, bits + 1)} : jumped;
   always @(posedge clk)
@@ -179,13 +179,13 @@ def _addresses(engine: Engine) -> str:
       top_row <= {constant(start, bits)};
       tap_base <= {constant(start, bits)};
       left <= {left};
-      inside <= 0;
-{"      inside_base <= 0;" if engine.groups > 1 else ""}
+      offset <= 0;
+{"      offset_base <= 0;" if engine.groups > 1 else ""}
     end else if (go) begin
-      if (~last_channel) inside <= inside + 1'b1;
-      else if (~last_tap) inside <= inside + {constant(channels - engine.inputs + 1, bits)};
-      else inside <= next_inside;
-{"      if (last_channel & last_tap) inside_base <= next_inside;" if engine.groups > 1 else ""}
+      if (~last_channel) offset <= offset + 1'b1;
+      else if (~last_tap) offset <= offset + {constant(channels - engine.inputs + 1, bits)};
+      else offset <= next_offset;
+{"      if (last_channel & last_tap) offset_base <= next_offset;" if engine.groups > 1 else ""}
       if (last_channel & last_tap) begin
         if (~last_tap_row) tap_base <= tap_base == {constant(size - row, bits)} ? {constant(0, bits)} \
 : tap_base + {constant(row, bits)};
@@ -194,15 +194,15 @@ def _addresses(engine: Engine) -> str:
       if (last_place) left <= last_column ? {left} : left + {constant(right * channels, bits)};
       if (row_done) top_row <= next_top;
     end
-  reg [{bits - 1}:0] address_1, inside_1, address_2;
+  reg [{bits - 1}:0] address_1, offset_1, address_2;
   reg [{engine.source.format.bits - 1}:0] element_3;
   reg signed [{element_bits(engine.source.format) - 1}:0] element_4;
 {_copies(engine)}
 {_outside(engine)}
   always @(posedge clk) begin
     address_1 <= tap_base + left;
-    inside_1 <= inside;
-    address_2 <= address_1 + inside_1;
+    offset_1 <= offset;
+    address_2 <= address_1 + offset_1;
     element_3 <= memory[address_2];
     element_4 <= {_chosen(engine)};
   end

@@ -29,6 +29,7 @@ class FoldPointDocument(JsonDocument):
 
     kind: Literal["PREDICTED"] = "PREDICTED"
     cycles: int
+    latency: int
     lanes: int
     estimate: Estimate
     chosen: bool
@@ -166,14 +167,14 @@ def _figures(result: Synthesis) -> list[str]:
 
 
 def _front_table(result: Synthesis) -> Table:
-    table = plain_table("cycles a sample", "multipliers", "cells", "memory blocks", "")
+    table = plain_table("latency, cycles", "cycles a sample", "multipliers", "cells", "memory blocks", "")
     points = list(result.front)
     step = max(1, math.ceil(len(points) / MOST_POINTS))
     shown = [point for number, point in enumerate(points) if point.chosen or number % step == 0]
     for point in shown:
         guess = point.estimate
         table.add_row(
-            f"{point.cycles:,}", str(point.lanes), f"{guess.cells:,}", str(guess.memory_blocks),
+            f"{point.latency:,}", f"{point.cycles:,}", str(point.lanes), f"{guess.cells:,}", str(guess.memory_blocks),
             "built" if point.chosen else "",
         )  # fmt: skip
     return table

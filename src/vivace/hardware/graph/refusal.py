@@ -1,0 +1,54 @@
+"""What is said of a layer that has no place in hardware here: which one, why, and what to do."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from torch import fx
+
+from vivace.core.errors import UnsupportedModel
+
+SUPPORTED = (
+    "linear, conv2d (also depthwise and grouped), batch normalization, max and average pooling, add of two maps, ReLU, "
+    "ReLU6, hardtanh, clamp, flatten and dropout"
+)
+ADVICE = {
+    "softmax": "leave it to the host: export the model without it, since the largest score stays the largest",
+    "log_softmax": "leave it to the host: export the model without it, since the largest score stays the largest",
+    "sigmoid": "leave it to the host if it is the last layer, or train with ReLU or hardtanh in its place",
+    "tanh": "train with hardtanh in its place",
+    "gelu": "train with ReLU or ReLU6 in its place",
+    "silu": "train with ReLU or ReLU6 in its place",
+    "hardswish": "train with ReLU6 in its place",
+    "leaky_relu": "train with ReLU in its place",
+    "elu": "train with ReLU in its place",
+    "cat": "add the branches instead of joining them",
+    "layer_norm": "train with batch normalization, which is folded into the weights",
+    "group_norm": "train with batch normalization, which is folded into the weights",
+    "conv1d": "write it as a conv2d with a height of 1",
+    **dict.fromkeys(
+        ("lstm", "gru", "rnn_tanh", "rnn_relu"), "recurrent layers have no engine here; take a convolutional network"
+    ),
+    "scaled_dot_product_attention": "attention has no engine here; take a convolutional network",
+}
+"""By the operator's name."""
+_ROOT = re.compile(r"^L\['?self'?\]\.?|^L__self___?")
+
+
+def refusal(node: fx.Node, operator: str, in_another_form: bool = False) -> UnsupportedModel:
+    """That an operator has no engine, with its layer and what to do; or none in the form in which it is used."""
+    plain = operator.strip("_")
+    advice = ADVICE.get(plain, "take it out of the model or replace it by one of these")
+    what = "in the form in which the model uses it has no engine here" if in_another_form else "has no engine here"
+    return UnsupportedModel(
+        f"layer {name_of(node)}: the operation {plain} {what}; {advice}. Hardware here computes {SUPPORTED}"
+    )
+
+
+def name_of(node: fx.Node) -> str:
+    """The path of the module that a node came from; its own name where the model does it itself."""
+    stack: dict[str, Any] = node.meta.get("nn_module_stack") or {}
+    paths = [entry[0] if isinstance(entry, tuple) else str(entry) for entry in stack.values()]
+    path = _ROOT.sub("", paths[-1]).removeprefix("module.") if paths else ""
+    return path if path not in ("", "module") and not path.startswith("_empty") else node.name
