@@ -148,6 +148,17 @@ def test_a_reader_is_told_the_time_the_memory_and_what_it_is() -> None:
     assert "memory: 4.34 MB, of them 3.00 for weights and inputs and 0.04 for answers; the device has 16 GB" in told
 
 
+def test_a_reader_is_told_that_a_loops_steps_are_not_in_the_compilers_time() -> None:
+    console = Console(width=200, file=io.StringIO())
+
+    console.print(synthesis_block(compilation(estimates=(dataclasses.replace(ESTIMATE, loops=1),))))
+
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "at best" not in told
+    assert "operations, bytes and time are of ONE turn" in told
+    assert " us or more" in told
+
+
 def test_a_reader_is_told_how_a_mesh_was_checked_and_what_its_chips_send(tmp_path: Path) -> None:
     console = Console(width=200, file=io.StringIO())
     estimate = dataclasses.replace(ESTIMATE, collectives=(Collective("all-reduce", 2, 3_000_000),))

@@ -118,6 +118,17 @@ def test_what_is_not_the_arrays_is_counted_by_name():
     assert dict(products_of(program).beside) == {"gelu": 2, "layer_norm": 1}
 
 
+@pytest.mark.parametrize(
+    ("module", "inside"),
+    [(nn.LSTM(4, 4), {"sigmoid", "tanh"}), (nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), {"softmax"})],
+    ids=["recurrent", "attention"],
+)
+def test_what_is_not_the_arrays_inside_of_an_operator_is_named_too(module, inside):
+    program = capture(module.eval(), (torch.rand(3, 5, 4),), fixed_shapes=True).model.program
+
+    assert inside <= set(products_of(program).beside)
+
+
 def test_a_network_without_a_product_is_refused():
     program = capture(nn.ReLU(), (torch.rand(2, 4),), fixed_shapes=True).model.program
 

@@ -75,7 +75,8 @@ class TpuEstimate:
     `products` is how float32 matrices are multiplied: "float32" in six passes, "bfloat16" in one, which rounds inputs
     to 8 bits. Bytes are of the device's memory: arguments are weights and inputs. `seconds` is the compiler's own
     estimate of the time, without the `unpriced` operations for which it has none; `flops` and `accessed_bytes` are its
-    counts. `collectives` are what it inserted for a mesh.
+    counts. All three are of one turn of each of the `loops` (recurrent layers). `collectives` are what it inserted
+    for a mesh.
     """
 
     products: str
@@ -87,6 +88,7 @@ class TpuEstimate:
     accessed_bytes: float
     seconds: float
     unpriced: int = 0
+    loops: int = 0
     collectives: tuple[Collective, ...] = ()
 
     @property

@@ -45,6 +45,7 @@ def products_of(program: ExportedProgram, views: frozenset[str] = frozenset()) -
     beside: Counter[str] = Counter()
     for node in program.graph.nodes:
         operator = _operator(node)
+        beside.update(_WITHIN.get(operator, ()))
         if operator in _READERS:
             layers += [ArrayLayer(name_of(node), gemm) for gemm in _READERS[operator](node, weights)]
         elif operator and operator not in views and not operator.startswith(("sym_", "_assert")):
@@ -165,6 +166,12 @@ def _is_sparse(node: Any, weights: Mapping[str, Tensor], groups: int = 1) -> boo
     return all(is_two_of_four(group.T) for group in flat)
 
 
+_GATED = ("sigmoid", "tanh")
+_WITHIN: Mapping[str, tuple[str, ...]] = {
+    "scaled_dot_product_attention": ("softmax",), "lstm": _GATED, "gru": _GATED, "rnn_tanh": ("tanh",),
+    "rnn_relu": ("relu",),
+}  # fmt: skip
+"""What else an operator with products does, by its name."""
 _READERS: dict[str, Reader] = {
     "linear": _linear, "addmm": _addmm, "mm": _matmul, "matmul": _matmul, "bmm": _matmul, "baddbmm": _baddbmm,
     "conv1d": _convolution, "conv2d": _convolution, "conv3d": _convolution, "convolution": _general,

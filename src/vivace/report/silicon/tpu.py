@@ -78,6 +78,9 @@ def synthesis_block(result: TpuCompilation) -> RenderableType:
                     f"the compiler has no time for {counts} custom calls (joins of what was fetched in parts): left out"
                 )
             )
+        if loops := max(one.loops for one in result.estimates):
+            told = f"{loops} loop{'s' if loops > 1 else ''} (recurrent layers): operations, bytes and time are of ONE turn"
+            parts.append(line(f"{told} of each, and a call takes as many as it has steps"))
         parts += [line(_collectives_sentence(one.products, one.collectives)) for one in result.estimates if result.mesh]
     parts += [line(f"note: {note}") for note in result.notes]
     parts.append(line(took(result.seconds)))
@@ -117,13 +120,15 @@ def _headline(result: TpuCompilation) -> str:
     if not result.estimates or result.status is not TpuStatus.COMPILED:
         return head
     quickest = min(one.seconds for one in result.estimates)
+    if any(one.loops for one in result.estimates):
+        return f"{head}; what a call takes is not told: it loops, and the compiler's time is of one turn"
     return f"{head}; {show_time(quickest)} a call of {result.batch} samples at best, PREDICTED by the compiler"
 
 
 def _table(result: TpuCompilation) -> Table:
     table = plain_table("products", "time", "operations", "bytes moved", "temporary", "code")
     for one in result.estimates:
-        at_least = f"{show_time(one.seconds)} or more" if one.unpriced else show_time(one.seconds)
+        at_least = f"{show_time(one.seconds)} or more" if one.unpriced or one.loops else show_time(one.seconds)
         table.add_row(
             one.products, at_least, f"{one.flops:.3g}", f"{one.accessed_bytes:.3g}",
             *(f"{size / 1e6:.2f} MB" for size in (one.temporary_bytes, one.code_bytes)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,7 +26,8 @@ _LACKS_MEMORY = ("RESOURCE_EXHAUSTED", "Ran out of memory")
 class Analysis:
     """What the compiler says of one call on one device; bytes, operations and seconds. `devices` are of one chip.
 
-    `seconds` leaves out `unpriced` operations, for which the compiler has no time.
+    `seconds` leaves out `unpriced` operations, for which the compiler has no time. It, operations and bytes count one
+    turn of each of the `loops`.
     """
 
     devices: int
@@ -37,6 +39,7 @@ class Analysis:
     accessed_bytes: float
     seconds: float
     unpriced: int = 0
+    loops: int = 0
     collectives: tuple[Collective, ...] = ()
 
 
@@ -74,6 +77,7 @@ def analyse(
 
 def _analysis(compiled: Any, devices: int, layout: Layout) -> Analysis:
     memory, cost = compiled.memory_analysis(), _costs(compiled.cost_analysis())
+    text = compiled.as_text()
     seconds, unpriced = priced(float(cost.get("optimal_seconds", math.nan)))
     return Analysis(
         devices=devices,
@@ -85,8 +89,18 @@ def _analysis(compiled: Any, devices: int, layout: Layout) -> Analysis:
         accessed_bytes=float(cost.get("bytes accessed", math.nan)),
         seconds=seconds,
         unpriced=unpriced,
-        collectives=collectives_of(compiled.as_text()) if layout.devices > 1 else (),
+        loops=loops_in(text),
+        collectives=collectives_of(text) if layout.devices > 1 else (),
     )
+
+
+def loops_in(text: str) -> int:
+    """Loops of a compiled program (recurrent layers), whose turns the compiler's counts do not multiply.
+
+    >>> loops_in("  %while.1 = (s32[], f32[2]) while(%tuple), condition=%c, body=%b")
+    1
+    """
+    return len(re.findall(r"\bwhile\(", text))
 
 
 def priced(told: float) -> tuple[float, int]:
