@@ -79,7 +79,9 @@ def synthesis_block(result: TpuCompilation) -> RenderableType:
                 )
             )
         if loops := max(one.loops for one in result.estimates):
-            told = f"{loops} loop{'s' if loops > 1 else ''} (recurrent layers): operations, bytes and time are of ONE turn"
+            told = (
+                f"{loops} loop{'s' if loops > 1 else ''} (recurrent layers): operations, bytes and time are of ONE turn"
+            )
             parts.append(line(f"{told} of each, and a call takes as many as it has steps"))
         parts += [line(_collectives_sentence(one.products, one.collectives)) for one in result.estimates if result.mesh]
     parts += [line(f"note: {note}") for note in result.notes]
