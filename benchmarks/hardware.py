@@ -20,6 +20,7 @@ from torch import nn
 import vivace as vv
 from prepare import mnist, pairs, trained
 from vivace.devices.machine import cores_here, detect
+from vivace.hardware.array.published import TPU_V1
 from vivace.hardware.result import Synthesis
 from vivace.measure import environment
 from vivace.measure.clock import SystemClock
@@ -148,8 +149,10 @@ def main() -> None:
         "load_average": environment.snapshot()["load_average"],
     }
     emulated = hls4ml(arguments.peer) if arguments.peer else kept.get("hls4ml")
-    document = {"conditions": conditions, "cases": list(found.values()), "hls4ml": emulated}
+    told = [one.sentence() for one in TPU_V1]
+    document = {"conditions": conditions, "cases": list(found.values()), "hls4ml": emulated, "tpu_v1": told}
     RESULT.write_text(json.dumps(document, indent=1) + "\n")
+    print("the array's cycle model beside TPU v1 as published (PREDICTED):", *told, sep="\n  ")
 
 
 if __name__ == "__main__":

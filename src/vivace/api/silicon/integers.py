@@ -68,8 +68,10 @@ def integers_of(
     quality = judge_decisions(judged, samples.read_outputs(written), Effect.CHANGED, rules)
     rows = [_rows(graph, leaves[0]) for leaves in calls] + [_rows(graph, leaf) for leaf in calibration]
     real = np.concatenate(rows)
-    _check_again(graph, real[:CHECKED_SAMPLES])
-    return Integers(graph, quality, real, prepared.notes)
+    compared = real[:CHECKED_SAMPLES]
+    _check_again(graph, compared)
+    told = f"PyTorch computes the golden model's integers, bit for bit, on {len(compared)} samples"
+    return Integers(graph, quality, real, (*prepared.notes, told))
 
 
 def _calibration(prepared: Prepared) -> list[Tensor]:
