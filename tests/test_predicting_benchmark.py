@@ -10,8 +10,11 @@ import pytest
 
 import predicting
 from predictions import processes, processes_measure, published
+from vivace.core.prediction.layout import Layout
+from vivace.devices.catalog import device
 from vivace.devices.prediction import sharded_scaling, step_time
 from vivace.devices.prediction.measured import laws
+from vivace.devices.prediction.memory import transformer_memory
 
 COMMITTED = json.loads((Path(predicting.RESULTS) / "predicting.json").read_text(encoding="utf-8"))
 
@@ -30,6 +33,17 @@ def test_layouts_of_vtrain_have_as_many_devices_as_its_table_says() -> None:
 def test_weights_of_llm_foundrys_models_come_out_as_its_table_counts_them() -> None:
     row = next(row for row in published.llm_foundry() if row.model == "7b" and row.trained.model.sequence == 2048)
     assert row.trained.model.parameters == pytest.approx(6658859008, rel=0.01)
+
+
+def test_trainings_that_ran_are_said_to_fit() -> None:
+    stages = {"NO_SHARD": 0, "SHARD_GRAD_OP": 2, "FULL_SHARD": 3}
+    for row in published.llm_foundry():
+        one = row.trained
+        layout = Layout(
+            one.devices, sharding=stages[row.sharding], micro_batch=one.micro_batch, recompute=one.recompute
+        )
+        memory = transformer_memory(one.model, layout, row.micro_batches, device(published.CARDS[row.card]).memory_bytes)
+        assert memory.fits, row
 
 
 def test_the_half_that_is_reported_on_is_about_a_half() -> None:

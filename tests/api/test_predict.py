@@ -32,6 +32,10 @@ def wide() -> nn.Module:
     return nn.Sequential(nn.Linear(12, 12000), nn.Linear(12000, 12000), nn.Linear(12000, 3))
 
 
+def huge() -> nn.Module:
+    return nn.Sequential(nn.Linear(12, 40_000), nn.Linear(40_000, 40_000), nn.Linear(40_000, 3))
+
+
 def wide_job() -> vv.Training:
     return dataclasses.replace(tiny_training.job(), model=wide)
 
@@ -54,6 +58,26 @@ def test_a_call_has_lines_with_intervals_above_the_floor(work: vv.Workload) -> N
     assert line.floor_seconds < line.seconds.low < line.seconds.value < line.seconds.high
     assert line.bound == "launch"
     assert line.memory is not None and line.memory.fits
+
+
+def test_what_does_not_fit_has_no_time() -> None:
+    line = vv.predict(dataclasses.replace(tiny_training.job(), model=huge), on="t4").line("t4")
+    assert line.memory is not None and line.memory.fits is False
+    assert line.seconds is None
+    assert "does not fit" in line.refusal and "on each device, which has 16" in line.refusal
+
+
+def test_recurrent_layers_are_refused_as_nobody_measured_any() -> None:
+    work = vv.Workload(nn.LSTM(8, 16, batch_first=True), inputs=(torch.zeros(2, 30, 8),))
+    line = vv.predict(work, on="h100-sxm").line("h100-sxm")
+    assert line.seconds is None
+    assert "recurrent layers (lstm)" in line.refusal
+
+
+def test_the_memory_of_a_call_is_what_is_held_at_once() -> None:
+    layers = [nn.Linear(256, 256) for _ in range(20)]
+    step = counted_workload(vv.Workload(nn.Sequential(*layers), inputs=(torch.zeros(64, 256),)))
+    assert step.activation_bytes == 2 * 256 * 4  # a sample's input and answer of one layer
 
 
 def test_copies_answer_more_calls_and_not_faster_ones(work: vv.Workload) -> None:

@@ -87,7 +87,8 @@ def trained(
             final = _Drive(job, hand, progress, until).run(run)
             if team is not None:
                 ranks = tuple(Rank(**one) for one in hand.call("readings", {}, Phase.CONVERT))
-                final = dataclasses.replace(final, scaling=run.scaling or scaling_of(final, team), ranks=ranks)
+                seen = scaling_of(final, team) if len(ranks) == team.everyone else None  # none where machines have left
+                final = dataclasses.replace(final, scaling=run.scaling or seen, ranks=ranks)
             hand.call("write_model", {"to": str((home / MODEL).absolute())}, Phase.CONVERT)
         with seeded(job.seed):
             model = job.model()

@@ -117,7 +117,7 @@ class Launcher:
                 smaller = self._team.smaller() if self._answers and self._team.is_on_one_machine else None
                 if smaller is None:
                     raise WorkerFailure(Outcome.CRASHED, self._said[-1] if self._said else self._run.reason)
-                self._said[-1:] = [f"{self._said[-1]}; no restart was left, so {smaller.processes} processes go on"]
+                self._said.append(f"no restart was left, so {smaller.processes} processes go on")
                 self._answers = 0
                 self._launch(smaller)
         self._channel, self._number = Channel(self._store, attempts(self._store)), 0
@@ -177,6 +177,8 @@ class _Agent(LocalElasticAgent):
     """torchrun's agent, which also says whose end made it restart the others."""
 
     said: list[str]
+    known = 0
+    """How much of it was said of restarts before the next one."""
     meeting = ""
 
     def _rendezvous(self, worker_group: WorkerGroup) -> None:
@@ -196,8 +198,9 @@ class _Agent(LocalElasticAgent):
             how = f"was killed by {first.signal_name()}"
             if first.exitcode > 0:
                 how = f"ended: {_last_line(first.message)}"
-            if not self.said or not self.said[-1].startswith(f"rank {rank} "):  # a deadline has said it already
+            if not any(one.startswith(f"rank {rank} ") for one in self.said[self.known :]):  # a deadline says it first
                 self.said.append(f"rank {rank} {how}")
+            self.known = len(self.said)
         return result
 
 
@@ -223,7 +226,7 @@ class _Run:
         self._logs = tempfile.TemporaryDirectory(prefix="vivace-")
         logs = DefaultLogsSpecs(log_dir=self._logs.name)
         self._agent = _Agent(spec, logs, "spawn", exit_barrier_timeout=60, shutdown_timeout=STOP_SECONDS)
-        self._agent.said = said
+        self._agent.said, self._agent.known = said, len(said)
         self.thread = threading.Thread(target=self._keep, name="vivace-agent", daemon=True)
         self.thread.start()
 
@@ -278,7 +281,7 @@ def _store(team: Team) -> tuple[TCPStore, int]:
     except OSError as error:
         raise EnvironmentFault(
             f"the port {team.port} of {team.address} cannot be used: {error.strerror or error}; give another one "
-            "(--port), or leave it out where all processes are on one machine"
+            "(--rdzv-endpoint HOST:PORT), or leave it out where all processes are on one machine"
         ) from error
     port = listening.getsockname()[1]
     store = TCPStore(team.address, port, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach())

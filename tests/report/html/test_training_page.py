@@ -189,6 +189,13 @@ def test_one_count_of_processes_has_the_serial_part_that_its_speed_up_implies(ru
     assert "by Amdahl at most 4 times on any number, by Gustafson 1.75 times the work" in found.said
 
 
+def test_more_than_processes_can_give_is_no_speed_up(run: TrainingDocument) -> None:
+    found = processes.figure(changed(run, scaling=Scaling(2, 273e-3, 26.7e-3), restarts=[]))
+    assert "more than 2 processes can give" in found.said
+    assert "MEASURED" not in found.said.partition("more than 2 processes")[2][:120]
+    assert "by Amdahl" not in found.said
+
+
 def test_processes_that_are_slower_are_called_so_and_who_trained_is_told(run: TrainingDocument) -> None:
     slower = changed(run, scaling=Scaling(2, 1e-3, 4e-3), restarts=[])
     assert "talking to each other costs more than these processes save" in processes.figure(slower).said

@@ -28,8 +28,8 @@ from vivace.training.rig import assemble, samples_in, seeded
 def counted_workload(work: Workload) -> Step:
     """One call of a workload's example, on its exported graph; the graph runs once, here, on the processor.
 
-    Activations are all that operators write, which is more than they hold at once. Raises UnsupportedModel for a model
-    that cannot be captured, MissingExtra for a file whose reader is not installed.
+    Activations are the most that the graph holds at once; of an ONNX file all that operators write, which is more.
+    Raises UnsupportedModel for a model that cannot be captured, MissingExtra for a file whose reader is not installed.
     """
     file = work.file
     if file is not None and file.suffix == ".onnx":
@@ -46,8 +46,9 @@ def counted_workload(work: Workload) -> Step:
         leaves = flat_call(module, example)[0]
         operators = recorder.operators_of(model, leaves)
         cost = counts.cost_of(model, leaves)
+        held = counts.peak_bytes_of(model, leaves)
     parameters = sum(value.numel() for value in module.parameters())
-    return _call(leaves, operators, parameters, cost.weight_bytes, cost.activation_bytes, cost.precision)
+    return _call(leaves, operators, parameters, cost.weight_bytes, held, cost.precision)
 
 
 def _counted_file(model: Model, work: Workload) -> Step:

@@ -14,7 +14,7 @@ from vivace.devices.catalog import PRECISIONS, Device
 from vivace.devices.prediction.fitting import around
 from vivace.devices.prediction.measured import Law, Laws
 from vivace.devices.prediction.memory import states
-from vivace.devices.prediction.operators import floor_seconds, parts_of, peaks_of, seconds_of
+from vivace.devices.prediction.operators import floor_seconds, is_recurrent, parts_of, peaks_of, seconds_of
 from vivace.devices.prediction.sharded_scaling import Shards, exposed_seconds, samples_per_second
 
 NARROW_BYTES = {"bf16": 0.5, "f16": 0.5, "fp8": 0.25, "int8": 0.25}
@@ -74,7 +74,11 @@ def line_of(step: Step, device: Device, count: int, asked: Asked, laws: Laws) ->
         return refused(
             blank, f"a batch of {step.batch} does not divide among {count} devices; counts near it: {counts}"
         )
-    blank = dataclasses.replace(blank, memory=_memory(step, device, count, int(each), asked))
+    memory = _memory(step, device, count, int(each), asked)
+    blank = dataclasses.replace(blank, memory=memory)
+    if memory.fits is False:
+        held, there = memory.held_bytes / 1e9, (memory.capacity_bytes or 0) / 1e9
+        return refused(blank, f"it does not fit: {held:.3g} GB on each device, which has {there:.3g}")
     peaks = peaks_of(device, asked.precision)
     if peaks is None:
         return refused(blank, f"the catalogue does not know {_missing(device, asked.precision)}")
@@ -88,6 +92,9 @@ def line_of(step: Step, device: Device, count: int, asked: Asked, laws: Laws) ->
     if found is None:
         return refused(line, f"nothing was measured on a {device.kind}; the peaks allow no less than the floor")
     law, basis = found
+    if waiting := sorted({one.name for one in operators if is_recurrent(one.name)}):
+        named = ", ".join(waiting)
+        return refused(line, f"no measurement of recurrent layers ({named}), whose steps wait for each other")
     if reason := law.refusal(gigaflops=sum(one.flops for one in operators) / 1e9, operators=len(operators)):
         return refused(line, reason)
     parts = parts_of(operators, peaks, law.parameters, is_update=step.purpose is Purpose.TRAINING)

@@ -65,6 +65,15 @@ def floor_seconds(operators: Sequence[Operator], peaks: Peaks, weight_bytes: flo
     return max(arithmetic, weight_bytes / peaks.memory_bytes)
 
 
+def is_recurrent(name: str) -> bool:
+    """Whether an operator is a layer, or a cell, of steps that wait for one another.
+
+    >>> [is_recurrent(name) for name in ("lstm", "_thnn_fused_gru_cell", "mkldnn_rnn_layer", "mm")]
+    [True, True, True, False]
+    """
+    return any(word in name for word in ("lstm", "gru", "rnn"))
+
+
 def parts_of(operators: Sequence[Operator], peaks: Peaks, parameters: Vector, *, is_update: bool = False) -> Parts:
     """Where the seconds of a step go, by logarithms of parameters in the order of PARAMETERS.
 

@@ -22,10 +22,13 @@ class Serial:
 
 def serial_of(found: Scaling) -> Serial | None:
     """The serial part that measured speed-ups imply: fitted to copies of the model where at least two counts of them
-    were timed, else what the one speed-up needs. None where nothing was gained, which no such part explains."""
+    were timed, else what the one speed-up needs. None where nothing was gained, or, seen once, more
+    than there are processes: no such part explains that."""
     if not 2 <= found.processes <= MOST or not 1 < found.speedup <= MOST:
         return None
     copies = {one.processes: one.speedup.value for one in found.counts if _is_copies(one)}
+    if len(copies) < 2 and found.speedup > found.processes:
+        return None
     if len(copies) < 2:
         laws = implied(found.processes, found.speedup)
         part = max(0.0, laws.serial)
@@ -44,6 +47,11 @@ def scaling_words(found: Scaling) -> str:
     both = (
         f"{found.step_seconds * 1e3:.3g} ms on {found.processes} processes and {found.one_seconds * 1e3:.3g} ms on one"
     )
+    if not found.counts and found.speedup > found.processes:
+        return (
+            f"a step took {both}, one after the other: more than {found.processes} processes can give, so something "
+            "else ran beside the one, and this is no speed-up"
+        )
     told = f"a step took {both}: {found.speedup:.3g} times as fast, MEASURED {how}"
     serial = serial_of(found)
     if serial is None:

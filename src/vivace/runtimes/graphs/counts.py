@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from vivace.core.cost import Cost
@@ -118,19 +119,31 @@ def work_of(model: Model, leaves: Sequence[Tensor]) -> Mapping[str, NodeWork]:
     return _counted(model, leaves).nodes
 
 
+def peak_bytes_of(model: Model, leaves: Sequence[Tensor]) -> int:
+    """The most that an exported graph holds at once for these flat inputs, each storage once and without its weights,
+    where what is not read again is given up at once; the graph runs once."""
+    return _counted(model, leaves).peak_bytes
+
+
 def _counted(model: Model, leaves: Sequence[Tensor]) -> _Counter:
     lifted = list(eager.lifted_values(model.program))
+    weights = {one.untyped_storage()._cdata for one in lifted if isinstance(one, Tensor)}
     with torch.no_grad(), flops.counter() as products:
-        count = _Counter(model.program.graph_module, products)
+        count = _Counter(model.program.graph_module, products, weights)
         count.run(*lifted, *leaves)
     return count
 
 
 class _Counter(fx.Interpreter):
-    """Runs a graph under a counter of `products`, and keeps what each operator computes and what all of them write."""
+    """Runs a graph under a counter of `products`, and keeps what each operator computes, what all of them write and the
+    most that is held at once, without the storages of `weights`."""
 
-    def __init__(self, module: fx.GraphModule, products: FlopCounterMode) -> None:
+    def __init__(self, module: fx.GraphModule, products: FlopCounterMode, weights: Set[int]) -> None:
         super().__init__(module)
+        self.peak_bytes = 0
+        self._weights = weights
+        self._held: Counter[int] = Counter()
+        self._held_bytes = 0
         self.nodes: dict[str, NodeWork] = {}
         self.flops: Counter[str] = Counter()
         self.written_bytes = 0
@@ -142,7 +155,21 @@ class _Counter(fx.Interpreter):
         result = super().run_node(n)
         if n.op in ("call_function", "call_module"):
             self._count(n, result, self._products.get_total_flops() - before)
+        self._hold(result, 1)
+        self.peak_bytes = max(self.peak_bytes, self._held_bytes)
+        for one in self.user_to_last_uses.get(n, []):
+            self._hold(result if one is n else self.env[one], -1)
         return result
+
+    def _hold(self, value: Any, by: int) -> None:
+        for tensor in pytree.tree_leaves(value):
+            if not isinstance(tensor, Tensor) or tensor.untyped_storage()._cdata in self._weights:
+                continue
+            storage = tensor.untyped_storage()
+            before = self._held[storage._cdata]
+            self._held[storage._cdata] += by
+            if bool(before) != bool(before + by):
+                self._held_bytes += by * storage.nbytes()
 
     def _count(self, node: fx.Node, result: Any, counted: int) -> None:
         name = getattr(node.target, "_opname", "")
