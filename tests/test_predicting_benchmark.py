@@ -42,7 +42,9 @@ def test_trainings_that_ran_are_said_to_fit() -> None:
         layout = Layout(
             one.devices, sharding=stages[row.sharding], micro_batch=one.micro_batch, recompute=one.recompute
         )
-        memory = transformer_memory(one.model, layout, row.micro_batches, device(published.CARDS[row.card]).memory_bytes)
+        memory = transformer_memory(
+            one.model, layout, row.micro_batches, device(published.CARDS[row.card]).memory_bytes
+        )
         assert memory.fits, row
 
 

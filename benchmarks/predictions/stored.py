@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ def write(document: Mapping[str, Any]) -> None:
     """Fit to everything and write the file."""
     text = [
         "# Laws fitted to measurements, by `python benchmarks/predicting.py --store`; not to be edited by hand.",
-        "# `factor95` is the factor within which 95% of measurements were that a fit had not seen. The bounds are",
+        "# `factor95` is the factor within which 95% of measurements were that a fit had not seen,",
+        "# `elsewhere_factor95` that of shapes, or devices, of which it had seen nothing. The bounds are",
         "# those of what was measured, and predictions refuse beyond them. Sources: benchmarks/predictions/README.md.",
         "",
         *_steps(),
@@ -45,6 +47,15 @@ def _steps() -> list[str]:
         fit = step_time.fit_steps(seen.runs, seen.seconds, rates())
         unseen = rows.part(held)
         errors += np.log(step_time.step_seconds(fit, unseen.runs, rates()).total / unseen.seconds).tolist()
+    elsewhere: list[float] = []
+    for shape in sorted({run.shape for run in rows.runs}, key=dataclasses.astuple):
+        places = range(len(rows.runs))
+        seen, unseen = (
+            rows.part([place for place in places if (rows.runs[place].shape == shape) is of_it])
+            for of_it in (False, True)
+        )
+        fit = step_time.fit_steps(seen.runs, seen.seconds, rates())
+        elsewhere += np.log(step_time.step_seconds(fit, unseen.runs, rates()).total / unseen.seconds).tolist()
     found = step_time.fit_steps(rows.runs, rows.seconds, rates())
     models = [run.model for run in rows.runs]
     return [
@@ -52,6 +63,7 @@ def _steps() -> list[str]:
         f'device = "{published.CARD}"',
         f'source = "vTrain, {len(rows.runs)} steps on 2 to 8 A100 of one node"',
         f"factor95 = {factor95(errors):.4f}",
+        f"elsewhere_factor95 = {factor95(elsewhere):.4f}",
         f"devices = {_bounds([run.layout.devices for run in rows.runs])}",
         f"width = {_bounds([model.width for model in models])}",
         f"layers = {_bounds([model.layers for model in models])}",

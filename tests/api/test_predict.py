@@ -80,6 +80,21 @@ def test_the_memory_of_a_call_is_what_is_held_at_once() -> None:
     assert step.activation_bytes == 2 * 256 * 4  # a sample's input and answer of one layer
 
 
+def test_a_shape_between_those_measured_has_the_interval_of_fits_that_had_not_seen_it() -> None:
+    def spreads(width: int, plainly: bool) -> set[float]:
+        model = Transformer(24, width, 16, 1024, 51200)
+        found = plan(model, 64, device("a100-sxm-40"), 8, laws()).ranked
+        by_steps = [one for one in found if one.law == laws().steps.source]
+        chosen = [one for one in by_steps if plainly is not bool(one.layout.recompute or one.layout.sharding)]
+        return {round(one.seconds.high / one.seconds.low, 4) for one in chosen if one.seconds}
+
+    seen, unseen = (round(one**2, 4) for one in (laws().steps.factor95, laws().step_elsewhere_factor95))
+    assert unseen > 1.5
+    assert spreads(2048, plainly=True) == {seen}
+    assert spreads(1536, plainly=True) == {unseen}
+    assert spreads(2048, plainly=False) == {unseen}
+
+
 def test_copies_answer_more_calls_and_not_faster_ones(work: vv.Workload) -> None:
     found = vv.predict(work, on="h100-sxm", count=[1, 8])
     one, eight = found.line("h100-sxm", 1), found.line("h100-sxm", 8)

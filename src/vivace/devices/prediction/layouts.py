@@ -142,12 +142,15 @@ def _by_steps(model: Transformer, batch: int, device: Device, layout: Layout, me
         return Planned(layout, memory, reason=reason)
     rates = rates_of(device)
     assert rates is not None
-    step = step_seconds(laws.step_fit, [Run(model, batch, layout)], rates)
+    run = Run(model, batch, layout)
+    step = step_seconds(laws.step_fit, [run], rates)
     again = RECOMPUTED if layout.recompute else 1.0
     layers, bubble = float(step.layers[0]) * again, float(step.bubble[0]) * again
     gradients, update = float(step.gradients[0]), float(step.update[0])
     parts = Parts(layers, update, 0.0, gradients, bubble)
-    return Planned(layout, memory, around(layers + bubble + gradients + update, law.factor95), parts, law=law.source)
+    was_measured = run.shape in laws.step_shapes.weights and not (layout.recompute or layout.sharding)
+    factor = law.factor95 if was_measured else laws.step_elsewhere_factor95
+    return Planned(layout, memory, around(layers + bubble + gradients + update, factor), parts, law=law.source)
 
 
 def most_devices(device: Device, laws: Laws) -> float:

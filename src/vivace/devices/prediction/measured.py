@@ -71,13 +71,14 @@ class Pods:
 @dataclasses.dataclass(frozen=True)
 class Laws:
     """All that is stored. `steps` is of transformers in one node of `step_device`, with what shapes take beside it
-    (`step_shapes`); `scaling` of sharded trainings on the devices in `scaling_devices` (least and most of them);
-    `rates` of transformers on each such device; `operators` of single devices of a kind, measured on one of them;
-    `pods` of transformers on TPUs."""
+    (`step_shapes`) and the interval of shapes that were not measured; `scaling` of sharded trainings on the devices in
+    `scaling_devices` (least and most of them); `rates` of transformers on each such device; `operators` of single
+    devices of a kind, measured on one of them; `pods` of transformers on TPUs."""
 
     steps: Law
     step_shapes: ShapeErrors
     step_device: str
+    step_elsewhere_factor95: float
     scaling: Law
     scaling_devices: Mapping[str, Bounds]
     rates: Mapping[str, Law]
@@ -148,6 +149,7 @@ def read(text: str) -> Laws:
         steps=_law(steps),
         step_shapes=ShapeErrors({Shape(*map(int, shape)): weight for *shape, weight in steps["shapes"]}),
         step_device=steps["device"],
+        step_elsewhere_factor95=steps["elsewhere_factor95"],
         scaling=_law(scaling),
         scaling_devices={name: tuple(bounds) for name, bounds in scaling["devices"].items()},
         rates={name: _law(entry) for name, entry in node["training_rate"].items()},
