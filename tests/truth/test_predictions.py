@@ -66,7 +66,7 @@ def test_model_states_of_zero() -> None:
 
 def test_activations_of_a_layer_of_gpt3() -> None:
     """Korthikanti and others, 2205.05198: s b h (34 + 5 a s / h) without tensor parallelism; 5 a s / h is 80."""
-    assert layer_activation_bytes(GPT3, 1) == 2048 * 12288 * (34 + 80)
+    assert layer_activation_bytes(GPT3, 1, scores=True) == 2048 * 12288 * (34 + 80)
     assert layer_activation_bytes(GPT3, 1, recompute=True) == 2 * 2048 * 12288
 
 
@@ -208,4 +208,6 @@ def test_a_layers_activations_are_those_of_the_paper_on_sequences() -> None:
     """Korthikanti and others, 2205.05198, equation 2: s b h (10 + 24 / t + 5 a s / (h t)) bytes."""
     model, b, t = GPT3, 2, 8
     s, h, a = model.sequence, model.width, model.heads
-    assert layer_activation_bytes(model, b, t) == pytest.approx(s * b * h * (10 + 24 / t + 5 * a * s / (h * t)))
+    whole = layer_activation_bytes(model, b, t, scores=True)
+    assert whole == pytest.approx(s * b * h * (10 + 24 / t + 5 * a * s / (h * t)))
+    assert whole - layer_activation_bytes(model, b, t) == pytest.approx(s * b * 5 * a * s / t)

@@ -37,22 +37,25 @@ def least_sharding(memory_of: dict[int, Memory]) -> Memory:
     return next((memory_of[stage] for stage in sorted(memory_of) if memory_of[stage].fits), memory_of[max(memory_of)])
 
 
-def layer_activation_bytes(model: Transformer, micro_batch: int, tensor: int = 1, recompute: bool = False) -> float:
-    """Bytes of activations that one layer keeps for its gradients, in 16 bits: s b h (10 + 24/t), or its input alone,
-    2 s b h, where it is computed again.
+def layer_activation_bytes(
+    model: Transformer, micro_batch: int, tensor: int = 1, recompute: bool = False, scores: bool = False
+) -> float:
+    """Bytes of activations that one layer keeps for its gradients, in 16 bits: s b h (10 + 24/t), with 5 a s / (h t)
+    more in the brackets where attention keeps its `scores`; or its input alone, 2 s b h, where it is computed again.
 
-    Source: Korthikanti and others, Reducing Activation Recomputation in Large Transformer Models, arXiv 2205.05198,
-    equations 2 and 4, without the term of scores, 5 a s / (h t): fused attention keeps none (Dao and others, arXiv
-    2205.14135). With it 175 of the 216 trainings of llm-foundry, all of which ran, would not fit.
+    Fused attention keeps no scores (Dao and others, arXiv 2205.14135). With them 175 of the 216 trainings of
+    llm-foundry, all of which ran, would not fit. Source: Korthikanti and others, Reducing Activation Recomputation in
+    Large Transformer Models, arXiv 2205.05198, equations 2 and 4.
 
     >>> model = Transformer(layers=96, width=12288, heads=96, sequence=2048)
-    >>> round(layer_activation_bytes(model, 1) / 2**30, 2)
-    0.8
+    >>> [round(layer_activation_bytes(model, 1, scores=kept) / 2**30, 2) for kept in (True, False)]
+    [2.67, 0.8]
     """
     tokens = micro_batch * model.sequence * model.width
     if recompute:
         return 2.0 * tokens
-    return tokens * (10 + 24 / tensor)
+    kept = 5 * model.heads * model.sequence / model.width if scores else 0.0
+    return tokens * (10 + 24 / tensor + kept / tensor)
 
 
 def transformer_memory(
