@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from native_loops import CACHED, finish, loop_of, same, weights
+from native_loops import ALONE, CACHED, finish, loop_of, same, weights
+from phased import Phased, in_the_next_phase
 from torch import nn
 from torch.nn import functional
 
@@ -396,6 +397,18 @@ def test_a_parameter_that_is_frozen_later_on_stays_where_it_is() -> None:
 
     assert torch.equal(frozen, before)
     assert not torch.equal(loop.rig.model.get_parameter("2.weight"), other)
+
+
+@pytest.mark.parametrize("plan", [CACHED, ALONE])
+def test_a_phase_that_an_evaluation_sets_is_seen_and_one_that_changes_nothing_costs_nothing(plan: Plan) -> None:
+    work = job(model=Phased, evaluate=in_the_next_phase, epochs=4)
+    plain, mine = loop_of(work, Plan()), loop_of(work, plan)
+
+    expected, found = finish(plain), finish(mine)
+
+    assert found == pytest.approx(expected, rel=1e-5)
+    for name, value in weights(plain).items():
+        torch.testing.assert_close(weights(mine)[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_a_step_is_timed_as_the_training_takes_it() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from phased import Phased, in_the_next_phase
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -230,8 +231,12 @@ def half_frozen() -> nn.Module:
 
 @pytest.mark.parametrize(
     "work",
-    [job(evaluate=with_averaged_weights), job(model=half_frozen, evaluate=thawed)],
-    ids=["weights-exchanged", "weights-freed"],
+    [
+        job(evaluate=with_averaged_weights),
+        job(model=half_frozen, evaluate=thawed),
+        job(model=Phased, evaluate=in_the_next_phase),
+    ],
+    ids=["weights-exchanged", "weights-freed", "next-phase"],
 )
 def test_what_an_evaluation_does_to_the_model_is_seen_by_the_next_step(work: Training) -> None:
     plain, recorded = trained(work, steps=9), trained(work, RecordedStep(), steps=9)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from vivace.core.errors import NotApplicable, UsageError
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
 from vivace.training.checkpoint import Generators
+from vivace.training.standing import Standing
 from vivace.training.step import accumulate, around
 
 Compiler = Callable[[torch.fx.GraphModule, list[Tensor]], Callable[..., Any]]
@@ -57,7 +57,8 @@ class RecordedGradients:
 
     Buffers that the forward pass writes are written as before, random numbers drawn as before. Tensors are taken from
     the model at every step, so their values may be put in place by others; a step after parameters were frozen or
-    freed, or modules switched between training and evaluation, is recorded anew. With `compiler`, batches
+    freed, modules switched between training and evaluation, or a plain attribute of one set, is recorded anew
+    (`Standing`). With `compiler`, batches
     of the job's usual shape (`usual` samples; the first one's where that is None) run what it makes of the recording;
     the others, such as the last and smaller one of an epoch, are played back operator by operator, because a
     compilation costs more than they ever save.
@@ -73,7 +74,7 @@ class RecordedGradients:
         self._compiler = compiler
         self._played: dict[Any, tuple[Callable[..., Any], Recording]] = {}
         self._parameters = [parameter for _, parameter in rig.model.named_parameters()]
-        self._flags = functools.partial(_flags, self._parameters, list(rig.model.modules()))
+        self._standing = Standing(rig.model)
         self._places: list[tuple[dict[str, Any], str]] = []
         self._steps = 0
 
@@ -81,12 +82,15 @@ class RecordedGradients:
         """The loss of a batch; its gradients are in the parameters afterwards."""
         leaves, spec = pytree.tree_flatten(batch)
         _refuse_strangers(leaves)
-        key = (self._flags(), spec, *map(_shape_of, leaves))
-        found = self._played.get(key)
+        like = (spec, *map(_shape_of, leaves))
+        found = self._played.get((self._standing.now(), *like))
         if found is None:
             if len(self._played) >= MOST_SHAPES:
                 return self._eagerly(batch)
-            found = self._played[key] = self._prepared(batch, leaves)
+            before = self._standing.now()
+            found = self._prepared(batch, leaves, like)
+            self._standing.settle(before)
+            self._played[self._standing.now(), *like] = found
         self._steps += 1
         if self._steps in LOOKS:
             self._look_again(found[1], batch)
@@ -107,11 +111,15 @@ class RecordedGradients:
         self._rig.optimizer.zero_grad(set_to_none=True)
         return accumulate(self._rig, batch)
 
-    def _prepared(self, batch: Any, leaves: Sequence[Any]) -> tuple[Callable[..., Any], Recording]:
+    def _prepared(self, batch: Any, leaves: Sequence[Any], like: Any) -> tuple[Callable[..., Any], Recording]:
         self._places = self._places or places_of(self._rig.model)
         recording = record(self._rig, batch)
         if not recording.computes_as(record(self._rig, batch)):
             raise NotApplicable("recorded twice, the step is not the same: it depends on what changes beside the model")
+        for key, known in self._played.items():
+            if key[1:] == like and recording.computes_as(known[1]):  # what was set makes no other step: compiled once
+                del self._played[key]
+                return known
         size = next((leaf.shape[0] for leaf in leaves if torch.is_tensor(leaf) and leaf.ndim), None)
         is_usual = size == self._usual if self._usual is not None else not self._played
         if self._compiler is None or not is_usual:
@@ -223,15 +231,6 @@ def places_of(model: torch.nn.Module) -> list[tuple[dict[str, Any], str]]:
         module = model.get_submodule(owner)
         found.append((module._parameters if name in module._parameters else module._buffers, name))
     return found
-
-
-def flags_of(model: torch.nn.Module) -> tuple[bool, ...]:
-    """Which parameters learn, and which modules train: a recording holds for one set of them."""
-    return _flags(list(model.parameters()), list(model.modules()))
-
-
-def _flags(parameters: Sequence[Tensor], modules: Sequence[torch.nn.Module]) -> tuple[bool, ...]:
-    return tuple([one.requires_grad for one in parameters] + [one.training for one in modules])
 
 
 def _draws() -> int:

@@ -22,7 +22,8 @@ from vivace.training.native.tables import RoundedTables
 from vivace.training.native.taken_apart import decomposed
 from vivace.training.native.unwritten import without_writes
 from vivace.training.native.update import Rule, begin, numbers_of, rule_of
-from vivace.training.recording import LOOKS, RecordedGradients, Recording, flags_of, places_of, record
+from vivace.training.recording import LOOKS, RecordedGradients, Recording, places_of, record
+from vivace.training.standing import Standing, State
 
 Build = Callable[[str], Compiled]
 """Makes a source callable."""
@@ -37,7 +38,7 @@ class _Built:
     compiled: Compiled
     recording: Recording
     rules: dict[int, Rule]
-    flags: tuple[bool, ...]
+    standing: State
     shapes: list[Any]
     dtypes: list[torch.dtype]
     gradients: list[Tensor]
@@ -69,6 +70,8 @@ class NativeTraining:
         self._parameters = list(rig.model.parameters())
         self._places = places_of(rig.model)
         self._built: _Built | None = None
+        self._standing = Standing(rig.model)
+        self._others: set[State] = set()
         self._steps = 0
         self._rows: tuple[int, Tensor] | None = None
         self._rounded = RoundedTables()
@@ -112,27 +115,33 @@ class NativeTraining:
     def _ready(self, shapes: list[Any], batch: Callable[[], Any], count: int = 1) -> _Built | None:
         """What takes these steps, on batches of these `shapes` and like the one that `batch` makes; None where another
         one, or another state of the model, was compiled for."""
-        flags = flags_of(self._rig.model)
         if self._built is None:
             size = next((one[0][0] for one in shapes if isinstance(one, tuple) and one[0]), None)
             if self._usual is not None and size != self._usual:
                 return None
-            self._built = self._made(batch(), flags, shapes)
+            self._built = self._made(batch(), shapes)
         found = self._built
-        if flags != found.flags or shapes != found.shapes or self._rules(tuple(found.rules)) != found.rules:
+        standing = self._standing.now()
+        if standing != found.standing and shapes == found.shapes and standing not in self._others:
+            if self._is_the_same(found.recording, batch()):
+                found.standing = standing
+            else:
+                self._others.add(standing)
+        if standing != found.standing or shapes != found.shapes or self._rules(tuple(found.rules)) != found.rules:
             return None
         if any(self._steps < look <= self._steps + count for look in LOOKS):
             self._look_again(found.recording, batch())
         return found
 
-    def _made(self, batch: Any, flags: tuple[bool, ...], shapes: list[Any]) -> _Built:
+    def _made(self, batch: Any, shapes: list[Any]) -> _Built:
         optimizer, leaves = self._rig.optimizer, pytree.tree_leaves(batch)
         if has_hooks(optimizer) or not steps_as_its_class(optimizer):
             raise NotApplicable("the optimizer's step has hooks, or was put in the place of its own")
-        table = decomposed()
+        table, before = decomposed(), self._standing.now()
         recording = record(self._rig, batch, table)
         if not recording.computes_as(record(self._rig, batch, table)):
             raise NotApplicable("recorded twice, the step is not the same: it depends on what changes beside the model")
+        self._standing.settle(before)
         tensors = self._tensors()
         _check(tensors, [one.dtype for one in tensors])
         rules = self._rules(recording.learning)
@@ -149,8 +158,8 @@ class NativeTraining:
         compiled = self._build(source.text)
         gradients = [torch.zeros_like(self._parameters[number]) for number in recording.learning]
         return _Built(
-            compiled, recording, rules, flags, shapes, [one.dtype for one in tensors], gradients, source.narrow,
-            source.draws,
+            compiled, recording, rules, self._standing.now(), shapes, [one.dtype for one in tensors], gradients,
+            source.narrow, source.draws,
         )  # fmt: skip
 
     def _run(self, built: _Built, columns: Sequence[Tensor], rows: Tensor | None, count: int) -> Tensor:
@@ -205,6 +214,13 @@ class NativeTraining:
 
     def _tensors(self) -> list[Tensor]:
         return [holder[name] for holder, name in self._places]
+
+    def _is_the_same(self, recording: Recording, batch: Any) -> bool:
+        """Whether a step of the model as it stands now is the recorded one."""
+        try:
+            return recording.computes_as(record(self._rig, batch, decomposed()))
+        except NotApplicable:
+            return False
 
     def _look_again(self, recording: Recording, batch: Any) -> None:
         if not recording.computes_as(record(self._rig, batch, decomposed())):
