@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 import vivace as vv
@@ -122,7 +123,7 @@ def test_a_kill_in_the_middle_of_a_checkpoint_leaves_the_one_before(tmp_path: Pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000003", "step-000000005"]
 
 
-def filling(after: int) -> Any:
+def filling(after: int, error: Exception) -> Any:
     """A score whose worker finds the disk full from its checkpoint number `after` on."""
 
     def evaluate(model: torch.nn.Module) -> float:
@@ -133,7 +134,7 @@ def filling(after: int) -> Any:
         def save_file(*arguments: Any) -> None:
             saved.append(1)
             if len(saved) > after:
-                raise OSError(errno.ENOSPC, "No space left on device")
+                raise error
             kept(*arguments)
 
         module.save_file = save_file
@@ -143,11 +144,19 @@ def filling(after: int) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+    ids=["system", "safetensors"],
+)
 def test_a_disk_that_fills_at_a_checkpoint_keeps_the_one_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setattr("vivace.api.training_worker.CHECKPOINT_SECONDS", 0.0)
-    work = job(evaluate=filling(after=1))
+    work = job(evaluate=filling(after=1, error=error))
 
     with pytest.raises(DiskFull, match="checkpoint before it is kept: make room, and go on with resume"):
         vv.train(work, plan=(), out=tmp_path / "run")

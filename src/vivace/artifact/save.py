@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vivace.artifact.manifest import MANIFEST, PROGRAM, Manifest, digest, files_of
-from vivace.core.errors import DiskFull, EnvironmentFault, UsageError, WorkerFailure
+from vivace.core.errors import DiskFull, EnvironmentFault, UsageError, WorkerFailure, lacks_room
 from vivace.core.measurement import Outcome
 
 _RENAME_EXCHANGE = 2
@@ -48,12 +48,14 @@ def disk_errors(where: Path) -> Iterator[None]:
         if failure.outcome is Outcome.DISK_FULL:
             raise DiskFull(f"{failure.reason}; free some space or give another out (--out)") from failure
         raise
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except DiskFull:
+        raise
+    except Exception as error:  # libraries have errors of their own for a full disk
+        if lacks_room(error):
             raise DiskFull(
                 f"the disk is full: cannot write to {where}; free some space or give another out (--out)"
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise EnvironmentFault(
                 f"cannot write to {where}: {error.strerror}; give an out (--out) in a folder that you own"
             ) from error

@@ -19,6 +19,7 @@ VivaceError
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
@@ -82,6 +83,19 @@ class DiskFull(VivaceError, OSError):
     """There is no room left on the disk; the message says where."""
 
     exit_code = 6
+
+
+def lacks_room(error: BaseException) -> bool:
+    """Whether an error says that the disk, or one's share of it, is full. Libraries that are not written in Python have
+    errors of their own, with the system's number in their text.
+
+    >>> lacks_room(OSError(28, "No space left on device")), lacks_room(ValueError("I/O error (os error 28)"))
+    (True, True)
+    """
+    full = (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, OSError):
+        return isinstance(error, DiskFull) or error.errno in full
+    return any(f"(os error {number})" in str(error) for number in full)
 
 
 class Cancelled(VivaceError):

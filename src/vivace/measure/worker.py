@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import faulthandler
 import importlib
 import os
@@ -25,7 +24,6 @@ from vivace.measure import wire
 
 PR_SET_PDEATHSIG = 1
 OOM_SCORE = "500"
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 MEMORY_PHRASES = ("can't allocate memory", "out of memory", "std::bad_alloc", "cannot allocate memory")
 """How PyTorch's CPU allocator, CUDA and C++ runtimes name a lack of memory inside a RuntimeError."""
 RAISED_AGAIN = ("CallError", "UnsupportedModel", "UsageError", "ArtifactError", "EnvironmentFault")
@@ -126,7 +124,7 @@ def describe(error: BaseException) -> dict[str, str]:
         return {"outcome": Outcome.UNSUPPORTED.value, "reason": error.reason}
     if isinstance(error, errors.WorkerFailure):
         return {"outcome": error.outcome.value, "reason": error.reason}
-    if isinstance(error, OSError) and (isinstance(error, errors.DiskFull) or error.errno in DISK_ERRORS):
+    if errors.lacks_room(error):
         return {"outcome": Outcome.DISK_FULL.value, "reason": str(error)}
     if _lacks_memory(error):
         return {"outcome": Outcome.OOM.value, "reason": _sentence(error)}

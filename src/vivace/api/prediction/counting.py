@@ -26,7 +26,7 @@ from vivace.training.rig import assemble, samples_in, seeded
 
 
 def counted_workload(work: Workload) -> Step:
-    """One call of a workload's example, on its exported graph; the graph runs once, here, on the processor.
+    """One call of a workload's example, on its exported graph, which runs here, on the processor.
 
     Activations are the most that the graph holds at once; of an ONNX file all that operators write, which is more.
     Raises UnsupportedModel for a model that cannot be captured, MissingExtra for a file whose reader is not installed.

@@ -106,13 +106,13 @@ def fastest(graph: IntegerGraph, part: Part, most_cells: int | None = None, unro
     held = [fold for fold in folds if not fold.estimate.lacks(part)]
     if not held:
         raise UnsupportedModel(_nothing_fits(graph, folds, part, unrolled))
-    small = [fold for fold in held if most_cells is None or fold.estimate.cells <= most_cells]
-    if not small:
-        return min(held, key=lambda fold: fold.estimate.cells)
 
     def fits(fold: Fold) -> bool:
         return not fold.estimate.lacks(part) and (most_cells is None or fold.estimate.cells <= most_cells)
 
+    small = [fold for fold in held if fits(fold)]
+    if not small:
+        return min(held, key=lambda fold: fold.estimate.cells)
     return _quickened(graph, small[-1], part, fits, unrolled)
 
 

@@ -170,18 +170,17 @@ def _matmul(reader: _Reader, node: fx.Node) -> Kind | None:
 def _any_convolution(reader: _Reader, node: fx.Node) -> Kind | None:
     """convolution, which PyTorch takes others apart into: (input, weight, bias, stride, padding, dilation, transposed,
     output padding, groups)."""
-    weight = reader.weight(node.args[1])
     stride, padding, dilation, transposed, _, groups = node.args[3:]
-    if weight is None or weight.ndim != 4 or transposed or _pair(dilation) != (1, 1):
-        return None
-    window = Window((weight.shape[2], weight.shape[3]), _pair(stride), _pair(padding))
-    return Affine(weight, _bias(reader, node, len(weight)), window, int(groups))  # type: ignore[arg-type]
+    return None if transposed else _convolved(reader, node, stride, padding, dilation, groups)
 
 
 def _convolution(reader: _Reader, node: fx.Node) -> Kind | None:
+    how = (_argument(node, place, default) for place, default in ((3, 1), (4, 0), (5, 1), (6, 1)))
+    return _convolved(reader, node, *how)
+
+
+def _convolved(reader: _Reader, node: fx.Node, stride: Any, padding: Any, dilation: Any, groups: Any) -> Kind | None:
     weight = reader.weight(node.args[1])
-    stride, padding, dilation, groups = (_argument(node, place, default) for place, default in
-                                         ((3, 1), (4, 0), (5, 1), (6, 1)))  # fmt: skip
     if weight is None or weight.ndim != 4 or _pair(dilation) != (1, 1):
         return None
     kernel = (weight.shape[2], weight.shape[3])

@@ -27,7 +27,7 @@ def serial_of(found: Scaling) -> Serial | None:
     if not 2 <= found.processes <= MOST or not 1 < found.speedup <= MOST:
         return None
     copies = {one.processes: one.speedup.value for one in found.counts if _is_copies(one)}
-    if len(copies) < 2 and found.speedup > found.processes:
+    if _is_too_much(found):
         return None
     if len(copies) < 2:
         laws = implied(found.processes, found.speedup)
@@ -47,7 +47,7 @@ def scaling_words(found: Scaling) -> str:
     both = (
         f"{found.step_seconds * 1e3:.3g} ms on {found.processes} processes and {found.one_seconds * 1e3:.3g} ms on one"
     )
-    if not found.counts and found.speedup > found.processes:
+    if _is_too_much(found):
         return (
             f"a step took {both}, one after the other: more than {found.processes} processes can give, so something "
             "else ran beside the one, and this is no speed-up"
@@ -60,6 +60,11 @@ def scaling_words(found: Scaling) -> str:
     work = found.processes - serial.gustafson * (found.processes - 1)
     more = f"{work:.3g} times the work in the time of one"
     return f"{told}; {serial.words}: by Amdahl {limit}, by Gustafson {more}"
+
+
+def _is_too_much(found: Scaling) -> bool:
+    """Whether two times, seen one after the other, say more than so many processes can give."""
+    return not found.counts and found.speedup > found.processes
 
 
 def _is_copies(one: Count) -> bool:

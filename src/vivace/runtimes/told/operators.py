@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vivace.core.errors import NotApplicable
-from vivace.runtimes.told.volumes import VOLUMES
+from vivace.runtimes.told.volumes import VOLUMES, of_axes
 
 
 def softmax(x: Tensor, dim: int, *_: Any) -> Tensor:
@@ -101,7 +101,7 @@ def transposed_convolution(
     """conv_transpose1d and 2d whose windows overlap: each of the answer's places, modulo the stride, is a convolution
     of its own with every so many-th element of the window (Shi et al., CVPR 2016, arXiv:1609.05158, figure 5)."""
     axes = x.dim() - 2
-    step, border, more, far = (_of_axes(one, axes) for one in (stride, padding, output_padding, dilation))
+    step, border, more, far = (of_axes(one, axes) for one in (stride, padding, output_padding, dilation))
     if axes == 1:
         x, weight = x.unsqueeze(2), weight.unsqueeze(2)
         step, border, more, far = (1, *step), (0, *border), (0, *more), (1, *far)
@@ -132,11 +132,6 @@ def sampled(x: Tensor, grid: Tensor, mode: int, border: int, align_corners: bool
         raise NotApplicable("there is no C for grid_sampler of volumes")
     found: Tensor = torch.ops.aten.grid_sampler_2d.default(x, grid, mode, border, align_corners)
     return found
-
-
-def _of_axes(given: Any, axes: int) -> tuple[int, ...]:
-    each = (given,) if isinstance(given, int) else tuple(given)
-    return each * axes if len(each) == 1 else each
 
 
 def _turned(weight: Tensor, groups: int) -> Tensor:

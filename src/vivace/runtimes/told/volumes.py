@@ -22,7 +22,7 @@ def convolution(
     """conv3d of (n, channels, frames, height, width): frames that one window reads are channels side by side."""
     if x.dim() != 5 or isinstance(padding, str):
         raise NotApplicable("there is no C for conv3d without samples, or with borders that are not numbers")
-    step, border, apart = (_of_axes(one) for one in (stride, padding, dilation))
+    step, border, apart = (of_axes(one) for one in (stride, padding, dilation))
     deep = weight.shape[2]
     read = _read(functional.pad(x, (0, 0, 0, 0, border[0], border[0])), deep, step[0], apart[0])
     if groups == 1:  # each frame's channels stay together
@@ -40,7 +40,7 @@ def transposed_convolution(
     output_padding: Sizes = 0, groups: int = 1, dilation: Sizes = 1,
 ) -> Tensor:  # fmt: skip
     """conv_transpose3d whose windows lie side by side along the frames: each frame gives as many as a window has."""
-    step, border, more, apart = (_of_axes(one) for one in (stride, padding, output_padding, dilation))
+    step, border, more, apart = (of_axes(one) for one in (stride, padding, output_padding, dilation))
     if x.dim() != 5 or step[0] != weight.shape[2] or border[0] or more[0] or apart[0] != 1:
         raise NotApplicable("there is no C for transposed convolutions whose windows overlap along the frames")
     flat, rest = _frames(x), (step[1:], border[1:], more[1:], groups, apart[1:])
@@ -53,9 +53,9 @@ def largest(
     x: Tensor, kernel: Sizes, stride: Sizes = (), padding: Sizes = 0, dilation: Sizes = 1, ceil_mode: bool = False
 ) -> Tensor:
     """max_pool3d: within each frame, then among the frames."""
-    size, border = _of_axes(kernel), _of_axes(padding)
-    step = _of_axes(stride) if stride != [] and stride != () else size
-    if x.dim() != 5 or ceil_mode or set(_of_axes(dilation)) != {1}:
+    size, border = of_axes(kernel), of_axes(padding)
+    step = of_axes(stride) if stride != [] and stride != () else size
+    if x.dim() != 5 or ceil_mode or set(of_axes(dilation)) != {1}:
         raise NotApplicable("there is no C for max_pool3d without samples, with gaps, or that rounds up")
     found = _volumes(functional.max_pool2d(_frames(x), size[1:], step[1:], border[1:]), len(x))
     if size[0] == step[0] == 1:
@@ -69,8 +69,8 @@ def mean(
     count_include_pad: bool = True, divisor_override: int | None = None,
 ) -> Tensor:  # fmt: skip
     """avg_pool3d: within each frame, then among the frames."""
-    size, border = _of_axes(kernel), _of_axes(padding)
-    step = _of_axes(stride) if stride != [] and stride != () else size
+    size, border = of_axes(kernel), of_axes(padding)
+    step = of_axes(stride) if stride != [] and stride != () else size
     if x.dim() != 5 or ceil_mode or divisor_override or (border[0] and not count_include_pad):
         raise NotApplicable("there is no C for avg_pool3d of this kind")
     flat = functional.avg_pool2d(_frames(x), size[1:], step[1:], border[1:], False, count_include_pad)
@@ -80,7 +80,7 @@ def mean(
 
 def adaptive_mean(x: Tensor, sizes: Sizes) -> Tensor:
     """adaptive_avg_pool3d into one element, or into as many as divide what is there."""
-    wanted = _of_axes(sizes)
+    wanted = of_axes(sizes)
     if x.dim() != 5 or any(one % by for one, by in zip(x.shape[2:], wanted, strict=True)):
         raise NotApplicable("there is no C for adaptive_avg_pool3d but into sizes that divide the volume's")
     if set(wanted) == {1}:
@@ -116,9 +116,10 @@ def _read(x: Tensor, deep: int, step: int, apart: int = 1) -> list[Tensor]:
     return [x[:, :, first : first + (count - 1) * step + 1 : step] for first in firsts]
 
 
-def _of_axes(given: Any) -> tuple[int, ...]:
+def of_axes(given: Any, axes: int = 3) -> tuple[int, ...]:
+    """A number for each axis, where one is for all of them."""
     each = (given,) if isinstance(given, int) else tuple(given)
-    return each * 3 if len(each) == 1 else each
+    return each * axes if len(each) == 1 else each
 
 
 VOLUMES: Mapping[str, Callable[..., Any]] = {
