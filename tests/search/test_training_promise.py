@@ -21,6 +21,7 @@ from vivace.techniques.memory.foreach_optimizer import ForeachOptimizer
 from vivace.techniques.memory.fused_optimizer import FusedOptimizer
 from vivace.techniques.parallel.threads import Threads
 from vivace.techniques.precision.bfloat16 import Bfloat16
+from vivace.techniques.target.captured_step import CapturedStep
 
 SETTINGS: list[Technique] = [
     SampleCache(), Bfloat16(), ChannelsLast(), FusedOptimizer(), Threads(1), NativeStep(), CompiledTraining(),
@@ -63,6 +64,16 @@ def test_what_takes_long_to_build_must_promise_more() -> None:
     order = [one.name() for one in order_of(diagnosis(update=0.3, overhead=0.2))]
 
     assert order.index("native-step") < order.index("fused-optimizer") < order.index("compiled-training")
+
+
+def test_on_a_card_what_starts_all_kernels_at_once_comes_before_what_starts_them_one_by_one() -> None:
+    settings = [RecordedStep(), CapturedStep()]
+    seen = Advice("", "captured-step", 2.0, Basis.MEASURED)
+    on_card = dataclasses.replace(diagnosis(overhead=0.7), device="cuda", advice=(seen,))
+
+    order = [one.name() for one in Promising(settings, on_card)]
+    assert order == ["captured-step", "recorded-step"]
+    assert promise(RecordedStep(), on_card) < promise(RecordedStep(), diagnosis(overhead=0.7))
 
 
 def test_what_was_tried_in_passing_is_taken_at_its_word_and_the_unknown_last() -> None:

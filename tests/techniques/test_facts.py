@@ -5,6 +5,7 @@ import pytest
 from vivace.core.facts import Fact
 from vivace.core.plan import Plan
 from vivace.core.registry import techniques
+from vivace.search.rank import compiler_of
 
 ON_MODEL = {
     *(Fact.TORCH_GRAPH, Fact.ONNX_READY, Fact.OPENVINO_READY, Fact.RUNNABLE, Fact.FLOAT32, Fact.UNQUANTIZED),
@@ -53,7 +54,8 @@ def test_what_belongs_together_is_legal_on_a_processor(names):
         "cuda",
         "float16 cuda",
         "tf32 inductor cuda",
-        "cuda-bfloat16 cuda-graphs cuda",
+        "cuda-bfloat16 cuda cuda-graphs",
+        "tf32 inductor cuda cuda-graphs",
         "channels-last inference-mode cuda",
     ],
 )
@@ -94,11 +96,17 @@ def test_what_does_not_go_together_is_told_in_a_sentence(names, told):
         ("float16 threads cuda", "needs the program to be on the CPU, which float16 took away"),
         ("torchao-dynamic-int8 cuda", "cuda needs weights that are not quantized yet, which torchao-dynamic-int8"),
         ("onnx-runtime cuda", "cuda needs a program that is still a PyTorch graph, which onnx-runtime took away"),
-        (
-            "inductor cuda-graphs cuda",
-            "needs a program that no compiler has taken over yet, which cuda-graphs took away",
-        ),
+        ("inductor cuda-graphs", "cuda-graphs needs the program to be on a CUDA device"),
+        ("inference-mode cuda cuda-graphs", "computes in inference mode already, so inference-mode adds nothing"),
     ],
 )
 def test_what_does_not_go_together_on_a_card_is_told_in_a_sentence(names, told):
     assert told in _illegal(names, ON_GPU)
+
+
+def test_a_graph_of_a_card_is_a_kind_of_its_own_for_a_search_with_and_without_a_compiler():
+    def kind(names):
+        return compiler_of(Plan.of(techniques()[name]() for name in names.split()))
+
+    kinds = ["cuda", "inductor cuda", "cuda cuda-graphs", "inductor cuda cuda-graphs"]
+    assert [kind(names) for names in kinds] == ["", "inductor", "cuda-graphs", "inductor + cuda-graphs"]

@@ -11,13 +11,13 @@ from vivace.core.work import Work
 from vivace.data import samples
 from vivace.runtimes import capture, store
 from vivace.techniques.compile.aot_inductor import AotInductor
-from vivace.techniques.compile.cuda_graphs import CudaGraphs
 from vivace.techniques.compile.inductor import Inductor
 from vivace.techniques.memory.channels_last import ChannelsLast
 from vivace.techniques.memory.inference_mode import InferenceMode
 from vivace.techniques.parallel.instances import Instances
 from vivace.techniques.parallel.threads import Threads
 from vivace.techniques.target.cuda import Cuda
+from vivace.techniques.target.cuda_graphs import CudaGraphs
 from vivace.testing import tiny
 
 
@@ -110,10 +110,15 @@ def test_native_code_refuses_inference_mode(mlp, tmp_path):
         AotInductor().apply(InferenceMode().apply(mlp, None), None)
 
 
-def test_cuda_graphs_are_asked_of_inductor(mlp):
-    changed = CudaGraphs().apply(mlp, None)
+def test_a_cuda_graph_is_of_calls_on_a_card(mlp):
+    with pytest.raises(NotApplicable, match="on cpu starts no kernels"):
+        CudaGraphs().apply(mlp, None)
 
-    assert (changed.form, changed.settings.option("triton.cudagraphs", False)) == (Form.INDUCTOR, True)
+    changed = CudaGraphs().apply(Cuda().apply(mlp, None), None)
+
+    assert (changed.settings.cuda_graph, changed.settings.inference_mode, changed.form) == (True, True, Form.TORCH)
+    with pytest.raises(NotApplicable, match="recorded already"):
+        CudaGraphs().apply(changed, None)
 
 
 def test_cuda_is_a_place_of_the_same_program(mlp):

@@ -223,6 +223,11 @@ def thawed(model: nn.Module) -> float:
     return 0.0
 
 
+def told_otherwise(model: nn.Module) -> float:
+    model[0].out_features = 33  # type: ignore[assignment,union-attr]
+    return 0.0
+
+
 def half_frozen() -> nn.Module:
     model = nn.Sequential(nn.Linear(12, 32), nn.Linear(32, 4))
     model[0].weight.requires_grad_(False)
@@ -277,7 +282,10 @@ class FakeGraph:
     def __init__(self, model: nn.Module) -> None:
         self._parameters = list(model.parameters())
 
-    def __call__(self, step: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, Callable[[], None]]:
+    def warm(self, step: Callable[[], torch.Tensor]) -> torch.Tensor:
+        return step()
+
+    def record(self, step: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, Callable[[], None]]:
         loss, memory = self._computed(step)
         for parameter, gradient in zip(self._parameters, memory, strict=True):
             parameter.grad = gradient
@@ -319,10 +327,11 @@ def test_a_captured_step_copies_batches_in_and_leaves_other_shapes_to_autograd()
 def test_what_cannot_be_captured_is_computed_as_before_with_a_warning() -> None:
     rig = assemble(job(model=lambda: nn.Linear(12, 4)))
 
-    def refuse(_: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, Callable[[], None]]:
-        raise RuntimeError("operation not permitted when stream is capturing")
+    class Refusing(FakeGraph):
+        def record(self, step: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, Callable[[], None]]:
+            raise RuntimeError("operation not permitted when stream is capturing")
 
-    gradients = CapturedGradients(rig, refuse)
+    gradients = CapturedGradients(rig, Refusing(rig.model))
     batch = next(rig.feed.epoch(0))
     for _ in range(WARM_STEPS):
         gradients(batch)
@@ -332,16 +341,21 @@ def test_what_cannot_be_captured_is_computed_as_before_with_a_warning() -> None:
     assert torch.equal(loss, gradients(batch)) and all(one.grad is not None for one in rig.model.parameters())
 
 
-@pytest.mark.parametrize("change", [with_averaged_weights, thawed], ids=["weights-exchanged", "weights-freed"])
+@pytest.mark.parametrize(
+    "change",
+    [with_averaged_weights, thawed, told_otherwise],
+    ids=["weights-exchanged", "weights-freed", "attribute-set"],
+)
 def test_a_captured_step_is_captured_anew_after_the_model_has_changed(change: Callable[[nn.Module], float]) -> None:
     rig = assemble(job(model=half_frozen))
     captures = list[int]()
 
-    def capture(step: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, Callable[[], None]]:
-        captures.append(1)
-        return FakeGraph(rig.model)(step)
+    class Counting(FakeGraph):
+        def record(self, step: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, Callable[[], None]]:
+            captures.append(1)
+            return super().record(step)
 
-    gradients = CapturedGradients(rig, capture)
+    gradients = CapturedGradients(rig, Counting(rig.model))
     batch = next(rig.feed.epoch(0))
     for _ in range(WARM_STEPS + 2):
         gradients(batch)

@@ -107,7 +107,7 @@ class Settings:
     each with that many threads. `heap_bytes`, where not 0, keeps freed memory in the process, so much of it in huge
     pages: the one setting that is the process's. `precision` is what a runtime that may choose is told to use.
     `options` are further switches of the program's own runtime, as sorted pairs. `padding`, where not None, has few
-    shapes reach the runtime.
+    shapes reach the runtime. `cuda_graph` records the kernels of calls on a CUDA device, to start them at once.
     """
 
     threads: int | None = None
@@ -119,6 +119,7 @@ class Settings:
     heap_bytes: int = 0
     options: tuple[tuple[str, str | int | bool], ...] = ()
     padding: Padding | None = None
+    cuda_graph: bool = False
 
     def replace(self, **changes: Any) -> Settings:
         """A copy with some fields changed."""
@@ -150,8 +151,10 @@ class Settings:
 
     def _check(self) -> None:
         """Raise ValueError for a setting of another type, or that no technique asks for."""
-        if type(self.inference_mode) is not bool or type(self.tf32) is not bool:
-            raise ValueError("inference_mode and tf32 are true or false")
+        if any(type(given) is not bool for given in (self.inference_mode, self.tf32, self.cuda_graph)):
+            raise ValueError("inference_mode, tf32 and cuda_graph are true or false")
+        if self.cuda_graph and self.device == "cpu":
+            raise ValueError("it asks for a CUDA graph on the CPU")
         counts = (self.instances, 1 if self.threads is None else self.threads)
         if not all(type(count) is int and count > 0 for count in counts) or counts[0] * counts[1] > MOST_THREADS:
             each = "" if self.threads is None else f" of {self.threads!r} threads"

@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Callable, Iterable
 
 from vivace.core.cost import Cost
+from vivace.core.facts import Fact
 from vivace.core.machine import Machine
 from vivace.core.plan import Plan
 from vivace.core.technique import Effect, Stage, Technique
@@ -105,8 +106,9 @@ def defining_of(plan: Plan) -> tuple[str, ...]:
 
 
 def compiler_of(plan: Plan) -> str:
-    """The name of a plan's compiler; empty for none."""
-    return next((t.name() for t in plan if t.stage is Stage.COMPILE), "")
+    """What starts a plan's kernels: its compiler, and what records them; empty where PyTorch does, one by one."""
+    targets = (t for t in plan if t.stage is Stage.TARGET and Fact.ON_CUDA not in t.gives)
+    return " + ".join(t.name() for t in (*(t for t in plan if t.stage is Stage.COMPILE), *targets))
 
 
 def _anything(plan: Plan) -> None:

@@ -11,25 +11,25 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from vivace.core.training.rig import Rig
+from vivace.devices.recorder import Recorder
 from vivace.training.feeding.transfer import device_of
+from vivace.training.standing import Standing
 from vivace.training.step import accumulate
 
 WARM_STEPS = 3
-"""Computed on a side stream before capturing, as PyTorch asks for: libraries set themselves up in them."""
-
-Capture = Callable[[Callable[[], Tensor]], tuple[Tensor, Callable[[], None]]]
-"""Runs a function once while capturing it; gives what it returned, whose memory every replay writes, and the replay."""
+"""Computed on the capturing stream before, as PyTorch asks for: libraries set themselves up in them."""
 
 
 class CapturedGradients:
     """Sets gradients as forward and backward passes do. The first shape of batch is captured, others are computed as
-    before, as is every batch until the graph is there. A graph knows tensors by their addresses, so after one of the
-    model's has moved, or was frozen or freed, the step is captured anew. What cannot be captured is computed as before,
-    with a warning."""
+    before, as is every batch until the graph is there. A graph knows tensors by their addresses, and is of a model that
+    stands as it did: after a tensor of the model has moved, or was frozen or freed, or somebody set an attribute of a
+    module, the step is captured anew. What cannot be captured is computed as before, with a warning."""
 
-    def __init__(self, rig: Rig, capture: Capture) -> None:
+    def __init__(self, rig: Rig, recorder: Recorder) -> None:
         self._rig = rig
-        self._capture = capture
+        self._recorder = recorder
+        self._standing = Standing(rig.model)
         self._shapes: Any = None
         self._seen = 0
         self._captured: Any = None
@@ -50,9 +50,9 @@ class CapturedGradients:
         if self._seen <= WARM_STEPS:  # from where the graph will find its inputs, or a compiler would begin anew in it
             device = device_of(self._rig.model)
             near = [leaf.to(device) if torch.is_tensor(leaf) else leaf for leaf in leaves]
-            return self._eagerly(pytree.tree_unflatten(near, spec))
+            return self._recorder.warm(lambda: self._eagerly(pytree.tree_unflatten(near, spec)))
         given = [leaf for leaf in leaves if torch.is_tensor(leaf)]
-        if (self._replay is None or self._captured != _whereabouts(self._rig.model)) and not self._begin(leaves, spec):
+        if (self._replay is None or self._captured != self._state()) and not self._begin(leaves, spec):
             return self._eagerly(batch)
         for kept, leaf in zip(self._inputs, given, strict=True):
             kept.copy_(leaf, non_blocking=True)
@@ -73,33 +73,20 @@ class CapturedGradients:
         self._inputs = [leaf for leaf in kept if torch.is_tensor(leaf)]
         batch = pytree.tree_unflatten(kept, spec)
         self._rig.optimizer.zero_grad(set_to_none=True)  # so that capturing makes gradients, and a replay writes them
+        before = self._standing.now()
         try:
-            self._loss, self._replay = self._capture(lambda: accumulate(self._rig, batch))
+            self._loss, self._replay = self._recorder.record(lambda: accumulate(self._rig, batch))
         except RuntimeError as error:
             self._has_failed = True
             warnings.warn(f"captured-step goes on without its graph: {error}", RuntimeWarning, stacklevel=2)
             return False
         self._gradients = [(parameter, parameter.grad) for parameter in self._rig.model.parameters()]
-        self._captured = _whereabouts(self._rig.model)
+        self._standing.settle(before)
+        self._captured = self._state()
         return True
 
-
-def _whereabouts(model: torch.nn.Module) -> list[Any]:
-    """Where the model's tensors are, which parameters learn, and which modules are in training."""
-    return [
-        *((parameter.data_ptr(), parameter.requires_grad) for parameter in model.parameters()),
-        *(buffer.data_ptr() for buffer in model.buffers()),
-        *(module.training for module in model.modules()),
-    ]
-
-
-def by_cuda(step: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
-    """Capture a function as a CUDA graph; nothing is computed until the first replay.
-
-    Only this thread's calls are held to what a capture allows: threads that feed pin memory and copy meanwhile.
-    """
-    graph = torch.cuda.CUDAGraph()
-    torch.cuda.synchronize()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        found = step()
-    return found, graph.replay
+    def _state(self) -> tuple[Any, ...]:
+        """Where the model's tensors are, and how it stands."""
+        model = self._rig.model
+        pointers = [tensor.data_ptr() for tensors in (model.parameters(), model.buffers()) for tensor in tensors]
+        return (*pointers, *self._standing.now())

@@ -1,4 +1,4 @@
-"""What a program's settings ask for around each call: inference mode, threads, a device, TF32."""
+"""What a program's settings ask for around each call: inference mode, threads, a device, a CUDA graph, TF32."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vivace.core.program import Settings
+from vivace.runtimes.settings.recorded import RecordedCalls
 
 Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 
@@ -20,7 +21,9 @@ def under_settings(run: Run, settings: Settings) -> Run:
     """
     if settings.tf32:
         run = _with_tf32(run)
-    if settings.device != "cpu":
+    if settings.cuda_graph:
+        run = RecordedCalls(run, torch.device(settings.device))
+    elif settings.device != "cpu":
         run = _on_device(run, settings.device)
     if settings.threads is not None:
         run = _with_threads(run, settings.threads)

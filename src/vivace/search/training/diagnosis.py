@@ -27,6 +27,7 @@ from vivace.techniques.memory.fused_optimizer import FusedOptimizer
 from vivace.techniques.parallel.threads import Threads
 from vivace.techniques.precision.cuda_bfloat16 import CudaBfloat16
 from vivace.techniques.precision.tf32 import Tf32
+from vivace.techniques.target.captured_step import CapturedStep
 from vivace.training.feeding.transfer import device_of
 from vivace.training.loop import score_of
 from vivace.training.rig import assemble, check_fresh
@@ -181,7 +182,7 @@ class Diagnoser:
 
     def _cheap(self) -> list[Technique]:
         if self._device == "cuda":
-            return [Tf32(), CudaBfloat16(), FusedOptimizer(), ChannelsLast()]
+            return [Tf32(), CudaBfloat16(), FusedOptimizer(), ChannelsLast(), CapturedStep()]
         cores = {1, machine.detect().cores_allowed} - {torch.get_num_threads()}
         return [*(Threads(count) for count in sorted(cores)), FusedOptimizer(), ChannelsLast()]
 

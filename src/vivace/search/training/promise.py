@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from vivace.core.facts import Fact
 from vivace.core.measurement import Outcome
 from vivace.core.plan import Plan
-from vivace.core.technique import Stage, Technique
+from vivace.core.technique import Effect, Stage, Technique
 from vivace.core.training.run import Diagnosis, StepTrial
 from vivace.search.training.choose import LEAST_GAIN
 from vivace.search.training.ending import PROOF_SECONDS, RACE_SECONDS
@@ -65,10 +65,11 @@ def promise(technique: Technique, found: Diagnosis) -> float:
     step, advised = found.step_seconds, {one.technique: one.gain for one in found.advice}
     if is_feed(technique):
         return _without(step, found.input_seconds)
-    if is_compiled(technique):
-        return _without(step, found.overhead_seconds)
-    if str(technique) in advised:
+    if str(technique) in advised and technique.stage is not Stage.COMPILE:
         return advised[str(technique)]
+    if is_compiled(technique):  # on a device, the same operators one by one are as many launches
+        launches = found.device == "cuda" and technique.effect is Effect.EXACT
+        return _without(step, found.overhead_seconds * (UNSEEN if launches else 1.0))
     if technique.stage is Stage.PRECISION:
         return _without(step, NARROWER * (found.floor_seconds or 0.0))
     return _without(step, UNSEEN * found.update_seconds) if is_update(technique) else 1.0

@@ -9,7 +9,8 @@ from vivace.core.facts import Fact
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
-from vivace.training.captured import CapturedGradients, by_cuda
+from vivace.devices.recorder import CudaRecorder
+from vivace.training.captured import CapturedGradients
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,4 +43,4 @@ class CapturedStep(Technique):
         """The rig whose gradients come from a graph."""
         if not all(parameter.is_cuda for parameter in rig.model.parameters()):
             raise NotApplicable("the job's model is not on a CUDA device; put it there in the job's `model`")
-        return rig.replace(gradients=CapturedGradients(rig, by_cuda))
+        return rig.replace(gradients=CapturedGradients(rig, CudaRecorder()))
