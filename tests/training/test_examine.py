@@ -84,8 +84,19 @@ def test_a_feed_that_overwrites_its_batches_is_caught() -> None:
     assert {kind for kind, _ in named(examined(job(), planted.SharedBatch()))} == {Kind.BATCH}
 
 
-def test_a_parameter_that_never_moves_is_caught() -> None:
-    assert named(examined(job(), planted.ForgottenParameter(name_of_parameter="0.bias"))) == {(Kind.UPDATE, "0.bias")}
+@pytest.mark.parametrize("techniques", [(), (Bfloat16(),)], ids=["float32", "bfloat16"])
+def test_a_parameter_that_never_moves_is_caught(techniques: tuple[Technique, ...]) -> None:
+    found = examined(job(), planted.ForgottenParameter(name_of_parameter="0.bias"), *techniques)
+
+    assert named(found) == {(Kind.UPDATE, "0.bias")}
+
+
+@pytest.mark.parametrize("techniques", [(), (Bfloat16(),)], ids=["float32", "bfloat16"])
+def test_a_learning_rate_that_was_changed_is_caught(techniques: tuple[Technique, ...]) -> None:
+    found = examined(job(), planted.ShortStep(share=0.9), *techniques)
+
+    assert {kind for kind, _ in named(found)} == {Kind.UPDATE}
+    assert len(named(found)) == 4
 
 
 def test_the_worst_tensor_comes_first() -> None:

@@ -27,7 +27,7 @@ from vivace.report.reading import read_run
 from vivace.techniques.memory.fused_optimizer import FusedOptimizer
 from vivace.techniques.precision.bfloat16 import Bfloat16
 from vivace.testing import planted_training as planted
-from vivace.testing.tiny_training import Points, accuracy, image_job, job, loss
+from vivace.testing.tiny_training import Points, accuracy, image_job, job, loss, momentum
 
 PLAN = ["sample-cache", "fused-optimizer"]
 
@@ -154,6 +154,16 @@ def test_a_killed_training_goes_on_exactly(tmp_path: Path, monkeypatch: pytest.M
     assert 0 < went_on.resumed_steps < went_on.steps == wanted.steps
     whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "run"))
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    assert went_on.losses == pytest.approx(wanted.losses) and went_on.scores == wanted.scores
+    assert [end.step for end in went_on.course.epochs] == [end.step for end in wanted.course.epochs]
+    assert went_on.course.spans[0].step == 1 and went_on.course.spans[-1].step == wanted.steps
+
+    with pytest.raises(UsageError, match="of another job, or this one has changed"):
+        vv.train(job(optimizer=momentum), out=tmp_path / "run", resume=True)
+    with pytest.raises(UsageError, match="goes on with the plan that the run had, sample-cache"):
+        vv.train(job(), out=tmp_path / "run", resume=True, plan=["foreach-optimizer"])
+    again = vv.train(job(), out=tmp_path / "run", resume=True)
+    assert (again.losses, again.scores, again.steps) == (went_on.losses, went_on.scores, went_on.steps)
 
 
 @pytest.mark.parametrize(

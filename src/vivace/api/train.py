@@ -107,7 +107,8 @@ def train(
     choosing the plan may take, from the diagnosis to the confirmation; one plan is tried in any case. `only` and
     `without` name techniques; `plan` takes one plan, which is proved and not timed. `changed` allows techniques that
     change the computation by design. `out` receives model.safetensors, run.json, its page report.html and, while it
-    trains, checkpoints; with `resume` a run that was stopped goes on exactly where it was, with the plan that it had.
+    trains, checkpoints; with `resume` a run that was stopped goes on exactly where it was, with the plan that it had
+    less what `without` names, if it is of the same job: name, numbers, model, length of data, optimizer's settings.
 
     With `processes` more than 1, that many train together, arranged by `layout`: "" for copies of the model
     ("data=2,tensor=2" and the like otherwise, see `distributed.layout.Layout`). Batches, their order, the schedule and
@@ -147,7 +148,8 @@ def _train(
     clock = SystemClock()
     began = clock.now()
     earlier = read_plan_of(folder, job) if resume and folder is not None else None
-    earlier = None if earlier is None else with_layout(earlier, Layout())  # it may have been of several processes
+    if earlier is not None:
+        earlier = _going_on(with_layout(earlier, Layout()), asked, choice)  # it may have been of several processes
     progress.stage("diagnose", "the original's step")
     found = diagnose(job, limits)
     seconds, choice = choice.seconds, choice.after(found, clock.now() - began)
@@ -165,6 +167,26 @@ def _train(
         break_even_steps=break_even_steps(chosen.comparison, search_seconds),
     )  # fmt: skip
     return trained(job, started, options["until"], resume, progress, limits)
+
+
+def _going_on(earlier: Plan, asked: Plan | None, choice: Choice) -> Plan:
+    """The plan of a run that goes on, less the techniques that are not wanted any more. Raises UsageError where another
+    plan is asked for."""
+    if asked is not None and asked != earlier:
+        raise UsageError(
+            f"resume (--resume) goes on with the plan that the run had, {earlier}, and plan (--plan) is {asked}; leave "
+            "plan out, name techniques to leave out in without (--without), or give another out"
+        )
+    left = Plan(
+        tuple(
+            one
+            for one in earlier
+            if one.name() not in choice.without and (not choice.only or one.name() in choice.only)
+        )
+    )
+    if left != earlier:
+        choice.progress.note(f"the run goes on with {left} in place of {earlier}, as was asked for")
+    return left
 
 
 def _train_together(

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import hashlib
 import json
+import shutil
 import signal
 import statistics
 import tempfile
@@ -21,9 +22,10 @@ from vivace.api.together.team import QUIET, RankHand, Restarted, open_ranks
 from vivace.artifact.save import disk_errors
 from vivace.core import registry
 from vivace.core.documents import strict_json
-from vivace.core.errors import DiskFull, UsageError, WorkerFailure
+from vivace.core.errors import DiskFull, StepChanged, UsageError, WorkerFailure
 from vivace.core.measurement import Outcome
 from vivace.core.plan import Plan, read_plan
+from vivace.core.technique import Stage
 from vivace.core.training.job import Training
 from vivace.core.training.run import Rank, Scaling, TrainingRun
 from vivace.distributed.layout import Layout
@@ -36,15 +38,15 @@ from vivace.report.progress import Progress
 from vivace.report.reading import read_training
 from vivace.report.results import PAGE
 from vivace.report.training import RUN, training_document
-from vivace.training.checkpoint import newest
-from vivace.training.course import CourseKeeper
+from vivace.training.checkpoint import newest, settings_of
+from vivace.training.course import Account, CourseKeeper, read_account, write_accounts
 from vivace.training.rig import seeded
 
 ENTRY = "vivace.training.service:open_loop"
 PATIENCE_SECONDS, CHECKPOINT_SECONDS = 0.5, 30.0
 """How long the worker trains before it is asked how far it is, and between two checkpoints."""
 FIRST_STEPS, MOST_STEPS = 8, 10_000
-MODEL, PLAN, CHECKPOINTS = "model.safetensors", "plan.json", "checkpoints"
+MODEL, PLAN, CHECKPOINTS, ACCOUNT = "model.safetensors", "plan.json", "checkpoints", "account.json"
 SCHEMA = 1
 FOREVER_SECONDS = 3e7
 """How long a machine may take part in what another one leads: a year."""
@@ -60,7 +62,45 @@ def trained(
     team: Team | None = None,
 ) -> TrainingRun:
     """Train with the plan of `run`, and return it with what came of it and with the model. With a `team` that is done
-    by its processes, after a proof that their steps are those of one."""
+    by its processes, after a proof that their steps are those of one.
+
+    Where a step that was recorded becomes another one, what had recorded it is taken out of the plan, and the training
+    begins again: its steps may have been others for a while, and what they depend on is in no checkpoint.
+    """
+    try:
+        return _session(job, run, until, resume, progress, limits, team)
+    except StepChanged as change:
+        run = _without_recording(run, change)
+        progress.note(run.dropped[-1])
+    if run.out is not None:
+        shutil.rmtree(run.out / CHECKPOINTS, ignore_errors=True)
+        (run.out / ACCOUNT).unlink(missing_ok=True)
+    return _session(job, run, until, False, progress, limits, team)
+
+
+def _without_recording(run: TrainingRun, change: StepChanged) -> TrainingRun:
+    """The run without what had recorded its step, in a plan that was compared with nothing. Raises the error again
+    where it is not known what that is."""
+    recording = [one for one in run.plan if one.stage is Stage.COMPILE]
+    if not recording:
+        raise change
+    plan = Plan(tuple(one for one in run.plan if one not in recording))
+    told = f"{' and '.join(map(str, recording))} was taken out, since {str(change).partition(':')[0]}"
+    dropped = (*run.dropped, f"{told}; it was trained {f'with {plan}' if len(plan) else 'as given'} from the beginning")
+    return dataclasses.replace(
+        run, plan=plan, dropped=dropped, comparison=None, parity=None, diagnosis_after=None, break_even_steps=None
+    )
+
+
+def _session(
+    job: Training,
+    run: TrainingRun,
+    until: float | None,
+    resume: bool,
+    progress: Progress,
+    limits: Limits,
+    team: Team | None,
+) -> TrainingRun:
     with tempfile.TemporaryDirectory(prefix="vivace-") as name, disk_errors(run.out or Path(name)):
         home = Path(name) / "run" if run.out is None else run.out
         home.mkdir(parents=True, exist_ok=True)
@@ -71,8 +111,9 @@ def trained(
                 "remove it"
             )
         asked_for = (run.conditions.get("options", {}).get("team") or {}).get("processes", 1)
-        _write(home / PLAN, {"schema_version": SCHEMA, "job": identity(job), "plan": run.plan.to_json(),
-                             "processes": asked_for})  # fmt: skip
+
+        note = {"schema_version": SCHEMA, "job": identity(job), "plan": run.plan.to_json(), "processes": asked_for}
+        _write(home / PLAN, note)
         variables, fresh = (None, False) if team is None else (QUIET, True)
         with Worker(Path(name) / "worker", limits, variables, fresh=fresh) as worker:
             asked = {"keep": str(keep.absolute()), "identity": identity(job)}
@@ -84,7 +125,7 @@ def trained(
                 hand = open_ranks(worker, team, job, run.plan, asked)
                 progress.stage("prove", f"{run.plan}: steps of {team.everyone} processes against one")
                 run = dataclasses.replace(run, parity=proved(hand, run.plan))
-            final = _Drive(job, hand, progress, until).run(run)
+            final = _Drive(job, hand, progress, until, home / ACCOUNT).run(run)
             if team is not None:
                 ranks = tuple(Rank(**one) for one in hand.call("readings", {}, Phase.CONVERT))
                 seen = scaling_of(final, team) if len(ranks) == team.everyone else None  # none where machines have left
@@ -124,10 +165,14 @@ def took_part(job: Training, run: TrainingRun, limits: Limits, team: Team) -> Tr
 
 
 def identity(job: Training) -> str:
-    """What checkpoints must be of: the job's name and numbers, and the names and shapes of its model's tensors."""
+    """What checkpoints must be of: the job's name and numbers, the names and shapes of its model's tensors, the
+    settings of its optimizer, and the length of its data, where that is known."""
     with seeded(job.seed):
-        shapes = {name: list(value.shape) for name, value in job.model().state_dict().items()}
-    numbers = [job.name, job.batch_size, job.epochs, job.seed, job.shuffle, shapes]
+        model = job.model()
+        groups = settings_of(job.optimizer(model.parameters()))
+    shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
+    length = len(job.data) if hasattr(job.data, "__len__") else None
+    numbers = [job.name, job.batch_size, job.epochs, job.seed, job.shuffle, shapes, groups, length]
     return hashlib.sha256(json.dumps(numbers).encode()).hexdigest()[:32]
 
 
@@ -158,38 +203,29 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 @dataclasses.dataclass
-class _Account:
-    """What was learned about a training so far."""
-
-    losses: list[float] = dataclasses.field(default_factory=list)
-    scores: list[float | None] = dataclasses.field(default_factory=list)
-    epoch_losses: list[float] = dataclasses.field(default_factory=list)
-    epoch_seconds: list[float] = dataclasses.field(default_factory=list)
-    spent: float = 0.0
-    skipped: int = 0
-    course: CourseKeeper = dataclasses.field(default_factory=CourseKeeper)
-
-
-@dataclasses.dataclass
 class _Drive:
     """Trains until the epochs are over or the score is reached, and keeps account. `opened` is what the worker told
     when it was ready: where the training is, and how many steps an epoch has, where that is known. `restarts` says why
-    ranks have had to start again; what they had done since their last checkpoint is taken out of the account.
+    ranks have had to start again; what they had done since their last checkpoint is taken out of the account. The
+    file `kept` has the account as it was at checkpoints, for a run that goes on.
     """
 
     job: Training
     worker: Worker | RankHand
     progress: Progress
     until: float | None
-    account: _Account = dataclasses.field(default_factory=_Account)
+    kept: Path
+    account: Account = dataclasses.field(default_factory=Account)
     restarts: list[str] = dataclasses.field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.clock = SystemClock()
+        self.course = CourseKeeper()
         self.opened: Mapping[str, Any] = {}
         self.resumed: int | None = None
         self.began = self.saved = self.prepared = self.clock.now()
-        self._kept: dict[int, _Account] = {}
+        self._before = 0.0
+        self._kept: dict[int, Account] = {}
 
     def run(self, run: TrainingRun) -> TrainingRun:
         """Raises KeyboardInterrupt after Ctrl-C, with a checkpoint of the step that had begun."""
@@ -212,10 +248,10 @@ class _Drive:
         account = self.account
         return dataclasses.replace(
             run, losses=tuple(account.losses), scores=tuple(account.scores), steps=told["position"]["steps"],
-            seconds=self.clock.now() - self.began, prepare_seconds=self.prepared - self.began,
+            seconds=self._elapsed(), prepare_seconds=self.prepared - self.began,
             epoch_seconds=tuple(account.epoch_seconds), peak_bytes=self.worker.peak_bytes,
             resumed_steps=self.resumed or 0, skipped_steps=account.skipped, restarts=tuple(self.restarts),
-            reached=None if self.until is None else reached, course=account.course.course(),
+            reached=None if self.until is None else reached, course=self.course.course(),
         )  # fmt: skip
 
     def _prepare(self) -> int:
@@ -226,12 +262,16 @@ class _Drive:
                 break
             except Restarted as restart:
                 self._go_back(restart)
+        steps = self.opened["steps"]
         if self.resumed is None:
-            self.resumed = self.opened["steps"]
-            self.account.course = CourseKeeper(self.resumed)
-            self._remember(self.resumed)
+            self.resumed = steps
+            known = read_account(self.kept, steps) if steps else None
+            self._kept[steps] = known or Account()
+            self._before = self._kept[steps].elapsed
             self.prepared = self.clock.now()
-        self.account = copy.deepcopy(self._kept[self.opened["steps"]])
+        self.account = copy.deepcopy(self._kept[steps])
+        spans = self.account.course.spans
+        self.course = CourseKeeper.of(self.account.course) if spans else CourseKeeper(steps)
         for note in self.opened["notes"]:
             self.progress.note(note)
         return FIRST_STEPS
@@ -241,7 +281,9 @@ class _Drive:
         started = self.clock.now()
         told: Mapping[str, Any] = self.worker.call("advance", {"steps": steps}, Phase.CONVERT)
         spent = self.clock.now() - started
-        self._take_in(told["losses"], spent, self.clock.now() - self.began)
+        self.account.take_in(told["losses"], spent)
+        if told["losses"]:
+            self.course.steps(told["losses"], spent / len(told["losses"]), self._elapsed())
         self.account.skipped = told["skipped"]
         if told["losses"]:
             each = spent / len(told["losses"])
@@ -252,8 +294,7 @@ class _Drive:
     def _look(self, told: Mapping[str, Any], stopping: Stopping) -> tuple[bool, bool]:
         """Score where an epoch has ended, and save where it is time: whether the score is reached, and all is over."""
         position = told["position"]
-        ended = self.clock.now() - self.began
-        reached = self._end_epoch(ended) if position["batch"] == 0 and self.account.epoch_losses else False
+        reached = self._end_epoch() if position["batch"] == 0 and self.account.counted else False
         is_over = bool(told["is_over"] or reached)
         is_late = stopping.is_asked or self.clock.now() - self.saved > CHECKPOINT_SECONDS
         is_whole = self._left(position) != 0  # resumed with nothing left, it would lose the epoch
@@ -268,8 +309,13 @@ class _Drive:
         self.restarts.append(restart.reason)
         self.progress.note(f"{restart.reason}; {restart.processes} processes go on from the last checkpoint")
 
+    def _elapsed(self) -> float:
+        """Seconds of training, with those before it was resumed."""
+        return self._before + self.clock.now() - self.began
+
     def _remember(self, steps: int) -> None:
         """What is known at a checkpoint of so many steps, and at the one before: the last may not be written whole."""
+        self.account.elapsed, self.account.course = self._elapsed(), self.course.course()
         self._kept[steps] = copy.deepcopy(self.account)
         for old in sorted(self._kept)[:-2]:
             del self._kept[old]
@@ -279,29 +325,20 @@ class _Drive:
         steps: int | None = self.opened["steps_an_epoch"]
         return None if steps is None else steps - int(position["batch"])
 
-    def _take_in(self, losses: list[float], spent: float, elapsed: float) -> None:
-        self.account.epoch_losses += losses
-        self.account.spent += spent
-        if losses:
-            self.account.course.steps(losses, spent / len(losses), elapsed)
-
-    def _end_epoch(self, elapsed: float) -> bool:
+    def _end_epoch(self) -> bool:
         """Take in an epoch and its score; whether the score that was asked for is reached."""
         started = self.clock.now()
         score = self.worker.call("score", {}, Phase.CONVERT)
         took = self.clock.now() - started
-        account = self.account
-        account.course.epoch(elapsed + took, None if score is None else took)
-        account.losses.append(sum(account.epoch_losses) / len(account.epoch_losses))
-        account.scores.append(score)
-        account.epoch_seconds.append(account.spent)
-        account.epoch_losses, account.spent = [], 0.0
+        self.course.epoch(self._elapsed(), None if score is None else took)
+        self.account.end_epoch(score)
         return self.until is not None and score is not None and score >= self.until
 
     def _save(self, steps: int) -> None:
         self._remember(steps)
         try:
             self.worker.call("save", {}, Phase.CONVERT)
+            write_accounts(self.kept, self._kept)
         except WorkerFailure as failure:
             if failure.outcome is not Outcome.DISK_FULL:
                 raise

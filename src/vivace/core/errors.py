@@ -5,6 +5,7 @@ Exit codes 3 (nothing beat the original) and 4 (quality could not be certified) 
 VivaceError
 ├── UsageError            2    what the user gave cannot be used
 │   ├── CallError         2    a call outside what an artifact accepts
+│   ├── StepChanged       2    a training step that was recorded is another one by now
 │   └── UnsupportedModel  2    the model cannot be captured as a graph
 ├── EnvironmentFault      5    this machine lacks something, or it broke
 │   ├── MissingExtra      5    an optional package is not installed
@@ -41,6 +42,10 @@ class UsageError(VivaceError, ValueError):
 
 class CallError(UsageError, TypeError):
     """A model was called in a way that its artifact does not accept."""
+
+
+class StepChanged(UsageError):
+    """A training step that was recorded is another one by now; `vivace.train` goes on without the recording."""
 
 
 class UnsupportedModel(UsageError):

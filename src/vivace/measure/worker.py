@@ -26,7 +26,7 @@ PR_SET_PDEATHSIG = 1
 OOM_SCORE = "500"
 MEMORY_PHRASES = ("can't allocate memory", "out of memory", "std::bad_alloc", "cannot allocate memory")
 """How PyTorch's CPU allocator, CUDA and C++ runtimes name a lack of memory inside a RuntimeError."""
-RAISED_AGAIN = ("CallError", "UnsupportedModel", "UsageError", "ArtifactError", "EnvironmentFault")
+RAISED_AGAIN = ("CallError", "StepChanged", "UnsupportedModel", "UsageError", "ArtifactError", "EnvironmentFault")
 """Errors that the parent raises as the same class: they are about what the user gave, not about this worker."""
 PLAIN = (type(None), bool, int, float, str, list, dict)
 

@@ -112,6 +112,7 @@ class TrainingDocument(JsonDocument):
     epoch_seconds: list[float] = Field(default_factory=list)
     peak_bytes: int = 0
     restarts: list[str] = Field(default_factory=list)
+    dropped: list[str] = Field(default_factory=list)
     scaling: Scaling | None = None
     ranks: list[Rank] = Field(default_factory=list)
 
@@ -140,6 +141,7 @@ def training_document(run: TrainingRun) -> TrainingDocument:
         scores=list(run.scores), steps=run.steps, seconds=run.seconds, search_seconds=run.search_seconds,
         prepare_seconds=run.prepare_seconds, epoch_seconds=list(run.epoch_seconds), peak_bytes=run.peak_bytes,
         resumed_steps=run.resumed_steps, skipped_steps=run.skipped_steps, restarts=list(run.restarts),
+        dropped=list(run.dropped),
         scaling=run.scaling, ranks=list(run.ranks), reached=run.reached,
         conditions=run.conditions,
         out=None if run.out is None else str(run.out), diagnosis_after=run.diagnosis_after,
@@ -195,6 +197,8 @@ def training_block(run: TrainingRun) -> RenderableType:
 def headline(document: TrainingDocument) -> str:
     """One sentence: the speed-up of a step and how sure that is, with the verdict on parity; or that nothing won."""
     name, found, proof = document.name, document.comparison, document.parity
+    if document.dropped:
+        return f"{name}: {document.dropped[-1]}"
     if not document.plan:
         slow = "" if document.scaling is None else f"; {document.scaling.processes} processes were slower than one"
         return f"{name}: no plan was faster and the same, so it was trained as given{slow}"

@@ -105,6 +105,27 @@ class ForgottenParameter(_Planted):
         return rig.replace(update=put_back)
 
 
+@dataclasses.dataclass(frozen=True)
+class ShortStep(_Planted):
+    """Every update goes only `share` of the way, as with a learning rate that was changed silently."""
+
+    share: float = 0.5
+
+    def equip(self, rig: Rig, job: Training) -> Rig:
+        """The rig whose update is shortened."""
+        update = rig.update
+
+        def shortened() -> Any:
+            before = [parameter.detach().clone() for parameter in rig.model.parameters()]
+            done = update()
+            with torch.no_grad():
+                for parameter, old in zip(rig.model.parameters(), before, strict=True):
+                    parameter.lerp_(old, 1 - self.share)
+            return done
+
+        return rig.replace(update=shortened)
+
+
 class _SharedFeed:
     def __init__(self, feed: Any) -> None:
         self._feed = feed

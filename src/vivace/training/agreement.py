@@ -44,6 +44,7 @@ class Judge:
         """Every tensor of a step. `moved` are the original's steps from weights that were moved by rounding: a tensor
         may be as far off as the furthest of them. Updates are compared in the first step and in full precision: later
         ones depend on the steps before, and those of adaptive optimizers on the sign of gradients that are almost zero.
+        In coarser numbers `updates` compares them.
         """
         elsewhere = [one.gradients for one in moved]
         yield from self._of_kind(Kind.GRADIENT, step, exact.gradients, original.gradients, plan.gradients, elsewhere)
@@ -54,6 +55,22 @@ class Judge:
             yield from self._of_kind(Kind.UPDATE, step, updates, original.updates, plan.updates, changed)
         kept = [one.buffers for one in moved]
         yield from self._of_kind(Kind.BUFFER, step, exact.buffers, original.buffers, plan.buffers, kept)
+
+    def updates(
+        self, step: int, original: Trace, plan: Trace, of_original: Mapping[str, Tensor], of_plan: Mapping[str, Tensor]
+    ) -> Iterator[Agreement]:
+        """A plan's update beside what the original's optimizer makes of the plan's own gradients in float64
+        (`of_plan`): however coarse these are, weights and updates stay in float32. `of_original` is the same of the
+        original's gradients."""
+        for name, reference in of_plan.items():
+            if not bool(reference.isfinite().all()):
+                continue  # its gradient is told already
+            own, other = of_original[name], plan.updates[name]
+            size = max(float(reference.norm()), SMALLEST)
+            noise = float((original.updates[name] - own).norm()) / max(float(own.norm()), SMALLEST)
+            error = float((other - reference).norm()) / size
+            allowed = min(GROWTH * max(noise, UPDATE_FLOOR), MOST_ALLOWED)
+            yield Agreement(Kind.UPDATE, name, step, cosine(reference, other), error, noise, allowed)
 
     def _of_kind(
         self,

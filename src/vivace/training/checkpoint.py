@@ -195,6 +195,13 @@ def _all(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob(f"{PREFIX}*") if (path / NOTE).is_file()) if folder.is_dir() else []
 
 
+def settings_of(optimizer: object) -> list[dict[str, Any]]:
+    """The settings of an optimizer's groups as JSON; none of what is no optimizer, which others tell."""
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        return []
+    return [_plain(group) for group in optimizer.state_dict()["param_groups"]]
+
+
 def _optimizer_state(rig: Rig) -> tuple[dict[str, Tensor], dict[str, Any], list[dict[str, Any]]]:
     """Tensors and scalars of the optimizer by "optimizer/NUMBER/KEY", and the settings of its groups."""
     state = rig.optimizer.state_dict()
@@ -203,7 +210,7 @@ def _optimizer_state(rig: Rig) -> tuple[dict[str, Tensor], dict[str, Any], list[
     for number, entries in state["state"].items():
         for key, value in entries.items():
             (tensors if torch.is_tensor(value) else scalars)[f"optimizer/{number}/{key}"] = value
-    return tensors, scalars, [_plain(group) for group in state["param_groups"]]
+    return tensors, scalars, settings_of(rig.optimizer)
 
 
 def _restore_optimizer(rig: Rig, tensors: Mapping[str, Tensor], note: _Note) -> None:

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked
+
+from vivace.core.documents import strict_json
 from vivace.core.training.course import Course, EpochEnd, Span
 
 MOST_SPANS = 500
@@ -30,6 +39,17 @@ class CourseKeeper:
         self._begun: list[Span] = []
         self._begun_steps = 0
         self._epochs: list[EpochEnd] = []
+
+    @classmethod
+    def of(cls, course: Course, most: int = MOST_SPANS) -> CourseKeeper:
+        """One that goes on from a course."""
+        keeper = cls(course.spans[-1].step if course.spans else 0, most)
+        keeper._length = max((span.steps for span in course.spans), default=1)
+        keeper._whole = [span for span in course.spans if span.steps == keeper._length]
+        keeper._begun = [span for span in course.spans if span.steps < keeper._length]
+        keeper._begun_steps = sum(span.steps for span in keeper._begun)
+        keeper._epochs = list(course.epochs)
+        return keeper
 
     def steps(self, losses: list[float], step_seconds: float | None, elapsed_seconds: float) -> None:
         """Take in steps that were made together, the last of them after `elapsed_seconds` of training."""
@@ -76,3 +96,49 @@ def joined(spans: list[Span]) -> Span:
         step_seconds=seconds,
         elapsed_seconds=spans[-1].elapsed_seconds,
     )
+
+
+@checked
+class Account:
+    """What is known of a training so far: the mean loss, score and seconds of every epoch that is over, what was seen
+    of the one that is not, steps that were left out, the seconds since it began, and the course."""
+
+    losses: list[float] = dataclasses.field(default_factory=list)
+    scores: list[float | None] = dataclasses.field(default_factory=list)
+    epoch_seconds: list[float] = dataclasses.field(default_factory=list)
+    summed: float = 0.0
+    counted: int = 0
+    spent: float = 0.0
+    skipped: int = 0
+    elapsed: float = 0.0
+    course: Course = Course()
+
+    def take_in(self, losses: list[float], spent: float) -> None:
+        """Steps of an epoch, which took so many seconds."""
+        self.summed += math.fsum(losses)
+        self.counted += len(losses)
+        self.spent += spent
+
+    def end_epoch(self, score: float | None) -> None:
+        """The epoch is over."""
+        self.losses.append(self.summed / self.counted)
+        self.scores.append(score)
+        self.epoch_seconds.append(self.spent)
+        self.summed, self.counted, self.spent = 0.0, 0, 0.0
+
+
+def write_accounts(file: Path, accounts: Mapping[int, Account]) -> None:
+    """Keep what was known after so many steps: a whole file or none."""
+    beside = file.with_suffix(".part")
+    told = {str(steps): TypeAdapter(Account).dump_python(one, mode="json") for steps, one in accounts.items()}
+    beside.write_text(json.dumps(told, allow_nan=False) + "\n", encoding="utf-8")
+    beside.replace(file)
+
+
+def read_account(file: Path, steps: int) -> Account | None:
+    """What was known after so many steps; None where that was not kept, or cannot be read."""
+    try:
+        told: Any = strict_json.loads(file.read_text(encoding="utf-8"))
+        return TypeAdapter(Account).validate_python(told[str(steps)])
+    except (OSError, ValueError, KeyError, TypeError, ValidationError):
+        return None

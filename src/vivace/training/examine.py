@@ -21,7 +21,7 @@ from vivace.training.agreement import FLOAT32_ROUNDOFF, FLOOR, SMALLEST, Judge, 
 from vivace.training.moved import Moved
 from vivace.training.rig import assemble, seed_everything
 from vivace.training.step import around, train_step
-from vivace.training.trace import Trace, stilled, trace, wide, widened
+from vivace.training.trace import Trace, stilled, trace, updated_by, wide, widened
 
 FLOAT64, FLOAT32 = "float64", "float32"
 STILLED = "dropout is off while gradients are compared"
@@ -79,6 +79,9 @@ def examine(
             moved = moved or Moved(job, still)
             of_step = list(compare(moved=moved.traces(state, batch, job.seed + number, own)))
         found += of_step
+        if number == 0 and unit_roundoff > FLOAT32_ROUNDOFF:
+            of_both = (updated_by(_in_float64(job), state, one.gradients) for one in (own, other))
+            found += judge.updates(number, own, other, *of_both)
     found += _in_one_go(plan, len(batches)) if plan.several is not None else []
     if moved is not None:
         notes.append(moved.note())

@@ -49,6 +49,7 @@ class Loop:
         self._at_epoch = Generators.now()
         self._batches: Iterator[Any] | None = None
         self._is_restored = False
+        self._sure = 0
 
     def resume(self) -> Position:
         """Go to the newest checkpoint, if there is one; where that is."""
@@ -120,8 +121,16 @@ class Loop:
     def _skipped(self) -> int:
         return 0 if self.rig.scaling is None else self.rig.scaling.skipped
 
+    def look(self) -> None:
+        """Raise StepChanged where steps were recorded and the last one would be another one by now."""
+        if self.rig.look is not None and self._sure != self.position.steps:
+            with around(self.rig.outside):
+                self.rig.look()
+        self._sure = self.position.steps
+
     def save(self) -> Path | None:
-        """Keep a checkpoint of where the training is."""
+        """Keep a checkpoint of where the training is. Raises StepChanged as `look` does, and keeps none then."""
+        self.look()
         if self.keep is None:
             return None
         return checkpoint.save(self.keep, self.identity, self.rig, self.position, self._at_epoch)

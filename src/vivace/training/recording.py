@@ -15,11 +15,11 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode, make_fx
 from torch.nn.utils.stateless import _reparametrize_module
 from torch.utils import _pytree as pytree
 
-from vivace.core.errors import NotApplicable, UsageError
+from vivace.core.errors import NotApplicable, StepChanged
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
 from vivace.training.checkpoint import Generators
-from vivace.training.standing import Standing
+from vivace.training.standing import Standing, State
 from vivace.training.step import accumulate, around
 
 Compiler = Callable[[torch.fx.GraphModule, list[Tensor]], Callable[..., Any]]
@@ -65,7 +65,8 @@ class RecordedGradients:
 
     Raises NotApplicable at the first batch where a step cannot be recorded: control flow that depends on values, hooks
     on parameters, what draws in the backward pass (as checkpoints with dropout do), tensors beside the model's that the
-    step writes, or a step that is another one each time. Raises UsageError where it becomes another one later on.
+    step writes, or a step that is another one each time. Raises StepChanged where it becomes another one later on,
+    which is looked at now and then, and whenever `look` is called.
     """
 
     def __init__(self, rig: Rig, usual: int | None = None, compiler: Compiler | None = None) -> None:
@@ -77,6 +78,7 @@ class RecordedGradients:
         self._standing = Standing(rig.model)
         self._places: list[tuple[dict[str, Any], str]] = []
         self._steps = 0
+        self._last: tuple[Recording, Any, State] | None = None
 
     def __call__(self, batch: Any) -> Tensor:
         """The loss of a batch; its gradients are in the parameters afterwards."""
@@ -93,8 +95,15 @@ class RecordedGradients:
             self._played[self._standing.now(), *like] = found
         self._steps += 1
         if self._steps in LOOKS:
-            self._look_again(found[1], batch)
+            check_same(found[1], record(self._rig, batch))
+        self._last = found[1], batch, self._standing.now()
         return self._play(*found, [leaf for leaf in leaves if torch.is_tensor(leaf)])
+
+    def look(self) -> None:
+        """Raise StepChanged where the last step would be another one by now. Where the model stands otherwise than in
+        it, the next step is recorded anew in any case."""
+        if self._last is not None and self._last[2] == self._standing.now():
+            check_same(self._last[0], record(self._rig, self._last[1]))
 
     def _play(self, run: Callable[..., Any], recording: Recording, given: list[Tensor]) -> Tensor:
         with torch.no_grad():
@@ -128,19 +137,23 @@ class RecordedGradients:
         inputs = [*state, *(leaf for leaf in leaves if torch.is_tensor(leaf))]
         return self._compiler(recording.graph, inputs), recording
 
-    def _look_again(self, recording: Recording, batch: Any) -> None:
-        if not recording.computes_as(record(self._rig, batch)):
-            raise UsageError(
-                f"after {self._steps} steps the model computes something else than in its first step, which was "
-                "recorded; train without recorded-step and compiled-training (--without)"
-            )
+
+def check_same(recording: Recording, again: Recording) -> None:
+    """Raise StepChanged where a step that was recorded again is another one."""
+    if not recording.computes_as(again):
+        raise StepChanged(
+            "the model computes something else by now than when its step was recorded: train without recorded-step, "
+            "compiled-training and native-step (--without)"
+        )
 
 
-def computed_by(passes: Callable[[Any], Tensor], rig: Rig) -> Rig:
-    """A rig whose gradients are set by these passes; of several processes each computes its share by them.
+def computed_by(passes: Callable[[Any], Tensor], rig: Rig, look: Callable[[], None] | None = None) -> Rig:
+    """A rig whose gradients are set by these passes; of several processes each computes its share by them. `look` is
+    the rig's.
 
     Raises NotApplicable where processes hold parts of the model, and where a step of theirs cannot be taken apart.
     """
+    rig = rig.replace(look=look)
     if rig.ranks is None:
         return rig.replace(gradients=passes)
     if rig.spread is None:

@@ -211,12 +211,15 @@ class Trainer:
         }  # fmt: skip
 
     def advance(self, steps: int) -> dict[str, Any]:
-        """Some steps; `Progress` as JSON."""
+        """Some steps; `Progress` as JSON. Raises StepChanged."""
         told = self._loop.advance(steps)
         return {**vars(told), "position": dataclasses.asdict(told.position)}
 
     def score(self) -> float | None:
-        """The score of the model as it is; None without one. Raises UsageError with a checkpoint kept."""
+        """The score of the model as it is; None without one. Raises UsageError with a checkpoint kept, and, after the
+        last epoch, StepChanged: what an evaluation sets is for steps that come after it."""
+        if self._loop.position.epoch >= self._job.epochs:
+            self._loop.look()
         if self._job.evaluate is None:
             return None
         if self._ranks is not None:

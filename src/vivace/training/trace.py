@@ -42,6 +42,19 @@ def trace(rig: Rig, batch: Any, seed: int) -> Trace:
     )
 
 
+def updated_by(rig: Rig, state: Mapping[str, Tensor], gradients: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+    """What a rig's own first update makes of weights and of gradients that somebody else has computed."""
+    rig.model.load_state_dict(state)
+    learning = {name: value for name, value in rig.model.named_parameters() if value.requires_grad}
+    before = {name: wide(value) for name, value in learning.items()}
+    for name, value in learning.items():
+        given = gradients.get(name)
+        value.grad = None if given is None else given.to(value, copy=True)
+    with around(rig.outside):
+        rig.update()
+    return {name: wide(value) - before[name] for name, value in learning.items()}
+
+
 def _wide(rig: Rig, tensors: Mapping[str, Tensor | None]) -> dict[str, Tensor | None]:
     """Copies in float64 on the CPU, whole where processes hold parts."""
     whole = tensors if rig.ranks is None else rig.ranks.whole(tensors)

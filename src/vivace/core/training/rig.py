@@ -106,11 +106,12 @@ class Rig:
     `update` takes the optimizer's step. `parts` is in how many parts a batch is computed, `weight` what each part holds
     of the batch's mean. `recomputes` says that the backward pass computes parts of the forward pass again. `gradients`,
     where there is one, sets the gradients of a whole batch and returns its loss, in place of both passes. `several`,
-    where there is one, takes steps of an epoch in one go, the same as one by one. `scaling`
-    scales the loss and takes the optimizer's step in place of `update`. `notes` is what techniques found out that the
-    reader of a proof should know. `ranks` are the processes that train together; None where there is one. Where each of
-    them computes a share of every batch with a model that it holds whole, `spread` makes `gradients` of another way to
-    set those of a share; None where there is one process, or where parts of the model are on others.
+    where there is one, takes steps of an epoch in one go, the same as one by one. `look`, where steps are recorded,
+    raises StepChanged if the last one would be another one by now. `scaling` scales the loss and takes the optimizer's
+    step in place of `update`. `notes` is what techniques found out that the reader of a proof should know. `ranks`
+    are the processes that train together; None where there is one. Where each of them computes a share of every batch
+    with a model that it holds whole, `spread` makes `gradients` of another way to set those of a share; None where
+    there is one process, or where parts of the model are on others.
     """
 
     model: torch.nn.Module
@@ -126,6 +127,7 @@ class Rig:
     recomputes: bool = False
     gradients: Callable[[Any], torch.Tensor] | None = None
     several: Several | None = None
+    look: Callable[[], None] | None = None
     scaling: Scaling | None = None
     lineage: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

@@ -187,7 +187,9 @@ class TrainingRun:
     the process that trained was seen to hold. `skipped_steps`
     were left out because scaled gradients were not finite. `restarts` says why processes that train together have had
     to start again from a checkpoint, one sentence each time; `scaling` is their step beside that of one process, also
-    where one process was faster and trained; `ranks` are those that trained, none where it was one.
+    where one process was faster and trained; `dropped` says which techniques were taken out while it trained, because
+    a step that they had recorded had become another one, one sentence each time, and nothing was compared with the plan
+    that is left; `ranks` are those that trained, none where it was one.
     """
 
     name: str
@@ -207,6 +209,7 @@ class TrainingRun:
     resumed_steps: int = 0
     skipped_steps: int = 0
     restarts: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
     scaling: Scaling | None = None
     ranks: tuple[Rank, ...] = ()
     reached: bool | None = None

@@ -73,7 +73,8 @@ class CompiledTraining(Technique):
                 raise NotApplicable("a step in parts, or with a scaled loss, is no single graph; use scope=loss")
             if rig.recomputes:
                 raise NotApplicable("in a single graph, what was to be computed again would be kept; use scope=loss")
-            return computed_by(RecordedGradients(rig, usual_of(rig, job), by_inductor), rig)
+            recorded = RecordedGradients(rig, usual_of(rig, job), by_inductor)
+            return computed_by(recorded, rig, recorded.look)
         if self.scope == "loss":
             forward = _guarded(torch.compile(rig.forward))
         else:

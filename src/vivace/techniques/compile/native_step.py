@@ -64,4 +64,4 @@ class NativeStep(Technique):
         )
         step = NativeTraining(rig, job.batch_size, vector, here.cores_allowed, build)
         several = step.several if tabled(rig.feed) is not None else None
-        return rig.replace(gradients=step, update=step.updated, several=several)
+        return rig.replace(gradients=step, update=step.updated, several=several, look=step.look)

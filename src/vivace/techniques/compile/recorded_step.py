@@ -37,4 +37,5 @@ class RecordedStep(Technique):
 
     def equip(self, rig: Rig, job: Training) -> Rig:
         """The rig whose gradients come from recordings."""
-        return computed_by(RecordedGradients(rig, usual_of(rig, job)), rig)
+        recorded = RecordedGradients(rig, usual_of(rig, job))
+        return computed_by(recorded, rig, recorded.look)

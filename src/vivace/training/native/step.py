@@ -22,7 +22,7 @@ from vivace.training.native.tables import RoundedTables
 from vivace.training.native.taken_apart import decomposed
 from vivace.training.native.unwritten import without_writes
 from vivace.training.native.update import Rule, begin, numbers_of, rule_of
-from vivace.training.recording import LOOKS, RecordedGradients, Recording, places_of, record
+from vivace.training.recording import LOOKS, RecordedGradients, Recording, check_same, places_of, record
 from vivace.training.standing import Standing, State
 
 Build = Callable[[str], Compiled]
@@ -57,7 +57,8 @@ class NativeTraining:
     each step, which PyTorch's generator gives: other masks than PyTorch's, and the same in a run that is resumed.
 
     Raises NotApplicable, at the first batch, where the step cannot be recorded, or has an operator that there is no C
-    for. Raises UsageError where the step becomes another one later on.
+    for. Raises StepChanged where the step becomes another one later on, which is looked at now and then, and whenever
+    `look` is called.
     """
 
     def __init__(self, rig: Rig, usual: int | None, vector: Vector, cores: int, build: Build) -> None:
@@ -73,6 +74,7 @@ class NativeTraining:
         self._standing = Standing(rig.model)
         self._others: set[State] = set()
         self._steps = 0
+        self._last: tuple[_Built, Callable[[], Any]] | None = None
         self._rows: tuple[int, Tensor] | None = None
         self._rounded = RoundedTables()
 
@@ -106,6 +108,13 @@ class NativeTraining:
         found = self._ready(shapes, lambda: table.batch(ahead[: self._usual]), count)
         return None if found is None else self._run(found, table.columns, ahead, count)
 
+    def look(self) -> None:
+        """Raise StepChanged where the last step would be another one by now."""
+        if self._last is not None and self._last[0].standing == self._standing.now():
+            found, batch = self._last
+            check_same(found.recording, record(self._rig, batch(), decomposed()))
+        self._plain.look()
+
     def _rows_of(self, epoch: int, table: Any) -> Tensor:
         if self._rows is None or self._rows[0] != epoch:
             order: Any = self._rig.feed.order  # type: ignore[attr-defined]
@@ -130,7 +139,8 @@ class NativeTraining:
         if standing != found.standing or shapes != found.shapes or self._rules(tuple(found.rules)) != found.rules:
             return None
         if any(self._steps < look <= self._steps + count for look in LOOKS):
-            self._look_again(found.recording, batch())
+            check_same(found.recording, record(self._rig, batch(), decomposed()))
+        self._last = found, batch
         return found
 
     def _made(self, batch: Any, shapes: list[Any]) -> _Built:
@@ -221,13 +231,6 @@ class NativeTraining:
             return recording.computes_as(record(self._rig, batch, decomposed()))
         except NotApplicable:
             return False
-
-    def _look_again(self, recording: Recording, batch: Any) -> None:
-        if not recording.computes_as(record(self._rig, batch, decomposed())):
-            raise UsageError(
-                f"after {self._steps} steps the model computes something else than in its first step, which was "
-                "compiled; train without native-step (--without)"
-            )
 
 
 def _told(leaves: Sequence[Any]) -> list[Any]:
