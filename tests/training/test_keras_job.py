@@ -12,11 +12,12 @@ import pytest
 import torch
 
 import vivace as vv
-from vivace.core.errors import MissingExtra, UsageError
+from vivace.core.errors import MissingExtra, NotApplicable, UsageError
 from vivace.core.plan import Plan
 from vivace.core.quality import QualityVerdict
 from vivace.core.training.job import Training
 from vivace.core.training.parity import Kind
+from vivace.techniques.compile.recorded_step import RecordedStep
 from vivace.techniques.feed.sample_cache import SampleCache
 from vivace.techniques.parallel.threads import Threads
 from vivace.testing.tiny_training import Points
@@ -25,6 +26,7 @@ from vivace.training.keras_job import KerasModule
 from vivace.training.loop import Loop
 from vivace.training.rig import assemble, seed_everything
 from vivace.training.service import equip
+from vivace.training.step import train_step
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 keras = pytest.importorskip("keras")
@@ -186,3 +188,41 @@ def test_a_keras_model_is_trained_by_the_verbs_and_saved_again(tmp_path: Path) -
     again = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(again.predict(X, verbose=0), run.model.keras_model.predict(X, verbose=0))
     assert again.evaluate(X, Y, verbose=0, return_dict=True)["accuracy"] == pytest.approx(run.scores[-1])
+
+
+def plain() -> Any:
+    """Without dropout, and with statistics that the step writes."""
+    layers = keras.layers
+    model = keras.Sequential(
+        [layers.Input((12,)), layers.Dense(16, activation="relu"), layers.BatchNormalization(), layers.Dense(4)]
+    )
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    return model
+
+
+def test_a_recorded_step_trains_what_the_layers_compute() -> None:
+    work = job(plain)
+    wanted = trained(work)
+    loop = Loop(work, equip(assemble(work), work, Plan.of([RecordedStep()])), None, "")
+    while not loop.advance(100).is_over:
+        pass
+
+    for name, value in wanted.rig.model.state_dict().items():
+        torch.testing.assert_close(loop.rig.model.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+    found = examine(work, lambda rig: equip(rig, work, Plan.of([RecordedStep()])))
+    assert all(one.holds for one in found.agreements)
+
+
+def test_a_step_that_asks_for_values_says_so() -> None:
+    def shifted() -> Any:
+        model = keras.Sequential([keras.layers.Input((4, 4, 1)), keras.layers.RandomTranslation(0.1, 0.1),
+                                  keras.layers.Flatten(), keras.layers.Dense(4)])  # fmt: skip
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        return model
+
+    images = np.zeros((32, 4, 4, 1), np.float32)
+    work = vv.keras_training(shifted, images, np.zeros(32, int), batch_size=16, name="shifted")
+    rig = equip(assemble(work), work, Plan.of([RecordedStep()]))
+
+    with pytest.raises(NotApplicable, match="it asks for values"):
+        train_step(rig, next(iter(rig.feed.epoch(0))))

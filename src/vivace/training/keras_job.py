@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -119,6 +120,20 @@ class KerasModule(nn.Module):
         super().train(mode)
         self.keras_model.train(mode)
         return self
+
+    @contextlib.contextmanager
+    def standing_in(self, tensors: dict[str, torch.Tensor]) -> Iterator[None]:
+        """Other tensors in the places of the model's, by their names here; what the model puts in their place is in
+        `tensors` afterwards."""
+        places = dict(zip(_steady_names(self.keras_model), self.keras_model.variables, strict=True))
+        before = {name: variable._value for name, variable in places.items()}
+        for name, variable in places.items():
+            variable._value = tensors[name]
+        try:
+            yield
+        finally:
+            for name, variable in places.items():
+                tensors[name], variable._value = variable._value, before[name]
 
     def save(self, file: str | Path) -> None:
         """Write the Keras model with its weights as they are, as a .keras file."""

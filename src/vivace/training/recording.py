@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import random
@@ -199,7 +200,7 @@ def record(rig: Rig, batch: Any, table: Mapping[Any, Callable[..., Any]] | None 
         filled = list(leaves)
         for place, value in zip(places, given[len(state) :], strict=True):
             filled[place] = value
-        with _reparametrize_module(rig.model, own, tie_weights=True), around(rig.around):
+        with _standing_in(rig.model, own), around(rig.around):
             loss = rig.forward(pytree.tree_unflatten(filled, spec))
         replaced = next((name for name in before if own[name] is not before[name]), None)
         if replaced is not None:
@@ -225,10 +226,23 @@ def record(rig: Rig, batch: Any, table: Mapping[Any, Callable[..., Any]] | None 
     except NotApplicable as error:
         raise NotApplicable(f"the step cannot be recorded: {error.reason}") from error
     except Exception as error:  # the user's model may do anything that cannot be recorded
-        raise NotApplicable(f"the step cannot be recorded: {str(error).strip().splitlines()[0][:200]}") from error
+        reads = "it asks for values, by item() or an if on a tensor" if "DataDependent" in type(error).__name__ else ""
+        told = reads or next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise NotApplicable(f"the step cannot be recorded: {told[:200]}") from error
     finally:
         now.restore()
+    if not learning and any(parameter.requires_grad for parameter in parameters.values()):
+        raise NotApplicable("the step cannot be recorded: its layers compute with other tensors than the parameters")
     return Recording(_cleaned(graph), tuple(learning))
+
+
+def _standing_in(model: torch.nn.Module, tensors: dict[str, Tensor]) -> contextlib.AbstractContextManager[Any]:
+    """The model with other tensors in the places of its own; one whose layers do not look there knows how itself."""
+    own_way = getattr(model, "standing_in", None)
+    if own_way is not None:
+        found: contextlib.AbstractContextManager[Any] = own_way(tensors)
+        return found
+    return _reparametrize_module(model, tensors, tie_weights=True)
 
 
 def _state(model: torch.nn.Module) -> dict[str, Tensor]:
