@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from vivace.api.parity import judged
 from vivace.core.errors import UsageError
 from vivace.core.plan import Plan
-from vivace.core.technique import Technique
+from vivace.core.quality import QualityVerdict
+from vivace.core.technique import Effect, Technique
 from vivace.core.training.job import Training
 from vivace.core.training.parity import Kind
 from vivace.techniques.feed.sample_cache import SampleCache
@@ -127,3 +129,41 @@ def test_a_model_without_float64_is_compared_with_float32() -> None:
 
     assert found.reference == "float32"
     assert named(found) == set()
+
+
+class Jittered(nn.Module):
+    """Draws from a generator of its own; without a `seed` it draws other numbers each time that it is made."""
+
+    def __init__(self, seed: int | None) -> None:
+        super().__init__()
+        self.layer = nn.Linear(12, 4)
+        self.chance = torch.Generator()
+        if seed is None:
+            self.chance.seed()
+        else:
+            self.chance.manual_seed(seed)
+
+    def forward(self, points: torch.Tensor) -> torch.Tensor:
+        drawn = torch.randn(points.shape, generator=self.chance, dtype=points.dtype)
+        return self.layer(points + drawn)
+
+
+def test_a_model_with_a_generator_of_its_own_is_compared_with_itself_in_float32() -> None:
+    work = job(model=lambda: Jittered(seed=1))
+    found = examined(work)
+
+    assert (found.reference, named(found)) == ("float32", set())
+    assert any("draws other numbers, or computes something else, in float64" in note for note in found.notes)
+    wrong = examined(work, planted.DroppedScale())
+    assert {(Kind.GRADIENT, "layer.weight"), (Kind.GRADIENT, "layer.bias")} <= named(wrong)
+    assert not any(one.is_undecided for one in wrong.agreements)
+
+
+def test_of_a_model_that_is_another_one_each_time_nothing_can_be_told() -> None:
+    found = examined(job(model=lambda: Jittered(seed=None)))
+    off = [one for one in found.agreements if not one.holds]
+
+    assert off and all(one.is_undecided for one in off)
+    verdict, reason = judged(Effect.EXACT, found.agreements, None, None)
+    assert verdict is QualityVerdict.CANNOT_TELL
+    assert "two runs of the original differ by" in reason

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -261,3 +262,32 @@ def test_a_dropped_scale_under_bfloat16_is_caught_by_the_public_door_too() -> No
 
     assert found.verdict is QualityVerdict.NOT_HELD
     assert found.effect == "rounded"
+
+
+class Short:
+    """Says that it has more batches than it gives."""
+
+    def __len__(self) -> int:
+        return 44
+
+    def __iter__(self) -> Iterator[Any]:
+        points = Points()
+        return iter([(points.points[:16], points.labels[:16])] * 5)
+
+
+class Notes(SilentProgress):
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.told.append(text)
+
+
+def test_data_that_end_early_are_told() -> None:
+    progress = Notes()
+    run = vv.train(job(data=Short(), batch_size=None, epochs=2), plan=(), progress=progress)
+
+    assert run.steps == 10
+    assert [note for note in progress.told if "len" in note] == [
+        "the data gave 5 batches in an epoch, and say that they are 44 (len)"
+    ]

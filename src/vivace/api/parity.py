@@ -155,7 +155,8 @@ def judged(
     effect: Effect, agreements: Sequence[Agreement], curve: Curve | None, scores: Curve | None
 ) -> tuple[QualityVerdict, str]:
     """The verdict of a proof, and the sentence that says why."""
-    culprits = [one for one in agreements if not one.holds and (effect is not Effect.CHANGED or one.kind is Kind.BATCH)]
+    off = [one for one in agreements if not one.holds and (effect is not Effect.CHANGED or one.kind is Kind.BATCH)]
+    culprits = [one for one in off if not one.is_undecided]
     if culprits:
         more = f", and {len(culprits) - 1} more" if len(culprits) > 1 else ""
         return QualityVerdict.NOT_HELD, f"{culprits[0]}{more}"
@@ -165,6 +166,9 @@ def judged(
             if one is not None and one.verdict is verdict:
                 told = f"{one.difference} with a margin of {one.margin:.3g} over {len(one.original)} seeds"
                 return verdict, f"the plan's {name} less the original's is {told}"
+    if off:
+        told = f"two runs of the original differ by {off[0].again:.2g} there by themselves"
+        return QualityVerdict.CANNOT_TELL, f"{off[0]}; {told}: draw from PyTorch's, NumPy's or Python's own generators"
     if effect is Effect.CHANGED and curve is None:
         return (
             QualityVerdict.CANNOT_TELL,

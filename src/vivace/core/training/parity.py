@@ -8,6 +8,9 @@ from enum import Enum
 from vivace.core.measurement import Interval
 from vivace.core.quality import QualityVerdict
 
+FACTOR_OF_CHANCE = 4.0
+"""A difference of up to so many times that of the original's own two runs says nothing of a plan."""
+
 
 class Kind(Enum):
     """What of a step was compared."""
@@ -25,6 +28,7 @@ class Agreement:
     `error` is the norm of the difference over the reference's norm, `noise` the same of the original's own step,
     `allowed` the largest error that the plan's class permits. `cosine` is of the angle between the two. `reason` says
     what is wrong where no numbers can: a gradient that is missing, a shape that differs, a value that is not finite.
+    `again` is how far a second run of the original is from its first, where that was looked at.
     """
 
     kind: Kind
@@ -35,6 +39,12 @@ class Agreement:
     noise: float
     allowed: float
     reason: str = ""
+    again: float = 0.0
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether it is further off than allowed, and the original's own two runs are about as far apart."""
+        return not self.holds and not self.reason and self.error <= FACTOR_OF_CHANCE * self.again
 
     @property
     def holds(self) -> bool:
@@ -86,5 +96,5 @@ class Parity:
 
     @property
     def culprits(self) -> tuple[Agreement, ...]:
-        """The tensors that are further off than allowed."""
-        return tuple(one for one in self.agreements if not one.holds)
+        """The tensors that are further off than allowed, and than the original from itself."""
+        return tuple(one for one in self.agreements if not one.holds and not one.is_undecided)
