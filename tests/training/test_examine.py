@@ -167,3 +167,16 @@ def test_of_a_model_that_is_another_one_each_time_nothing_can_be_told() -> None:
     verdict, reason = judged(Effect.EXACT, found.agreements, None, None)
     assert verdict is QualityVerdict.CANNOT_TELL
     assert "two runs of the original differ by" in reason
+
+
+@pytest.mark.parametrize("techniques", [(), (Bfloat16(),)], ids=["float32", "bfloat16"])
+def test_dropout_that_was_lost_is_caught_though_it_is_off_while_gradients_are_compared(
+    techniques: tuple[Technique, ...],
+) -> None:
+    def dropping() -> nn.Module:
+        return nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Dropout(0.5), nn.Linear(32, 4))
+
+    work = job(model=dropping)
+
+    assert named(examined(work, *techniques)) == set()
+    assert named(examined(work, planted.LostDropout(), *techniques)) == {(Kind.GRADIENT, "dropout")}

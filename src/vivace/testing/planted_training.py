@@ -106,6 +106,18 @@ class ForgottenParameter(_Planted):
 
 
 @dataclasses.dataclass(frozen=True)
+class LostDropout(_Planted):
+    """Dropout layers let everything through."""
+
+    def equip(self, rig: Rig, job: Training) -> Rig:
+        """The rig whose dropout does nothing."""
+        for module in rig.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                vars(module)["forward"] = lambda x: x
+        return rig
+
+
+@dataclasses.dataclass(frozen=True)
 class ShortStep(_Planted):
     """Every update goes only `share` of the way, as with a learning rate that was changed silently."""
 

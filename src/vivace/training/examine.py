@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -56,7 +56,7 @@ def examine(
     """
     original, given, exact = assemble(job), assemble(job), _in_float64(job)
     plan = equip(given)
-    had_dropout = [still and stilled(rig.model) for rig in (original, plan, exact)]
+    had_dropout = [stilled(rig.model) if still else [] for rig in (original, plan, exact)]
     notes = [*([STILLED] if any(had_dropout) else []), *plan.notes]
     batches = list(itertools.islice(original.feed.epoch(0), steps))
     moved: Moved | None = None
@@ -95,6 +95,8 @@ def examine(
             of_both = (updated_by(_in_float64(job), state, one.gradients) for one in (own, other))
             found += judge.updates(number, own, other, *of_both)
     found += _in_one_go(plan, len(batches)) if plan.several is not None else []
+    if had_dropout[0] and plan.gradients is None and plan.ranks is None and batches:
+        found += _draws(job, (original, plan), had_dropout[:2], state, batches[0])
     if moved is not None:
         notes.append(moved.note())
     found.sort(key=lambda one: (one.holds, -one.error / max(one.allowed, 1e-300)))
@@ -145,6 +147,25 @@ def beside(one: Agreement, own: Trace, twin: Trace) -> Agreement:
     if first is None or second is None:
         return one
     return dataclasses.replace(one, again=float((second - first).norm()) / max(float(first.norm()), SMALLEST))
+
+
+def _draws(
+    job: Training, rigs: Sequence[Rig], off: Sequence[Any], state: dict[str, Tensor], batch: Any
+) -> Iterator[Agreement]:
+    """Whether a plan still has the dropout that was off while gradients were compared, where its passes are autograd's:
+    what is drawn makes another loss of the original, and must of the plan."""
+    differ = []
+    for rig, switched in zip(rigs, off, strict=True):
+        for module, name, value in switched:
+            setattr(module, name, value)
+        losses = []
+        for seed in (job.seed, job.seed + 1):
+            rig.model.load_state_dict(state)
+            losses.append(trace(rig, batch, seed).loss)
+        differ.append(abs(losses[0] - losses[1]) > FLOOR * abs(losses[0]))
+    if differ == [True, False]:
+        told = "the loss is the same whatever masks are drawn, and the original's is not"
+        yield Agreement(Kind.GRADIENT, "dropout", 0, 0.0, float("inf"), 0.0, 0.0, told)
 
 
 def _in_one_go(plan: Rig, steps: int) -> Iterator[Agreement]:

@@ -77,17 +77,17 @@ def widened(batch: Any) -> Any:
     )
 
 
-def stilled(model: torch.nn.Module) -> bool:
-    """Switch a model's dropout off, so that steps of two rigs can be compared; whether there was any.
+def stilled(model: torch.nn.Module) -> list[tuple[torch.nn.Module, str, float]]:
+    """Switch a model's dropout off, so that steps of two rigs can be compared; what was switched off, and from what.
 
     Masks are drawn anew by compilers and in other precisions, so the same seed does not give the same ones.
     """
-    found = False
+    found: list[tuple[torch.nn.Module, str, float]] = []
     for module in model.modules():
         for name in ("p", "dropout", "rate"):  # the last is Keras'
             value = getattr(module, name, None)
             is_dropout = name == "dropout" or "Dropout" in type(module).__name__
             if is_dropout and isinstance(value, float) and value > 0:
                 setattr(module, name, 0.0)
-                found = True
+                found.append((module, name, value))
     return found
