@@ -26,6 +26,7 @@ from vivace.report.pages import page_of
 from vivace.report.progress import SilentProgress
 from vivace.report.reading import read_run
 from vivace.techniques.memory.fused_optimizer import FusedOptimizer
+from vivace.techniques.memory.narrow_optimizer_state import NarrowOptimizerState
 from vivace.techniques.precision.bfloat16 import Bfloat16
 from vivace.testing import planted_training as planted
 from vivace.testing.tiny_training import Points, accuracy, image_job, job, loss, momentum
@@ -291,3 +292,13 @@ def test_data_that_end_early_are_told() -> None:
     assert [note for note in progress.told if "len" in note] == [
         "the data gave 5 batches in an epoch, and say that they are 44 (len)"
     ]
+
+
+def test_a_plan_that_changes_the_computation_is_judged_by_its_losses_before_it_trains() -> None:
+    narrow = NarrowOptimizerState()
+    kept = vv.train(job(epochs=1), plan=Plan((narrow,)))
+    assert (str(kept.plan), kept.parity and kept.parity.verdict) == ("narrow-optimizer-state", QualityVerdict.HELD)
+    assert kept.parity is not None and kept.parity.curve is not None and len(kept.parity.curve.original) == 3
+
+    left = vv.train(job(epochs=1), plan=Plan((planted.DetachedBranch(layer="0"), narrow)))
+    assert str(left.plan) == "narrow-optimizer-state"

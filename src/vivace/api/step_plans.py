@@ -23,6 +23,7 @@ from vivace.core.plan import Plan
 from vivace.core.quality import QualityVerdict
 from vivace.core.signature import Signature
 from vivace.core.structure import Structure
+from vivace.core.technique import Effect
 from vivace.core.training.job import Training
 from vivace.core.training.parity import Parity
 from vivace.core.training.run import Diagnosis, Scaling, StepTrial
@@ -58,6 +59,8 @@ NOTICED_SECONDS = 1.0
 TAKES_STEP = "it takes the step as a whole, which a hand-written loop does itself; vv.train can use it"
 PROVED_STEPS, CONFIRMED_STEPS = 2, 3
 """Steps whose tensors are compared: of each plan that is tried, and of the one that is delivered."""
+CHANGED_SEEDS = 3
+"""Seeds from which a plan that changes the computation by design is trained beside the original before it is used."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,8 +235,10 @@ class Choice:
         return compare(*sides, calls, logs, rule=RACE, limits=self.limits, environment_variables=VARIABLES)
 
     def _proof(self, plan: Plan, steps: int) -> Parity:
+        """By single steps; to be trained with, what changes the computation by design is judged by its losses too."""
         team = None if self.team is None else dataclasses.replace(self.team, restarts=0)
-        return compared(self.job, plan, Comparing(steps), team, SilentProgress(), self.limits)
+        seeds = CHANGED_SEEDS if plan.training_effect is Effect.CHANGED and steps == CONFIRMED_STEPS else 0
+        return compared(self.job, plan, Comparing(steps, seeds), team, SilentProgress(), self.limits)
 
     def steps(self) -> int | None:
         """Steps of the whole training; None where only walking the data tells."""
