@@ -150,3 +150,14 @@ def test_a_session_of_two_processes_is_measured_and_predicted(tmp_path: Path) ->
 
     found = processes.tested(tmp_path / "seen.json")
     assert "1 rounds" in told and (found["sessions"], found["rounds"], found["predicted"]) == (1, 1, 12)
+
+
+def test_a_target_that_is_missed_fails_the_benchmark() -> None:
+    assert predicting.missed(COMMITTED) == []
+
+    worse = json.loads(json.dumps(COMMITTED))
+    worse["vtrain"]["all rows"]["p90"]["p90"] = 0.21
+    worse["scaling"]["mean"] = 0.07
+    worse["processes"]["within"] -= 1
+    told = predicting.missed(worse)
+    assert [one.partition(":")[0] for one in told] == ["vTrain, all rows", "llm-foundry", "two processes"]

@@ -90,6 +90,13 @@ def test_ten_thousand_devices_are_told_what_binds_them(capsys: pytest.CaptureFix
     assert "what would bind 10000 x h100-sxm" in told
     assert "Daly" in told
     assert "no measurement beyond 512 x h100-sxm" in told
+    assert "--input-rate" in told
+
+    asked = ["predict", GPT, "--on", "h100-sxm", "--count", "10000", "--batch", "20000", "--input-rate", "0.001"]
+    assert main(asked) == 0
+    assert "GB/s are needed, 0.001 given" in " ".join(capsys.readouterr().out.split())
+    assert main([*asked[:-1], "0"]) == 2
+    assert "input_bytes_per_second (--input-rate) is 0" in capsys.readouterr().err
 
 
 def test_a_measured_count_is_taken(capsys: pytest.CaptureFixture[str]) -> None:

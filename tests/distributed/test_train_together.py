@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader
 
 import vivace as vv
 from interrupting import Interrupting
+from vivace.api import diagnose
 from vivace.core.errors import EnvironmentFault, UsageError, WorkerFailure
 from vivace.core.quality import QualityVerdict
 from vivace.core.training.parity import Kind
@@ -61,6 +62,20 @@ def test_two_processes_train_as_one_with_the_same_dropout_and_an_uneven_last_bat
     assert str(run.plan) == "data-parallel"
     assert not any("dropout is off" in note for note in run.parity.notes)
     assert {one.kind for one in run.parity.agreements} >= {Kind.BATCH, Kind.GRADIENT, Kind.UPDATE}
+    alone, together = run.diagnosis, run.diagnosis_after
+    assert alone.communication_seconds == 0 < together.communication_seconds < together.step_seconds
+    assert together.whole_seconds > 0 and together.parameter_bytes == alone.parameter_bytes
+    assert "(of which processes exchange)" in (tmp_path / "many" / "report.html").read_text()
+
+
+def test_a_diagnosis_of_several_processes_tells_what_they_exchange() -> None:
+    found = diagnose(wide_job(), team=Team(processes=2))
+
+    assert 0 < found.communication_seconds < found.step_seconds
+    assert any(note.startswith("a step of one process takes") for note in found.notes)
+    with pytest.raises(UsageError, match="of the processes of one machine"):
+        diagnose(wide_job(), team=Team(processes=2, nodes=2))
+    assert ranks() == []
 
 
 JOBS = {

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 import vivace as vv
 from interrupting import Interrupting
+from vivace.api.request import plan_of
 from vivace.core.errors import DiskFull, UsageError
 from vivace.core.plan import Plan
 from vivace.search.training.diagnosis import Diagnoser
@@ -23,6 +24,7 @@ from vivace.testing.tiny_training import Points, job, loss
 from vivace.training import checkpoint
 from vivace.training.loop import Loop
 from vivace.training.rig import assemble
+from vivace.training.service import equip
 
 SHARED = torch.nn.Linear(12, 4)
 
@@ -95,6 +97,23 @@ def test_a_score_that_fails_at_the_end_of_an_epoch_loses_no_step(broken: Any, tm
         Loop(work, assemble(work), tmp_path, "x").advance(100)
 
     assert Loop(job(), assemble(job()), tmp_path, "x").resume() == checkpoint.Position(1, 0, 7)
+
+
+@pytest.mark.parametrize("plan", [(), ("sample-prefetch",)], ids=["plain", "prefetched"])
+def test_a_sample_that_cannot_be_read_loses_no_step(plan: tuple[str, ...], tmp_path: Path) -> None:
+    class Truncated(Points):
+        def __getitem__(self, index: int) -> Any:
+            if index == 70:
+                raise OSError("image file is truncated")
+            return super().__getitem__(index)
+
+    work = job(data=Truncated(), shuffle=False)
+    loop = Loop(work, equip(assemble(work), work, plan_of(plan)), tmp_path, "x")
+    with pytest.raises(UsageError, match=r"at batch 4 of epoch 0: OSError: image .* in 4 steps is kept .* resume"):
+        loop.advance(100)
+
+    mended = job(shuffle=False)
+    assert Loop(mended, assemble(mended), tmp_path, "x").resume() == checkpoint.Position(0, 4, 4)
 
 
 def test_a_loss_that_explodes_before_a_checkpoint_does_not_promise_one(tmp_path: Path) -> None:

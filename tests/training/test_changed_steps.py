@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import outgrown
 import pytest
 import torch
+from fake_graph import FakeGraph
 from safetensors.torch import load_file
 from torch import nn
 
@@ -15,6 +17,7 @@ from vivace.core.errors import StepChanged
 from vivace.report.reading import read_run
 from vivace.report.training import headline
 from vivace.testing.tiny_training import job
+from vivace.training.captured import WARM_STEPS, CapturedGradients
 from vivace.training.loop import Loop
 from vivace.training.recording import RecordedGradients
 from vivace.training.rig import assemble
@@ -44,6 +47,42 @@ def test_what_changes_only_after_the_last_step_takes_nothing_out() -> None:
     found = vv.train(growing(outgrown.PLAIN_EPOCHS), plan=["recorded-step"])
 
     assert (str(found.plan), found.dropped) == ("recorded-step", ())
+
+
+class Frozen(FakeGraph):
+    """A graph as a card has one: it goes on with what was counted when it was captured."""
+
+    def record(self, step: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, Callable[[], None]]:
+        seen = dict(outgrown.SEEN)
+        loss, replay = super().record(step)
+
+        def as_then() -> None:
+            now = dict(outgrown.SEEN)
+            outgrown.SEEN.update(seen)
+            replay()
+            outgrown.SEEN.update(now)
+
+        return loss, as_then
+
+
+def test_a_captured_step_of_a_loss_that_grows_is_noticed_and_looking_changes_nothing() -> None:
+    outgrown.SEEN["evaluations"] = 0
+    rig = assemble(growing(4))
+    gradients = CapturedGradients(rig, Frozen(rig.model))
+    batch = next(rig.feed.epoch(0))
+    for _ in range(WARM_STEPS + 2):
+        gradients(batch)
+    before = [buffer.clone() for buffer in rig.model.buffers()]
+    drawn = torch.get_rng_state()
+
+    gradients.look()
+    assert all(torch.equal(buffer, kept) for buffer, kept in zip(rig.model.buffers(), before, strict=True))
+    assert all(one.grad is not None for one in rig.model.parameters())
+    assert torch.equal(torch.get_rng_state(), drawn)
+    outgrown.SEEN["evaluations"] = outgrown.PLAIN_EPOCHS
+    with pytest.raises(StepChanged, match="train without captured-step"):
+        gradients.look()
+    outgrown.SEEN["evaluations"] = 0
 
 
 def test_no_checkpoint_is_kept_of_steps_that_may_have_been_others(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from vivace.techniques.feed.sample_cache import SampleCache
 from vivace.techniques.feed.sample_prefetch import SamplePrefetch
 from vivace.testing.tiny_training import Points, job
 from vivace.training.examine import examine
-from vivace.training.feed import SampleFeed
+from vivace.training.feed import SampleFeed, feed_of
 from vivace.training.feeding.lookahead import PrefetchedFeed
 from vivace.training.feeding.transfer import Transfer
 from vivace.training.rig import assemble
@@ -446,6 +446,17 @@ def test_a_batch_is_copied_on_a_stream_of_its_own_and_the_computing_one_waits() 
     assert before == ["enter copying", "record on copying", "leave"]
     assert cuda.done[3:] == ["computing waits"]
     assert received == ("name",)
+
+
+def test_a_loader_of_an_iterable_does_not_say_how_long_it_is() -> None:
+    class Stream(torch.utils.data.IterableDataset[Any]):
+        def __iter__(self) -> Any:
+            return iter(Points())
+
+    feed = feed_of(job(data=torch.utils.data.DataLoader(Stream(), batch_size=16), batch_size=None))
+
+    assert feed.steps() is None
+    assert len(list(feed.epoch(0))) == -(-len(Points()) // 16)
 
 
 @pytest.mark.gpu

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fake_graph import FakeGraph
 from phased import Phased, in_the_next_phase
 from torch import nn
 from torch.nn import functional
@@ -273,39 +274,6 @@ def test_a_model_that_changes_later_is_told_and_not_trained_wrongly_on() -> None
 
     with pytest.raises(StepChanged, match="computes something else by now than when its step was recorded"):
         gradients(batch)
-
-
-class FakeGraph:
-    """A graph on the CPU: what was captured is computed again, into the memory of the first time. Like a card's, it
-    leaves alone which tensors the parameters have for gradients."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._parameters = list(model.parameters())
-
-    def warm(self, step: Callable[[], torch.Tensor]) -> torch.Tensor:
-        return step()
-
-    def record(self, step: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, Callable[[], None]]:
-        loss, memory = self._computed(step)
-        for parameter, gradient in zip(self._parameters, memory, strict=True):
-            parameter.grad = gradient
-
-        def replay() -> None:
-            before = [parameter.grad for parameter in self._parameters]
-            again, gradients = self._computed(step)
-            loss.copy_(again)
-            for kept, gradient in zip(memory, gradients, strict=True):
-                if kept is not None:
-                    kept.copy_(gradient)
-            for parameter, gradient in zip(self._parameters, before, strict=True):
-                parameter.grad = gradient
-
-        return loss, replay
-
-    def _computed(self, step: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, list[Any]]:
-        for parameter in self._parameters:
-            parameter.grad = None
-        return step(), [parameter.grad for parameter in self._parameters]
 
 
 def test_a_captured_step_copies_batches_in_and_leaves_other_shapes_to_autograd() -> None:

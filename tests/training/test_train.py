@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -118,7 +119,9 @@ def test_a_run_keeps_its_steps_and_the_times_of_its_epochs_and_draws_its_page(tm
     assert spans[-1].elapsed_seconds <= epochs[-1].elapsed_seconds <= run.seconds
     assert run.diagnosis_after is None
     assert (tmp_path / "run" / "report.html").read_text() == page_of(read_run(tmp_path / "run"))
-    assert run.conditions["job"] == {"batch_size": 16, "epochs": 2, "seed": 0, "shuffle": True}
+    numbers = dict(run.conditions["job"])
+    assert numbers.pop("model").endswith("tiny_training.py:perceptron")
+    assert numbers == {"batch_size": 16, "epochs": 2, "seed": 0, "shuffle": True}
 
 
 @pytest.mark.slow
@@ -265,6 +268,13 @@ def test_a_dropped_scale_under_bfloat16_is_caught_by_the_public_door_too() -> No
     assert found.effect == "rounded"
 
 
+LINE = (
+    r"epoch (?P<epoch>\d) of 2, step (?P<step>\d+): loss [\d.]+(?P<score>, score [\d.]+)?, [\d.e-]+ ms a step"
+    r"(?P<left>, at most .+ left)?"
+)
+"""What is told while it trains."""
+
+
 class Short:
     """Says that it has more batches than it gives."""
 
@@ -279,6 +289,10 @@ class Short:
 class Notes(SilentProgress):
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.lines: list[str] = []
+
+    def stage(self, name: str, detail: str = "") -> None:
+        self.lines += [detail] if name == "train" else []
 
     def note(self, text: str) -> None:
         self.told.append(text)
@@ -289,6 +303,9 @@ def test_data_that_end_early_are_told() -> None:
     run = vv.train(job(data=Short(), batch_size=None, epochs=2), plan=(), progress=progress)
 
     assert run.steps == 10
+    first, last = (re.fullmatch(LINE, progress.lines[place]) for place in (0, -1))
+    assert first and (first["epoch"], first["step"], first["left"] is not None) == ("2", "5", True)
+    assert last and (last["epoch"], last["step"], last["score"] is not None) == ("2", "10", True)
     assert [note for note in progress.told if "len" in note] == [
         "the data gave 5 batches in an epoch, and say that they are 44 (len)"
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from vivace.api.parity import LIMITS
 from vivace.api.request import machine_of, plan_of
 from vivace.api.step_plans import Choice, Chosen
 from vivace.api.together.choosing import TogetherChoice
-from vivace.api.together.team import planned, team_for
+from vivace.api.together.team import QUIET, diagnosed, open_ranks, planned, team_for
 from vivace.api.training_request import checked, sending
 from vivace.api.training_worker import processes_of, read_plan_of, took_part, trained
 from vivace.core.errors import UsageError, WorkerFailure
@@ -39,9 +40,23 @@ DIAGNOSED_STEPS = 20
 DIAGNOSIS_ENTRY = "vivace.search.training.diagnosis:open_diagnosis"
 
 
-def diagnose(job: Training, limits: Limits = LIMITS) -> Diagnosis:
-    """Where the time and the memory of a job's step go on this machine, in a process of its own."""
-    return _diagnosed(checked(job), Plan(), None, limits)
+def diagnose(job: Training, limits: Limits = LIMITS, team: Team | None = None) -> Diagnosis:
+    """Where the time and the memory of a job's step go on this machine, in a process of its own; with a `team`, of the
+    step that its processes take together, with what they exchange."""
+    alone = _diagnosed(checked(job), Plan(), None, limits)
+    if team is None or team.everyone == 1:
+        return alone
+    if not team.is_on_one_machine:
+        raise UsageError("a diagnosis (--diagnose-only) is of the processes of one machine; leave --nodes out")
+    team = team_for(job, team)
+    with (
+        sending(job),
+        tempfile.TemporaryDirectory(prefix="vivace-") as name,
+        Worker(Path(name), limits, QUIET) as worker,
+    ):
+        found = diagnosed(open_ranks(worker, team, job, planned(Plan(), team), {}), alone)
+    told = f"a step of one process takes {alone.step_seconds * 1e3:.3g} ms, bound by {alone.bound.value}"
+    return dataclasses.replace(found, notes=(*found.notes, told))
 
 
 def _diagnosed(job: Training, plan: Plan, flops: float | None, limits: Limits) -> Diagnosis:
@@ -277,8 +292,20 @@ def _after(job: Training, plan: Plan, before: Diagnosis, limits: Limits, progres
 def _conditions(job: Training, options: Mapping[str, Any]) -> dict[str, Any]:
     """What the run's numbers depend on: the machine, what runs on it, the job's numbers, and what was asked for."""
     numbers = {name: getattr(job, name) for name in ("batch_size", "epochs", "seed", "shuffle")}
+    numbers["model"] = _place_of(job.model)
     machine = machine_of("auto").to_json()
     return {**environment.snapshot(), "machine": machine, "job": numbers, "options": dict(options)}
+
+
+def _place_of(factory: Any) -> str:
+    """Where the factory of the model is found, whose state model.safetensors holds: its file, and its name in it."""
+    named = getattr(factory, "func", factory)  # of a functools.partial
+    named = named if hasattr(named, "__qualname__") else type(named)
+    try:
+        file = inspect.getsourcefile(named)
+    except TypeError:  # of what is no code
+        file = None
+    return f"{file or named.__module__}:{named.__qualname__}"
 
 
 def _check_request(job: Training, until: float | None) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from safetensors.torch import load_model
 
 from vivace.api.parity import proved
-from vivace.api.together.team import QUIET, RankHand, Restarted, open_ranks
+from vivace.api.together.team import QUIET, RankHand, Restarted, diagnosed, open_ranks
 from vivace.artifact.save import disk_errors
 from vivace.core import registry
 from vivace.core.documents import strict_json
@@ -40,6 +40,7 @@ from vivace.report.results import PAGE
 from vivace.report.training import RUN, training_document
 from vivace.training.checkpoint import newest, settings_of
 from vivace.training.course import Account, CourseKeeper, read_account, write_accounts
+from vivace.training.feed import length_of
 from vivace.training.rig import seeded
 
 ENTRY = "vivace.training.service:open_loop"
@@ -81,7 +82,7 @@ def trained(
 def _without_recording(run: TrainingRun, change: StepChanged) -> TrainingRun:
     """The run without what had recorded its step, in a plan that was compared with nothing. Raises the error again
     where it is not known what that is."""
-    recording = [one for one in run.plan if one.stage is Stage.COMPILE]
+    recording = [one for one in run.plan if one.stage in (Stage.COMPILE, Stage.TARGET)]
     if not recording:
         raise change
     plan = Plan(tuple(one for one in run.plan if one not in recording))
@@ -125,6 +126,7 @@ def _session(
                 hand = open_ranks(worker, team, job, run.plan, asked)
                 progress.stage("prove", f"{run.plan}: steps of {team.everyone} processes against one")
                 run = dataclasses.replace(run, parity=proved(hand, run.plan))
+                run = dataclasses.replace(run, diagnosis_after=diagnosed(hand, run.diagnosis))
             final = _Drive(job, hand, progress, until, home / ACCOUNT).run(run)
             if team is not None:
                 ranks = tuple(Rank(**one) for one in hand.call("readings", {}, Phase.CONVERT))
@@ -171,8 +173,7 @@ def identity(job: Training) -> str:
         model = job.model()
         groups = settings_of(job.optimizer(model.parameters()))
     shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
-    length = len(job.data) if hasattr(job.data, "__len__") else None
-    numbers = [job.name, job.batch_size, job.epochs, job.seed, job.shuffle, shapes, groups, length]
+    numbers = [job.name, job.batch_size, job.epochs, job.seed, job.shuffle, shapes, groups, length_of(job.data)]
     return hashlib.sha256(json.dumps(numbers).encode()).hexdigest()[:32]
 
 

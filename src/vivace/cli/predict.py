@@ -50,6 +50,12 @@ def predict(
     layouts: Annotated[
         bool, typer.Option("--layouts", help="Rank the ways to spread a transformer; the best three are shown.")
     ] = False,
+    input_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--input-rate", help="What storage gives, in GB/s: whether it binds 1,000 devices.", metavar="GB/S"
+        ),
+    ] = None,
     sweep: Annotated[
         bool,
         typer.Option(
@@ -104,6 +110,7 @@ def predict(
         "measured": {key: _seen(value) for key, value in _pairs("--measured", measured)},
         "runs": [(_number("--runs", key), _number("--runs", value)) for key, value in _pairs("--runs", runs)],
         "layouts": layouts,
+        "input_bytes_per_second": None if input_rate is None else input_rate * 1e9,
         "sweep": sweep,
         **_board(clock, [_number("--bandwidth", word) for word in split_names(bandwidth)], buffer),
     }

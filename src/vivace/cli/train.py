@@ -122,7 +122,7 @@ def train(
         job = resolve_training(target)
         try:
             if diagnose_only:
-                shown: Any = diagnose(job)
+                shown: Any = diagnose(job, team=asked.get("team"))
             else:
                 shown = learn(job, progress=progress, **asked)
         except KeyboardInterrupt:

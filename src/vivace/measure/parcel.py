@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import pickle
 import sys
 import tempfile
@@ -49,11 +50,16 @@ class _Bytes:
 
 
 class Shelf:
-    """A folder of the numbers of big tensors and arrays, each written once. They must not change meanwhile."""
+    """The numbers of big tensors and arrays, each written once to a file in a folder. They must not change meanwhile.
+
+    On Linux a file has no name there: children open it by the descriptor that this process holds, so that nothing is
+    left behind when it is killed.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._files: dict[tuple[int, int], tuple[str, Any]] = {}
+        self._open: list[int] = []
 
     def file_of(self, holder: Any, size: int, address: int) -> str | None:
         """The file that holds these bytes; None where the disk has no room for it. Keeps the holder alive, so that
@@ -61,14 +67,36 @@ class Shelf:
         if (address, size) not in self._files:
             file = self.folder / f"{len(self._files)}.bin"
             try:
-                file.write_bytes(_bytes_of(holder))
+                name = self._written(file, _bytes_of(holder))
             except OSError:
                 file.unlink(missing_ok=True)
                 return None
-            self._files[address, size] = str(file), holder
+            self._files[address, size] = name, holder
         return self._files[address, size][0]
 
+    def _written(self, file: Path, data: Any) -> str:
+        """The name by which children open a file with these bytes."""
+        if not DESCRIPTORS.is_dir():
+            file.write_bytes(data)
+            return str(file)
+        descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        file.unlink()
+        try:
+            with open(descriptor, "wb", closefd=False) as opened:
+                opened.write(data)
+        except OSError:
+            os.close(descriptor)
+            raise
+        self._open.append(descriptor)
+        return f"/proc/{os.getpid()}/fd/{descriptor}"
 
+    def close(self) -> None:
+        """Let go of what has no name. What children have mapped stays until they end."""
+        while self._open:
+            os.close(self._open.pop())
+
+
+DESCRIPTORS = Path("/proc/self/fd")
 _SHELF: ContextVar[Shelf | None] = ContextVar("shelf", default=None)
 SHELVED_BYTES = 1 << 20
 """Smaller ones are sent: a file of its own costs about as much."""
@@ -81,8 +109,8 @@ def shelved() -> Iterator[None]:
     if _SHELF.get() is not None:
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="vivace-") as folder:
-        token = _SHELF.set(Shelf(Path(folder)))
+    with tempfile.TemporaryDirectory(prefix="vivace-") as folder, contextlib.closing(Shelf(Path(folder))) as shelf:
+        token = _SHELF.set(shelf)
         try:
             yield
         finally:

@@ -222,7 +222,9 @@ def diagnosis_block(found: Diagnosis) -> RenderableType:
         seconds = getattr(found, f"{key}_seconds")
         if seconds or key != "whole":
             table.add_row(name, f"{seconds * 1e3:.3g}", f"{seconds / found.step_seconds:.0%}")
-    table.add_row("communication (one process)", f"{found.communication_seconds * 1e3:.3g}", "0%")
+    exchanged = found.communication_seconds
+    told = "(of which processes exchange)" if exchanged else "communication (one process)"
+    table.add_row(told, f"{exchanged * 1e3:.3g}", f"{exchanged / found.step_seconds:.0%}")
     table.add_row("(of which no operator ran)", f"{found.overhead_seconds * 1e3:.3g}",
                   f"{found.overhead_seconds / found.step_seconds:.0%}")  # fmt: skip
     share = found.share_of_ceiling

@@ -10,12 +10,16 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from vivace.core.errors import StepChanged
 from vivace.core.training.rig import Rig
 from vivace.devices.recorder import Recorder
+from vivace.training.checkpoint import Generators
 from vivace.training.feeding.transfer import device_of
 from vivace.training.standing import Standing
 from vivace.training.step import accumulate
 
+APART = 1e-3
+"""Gradients of the same kernels differ by less, whatever order sums run in."""
 WARM_STEPS = 3
 """Computed on the capturing stream before, as PyTorch asks for: libraries set themselves up in them."""
 
@@ -38,6 +42,7 @@ class CapturedGradients:
         self._replay: Callable[[], None] | None = None
         self._gradients: list[tuple[Tensor, Tensor | None]] = []
         self._has_failed = False
+        self._last: Any = None
 
     def __call__(self, batch: Any) -> Tensor:
         """The loss of a batch; its gradients are in the parameters afterwards."""
@@ -51,6 +56,7 @@ class CapturedGradients:
             device = device_of(self._rig.model)
             near = [leaf.to(device) if torch.is_tensor(leaf) else leaf for leaf in leaves]
             return self._recorder.warm(lambda: self._eagerly(pytree.tree_unflatten(near, spec)))
+        self._last = batch
         given = [leaf for leaf in leaves if torch.is_tensor(leaf)]
         if (self._replay is None or self._captured != self._state()) and not self._begin(leaves, spec):
             return self._eagerly(batch)
@@ -61,6 +67,27 @@ class CapturedGradients:
         for parameter, gradient in self._gradients:
             parameter.grad = gradient
         return self._loss.clone()
+
+    def look(self) -> None:
+        """Raise StepChanged where autograd makes other gradients of the last batch by now than the graph does: of a
+        loss that has become another one, which no graph can see. Generators and buffers stay as they are."""
+        if self._replay is None or self._has_failed or self._captured != self._state():
+            return
+        buffers = [(buffer, buffer.clone()) for buffer in self._rig.model.buffers()]
+        now = Generators.now()
+        found = []
+        for compute in (self._eagerly, self):
+            compute(self._last)
+            found.append([None if one.grad is None else one.grad.clone() for one in self._rig.model.parameters()])
+            now.restore()
+            with torch.no_grad():
+                for buffer, value in buffers:
+                    buffer.copy_(value)
+        if not _same(*found):
+            raise StepChanged(
+                "the model computes something else by now than when its step was recorded: train without captured-step "
+                "(--without)"
+            )
 
     def _eagerly(self, batch: Any) -> Tensor:
         self._rig.optimizer.zero_grad(set_to_none=True)
@@ -90,3 +117,12 @@ class CapturedGradients:
         model = self._rig.model
         pointers = [tensor.data_ptr() for tensors in (model.parameters(), model.buffers()) for tensor in tensors]
         return (*pointers, *self._standing.now())
+
+
+def _same(one: list[Tensor | None], other: list[Tensor | None]) -> bool:
+    """Whether two steps made the same gradients, all of them together."""
+    if any((mine is None) != (theirs is None) for mine, theirs in zip(one, other, strict=True)):
+        return False
+    pairs = [(mine, theirs) for mine, theirs in zip(one, other, strict=True) if mine is not None and theirs is not None]
+    apart = sum(float((mine - theirs).double().norm()) ** 2 for mine, theirs in pairs)
+    return apart <= APART**2 * sum(float(theirs.double().norm()) ** 2 for _, theirs in pairs)

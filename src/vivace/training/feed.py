@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -152,6 +152,15 @@ class SampleFeed:
         return self.order.steps()
 
 
+def length_of(data: Any) -> int | None:
+    """How long the data are; None where they do not say, as a DataLoader of an iterable does not though it has a
+    length's method."""
+    try:
+        return len(data)
+    except TypeError:
+        return None
+
+
 def read(data: Any, indices: Sequence[int]) -> list[Any]:
     """Samples of a dataset: all at once where it has `__getitems__`, as PyTorch's DataLoader reads it."""
     many = getattr(data, "__getitems__", None)
@@ -193,4 +202,4 @@ class BatchFeed:
 
     def steps(self) -> int | None:
         """Batches in an epoch, where the iterable has a length."""
-        return len(self.data) if isinstance(self.data, Sized) else None
+        return length_of(self.data)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from vivace.core.errors import UsageError
+from vivace.core.errors import UsageError, VivaceError, lacks_room
 from vivace.core.training.job import Advance, Training
 from vivace.core.training.rig import Rig
 from vivace.training import checkpoint
@@ -105,10 +105,16 @@ class Loop:
 
     def step(self) -> torch.Tensor | None:
         """Take one step, in whatever contexts the caller is in; its loss. None at the end of the epoch, which stays
-        open until `advance` closes it."""
-        if self._batches is None:
-            self._batches = self._begin_epoch()
-        batch = next(self._batches, _END)
+        open until `advance` closes it. Raises UsageError where the data fail, with a checkpoint kept."""
+        try:
+            if self._batches is None:
+                self._batches = self._begin_epoch()
+            batch = next(self._batches, _END)
+        except Exception as error:  # a dataset may raise anything
+            told = self._data_fail(error)
+            if told is None:
+                raise
+            raise told from error
         if batch is _END:
             return None
         loss = train_step(self.rig, batch)
@@ -169,6 +175,18 @@ class Loop:
         except UsageError as error:
             self.save()
             raise UsageError(f"{error}; {self._kept(f'what was trained in {self.position.epoch} epochs')}") from error
+
+    def _data_fail(self, error: Exception) -> UsageError | None:
+        """What to raise where the user's data have raised something, with a checkpoint kept where one process trains;
+        None where the error itself is told by others, and before the first step."""
+        where = self.position
+        if where.steps == 0 or isinstance(error, VivaceError | MemoryError) or lacks_room(error):
+            return None
+        if self.rig.ranks is None:
+            self.save()
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        kept = self._kept(f"what was trained in {where.steps} steps")
+        return UsageError(f"the data fail at batch {where.batch} of epoch {where.epoch}: {told}; {kept}")
 
     def score(self) -> float | None:
         """The user's score of the model as it is; None without one. The model is in evaluation mode meanwhile."""

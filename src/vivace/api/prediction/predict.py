@@ -39,6 +39,7 @@ def predict(
     measured: Mapping[str, tuple[int, float] | tuple[int, float, int]] | None = None,
     runs: Sequence[tuple[float, float]] = (),
     layouts: bool = False,
+    input_bytes_per_second: float | None = None,
     board: Board = USUAL,
     bandwidths: Sequence[float] = (),
     sweep: bool = False,
@@ -51,7 +52,8 @@ def predict(
     `prices` are of a device for an hour, in any currency, by device. `measured` gives samples a second that were seen
     on another count, by device, as (count, rate) or (count, rate, batch): the line then rests on those. `runs` are
     (batch, samples that reached the target): they give the time to the target, within the batches that were run.
-    `layouts` ranks the ways to spread a Transformer.
+    `layouts` ranks the ways to spread a Transformer. `input_bytes_per_second` is what your storage gives: of a thousand
+    devices and more it says whether samples come fast enough.
 
     Systolic arrays are written asic:ROWSxCOLUMNS[:os|ws|is][:2of4]: the answer is then an ArrayPrediction for one call
     of a Workload, layer by layer, on a chip with the clock, the memory and the buffer of `board`, at each of
@@ -71,7 +73,7 @@ def predict(
     if is_for_arrays(names, sweep):
         given = {
             "count": count not in (1, [1]), "precision": precision, "batch": batch, "prices": prices,
-            "measured": measured, "runs": runs, "layouts": layouts,
+            "measured": measured, "runs": runs, "layouts": layouts, "input_bytes_per_second": input_bytes_per_second,
         }  # fmt: skip
         _refuse("arrays", given)
         return predict_arrays(work, names, board, bandwidths, sweep)
@@ -80,6 +82,9 @@ def predict(
     known = laws()
     job = _job(work, batch)
     step = transformer_step(job) if isinstance(job, TransformerJob) else job
+    rate = input_bytes_per_second
+    if rate is not None and not 0 < rate < float("inf"):
+        raise UsageError(f"input_bytes_per_second (--input-rate) is {rate}; allowed is a finite number above 0")
     wanted = precision or ("bf16" if step.narrow else "f32")
     _check(wanted, keys, prices or {}, measured or {})
     target = fit_convergence(runs) if runs else None
@@ -92,7 +97,7 @@ def predict(
         _counted(_name(work), step),
         tuple(lines),
         _all_layouts(job, keys, counts, known) if layouts else (),
-        tuple(_scale(step, line) for line in lines if line.count >= LARGE and _can_scale(step, line)),
+        tuple(_scale(step, line, rate) for line in lines if line.count >= LARGE and _can_scale(step, line)),
         tuple(_notes(step, keys, counts)),
     )
 
@@ -180,10 +185,13 @@ def _can_scale(step: Step, line: Line) -> bool:
     return step.purpose is Purpose.TRAINING and line.floor_seconds is not None and step.batch >= line.count
 
 
-def _scale(step: Step, line: Line) -> Scale:
+def _scale(step: Step, line: Line, rate: float | None) -> Scale:
     assert line.floor_seconds is not None
     seconds = line.seconds or computing_seconds(line.floor_seconds)
-    return scale_of(device(line.device), line.count, seconds, step.gradient_bytes, step.sample_bytes, step.batch)
+    return scale_of(
+        device(line.device), line.count, seconds, step.gradient_bytes, step.sample_bytes, step.batch,
+        input_bytes_per_second=rate,
+    )  # fmt: skip
 
 
 def _counted(name: str, step: Step) -> Counted:

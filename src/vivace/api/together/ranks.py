@@ -16,6 +16,7 @@ from vivace.distributed.layout import Layout
 from vivace.distributed.world import World, bytes_here
 from vivace.measure import clock, memory, parcel
 from vivace.measure.worker import describe
+from vivace.search.training.diagnosis import Diagnoser
 from vivace.techniques.parallel.layouts import techniques_of, why_not, with_layout
 from vivace.training.service import Examiner, Trainer, stepping
 
@@ -48,6 +49,10 @@ class Member:
     def curve(self, seed: int, steps: int, with_plan: bool) -> dict[str, Any]:
         """What `Examiner.curve` says: the losses of so many steps, of one process without the plan."""
         return Examiner(*self._fresh(), self._ranks).curve(seed, steps, with_plan)
+
+    def diagnosis(self, steps: int, flops: float) -> dict[str, Any]:
+        """What `Diagnoser.read` says of a step that all take together, as this rank sees it."""
+        return Diagnoser(*self._fresh(), self._ranks).read(steps, flops)
 
     def begin(self) -> None:
         """Make what `take` takes steps with."""

@@ -11,17 +11,20 @@ from vivace.core.facts import OF_THE_MACHINE
 from vivace.core.measurement import Outcome
 from vivace.core.plan import Plan
 from vivace.core.training.job import Training
+from vivace.core.training.run import Diagnosis
 from vivace.devices.machine import threads_here
 from vivace.distributed.layout import Layout
 from vivace.distributed.team import Team
 from vivace.measure import parcel
 from vivace.measure.process import Phase, Worker
 from vivace.search.training.choose import START
+from vivace.search.training.diagnosis import diagnosis_of
 from vivace.techniques.parallel.layouts import layout_of, with_layout
 from vivace.training.rig import seeded
 
 LAUNCHER = "vivace.distributed.launch:open_launcher"
 MEMBER = "vivace.api.together.ranks:open_member"
+DIAGNOSED_STEPS = 5
 SLACK_SECONDS = 120.0
 """What a command may take beside the deadline of a rank that hangs, and a restart."""
 QUIET = {"TORCH_CPP_LOG_LEVEL": "ERROR"}
@@ -67,6 +70,12 @@ def open_ranks(worker: Worker, team: Team, job: Training, plan: Plan, arguments:
     asked = {"team": team.to_json(), "entry": MEMBER, "arguments": dict(arguments)}
     worker.open(LAUNCHER, asked, parcel.packed((job, plan)), Phase.CONVERT)
     return RankHand(worker, team)
+
+
+def diagnosed(ranks: RankHand, alone: Diagnosis) -> Diagnosis:
+    """Where the time of a step goes that all take together, beside what one process takes."""
+    asked = {"steps": DIAGNOSED_STEPS, "flops": alone.flops}
+    return diagnosis_of(steadily(ranks, "diagnosis", asked), alone.ceiling_gflops)
 
 
 def team_for(job: Training, team: Team) -> Team:

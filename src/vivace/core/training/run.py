@@ -23,6 +23,7 @@ class StepBound(Enum):
     OVERHEAD = "overhead"
     MEMORY = "memory"
     COMPUTE = "compute"
+    COMMUNICATION = "communication"
 
 
 class Basis(Enum):
@@ -57,10 +58,11 @@ class Diagnosis:
     `evaluate_seconds` is one evaluation, None without one and of a plan. `flops` are the counted operations of a step
     of the original; what a plan repeats or saves of them is not counted. `ceiling_gflops` is the machine's measured
     rate in float32 with this many `threads`, None where it was not measured. Bytes are of parameters, their gradients,
-    the optimizer's state and what the forward pass keeps for the backward pass. `communication_seconds` is 0, since one
-    process has nobody to talk to. `advice` is in the order of gains, and none for a plan. `device` is where the model
-    lies, cpu or cuda: there each phase is timed until the device has finished, and time in which no kernel runs on it
-    is overhead.
+    the optimizer's state and what the forward pass keeps for the backward pass. `communication_seconds` is the time
+    in which anything is exchanged between processes that train together, also beside computing; 0 where one trains. Of
+    several, all is what the first one sees, and what it holds of the model; activations are not weighed. `advice` is in
+    the order of gains, and none for a plan. `device` is where the model lies, cpu or cuda: there each phase is timed
+    until the device has finished, and time in which no kernel runs on it is overhead.
     """
 
     steps: int

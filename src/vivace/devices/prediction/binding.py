@@ -107,8 +107,9 @@ def _network(device: Device, count: int, compute: Interval, gradient_bytes: floa
 def _input(compute: Interval, sample_bytes: float, batch: int, rate: float | None) -> Limit:
     needed = batch * sample_bytes / compute.value
     if rate is None:
-        text = f"storage must give {needed / 1e9:.3g} GB/s ({sample_bytes:.3g} bytes a sample); yours is not known"
-        return Limit("input", None, text, "counted; give input_bytes_per_second")
+        needs = f"storage must give {needed / 1e9:.3g} GB/s ({sample_bytes:.3g} bytes a sample)"
+        text = f"{needs}; yours is not known: give input_bytes_per_second (--input-rate)"
+        return Limit("input", None, text, "counted")
     seconds = batch * sample_bytes / rate
     lost = max(0.0, 1 - compute.value / seconds)
     return Limit(

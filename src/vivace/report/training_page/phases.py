@@ -172,6 +172,7 @@ def _table(both: Diagnoses, factor: float, unit: str) -> Table:
         for words, seconds in (
             *listed,
             (f"(of which {IDLE})", found.overhead_seconds),
+            *([("(of which processes exchange)", found.communication_seconds)] if found.communication_seconds else []),
             ("the step", found.step_seconds),
         ):
             share = f"{seconds / found.step_seconds:.1%}" if found.step_seconds else "-"

@@ -17,9 +17,10 @@ from vivace.core.errors import NotApplicable, UsageError
 from vivace.core.plan import Plan
 from vivace.core.technique import Technique
 from vivace.core.training.job import Training
-from vivace.core.training.rig import Rig
+from vivace.core.training.rig import Ranks, Rig
 from vivace.core.training.run import Advice, Basis, Diagnosis, StepBound
 from vivace.devices import machine
+from vivace.distributed.world import bytes_here
 from vivace.measure.clock import SystemClock
 from vivace.runtimes.graphs.flops import counter
 from vivace.techniques.memory.channels_last import ChannelsLast
@@ -45,6 +46,8 @@ MOSTLY = 0.4
 """The share of a step from which on waiting, or overhead, is what bounds it."""
 COMPILED = "## Call CompiledFxGraph"
 """How the profiler calls what a compiler made of many operators (torch._inductor.output_code)."""
+EXCHANGED = ("gloo:", "nccl:", "ncclDevKernel")
+"""How the profiler's names of what processes exchange begin."""
 NEAR_CEILING = 0.3
 """The share of the ceiling from which on arithmetic bounds the rest."""
 
@@ -55,11 +58,12 @@ def open_diagnosis(arguments: Mapping[str, Any], payload: tuple[Training, Plan])
 
 
 class Diagnoser:
-    """Takes steps of a job with a plan; the empty plan is the original, as it was given."""
+    """Takes steps of a job with a plan, together with other `ranks` where there are; the empty plan is the original, as
+    it was given."""
 
-    def __init__(self, job: Training, plan: Plan) -> None:
+    def __init__(self, job: Training, plan: Plan, ranks: Ranks | None = None) -> None:
         self._job = job
-        self._rig = equip(assemble(job), job, plan)
+        self._rig = equip(assemble(job).replace(ranks=ranks), job, plan)
         self._epoch = 0
         self._batches = self._endless()
         self._clock = SystemClock()
@@ -88,22 +92,23 @@ class Diagnoser:
             raise UsageError(_fails(error)) from error
         for _ in range(1, WARM_STEPS):
             self._phases()
-        notes = self._fill() if flops is not None else []
+        notes = self._fill() if flops is not None and rig.ranks is None else []
         rows = [self._phases() for _ in range(steps)]
         columns = [statistics.median(column) for column in zip(*rows, strict=True)]
         names = ("input_seconds", "forward_seconds", "backward_seconds", "update_seconds", "whole_seconds")
         states = [value for state in rig.optimizer.state.values() for value in state.values()]
+        overhead, communication = self._profiled()
         tried = max(3, min(steps, int(WHAT_IF_SECONDS / max(sum(columns[1:]), 1e-9))))
         return {
             **dict(zip(names, columns, strict=True)), "steps": steps, "threads": torch.get_num_threads(),
             "device": self._device,
-            "overhead_share": self._overhead_share(),
+            "overhead_share": overhead, "communication_seconds": communication,
             "evaluate_seconds": self._evaluate() if flops is None else None,
             "flops": self._flops() if flops is None else flops,
             "parameter_bytes": _bytes(rig.model.parameters()),
             "gradient_bytes": _bytes(p.grad for p in rig.model.parameters() if p.grad is not None),
             "optimizer_bytes": _bytes(value for value in states if torch.is_tensor(value)),
-            "activation_bytes": self._activations(), "notes": notes,
+            "activation_bytes": self._activations() if rig.ranks is None else 0, "notes": notes,
             "what_ifs": self._what_ifs(tried) if flops is None else None,
             "cache": "sample-cache" if self._job.has_samples else "",
         }  # fmt: skip
@@ -152,9 +157,10 @@ class Diagnoser:
             return fed - started, 0.0, 0.0, update, step - update
         return fed - started, forward, step - forward - update, update, 0.0
 
-    def _overhead_share(self) -> float:
+    def _profiled(self) -> tuple[float, float]:
         """The share of computing in which no operator ran, by PyTorch's profiler, whose own cost is in both; on a CUDA
-        device that in which no kernel ran on it, while steps follow each other as in a training."""
+        device that in which no kernel ran on it, while steps follow each other as in a training. And the seconds of a
+        step in which something was exchanged between processes."""
         batches = [next(self._batches) for _ in range(PROFILED_STEPS)]
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self._device == "cuda" else [])]
         with profile(activities=activities) as found:
@@ -162,10 +168,12 @@ class Diagnoser:
             for batch in batches:
                 train_step(self._rig, batch)
             wall = self._now() - started
+        exchanging = _exchanging(found) / PROFILED_STEPS
         if self._device == "cuda":
-            return max(0.0, 1.0 - sum(float(e.self_device_time_total) for e in _kernels(found)) * 1e-6 / wall)
+            busy = sum(float(e.self_device_time_total) for e in _kernels(found)) * 1e-6
+            return max(0.0, 1.0 - busy / wall), exchanging
         ran = (event for event in found.key_averages() if "::" in event.key or event.key.startswith(COMPILED))
-        return max(0.0, 1.0 - sum(float(event.self_cpu_time_total) for event in ran) * 1e-6 / wall)
+        return max(0.0, 1.0 - sum(float(event.self_cpu_time_total) for event in ran) * 1e-6 / wall), exchanging
 
     def _what_ifs(self, steps: int) -> list[dict[str, Any]]:
         """The seconds of computing a step on a batch that is in memory with techniques that cost nothing to try, each
@@ -239,7 +247,7 @@ def diagnosis_of(read: Mapping[str, Any], ceiling_gflops: float | None) -> Diagn
     step = computing + read["input_seconds"]
     overhead = read["overhead_share"] * computing
     floor = None if ceiling_gflops is None else read["flops"] / (ceiling_gflops * 1e9)
-    bound, evidence = _bound(step, read["input_seconds"], overhead, floor)
+    bound, evidence = _bound(step, read["input_seconds"], overhead, floor, read.get("communication_seconds", 0.0))
     return Diagnosis(
         **fields, step_seconds=step, overhead_seconds=overhead, ceiling_gflops=ceiling_gflops, bound=bound,
         evidence=evidence, notes=tuple(read["notes"]),
@@ -276,7 +284,11 @@ def _not_finite(loss: float) -> str:
     )
 
 
-def _bound(step: float, waiting: float, overhead: float, floor: float | None) -> tuple[StepBound, str]:
+def _bound(
+    step: float, waiting: float, overhead: float, floor: float | None, communication: float
+) -> tuple[StepBound, str]:
+    if 0 < communication >= max(MOSTLY * step, waiting):
+        return StepBound.COMMUNICATION, f"for {communication / step:.0%} of a step processes exchange what they have"
     if waiting >= MOSTLY * step and waiting >= overhead:
         return StepBound.INPUT, f"{waiting / step:.0%} of a step is waiting for its batch"
     if overhead >= MOSTLY * step:
@@ -297,5 +309,15 @@ def _kernels(found: Any) -> list[Any]:
     ]
 
 
+def _exchanging(found: Any) -> float:
+    """Seconds in which anything was exchanged, however much of it at the same time."""
+    ranges = ((one.time_range.start, one.time_range.end) for one in found.events() if one.name.startswith(EXCHANGED))
+    seconds, until = 0.0, -math.inf
+    for start, end in sorted(ranges):
+        seconds += max(0.0, end - max(start, until)) * 1e-6
+        until = max(until, end)
+    return seconds
+
+
 def _bytes(tensors: Any) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    return bytes_here(tensors)

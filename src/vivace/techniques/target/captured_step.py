@@ -43,4 +43,5 @@ class CapturedStep(Technique):
         """The rig whose gradients come from a graph."""
         if not all(parameter.is_cuda for parameter in rig.model.parameters()):
             raise NotApplicable("the job's model is not on a CUDA device; put it there in the job's `model`")
-        return rig.replace(gradients=CapturedGradients(rig, CudaRecorder()))
+        captured = CapturedGradients(rig, CudaRecorder())
+        return rig.replace(gradients=captured, look=captured.look)
