@@ -97,12 +97,12 @@ class Diagnoser:
         columns = [statistics.median(column) for column in zip(*rows, strict=True)]
         names = ("input_seconds", "forward_seconds", "backward_seconds", "update_seconds", "whole_seconds")
         states = [value for state in rig.optimizer.state.values() for value in state.values()]
-        overhead, communication = self._profiled()
+        overhead, exchanging = self._profiled()
         tried = max(3, min(steps, int(WHAT_IF_SECONDS / max(sum(columns[1:]), 1e-9))))
         return {
             **dict(zip(names, columns, strict=True)), "steps": steps, "threads": torch.get_num_threads(),
             "device": self._device,
-            "overhead_share": overhead, "communication_seconds": communication,
+            "overhead_share": overhead, "communication_seconds": exchanging * sum(columns[1:]),
             "evaluate_seconds": self._evaluate() if flops is None else None,
             "flops": self._flops() if flops is None else flops,
             "parameter_bytes": _bytes(rig.model.parameters()),
@@ -159,8 +159,8 @@ class Diagnoser:
 
     def _profiled(self) -> tuple[float, float]:
         """The share of computing in which no operator ran, by PyTorch's profiler, whose own cost is in both; on a CUDA
-        device that in which no kernel ran on it, while steps follow each other as in a training. And the seconds of a
-        step in which something was exchanged between processes."""
+        device that in which no kernel ran on it, while steps follow each other as in a training. And the share in
+        which something was exchanged between processes."""
         batches = [next(self._batches) for _ in range(PROFILED_STEPS)]
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self._device == "cuda" else [])]
         with profile(activities=activities) as found:
@@ -168,7 +168,7 @@ class Diagnoser:
             for batch in batches:
                 train_step(self._rig, batch)
             wall = self._now() - started
-        exchanging = _exchanging(found) / PROFILED_STEPS
+        exchanging = min(1.0, _exchanging(found) / wall)
         if self._device == "cuda":
             busy = sum(float(e.self_device_time_total) for e in _kernels(found)) * 1e-6
             return max(0.0, 1.0 - busy / wall), exchanging
