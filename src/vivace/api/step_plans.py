@@ -170,7 +170,7 @@ class Choice:
                 self.progress.stage("choose", f"{len(trials) + 1}: {plan}")
                 trial = self.tried(best, plan, calls, logs / str(len(trials)))
                 trials.append(trial)
-                is_tried = True
+                is_tried = is_tried or trial.outcome is not Outcome.UNSUPPORTED  # which was raced with nothing
                 if trial.accepted:
                     best = plan
                     if order is not None:
