@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+import turns
 import vivace as vv
 from inference import keep, say
 from prepare import WORK
@@ -34,7 +34,6 @@ from vivace.devices.ceilings import measure_device_ceiling
 from vivace.devices.machine import detect
 from vivace.measure.clock import quiet_collector, time_device_block
 from vivace.measure.services.probe import fastest_device_seconds
-from vivace.measure.stats import hodges_lehmann
 from vivace.search.training.choose import added as with_it
 from vivace.search.training.choose import facts_of
 from vivace.training.loop import Loop, score_of
@@ -156,14 +155,8 @@ def ledger(name: str, job: vv.Training) -> tuple[Plan, list[dict[str, Any]]]:
 def gain(one: Steps, other: Steps) -> dict[str, float]:
     """How many times faster the second one's steps are, in blocks that take turns (ABBA)."""
     counts = [max(2, int(BLOCK_SECONDS / steps.block(4))) for steps in (one, other)]
-    ratios = []
-    for _ in range(BLOCKS):
-        first, second = one.block(counts[0]), other.block(counts[1])
-        fourth, third = other.block(counts[1]), one.block(counts[0])
-        ratios.append(0.5 * (np.log(first / second) + np.log(third / fourth)))
-    found = hodges_lehmann(ratios)
-    low, value, high = (float(np.exp(one)) for one in (found.low, found.value, found.high))
-    return {"value": value, "low": low, "high": high, "step_seconds": other.block(counts[1])}
+    found = turns.ratio(lambda: one.block(counts[0]), lambda: other.block(counts[1]), BLOCKS)
+    return {**found, "step_seconds": other.block(counts[1])}
 
 
 def trained(workload: Any, plan: Plan, seeds: int) -> dict[str, Any]:

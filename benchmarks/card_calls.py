@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import turns
 from inference import keep, say
 from prepare import WORK
 from training_table import RESULTS
@@ -33,7 +34,6 @@ from vivace.core.technique import Technique
 from vivace.devices.ceilings import measure_device_ceiling
 from vivace.measure.clock import quiet_collector, time_device_calls
 from vivace.measure.services.probe import fastest_device_seconds
-from vivace.measure.stats import hodges_lehmann
 from vivace.runtimes import capture, store
 from vivace.techniques.compile.inductor import Inductor
 from vivace.techniques.precision.bfloat16 import Bfloat16
@@ -181,16 +181,15 @@ def gain(one: Run, other: Run, inputs: list[Tensor]) -> dict[str, float]:
     for run in (one, other):
         block(run, inputs, WARM_CALLS)
         counts.append(max(DISTINCT, int(BLOCK_SECONDS / block(run, inputs, DISTINCT))))
-    ratios, seconds = [], []
+    seconds = []
+
+    def timed() -> float:
+        seconds.append(block(other, inputs, counts[1]))
+        return seconds[-1]
+
     with quiet_collector():
-        for _ in range(BLOCKS):
-            first, second = block(one, inputs, counts[0]), block(other, inputs, counts[1])
-            fourth, third = block(other, inputs, counts[1]), block(one, inputs, counts[0])
-            ratios.append(0.5 * (np.log(first / second) + np.log(third / fourth)))
-            seconds += [second, fourth]
-    found = hodges_lehmann(ratios)
-    low, value, high = (float(np.exp(one)) for one in (found.low, found.value, found.high))
-    return {"value": value, "low": low, "high": high, "call_seconds": float(np.median(seconds))}
+        found = turns.ratio(lambda: block(one, inputs, counts[0]), timed, BLOCKS)
+    return {**found, "call_seconds": float(np.median(seconds))}
 
 
 def block(run: Run, inputs: list[Tensor], count: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor
@@ -115,6 +116,17 @@ class Judge:
         furthest = max((float((one - reference).norm()) / size for one in moved), default=0.0)
         allowed, noise = max(allowed, min(furthest, MOST_MOVED)), max(noise, furthest)
         return Agreement(kind, name, step, cosine(reference, other), error, noise, min(allowed, MOST_ALLOWED))
+
+
+def apart(one: Mapping[str, Tensor | None], other: Mapping[str, Tensor | None]) -> float:
+    """How far the gradients of two steps are apart, all of them together, beside the second's; infinite where one has
+    a gradient that the other has not."""
+    pairs = [(mine, other[name]) for name, mine in one.items()]
+    if any((mine is None) != (theirs is None) for mine, theirs in pairs):
+        return float("inf")
+    both = [(mine, theirs) for mine, theirs in pairs if mine is not None and theirs is not None]
+    size = math.hypot(*(float(theirs.double().norm()) for _, theirs in both))
+    return math.hypot(*(float((mine - theirs).double().norm()) for mine, theirs in both)) / max(size, SMALLEST)
 
 
 def _vanishes(reference: Tensor | None, own: Tensor | None) -> bool:

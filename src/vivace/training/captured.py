@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 from vivace.core.errors import StepChanged
 from vivace.core.training.rig import Rig
 from vivace.devices.recorder import Recorder
+from vivace.training.agreement import apart
 from vivace.training.checkpoint import Generators
 from vivace.training.feeding.transfer import device_of
 from vivace.training.standing import Standing
@@ -75,15 +76,16 @@ class CapturedGradients:
             return
         buffers = [(buffer, buffer.clone()) for buffer in self._rig.model.buffers()]
         now = Generators.now()
-        found = []
+        found: list[dict[str, Tensor | None]] = []
         for compute in (self._eagerly, self):
             compute(self._last)
-            found.append([None if one.grad is None else one.grad.clone() for one in self._rig.model.parameters()])
+            named = self._rig.model.named_parameters()
+            found.append({name: None if one.grad is None else one.grad.clone() for name, one in named})
             now.restore()
             with torch.no_grad():
                 for buffer, value in buffers:
                     buffer.copy_(value)
-        if not _same(*found):
+        if apart(*found) > APART:
             raise StepChanged(
                 "the model computes something else by now than when its step was recorded: train without captured-step "
                 "(--without)"
@@ -117,12 +119,3 @@ class CapturedGradients:
         model = self._rig.model
         pointers = [tensor.data_ptr() for tensors in (model.parameters(), model.buffers()) for tensor in tensors]
         return (*pointers, *self._standing.now())
-
-
-def _same(one: list[Tensor | None], other: list[Tensor | None]) -> bool:
-    """Whether two steps made the same gradients, all of them together."""
-    if any((mine is None) != (theirs is None) for mine, theirs in zip(one, other, strict=True)):
-        return False
-    pairs = [(mine, theirs) for mine, theirs in zip(one, other, strict=True) if mine is not None and theirs is not None]
-    apart = sum(float((mine - theirs).double().norm()) ** 2 for mine, theirs in pairs)
-    return apart <= APART**2 * sum(float(theirs.double().norm()) ** 2 for _, theirs in pairs)

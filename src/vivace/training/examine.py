@@ -18,7 +18,7 @@ from vivace.core.errors import UsageError
 from vivace.core.training.job import Training
 from vivace.core.training.parity import Agreement, Kind
 from vivace.core.training.rig import Feed, Rig
-from vivace.training.agreement import FLOAT32_ROUNDOFF, FLOOR, SMALLEST, Judge, cosine
+from vivace.training.agreement import FLOAT32_ROUNDOFF, FLOOR, SMALLEST, Judge, apart, cosine
 from vivace.training.moved import Moved
 from vivace.training.rig import assemble, seed_everything
 from vivace.training.step import around, train_step
@@ -71,17 +71,15 @@ def examine(
             plan.model.load_state_dict(state)
         else:
             plan.ranks.load(plan.model, state)
-        true = _float64_trace(exact, batch, job.seed + number) if reference == FLOAT64 else None
         own = trace(original, batch, job.seed + number)
         _check_finite(own, number)
         twin.follow(state, batch, job.seed + number)
-        if true is not None and number == 0 and apart(true, own) > FAR and apart(twin.traces()[0], own) <= FLOOR:
-            true, lacks = None, "draws other numbers, or computes something else, in float64"
-        else:
-            lacks = "cannot compute in float64"
-        if true is None and reference == FLOAT64:
-            reference = FLOAT32
-            notes.append(f"the model {lacks}, so the original in float32 is the reference")
+        true = None
+        if reference == FLOAT64:
+            true, lacks = _truth(exact, batch, job.seed + number, own, twin if number == 0 else None)
+            if true is None:
+                reference = FLOAT32
+                notes.append(f"the model {lacks}, so the original in float32 is the reference")
         other = trace(plan, batch, job.seed + number)
         compare = functools.partial(judge.agreements, number, true or own, own, other, first=number == 0)
         of_step = list(compare())
@@ -130,12 +128,17 @@ class Twin:
         return self._traces
 
 
-def apart(one: Trace, other: Trace) -> float:
-    """How far the gradients of two steps are apart, all of them together, beside the second's."""
-    pairs = [(mine, other.gradients[name]) for name, mine in one.gradients.items()]
-    both = [(mine, theirs) for mine, theirs in pairs if mine is not None and theirs is not None]
-    size = sum(float(theirs.norm()) ** 2 for _, theirs in both) ** 0.5
-    return float(sum(float((mine - theirs).norm()) ** 2 for mine, theirs in both) ** 0.5 / max(size, SMALLEST))
+def _truth(exact: Rig, batch: Any, seed: int, own: Trace, twin: Twin | None) -> tuple[Trace | None, str]:
+    """The original's step in float64, or None and why there is none to go by. With a `twin`, which takes the original's
+    first step again, a step is none that is far from both where these are the same."""
+    true = _float64_trace(exact, batch, seed)
+    if true is None:
+        return None, "cannot compute in float64"
+    if twin is None or apart(true.gradients, own.gradients) <= FAR:
+        return true, ""
+    if apart(twin.traces()[0].gradients, own.gradients) <= FLOOR:
+        return None, "draws other numbers, or computes something else, in float64"
+    return true, ""
 
 
 def beside(one: Agreement, own: Trace, twin: Trace) -> Agreement:

@@ -32,17 +32,25 @@ class RecordedCalls:
         self._recorder = recorder
         self._shapes: dict[tuple[torch.Size, ...], _Recording | None] = {}
         self._lock = threading.Lock()
-        self._ready = Order(device)
+        self._last: torch.cuda.Stream | None = None
 
     def __call__(self, leaves: Sequence[Tensor]) -> Sequence[Tensor]:
         back = leaves[0].device if leaves else torch.device("cpu")
         with self._lock:
             recording = self._of(leaves)
             if recording is not None:
-                with self._ready:
-                    return recording(leaves, back)
+                self._wait_for_the_call_before()
+                return recording(leaves, back)
         answers = self._run([leaf.to(self._device) for leaf in leaves])
         return answers if back.type == self._device.type else [answer.to(back) for answer in answers]
+
+    def _wait_for_the_call_before(self) -> None:
+        """What the current stream is given next comes after what another one was given for the call before."""
+        if self._device.type == "cuda":
+            stream = torch.cuda.current_stream(self._device)
+            if self._last is not None and stream != self._last:
+                stream.wait_stream(self._last)
+            self._last = stream
 
     def _of(self, leaves: Sequence[Tensor]) -> _Recording | None:
         shapes = tuple([leaf.shape for leaf in leaves])
@@ -75,24 +83,5 @@ class _Recording:
             kept.copy_(leaf)
         self._replay()
         if back.type == "cpu":
-            return [answer.cpu() if answer.is_cuda else answer.clone() for answer in self._answers]
+            return [answer.to(back, copy=True) for answer in self._answers]
         return [answer.clone() for answer in self._answers]
-
-
-class Order:
-    """Work of one stream at a time: what another one starts inside waits for what was started inside before."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._last: torch.cuda.Stream | None = None
-
-    def __enter__(self) -> None:
-        if self._device.type != "cuda":
-            return
-        stream = torch.cuda.current_stream(self._device)
-        if self._last is not None and stream != self._last:
-            stream.wait_stream(self._last)
-        self._last = stream
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing: the stream keeps its order."""
