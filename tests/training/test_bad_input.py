@@ -112,6 +112,8 @@ def test_a_sample_that_cannot_be_read_loses_no_step(plan: tuple[str, ...], tmp_p
     with pytest.raises(UsageError, match=r"at batch 4 of epoch 0: OSError: image .* in 4 steps is kept .* resume"):
         loop.advance(100)
 
+    with pytest.raises(UsageError, match="the data fail at batch 4 of epoch 0: OSError: image file is truncated"):
+        Diagnoser(work, Plan()).read(20)
     mended = job(shuffle=False)
     assert Loop(mended, assemble(mended), tmp_path, "x").resume() == checkpoint.Position(0, 4, 4)
 

@@ -9,10 +9,11 @@ from typing import Any, Protocol
 import torch
 from torch.utils.data import default_collate
 
-from vivace.core.errors import UsageError
+from vivace.core.errors import UsageError, VivaceError, lacks_room
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Feed
 
+_END = object()
 STRIDE = 1_000_003
 """Keeps the orders of neighbouring seeds apart."""
 
@@ -150,6 +151,25 @@ class SampleFeed:
     def steps(self) -> int:
         """Batches in an epoch."""
         return self.order.steps()
+
+
+class DataFailed(UsageError):
+    """The user's data raised something; where, and what."""
+
+
+def watched(batches: Iterator[Any], epoch: int, first: int = 0) -> Iterator[Any]:
+    """The batches of an epoch from number `first` on. Raises DataFailed for what the user's data raise."""
+    for number in itertools.count(first):
+        try:
+            batch = next(batches, _END)
+        except Exception as error:  # a dataset may raise anything
+            if isinstance(error, VivaceError | MemoryError) or lacks_room(error):
+                raise
+            told = " ".join(f"{type(error).__name__}: {error}".split())
+            raise DataFailed(f"the data fail at batch {number} of epoch {epoch}: {told}") from error
+        if batch is _END:
+            return
+        yield batch
 
 
 def length_of(data: Any) -> int | None:

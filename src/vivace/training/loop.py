@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 
-from vivace.core.errors import UsageError, VivaceError, lacks_room
+from vivace.core.errors import UsageError
 from vivace.core.training.job import Advance, Training
 from vivace.core.training.rig import Rig
 from vivace.training import checkpoint
 from vivace.training.checkpoint import Generators, Position
+from vivace.training.feed import DataFailed, watched
 from vivace.training.step import around, train_step
 
 _END = object()
@@ -106,15 +107,12 @@ class Loop:
     def step(self) -> torch.Tensor | None:
         """Take one step, in whatever contexts the caller is in; its loss. None at the end of the epoch, which stays
         open until `advance` closes it. Raises UsageError where the data fail, with a checkpoint kept."""
+        if self._batches is None:
+            self._batches = watched(self._begin_epoch(), self.position.epoch, self.position.batch)
         try:
-            if self._batches is None:
-                self._batches = self._begin_epoch()
             batch = next(self._batches, _END)
-        except Exception as error:  # a dataset may raise anything
-            told = self._data_fail(error)
-            if told is None:
-                raise
-            raise told from error
+        except DataFailed as error:
+            raise self._kept_of(error) from error
         if batch is _END:
             return None
         loss = train_step(self.rig, batch)
@@ -176,17 +174,12 @@ class Loop:
             self.save()
             raise UsageError(f"{error}; {self._kept(f'what was trained in {self.position.epoch} epochs')}") from error
 
-    def _data_fail(self, error: Exception) -> UsageError | None:
-        """What to raise where the user's data have raised something, with a checkpoint kept where one process trains;
-        None where the error itself is told by others, and before the first step."""
-        where = self.position
-        if where.steps == 0 or isinstance(error, VivaceError | MemoryError) or lacks_room(error):
-            return None
-        if self.rig.ranks is None:
+    def _kept_of(self, error: DataFailed) -> UsageError:
+        """What to raise where the data fail: a checkpoint is kept where one process trains and has taken a step."""
+        steps = self.position.steps
+        if steps and self.rig.ranks is None:
             self.save()
-        told = " ".join(f"{type(error).__name__}: {error}".split())
-        kept = self._kept(f"what was trained in {where.steps} steps")
-        return UsageError(f"the data fail at batch {where.batch} of epoch {where.epoch}: {told}; {kept}")
+        return UsageError(f"{error}; {self._kept(f'what was trained in {steps} steps')}")
 
     def score(self) -> float | None:
         """The user's score of the model as it is; None without one. The model is in evaluation mode meanwhile."""

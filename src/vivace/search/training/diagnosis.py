@@ -29,6 +29,7 @@ from vivace.techniques.parallel.threads import Threads
 from vivace.techniques.precision.cuda_bfloat16 import CudaBfloat16
 from vivace.techniques.precision.tf32 import Tf32
 from vivace.techniques.target.captured_step import CapturedStep
+from vivace.training.feed import watched
 from vivace.training.feeding.transfer import device_of
 from vivace.training.loop import score_of
 from vivace.training.rig import assemble, check_fresh
@@ -115,7 +116,7 @@ class Diagnoser:
 
     def _endless(self) -> Iterator[Any]:
         for self._epoch in itertools.count():
-            yield from self._rig.feed.epoch(self._epoch)
+            yield from watched(self._rig.feed.epoch(self._epoch), self._epoch)
 
     def _fill(self) -> list[str]:
         """Walk the rest of the first epoch, so that what a plan keeps of it is there; a note where that takes long."""
