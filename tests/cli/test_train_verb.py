@@ -9,6 +9,8 @@ import pytest
 
 from interrupting import Interrupting
 from vivace.cli.app import main
+from vivace.core.errors import WorkerFailure
+from vivace.core.measurement import Outcome
 
 FILE = """
 import vivace as vv
@@ -97,3 +99,22 @@ def test_ctrl_c_says_how_to_go_on(
 
     assert "the last checkpoint is kept in" in told and "--resume" in told
     assert main(["train", f"{file}:job", "--out", str(out), "--resume"]) == 0
+
+
+def test_a_worker_that_dies_says_how_to_go_on(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+
+    def dies(job: object, **asked: object) -> None:
+        raise WorkerFailure(Outcome.CRASHED, "the worker was killed by signal 9")
+
+    monkeypatch.setattr("vivace.api.train", dies)
+    assert main(["train", f"{file}:job", "--out", str(out)]) == 5
+    assert "go on with" not in capsys.readouterr().err
+
+    (out / "checkpoints" / "step-000000004").mkdir(parents=True)
+    (out / "checkpoints" / "step-000000004" / "state.json").touch()
+    assert main(["train", f"{file}:job", "--out", str(out)]) == 5
+    told = " ".join(capsys.readouterr().err.split())
+    assert "killed by signal 9; the last checkpoint is kept in" in told and f"--out {out} --resume" in told

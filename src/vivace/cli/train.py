@@ -9,7 +9,7 @@ import typer
 
 from vivace.cli.options import Json, Quiet, plan_given, split_names
 from vivace.cli.output import document_only, emit, out_console, progress_shown
-from vivace.core.errors import Cancelled
+from vivace.core.errors import Cancelled, WorkerFailure
 
 
 def train(
@@ -127,6 +127,10 @@ def train(
                 shown = learn(job, progress=progress, **asked)
         except KeyboardInterrupt:
             raise Cancelled(f"cancelled; {_how_to_go_on(target, out)}") from None
+        except WorkerFailure as failure:
+            if diagnose_only or not _has_checkpoint(out):
+                raise
+            raise WorkerFailure(failure.outcome, f"{failure.reason}; {_how_to_go_on(target, out)}") from failure
     _show(shown, as_json, diagnose_only)
 
 
@@ -147,10 +151,14 @@ def _team(
     )  # fmt: skip
 
 
-def _how_to_go_on(target: str, out: Path) -> str:
-    from vivace.api.training_worker import has_checkpoint
+def _has_checkpoint(out: Path) -> bool:
+    from vivace.api.training_worker import has_checkpoint  # it brings PyTorch
 
-    if has_checkpoint(out):
+    return has_checkpoint(out)
+
+
+def _how_to_go_on(target: str, out: Path) -> str:
+    if _has_checkpoint(out):
         return f"the last checkpoint is kept in {out}; go on with: vivace train {target} --out {out} --resume"
     return "no step was trained yet, so there is nothing to go on from"
 
