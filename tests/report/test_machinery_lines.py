@@ -40,6 +40,12 @@ def test_a_ceiling_that_was_not_measured_is_told() -> None:
     assert compute_line(compute) == "compute: 50 -> 250 GFLOP/s; ceiling not measured: no time was left"
 
 
+def test_a_share_of_operations_that_nobody_counted_is_called_predicted() -> None:
+    compute = dataclasses.replace(COMPUTE, winner=dataclasses.replace(AFTER, is_counted=False))
+
+    assert compute_line(compute).startswith("compute: 50 -> 250 GFLOP/s (PREDICTED: its operations were not counted), ")
+
+
 def test_the_largest_group_is_the_example_and_what_could_not_be_listed_is_told() -> None:
     groups = (Fused("Convolution", ("conv1", "bn1", "relu")), Fused("MatMul", ("fc", "add")))
 

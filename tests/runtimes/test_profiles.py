@@ -19,6 +19,7 @@ from vivace.runtimes import store
 from vivace.runtimes.capture import capture
 from vivace.runtimes.graphs import counts
 from vivace.runtimes.profiles import onnx_events
+from vivace.runtimes.profiles.native_clock import FIRST_THREAD, HANDED_OVER
 from vivace.runtimes.profiles.opening import open_profiled
 from vivace.runtimes.profiles.torch_events import nodes_of
 
@@ -82,6 +83,7 @@ def _profile_of(folder: Path, shapes: list[list[int]], indices: list[int]) -> Pr
         (("inference-mode",), "torch", 1.1),
         (("onnx-runtime",), "onnx", 1.1),
         (("openvino",), "openvino", MEANS),
+        (("native-program",), "native", 1.1),
     ],
     ids=lambda value: "+".join(value) or "captured" if isinstance(value, tuple) else None,
 )
@@ -115,6 +117,22 @@ def test_an_engine_tells_the_bytes_that_a_layer_moves_with_its_weights(name: str
 
     (heavy,) = [one for one in found.operators if "heavy.2" in one.layers]
     assert heavy.moved_bytes == pytest.approx(4 * (64 * 2048 + 2048 * 256 + 256 + 64 * 256), rel=0.01)
+
+
+def test_written_code_tells_its_operators_in_order_with_what_each_does_the_work_of(tmp_path: Path) -> None:
+    found = _profiled(tmp_path, "native-int8")
+
+    assert [one.layers for one in found.operators[:2]] == [("light",), ("heavy.0", "heavy.1")]
+    assert [one.operator for one in found.operators] == ["linear", "linear+relu", "linear", "linear", HANDED_OVER]
+    assert found.note == FIRST_THREAD
+    assert all(one.seconds > 0 for one in found.operators[:-1])
+
+
+def test_written_code_for_calls_of_another_shape_is_not_profiled(tmp_path: Path) -> None:
+    stored = _stored(tmp_path, "native-program")
+
+    with pytest.raises(NotApplicable, match="of other shapes than its code is for"):
+        open_profiled({**stored, "shapes": [[32, 64]]})
 
 
 @pytest.mark.slow

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from vivace.api.overhead import FAILURES, overhead_of
-from vivace.api.profiling import Reader, profiles_of
+from vivace.api.profiling import Reader, of_fewer_flops, profiles_of
 from vivace.api.sensitivity import sensitivity_of
 from vivace.artifact.manifest import PROGRAM
 from vivace.core.compute import Compute, Reach
 from vivace.core.cost import Cost
 from vivace.core.machine import Ceiling, Machine
+from vivace.core.plan import Plan
 from vivace.core.result import Result
 from vivace.devices import ceiling_store
 from vivace.devices.caches import last_level_bytes
@@ -43,12 +44,14 @@ def explain(result: Result, folder: Path, prepared: Prepared, machine: Machine, 
     logs = prepared.work.folder
     reader = Reader(result, folder / PROGRAM, prepared, schedule)
     found = reader.winner(LISTING_SECONDS)
-    costs = prepared.work.cost, result.plan.cost(prepared.work.cost)
+    costs = prepared.work.cost, cost_of(result.plan, prepared.work.cost, found.flops_share)
     times = result.comparison.baseline.median_seconds, result.comparison.candidate.median_seconds
     ceilings, told = ceilings_for(costs, times, machine, logs / "probe", reader.left())
     cache = last_level_bytes()
     original = reach(costs[0], times[0], ceilings, cache)
     winner = reach(costs[1], times[1], ceilings, cache)
+    is_counted = found.flops_share is not None or not len(of_fewer_flops(result.plan))
+    winner = dataclasses.replace(winner, is_counted=is_counted)
     compute = Compute(prepared.work.cost.flops, original, winner, _told(told, winner))
     if is_mostly_overhead(winner):
         overhead = overhead_of(result, winner, folder, prepared.confirm_calls, logs, schedule)
@@ -61,6 +64,15 @@ def explain(result: Result, folder: Path, prepared: Prepared, machine: Machine, 
         sensitivity=sensitivity_of(result.plan, folder / PROGRAM, prepared, schedule),
         wall_seconds=schedule.seconds - schedule.left(),
     )
+
+
+def cost_of(plan: Plan, original: Cost, flops_share: float | None) -> Cost:
+    """The work of a plan's call; of its operations this share of the original's was counted, if it was."""
+    promised = plan.cost(original)
+    if flops_share is None:
+        return promised
+    guessed = of_fewer_flops(plan).cost(original).flops
+    return promised.replace(flops=promised.flops * flops_share * original.flops / guessed if guessed else 0.0)
 
 
 def _told(told: str, winner: Reach) -> str:

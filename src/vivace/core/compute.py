@@ -25,7 +25,8 @@ class Reach:
     `gflops` are the counted operations (10^9) a second that it achieved; a kernel that computes the same by fewer, such
     as Winograd's convolution, can exceed the ceiling. `ceiling_gflops` and `copy_gigabytes_per_second` were measured at
     this precision, on this `device` (cpu or cuda), on a processor with this count of threads; None where they were not.
-    `floor_seconds` is the shortest time that those ceilings allow, `share` of the achieved time.
+    `floor_seconds` is the shortest time that those ceilings allow, `share` of the achieved time. `is_counted` is false
+    where techniques changed the operations and could only be asked what they promise: all of it is PREDICTED then.
     """
 
     seconds: float
@@ -38,6 +39,7 @@ class Reach:
     share: float | None = None
     bound: Bound | None = None
     device: str = "cpu"
+    is_counted: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,7 +35,8 @@ def compute_line(compute: Compute | None) -> str:
     if compute is None:
         return ""
     winner = compute.winner
-    rates = f"compute: {_rate(compute.original.gflops)} -> {_rate(winner.gflops)} GFLOP/s"
+    guessed = "" if winner.is_counted else " (PREDICTED: its operations were not counted)"
+    rates = f"compute: {_rate(compute.original.gflops)} -> {_rate(winner.gflops)} GFLOP/s{guessed}"
     if winner.share is None or winner.ceiling_gflops is None or winner.bound is None:
         return f"{rates}; ceiling {compute.ceilings}"
     ceiling = f"{_rate(winner.ceiling_gflops)} GFLOP/s {winner.precision}, {show_place(winner)}"

@@ -77,7 +77,7 @@ def _told(name: str, reach: Reach) -> str:
         return f"{name}: its ceilings are not known, so nothing is said of what bounds it."
     return (
         f"{name} is {WORDS[reach.bound]}: its arithmetic and memory traffic need {reach.share:.0%} of its time at the "
-        "measured ceilings."
+        "measured ceilings." + ("" if reach.is_counted else " PREDICTED: its operations were not counted.")
     )
 
 

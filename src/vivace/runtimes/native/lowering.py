@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -72,6 +73,8 @@ class Program(Lowering):
         """Of the products with constant weights, and of cells, that were written down."""
         self.products: list[tuple[str, ...]] = []
         """The nodes that each product with a constant weight does the work of."""
+        self._owners: list[tuple[str, ...]] = []
+        self._owner: tuple[str, ...] = ()
         self._by_tensor: dict[Any, Array] = {}
         self._lines: dict[str, tuple[int, int]] = {}
 
@@ -133,7 +136,8 @@ class Program(Lowering):
             return super().stored(value)
         if id(value) not in self._made:
             assert value.make is not None and value.weight is not None
-            array = value.make(value.weight, value.bias, value.ending)
+            with self.doing(value.members):
+                array = value.make(value.weight, value.bias, value.ending)
             self._made[id(value)] = (value, array)
             self.products.append(value.members)
             if value.ending.relu:
@@ -144,10 +148,27 @@ class Program(Lowering):
         """A product that waits, written down as the rows of a pointwise product in int8; None where it cannot be."""
         if not isinstance(value, Waiting) or value.in_bytes is None or value.weight is None:
             return None
-        rows = value.in_bytes(value.weight, value.bias, value.ending)
+        with self.doing(value.members):
+            rows = value.in_bytes(value.weight, value.bias, value.ending)
         if rows is not None:
             self.products.append(value.members)
         return rows
+
+    @contextlib.contextmanager
+    def doing(self, nodes: tuple[str, ...]) -> Iterator[None]:
+        """What is written down inside does the work of these nodes of the graph."""
+        self.owners()
+        before, self._owner = self._owner, nodes
+        try:
+            yield
+        finally:
+            self.owners()
+            self._owner = before
+
+    def owners(self) -> list[tuple[str, ...]]:
+        """The nodes that each statement so far does the work of; none for what only hands answers over."""
+        self._owners += [self._owner] * (len(self.statements) - len(self._owners))
+        return self._owners
 
     def function(self, name: str, text: str) -> str:
         """The name of a function, which is defined once."""

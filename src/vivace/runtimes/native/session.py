@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _ctypes
 import ctypes
+import dataclasses
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -54,7 +55,11 @@ def load(model: Model) -> programs.Program:
     exact = compiled(model, example)
     if not is_int8:
         _verify(model, exact, example)
-    run = _or_operators(model, exact, example) if varies else _any_batch(model, exact, example)
+    return entered(model, _or_operators(model, exact, example) if varies else _any_batch(model, exact, example))
+
+
+def entered(model: Model, run: Run) -> programs.Program:
+    """Compiled code as a program that is called as the model is."""
     settings = model.settings.replace(threads=None, inference_mode=False)  # the code has threads of its own
     return programs.Program(model.signature, model.settings, under_settings(run, settings), Form.NATIVE)
 
@@ -97,6 +102,30 @@ def _verify(model: Model, exact: Run, example: Sequence[Tensor]) -> None:
 
 def compiled(model: Model, example: Sequence[Tensor]) -> Run:
     """The compiled code of calls like the example. Raises as `load` does."""
+    return _compiled(model, example)[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Timed:
+    """Compiled code that notes how long its first thread is at each statement; `owners` are the nodes of the graph
+    whose work a statement does."""
+
+    run: Run
+    owners: tuple[tuple[str, ...], ...]
+    told: ctypes.Array[ctypes.c_double]
+    """Seconds of each statement in the last call."""
+
+
+def timed(model: Model, example: Sequence[Tensor]) -> Timed:
+    """The code of calls like the example, with a clock in it. Raises as `load` does."""
+    run, built, owners = _compiled(model, example, is_timed=True)
+    built.told.restype = ctypes.POINTER(ctypes.c_double * len(owners))
+    return Timed(run, tuple(owners), built.told().contents)
+
+
+def _compiled(
+    model: Model, example: Sequence[Tensor], is_timed: bool = False
+) -> tuple[Run, ctypes.CDLL, list[tuple[str, ...]]]:
     here = machine.detect()
     if not here.cxx_compiler:
         raise NotApplicable(f"it needs {Fact.CXX_COMPILER.value}")
@@ -104,9 +133,10 @@ def compiled(model: Model, example: Sequence[Tensor]) -> Run:
     outputs = [Array.whole(f"y{place}", one.shape, one.kind) for place, one in enumerate(results)]
     _check_answers(model, outputs)
     program.check_memory()
-    source = source_of(program, arrays, outputs, results)
+    source = source_of(program, arrays, outputs, results, is_timed)
     built = library(source, here.cxx_compiler, flags_for(here.architecture, program.vector.lanes))
-    return _entry(built, list(program.constants.values()), [leaf.dtype for leaf in example], outputs)
+    run = _entry(built, list(program.constants.values()), [leaf.dtype for leaf in example], outputs)
+    return run, built, program.owners()
 
 
 def written(model: Model, example: Sequence[Tensor]) -> tuple[Program, list[Array], list[Array]]:

@@ -9,7 +9,7 @@ from vivace.codegen.arrays import Array, stored
 from vivace.codegen.panels import BFLOAT16, INT8
 from vivace.codegen.parts import parts
 from vivace.codegen.shares import shares
-from vivace.codegen.statements import loop, scheduled
+from vivace.codegen.statements import BARRIER, loop, scheduled
 from vivace.codegen.threads import POOL, head
 from vivace.codegen.tiles import tile
 from vivace.codegen.turning import turned
@@ -17,10 +17,29 @@ from vivace.runtimes.native.lowering import Program
 
 KINDS = {"torch.float32": "float", "torch.int64": "long", "torch.bool": "bool", "torch.int32": "int"}
 """Of constants; others are bytes that kernels know how to read."""
+CLOCK = """
+#include <time.h>
+static double seconds[$COUNT], since;
+extern "C" double *told() { return seconds; }
+static void tick(const int t, const int place) {
+  if (t) return;
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  const double found = now.tv_sec + 1e-9 * now.tv_nsec;
+  if (place >= 0) seconds[place] = found - since;
+  since = found;
+}
+"""
 
 
-def source_of(program: Program, inputs: Sequence[Array], outputs: Sequence[Array], results: Sequence[Array]) -> str:
-    """The C++ of a program that reads `inputs` and leaves what it found in `results` in `outputs`."""
+def source_of(
+    program: Program, inputs: Sequence[Array], outputs: Sequence[Array], results: Sequence[Array],
+    is_timed: bool = False,
+) -> str:  # fmt: skip
+    """The C++ of a program that reads `inputs` and leaves what it found in `results` in `outputs`.
+
+    `is_timed`: its first thread notes how long it is at each statement (`told`, seconds of the last call).
+    """
     for to, found in zip(outputs, results, strict=True):
         program.statements.append(loop(to, stored(found), program.threads))
     precisions = {precision for precision, *_ in program.kernels}
@@ -38,17 +57,30 @@ def source_of(program: Program, inputs: Sequence[Array], outputs: Sequence[Array
             *(tile(program.vector, *one) for one in sorted(program.tiles)),
             *(panels.kernel(name, program.vector) for name in sorted(program.kernels)),
             *program.functions.values(),
-            *_work(program, inputs, outputs),
+            *_work(program, inputs, outputs, is_timed),
             POOL,
             _entered(program, inputs, outputs),
         ]
     )
 
 
-def _work(program: Program, inputs: Sequence[Array], outputs: Sequence[Array]) -> list[str]:
+def _work(program: Program, inputs: Sequence[Array], outputs: Sequence[Array], is_timed: bool) -> list[str]:
     """What a thread does in a call."""
-    functions, calls = parts(scheduled(program.statements, program.threads), _kinds(program, inputs, outputs))
-    return [*functions, "static void work(const int t) {", *calls, "}"]
+    lines = scheduled(program.statements, program.threads)
+    functions, calls = parts(lines, _kinds(program, inputs, outputs))
+    clock = [CLOCK.replace("$COUNT", str(len(program.statements)))] if is_timed else []
+    calls = _timed(lines, calls) if is_timed else calls
+    return [*clock, *functions, "static void work(const int t) {", *calls, "}"]
+
+
+def _timed(lines: Sequence[str], calls: Sequence[str]) -> list[str]:
+    """The calls of a program's lines, with the clock read after each; what a thread waits is nobody's."""
+    found, place = ["  tick(t, -1);"], 0
+    for line, call in zip(lines, calls, strict=True):
+        is_barrier = line.strip() == BARRIER
+        found += [call, f"  tick(t, {-1 if is_barrier else place});"]
+        place += not is_barrier
+    return found
 
 
 def _kinds(program: Program, inputs: Sequence[Array], outputs: Sequence[Array]) -> dict[str, str]:

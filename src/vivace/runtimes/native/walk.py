@@ -73,9 +73,11 @@ class _Walk:
     The call is computed, operator by operator: PyTorch tells shapes without numbers too, but imports much for it.
     """
 
-    def __init__(self, program: Program, module: torch.nn.Module) -> None:
+    def __init__(self, program: Program, module: torch.nn.Module, whose: str = "") -> None:
         self._program = program
         self._module = module
+        self._whose = whose
+        """The operator that this graph takes apart; empty for the graph of the whole network."""
         self._known: dict[fx.Node, Any] = {}
         self._seen: dict[fx.Node, Any] = {}
         self._values: dict[fx.Node, Any] = {}
@@ -138,7 +140,8 @@ class _Walk:
             self._known[node] = seen
             return
         node.meta = {**node.meta, "val": pytree.tree_map_only(Tensor, _stand_in, seen)}
-        self.give(node, seen, self._shared(node, self._lowered(node)))
+        with self._program.doing((self._whose or node.name,)):
+            self.give(node, seen, self._shared(node, self._lowered(node)))
 
     def _lowered(self, node: fx.Node) -> Any:
         arguments: list[Any] = [self.value(one) for one in node.args]
@@ -152,7 +155,8 @@ class _Walk:
             options = pytree.tree_map(self._program.written, options, is_leaf=lambda x: isinstance(x, Value))
         if name in ABOVE:
             try:
-                return _with_member(ABOVE[name](self._program, node, *arguments, **options), node.name, arguments)
+                found = ABOVE[name](self._program, node, *arguments, **options)
+                return _with_member(found, self._whose or node.name, arguments)
             except NotApplicable as reason:
                 return self._decomposed(node, reason)
         if name in FORMULAS and not options:
@@ -180,7 +184,7 @@ class _Walk:
         calls = [one for one in made.graph.nodes if one.op == "call_function"]
         if any(one.target is target for one in calls):
             raise reason
-        inner = _Walk(self._program, made)
+        inner = _Walk(self._program, made, self._whose or node.name)
         for place, one in zip(made.graph.find_nodes(op="placeholder"), tensors, strict=True):
             if one in self._known:
                 inner.know(place, self._known[one])
@@ -218,7 +222,7 @@ def _with_member(found: Any, name: str, arguments: Sequence[Any]) -> Any:
     """A product that waits, with the node that it has just done the work of."""
     if not isinstance(found, Waiting) or any(found is one for one in arguments):
         return found
-    return dataclasses.replace(found, members=(*found.members, name))
+    return dataclasses.replace(found, members=tuple(dict.fromkeys((*found.members, name))))
 
 
 def _drops_nothing(node: fx.Node) -> bool:

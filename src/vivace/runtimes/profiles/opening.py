@@ -9,6 +9,7 @@ from typing import Any
 from vivace.core.errors import NotApplicable
 from vivace.core.program import Form, Model
 from vivace.runtimes import store
+from vivace.runtimes.profiles.native_clock import open_native
 from vivace.runtimes.profiles.onnx_events import open_onnx
 from vivace.runtimes.profiles.openvino_counters import open_openvino
 from vivace.runtimes.profiles.profiled import Profiled, Shapes
@@ -18,6 +19,7 @@ from vivace.runtimes.settings import heap
 _ENGINES: dict[Form, Callable[[Model, Shapes, Model], Profiled]] = {
     Form.TORCH: open_graph,
     Form.INDUCTOR: open_inductor,
+    Form.NATIVE: open_native,
     Form.ONNX: open_onnx,
     Form.OPENVINO: open_openvino,
 }
