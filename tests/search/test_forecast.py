@@ -13,10 +13,11 @@ from vivace.devices.roofline import predicted_seconds
 from vivace.measure.clock import FakeClock
 from vivace.search.account.forecast import closing, mended, rehearse, stored_programs
 from vivace.search.options import Options
+from vivace.search.order.memory import Memory
 from vivace.search.rank import Ranking
 from vivace.search.schedule import Schedule
 from vivace.search.space import space_of
-from vivace.search.strategy import Memory, default_strategy
+from vivace.search.strategy import default_strategy
 
 SPACE = space_of(WORK, MACHINE, {name: kind for name, kind in KNOWN.items() if name != "packed"})
 OPTIONS = Options(Budget(), Gate.STRICT, Objective.LATENCY, 300.0, None, KNOWN)

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from search.toys import KNOWN, MACHINE, WORK, Dial, Engine, Halve, InferenceMode, Prune, Repair, Threads, Turbine, trial
 from vivace.core.cost import Cost
 from vivace.core.facts import Fact
+from vivace.core.machine import Machine
 from vivace.core.measurement import Outcome
 from vivace.core.plan import Plan
 from vivace.core.quality import Quality, QualityVerdict
 from vivace.core.result import Trial
-from vivace.core.technique import Effect
+from vivace.core.technique import Effect, Technique
+from vivace.core.work import Work
 from vivace.devices.roofline import predicted_seconds
+from vivace.search.order.memory import Memory, Strategy
 from vivace.search.rank import Ranking
 from vivace.search.space import Space, space_of
 from vivace.search.strategy import (
     MUCH_MORE,
-    Memory,
-    Strategy,
     default_strategy,
     exhaustive_strategy,
     is_rung,
@@ -379,6 +380,40 @@ def test_what_was_refused_is_tried_again_at_once_with_its_quality_won_back() -> 
     assert asked[asked.index(refused) + 1] == Plan.of([*refused.techniques, Repair()])
     assert known.leader is not None
     assert {Prune(), Repair(), Engine()} <= set(known.leader.plan.techniques)
+
+
+@pytest.mark.parametrize(("verdict", "follows"), [(QualityVerdict.CANNOT_TELL, True), (QualityVerdict.HELD, False)])
+def test_a_leader_that_may_yet_be_refused_is_followed_by_a_milder_form_of_itself(
+    verdict: QualityVerdict, follows: bool
+) -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Cut(Prune):
+        share: float = 0.5
+
+        @classmethod
+        def variants(cls, work: Work, machine: Machine) -> Iterator[Technique]:
+            yield cls(share=0.25)
+            yield cls()
+
+        def rewrite(self, cost: Cost) -> Cost:
+            return cost.replace(flops=cost.flops * (1 - self.share) ** 2)
+
+    def answer(plan: Plan) -> Trial:
+        cut = next((t for t in plan if isinstance(t, Cut)), None)
+        if cut is None:
+            return trial(plan, 1.5)
+        if Repair() not in plan.techniques:
+            return trial(plan, None, Outcome.QUALITY_FAILED)
+        told = verdict if cut.share > 0.3 else QualityVerdict.HELD
+        return trial(plan, 20 * cut.share).replace(quality=Quality(told, "toy", 300, 0.01))
+
+    kinds = {"engine": Engine, "cut": Cut, "repair": Repair, "threads": Threads, "inference-mode": InferenceMode}
+    asked = drive(default_strategy(space_of(WORK, MACHINE, kinds), memory()), answer)
+
+    pruned = [plan for plan in asked if any(isinstance(t, Cut) for t in plan)]
+    assert Cut() in pruned[0].techniques and Plan.of([*pruned[0].techniques, Repair()]) == pruned[1]
+    milder = Plan(tuple(Cut(share=0.25) if t == Cut() else t for t in pruned[0]))
+    assert ([milder, Plan.of([*milder.techniques, Repair()])] == pruned[2:4]) is follows
 
 
 def test_what_lost_most_of_its_score_is_not_trained() -> None:

@@ -23,11 +23,12 @@ from vivace.search.journal import Journal
 from vivace.search.laboratory import Laboratory
 from vivace.search.listener import Listener
 from vivace.search.options import Options
+from vivace.search.order.memory import Memory, Strategy
 from vivace.search.prepare import Prepared
 from vivace.search.rank import Ranking
 from vivace.search.schedule import Schedule
 from vivace.search.space import Space
-from vivace.search.strategy import Memory, Strategy, default_strategy, exhaustive_strategy, missed, single_strategy
+from vivace.search.strategy import default_strategy, exhaustive_strategy, missed, single_strategy
 from vivace.search.trials import readable_trial, trial_to_json
 from vivace.search.verdict.ahead import Interpreters
 from vivace.search.verdict.conclude import Conclusion

@@ -14,11 +14,12 @@ from vivace.search.account.waterfall import configurations
 from vivace.search.identity import size_of
 from vivace.search.laboratory import RACE
 from vivace.search.options import Options
+from vivace.search.order.memory import Memory
 from vivace.search.prepare import Prepared
 from vivace.search.rank import Ranking
 from vivace.search.schedule import FIRST_GUESS_SECONDS, JUDGING_SECONDS, RACE_SECONDS, Schedule
 from vivace.search.space import Space
-from vivace.search.strategy import Memory, default_strategy
+from vivace.search.strategy import default_strategy
 
 
 def forecast_of(

@@ -15,8 +15,9 @@ from vivace.search.journal import Journal
 from vivace.search.judge import verdicts_affordable
 from vivace.search.laboratory import Laboratory
 from vivace.search.listener import Listener
+from vivace.search.order.memory import Memory, may_win
 from vivace.search.schedule import Schedule
-from vivace.search.strategy import Memory, is_rung, may_win
+from vivace.search.strategy import is_rung
 from vivace.search.verdict.chance import chance_of
 from vivace.search.verdict.confirm import Deliver, best_of, confirm, timed
 from vivace.search.verdict.finalists import choose, following
