@@ -106,3 +106,16 @@ def test_a_dry_run_lists_what_fits_into_the_time_with_what_it_takes() -> None:
     assert sum(expected.seconds for expected in found.plans) < found.total_seconds <= found.seconds == 120
     weights = sum(p.numel() * 4 for p in workload().model.parameters())  # type: ignore[union-attr]
     assert found.disk_bytes >= len(found.plans) * weights
+
+
+@pytest.mark.parametrize("objective", ["memory", "size"])
+def test_a_dry_run_for_bytes_predicts_those_of_the_weights_and_says_what_it_does_not(objective: str) -> None:
+    found = preview(
+        workload(), objective=objective, time="2m", only=["inference-mode", "onnx-weight-only", "onnx-runtime"]
+    )
+
+    held = {str(expected.plan): expected.weight_bytes for expected in found.plans}
+    light = [held[plan] for plan in held if "weight-only" in plan]
+    assert found.objective.value == objective
+    assert 0 < max(light) < held["inference-mode"]
+    assert sum("not predicted" in note for note in found.notes) == 1

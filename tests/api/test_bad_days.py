@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 import math
 import shutil
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,15 @@ import torch
 from torch import nn
 
 import vivace as vv
+from vivace.api.optimize import overrun
 from vivace.api.request import run_folder
 from vivace.core.errors import DiskFull, EnvironmentFault, UnsupportedModel, UsageError, VivaceError
 from vivace.core.measurement import Outcome
 from vivace.data import samples
+from vivace.measure.clock import SystemClock
+from vivace.report.duration import show_duration
+from vivace.report.headline import headline
+from vivace.report.results import to_document
 from vivace.search.caches import CACHES
 from vivace.search.journal import run_path
 from vivace.testing.tiny import BRANCHING, NOISY, tiny
@@ -114,6 +121,47 @@ def test_an_option_that_does_not_exist_is_refused_before_any_work(
         optimize(tmp_path / "fast", **options)
 
     assert list(tmp_path.iterdir()) == []
+
+
+class EarlyClock(SystemClock):
+    """A clock that was read two minutes ago."""
+
+    def now(self) -> float:
+        return super().now() - 120.0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_run_that_ends_clearly_later_than_allowed_says_so_where_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["vivace.api.optimize"], "SystemClock", EarlyClock)
+
+    result = optimize(tmp_path / "fast", time="10s")
+
+    document = to_document(result)
+    assert result.notes[0].startswith(f"it took {show_duration(result.wall_seconds)}, longer than the 10s allowed")
+    assert any("longer than the 10s allowed" in note for note in json.loads(document.to_text())["notes"])
+    kept = json.loads((tmp_path / "fast" / "results.json").read_text())
+    assert any("longer than the 10s allowed" in note for note in kept["notes"])
+    assert kept["conditions"]["seconds_allowed"] == 10.0
+    assert headline(document) == "kept the original: no plan was tried, for the time was used up before"
+
+
+@pytest.mark.parametrize(
+    ("took", "allowed", "told"), [(14, 10, 0), (16, 10, 1), (305, 300, 0), (329, 300, 0), (331, 300, 1)]
+)
+def test_a_little_later_is_not_worth_a_word(took: float, allowed: float, told: int) -> None:
+    assert len(list(overrun(took, allowed))) == told
+
+
+@pytest.mark.parametrize("ending", [".onnx", ".pt2", ".keras"])
+def test_a_model_file_that_holds_something_else_is_the_users_to_mend(tmp_path: Path, ending: str) -> None:
+    file = tmp_path / f"garbage{ending}"
+    file.write_bytes(b"no model at all " * 64)
+
+    with pytest.raises(UsageError, match=f"garbage{ending}"):
+        optimize(tmp_path / "fast", vv.Workload(file))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card here")

@@ -51,10 +51,10 @@ def plan(keep: int) -> Plan:
     return Plan.of([KINDS["nncf-static-int8"](keep=keep), KINDS["openvino"]()])  # type: ignore[call-arg]
 
 
-def stored(prepared: Prepared, *lineage: str) -> Path:
-    """A winner's program of this lineage."""
+def stored(prepared: Prepared, *lineage: str, quantized: tuple[str, ...] = ()) -> Path:
+    """A winner's program of this lineage, with these layers in integers."""
     folder = prepared.work.folder / "winner"
-    store.save(store.read_model(prepared.program).replace(lineage=lineage), folder)
+    store.save(store.read_model(prepared.program).replace(lineage=lineage, quantized=quantized), folder)
     return folder
 
 
@@ -78,6 +78,27 @@ def test_layers_that_the_user_named_are_kept_too(prepared: Prepared) -> None:
     found = sensitivity_of(plan(keep=0), stored(prepared), named, early())
 
     assert {one.layer for one in found if one.kept} == {"head"}
+
+
+def test_a_layer_that_the_program_has_in_integers_is_not_told_as_kept_whoever_named_it(prepared: Prepared) -> None:
+    easy, _, head = (layer.name for layer in prepared.work.layers)
+    named = dataclasses.replace(prepared, work=dataclasses.replace(prepared.work, keep=(head,)))
+    program = stored(prepared, "nncf-static-int8", quantized=(easy, head))
+
+    found = sensitivity_of(plan(keep=0), program, named, early())
+
+    assert {one.layer: one.kept for one in found} == {"easy": False, "hard": True, "head": False}
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_weights_in_integers_are_not_kept_where_products_are_in_float(prepared: Prepared, tells: bool) -> None:
+    sensitivity.ranked(store.read_model(prepared.program), prepared.work)
+    names = tuple(layer.name for layer in prepared.work.layers)
+    weight_only = Plan.of([KINDS["openvino-weight-only"](), KINDS["openvino"]()])
+
+    found = sensitivity_of(weight_only, stored(prepared, quantized=names if tells else ()), prepared, early())
+
+    assert [one.kept for one in found] == [False, False, False]
 
 
 def test_what_the_search_found_for_the_winners_own_beginning_is_read_and_not_measured(prepared: Prepared) -> None:

@@ -96,6 +96,13 @@ def test_a_destination_that_is_something_else_is_refused_before_any_work(tmp_pat
         save.check_destination(out)
 
 
+def test_a_file_in_the_way_of_a_destination_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+
+    with pytest.raises(UsageError, match=r"out \(--out\) is .*file/x/y, but .*/file is a file, so no folder"):
+        save.check_destination(tmp_path / "file" / "x" / "y")
+
+
 def test_a_folder_without_permission_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *arguments: False)
 

@@ -17,7 +17,7 @@ import pytest
 
 from attacks.forging import copy, edit_members, reseal
 from vivace.artifact.load import load
-from vivace.core.errors import ArtifactError
+from vivace.core.errors import ArtifactError, UsageError
 from vivace.runtimes import source
 from vivace.runtimes.onnx_graph import external_files
 
@@ -106,9 +106,7 @@ def test_weights_that_an_onnx_file_keeps_elsewhere_are_refused(
     where(model, elsewhere(folder))
     path.write_bytes(model.SerializeToString())
 
-    with pytest.raises(
-        ArtifactError, match=r"model\.onnx keeps weights in .*allowed is a plain file in the same folder"
-    ):
+    with pytest.raises(UsageError, match=r"model\.onnx keeps weights in .*allowed is a plain file in the same folder"):
         source.open_source(path)
 
 
@@ -333,7 +331,7 @@ def test_a_keras_file_with_code_or_nonsense_in_it_is_refused_and_nothing_runs(
     shutil.copyfile(keras_file, path)
     edit_members(path, edit)
 
-    with pytest.raises(ArtifactError, match=r"Keras cannot open .*m\.keras"):
+    with pytest.raises(UsageError, match=r"Keras cannot open .*m\.keras"):
         source.open_source(path)
 
 
@@ -348,7 +346,7 @@ def test_a_keras_file_with_a_member_that_keras_does_not_write_is_refused(
     shutil.copyfile(keras_file, path)
     edit_members(path, lambda members: members.update({name: pickle.dumps("x")}))
 
-    with pytest.raises(ArtifactError, match="which Keras does not write"):
+    with pytest.raises(UsageError, match="which Keras does not write"):
         source.open_source(path)
 
 
@@ -357,7 +355,7 @@ def test_a_keras_file_that_unpacks_to_far_more_than_it_has_is_refused(keras_file
     shutil.copyfile(keras_file, path)
     edit_members(path, lambda members: members.update({"assets/zeros": bytes(100 << 20)}), zipfile.ZIP_DEFLATED)
 
-    with pytest.raises(ArtifactError, match="unpacks to"):
+    with pytest.raises(UsageError, match="unpacks to"):
         source.open_source(path)
 
 

@@ -153,13 +153,14 @@ def test_with_json_nothing_else_reaches_standard_output(api: FalseApi, capfd: py
 
 def test_a_dry_run_exits_with_0_and_predicts(api: FalseApi, capsys: pytest.CaptureFixture[str]) -> None:
     api.answer = made_forecast
-    assert main(["optimize", "w.py:job", "--dry-run", "--only", "threads"]) == 0
+    assert main(["optimize", "w.py:job", "--dry-run", "--only", "threads", "--keep", "head", "--plan", "threads"]) == 0
     printed = capsys.readouterr().out
     assert "PREDICTED" in printed
     assert "where a plan loses too much quality, also with that won back:" in printed
     ((name, (work,), given),) = api.calls
     assert (name, work) == ("preview", "w.py:job")
     assert given == {
+        "budget": Budget(0.01),
         "objective": "latency",
         "time": None,
         "preset": "default",
@@ -169,7 +170,34 @@ def test_a_dry_run_exits_with_0_and_predicts(api: FalseApi, capsys: pytest.Captu
         "native": False,
         "fixed_shapes": False,
         "device": "auto",
+        "gate": "strict",
+        "plan": ["threads"],
+        "keep": ("head",),
+        "seed": 0,
     }
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--plan", "{bad"], "--plan received JSON that cannot be read"),
+        (["--price", "a=1"], "--price was given without --cluster"),
+        (["--price", "a=much", "--cluster", "auto"], "--price has 'a=much'"),
+        (["--price", "a=-1", "--cluster", "auto"], "--price has 'a=-1'; allowed is NODE=PRICE, such as c7i=0.36, 0 or"),
+        (["--cluster", "auto", "--resume"], "--resume was given with --cluster"),
+        (["--max-drop", "-1"], "negative"),
+    ],
+)
+def test_a_dry_run_refuses_what_a_run_refuses(
+    api: FalseApi, capsys: pytest.CaptureFixture[str], dry: list[str], options: list[str], told: str
+) -> None:
+    api.answer = made_forecast
+
+    assert main(["optimize", "w.py:job", *options, *dry]) == 2
+
+    assert told in capsys.readouterr().err.replace("\n", " ")
+    assert api.calls == []
 
 
 def test_a_dry_run_prints_one_document(api: FalseApi, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -52,6 +54,27 @@ def test_dimensions_that_vary_are_reported_for_each_input() -> None:
     batches = reading.read([(torch.ones(2, 5, 3), None), (torch.ones(2, 7, 3), None)], torch.ones(2, 5, 3))
 
     assert batches.varying == (frozenset({1}),)
+
+
+def test_what_the_data_raise_is_told_with_the_batch() -> None:
+    def broken() -> Iterator[Any]:
+        yield torch.zeros(2, 3), None
+        raise KeyError("label_19")
+
+    with pytest.raises(UsageError, match="batch 1 of data cannot be had: KeyError: 'label_19'"):
+        reading.read(broken(), (torch.zeros(2, 3),))
+
+
+def test_samples_with_nan_are_counted_and_an_input_of_nothing_else_is_refused() -> None:
+    x = torch.zeros(4, 3)
+    x[2, 1] = math.nan
+    masked = torch.full((4, 3), -math.inf)
+
+    found = reading.read([(torch.zeros(4, 3), None), (x, None), (masked, None)], (torch.zeros(4, 3),))
+
+    assert found.note == "1 of 12 samples hold NaN in their inputs, the first in batch 1"
+    with pytest.raises(UsageError, match="input 0 of data is NaN throughout"):
+        reading.read([(torch.full((4, 3), math.nan), None)], (torch.zeros(4, 3),))
 
 
 def test_reading_stops_at_the_cap_and_says_so() -> None:

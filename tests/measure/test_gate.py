@@ -11,6 +11,7 @@ import torch
 from vivace.core.errors import UsageError
 from vivace.core.quality import Gate, QualityVerdict
 from vivace.measure.gate import check_scores, judge_scores
+from vivace.search.judge import verdicts_affordable
 
 
 def zero_one(samples: int, wrong: int) -> list[int]:
@@ -28,6 +29,28 @@ def test_no_flip_in_few_samples_cannot_tell() -> None:
     assert found.verdict is QualityVerdict.CANNOT_TELL
     assert found.samples_needed is not None
     assert found.samples_needed >= 299
+
+
+@pytest.mark.parametrize(("samples", "verdicts"), [(443, 3), (420, 3), (375, 2), (500, 5), (535, 5)])
+def test_no_flip_is_held_by_as_many_verdicts_as_can_be_afforded(samples: int, verdicts: int) -> None:
+    affordable = verdicts_affordable(0.01, samples, 0.05, verdicts)
+    found = judge_scores([1] * samples, [1] * samples, 0.01, alpha=0.05 / affordable)
+    assert (affordable > 1, found.verdict) == (True, QualityVerdict.HELD)
+    assert verdicts_affordable(0.01, samples, 0.05, 99) == affordable or affordable == verdicts
+
+
+def test_as_many_samples_like_these_as_are_asked_for_decide() -> None:
+    few = judge_scores(zero_one(600, 0) + [0] * 6, zero_one(600, 6) + [1] * 3 + [0] * 3, 0.01)
+    assert few.verdict is QualityVerdict.CANNOT_TELL
+    assert few.samples_needed is not None
+    times = -(-few.samples_needed // 606)
+    more = judge_scores(
+        zero_one(600 * times, 0) + [0] * 6 * times,
+        zero_one(600 * times, 6 * times) + [1] * 3 * times + [0] * 3 * times,
+        0.01,
+    )
+    assert more.verdict is QualityVerdict.HELD
+    assert "samples like these would decide" in few.reason
 
 
 def test_a_large_drop_is_not_held_and_the_reason_gives_both_numbers() -> None:

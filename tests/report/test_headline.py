@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
+
 from vivace.core.measurement import Interval, SpeedVerdict
 from vivace.core.result import Result
 from vivace.report.candidates import is_slower, seconds_of, speed_of, winner_of
@@ -26,6 +28,36 @@ def test_an_original_that_was_kept_says_how_the_plans_ended(nothing: Result) -> 
     assert why_kept(document).startswith("of 5 plans: 2 ok, 1 unsupported, 1 crashed, 1 not faster; the nearest when")
 
 
+@pytest.mark.parametrize(
+    ("conditions", "told"),
+    [
+        (
+            {"calls": 1},
+            "threads(count=1) + openvino(precision=bf16) is faster a call, but loading it is not made up for by 1 call",
+        ),
+        (
+            {"calls": 20},
+            "threads(count=1) + openvino(precision=bf16) is faster a call, but loading it is not made up for by 20",
+        ),
+        ({"objective": "memory"}, "nothing was found that takes clearly less memory, is not slower and holds"),
+        ({"objective": "size"}, "nothing was found that is clearly smaller on the disk, not slower and holds"),
+        ({"objective": "latency"}, "nothing faster was found that holds the budget"),
+    ],
+)
+def test_what_lost_is_told_as_what_the_search_was_asked_for(
+    nothing: Result, conditions: dict[str, object], told: str
+) -> None:
+    document = to_document(dataclasses.replace(nothing, conditions=conditions))
+
+    assert headline(document).startswith(f"kept the original: {told}")
+
+
+def test_many_calls_whose_plans_were_not_faster_say_so(nothing: Result) -> None:
+    document = to_document(dataclasses.replace(nothing, conditions={"calls": 9}, candidates=nothing.candidates[:2]))
+
+    assert headline(document) == "kept the original: nothing faster was found that holds the budget"
+
+
 def test_the_nearest_finalist_is_told_with_its_verdict(nothing: Result) -> None:
     last = nothing.candidates[-1]
     assert last.confirmed is not None
@@ -36,6 +68,7 @@ def test_the_nearest_finalist_is_told_with_its_verdict(nothing: Result) -> None:
 
 def test_a_search_that_tried_nothing_says_so(nothing: Result) -> None:
     document = to_document(dataclasses.replace(nothing, candidates=()))
+    assert headline(document) == "kept the original: no plan was tried, for the time was used up before"
     assert why_kept(document) == "no plan was tried: the time was used up before"
 
 

@@ -14,6 +14,7 @@ from vivace.core.forecast import Forecast
 from vivace.core.layer import LayerSensitivity
 from vivace.core.quality import Fidelity
 from vivace.core.result import Result
+from vivace.core.workload import Objective
 from vivace.report.results import ResultDocument, comparison_document, preview_document, to_document
 
 
@@ -99,6 +100,16 @@ def test_a_dry_run_is_labelled_as_predicted(forecast: Forecast) -> None:
     assert (document["plans"][0]["predicted_speedup"], document["plans"][0]["predicted_seconds"]) == (1.5, 11.4)
     assert (document["seconds"], document["total_seconds"], document["disk_bytes"]) == (120.0, 83.4, 5_200_000)
     assert document["left_out"] == {"tf32": "needs a CUDA device"}
+
+
+def test_a_dry_run_says_for_what_and_how_much_of_the_weights_is_read(forecast: Forecast) -> None:
+    plans = (dataclasses.replace(forecast.plans[0], weight_bytes=4096),)
+
+    document = json.loads(
+        preview_document(dataclasses.replace(forecast, plans=plans, objective=Objective.SIZE)).to_text()
+    )
+
+    assert (document["objective"], document["plans"][0]["predicted_weight_bytes"]) == ("size", 4096)
 
 
 def test_an_attribution_has_an_interval_or_a_reason_for_every_technique(result: Result) -> None:

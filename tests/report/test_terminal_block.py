@@ -12,8 +12,10 @@ from rich.console import Console
 from vivace.core.attribution import Attribution
 from vivace.core.forecast import Forecast
 from vivace.core.measurement import Interval, Outcome
+from vivace.core.plan import Plan
 from vivace.core.quality import Fidelity, Quality, QualityVerdict
 from vivace.core.result import Result
+from vivace.core.workload import Objective
 from vivace.report.terminal import MAX_LINES, comparison_block, preview_block, print_block, print_result
 
 GOLDEN = """\
@@ -230,6 +232,87 @@ def test_a_dry_run_labels_every_speed_as_predicted(forecast: Forecast) -> None:
         "  tf32: needs a CUDA device",
         "note: fixed",
     ]
+
+
+def previewed(forecast: Forecast, width: int = 80) -> list[str]:
+    stream = io.StringIO()
+    print_block(Console(file=stream, width=width), preview_block(forecast))
+    return stream.getvalue().splitlines()
+
+
+def test_a_long_name_gives_way_and_the_numbers_of_a_dry_run_stay_whole(forecast: Forecast) -> None:
+    long = Plan(forecast.plans[0].plan.techniques * 5)
+    found = previewed(dataclasses.replace(forecast, plans=(dataclasses.replace(forecast.plans[0], plan=long),) * 12))
+
+    assert found[1].split() == ["#", "speed-up", "takes", "plan"]
+    assert [line.split()[:3] for line in found[2:] if line[:2].strip().isdigit()] == [
+        [str(number), "1.50x", "11s"] for number in range(1, 13)
+    ]
+    assert "".join(found).count("threads(count=1)") == 12 * 5
+    assert max(map(len, found)) <= 80
+    assert not any("…" in line for line in found)
+
+
+def test_a_long_target_gives_way_and_the_numbers_of_a_comparison_stay_whole(result: Result) -> None:
+    stream = io.StringIO()
+    print_block(Console(file=stream, width=80), comparison_block(result.comparison, "folder/" * 20 + "a.py:b", "fast"))
+
+    (first,) = [line for line in stream.getvalue().splitlines() if line.startswith("A folder/")]
+    assert first.split()[-8:] == ["2.77", "3.05", "/", "n=320", "24.93", "0.50", "210", "MB"]
+
+
+def test_one_plan_is_no_plans(forecast: Forecast) -> None:
+    found = previewed(dataclasses.replace(forecast, plans=forecast.plans[:1]))
+
+    assert found[0] == "1 plan would be tried; its numbers are PREDICTED"
+
+
+@pytest.mark.parametrize("objective", [Objective.MEMORY, Objective.SIZE])
+def test_a_dry_run_for_bytes_predicts_those_of_the_weights(forecast: Forecast, objective: Objective) -> None:
+    plans = (dataclasses.replace(forecast.plans[0], weight_bytes=5_000_000),)
+
+    found = previewed(dataclasses.replace(forecast, plans=plans, objective=objective))
+
+    assert found[1].split() == ["#", "speed-up", "weights", "takes", "plan"]
+    assert found[2].startswith("1  1.50x     5.0 MB   11s    threads")
+
+
+def test_a_note_is_told_to_its_end(nothing: Result) -> None:
+    told = "openvino is faster a call, but loading it and 1 call take 2.31 s and the original's 0.004 s"
+
+    found = printed(dataclasses.replace(nothing, notes=(told,)))
+
+    assert f"note: {told}" in " ".join(found.split())
+
+
+def test_the_memory_is_the_confirmed_one_where_there_is_one(result: Result) -> None:
+    last = result.candidates[-1]
+    raced = (*result.candidates[:-1], last.replace(peak_memory_bytes=333_000_000))
+
+    row = next(line for line in printed(dataclasses.replace(result, candidates=raced)).splitlines() if line[:1] == "1")
+
+    assert "210 MB" in row
+    assert "333 MB" not in row
+
+
+@pytest.mark.parametrize(
+    ("conditions", "candidates", "told"),
+    [
+        ({"calls": 1}, slice(None), "next: keep a loaded model for more calls (--calls)"),
+        ({"objective": "memory", "seconds_allowed": 60.0}, slice(None), "(--time 3m) or another objective"),
+        ({"seconds_allowed": 10.0}, slice(0), "next: give more time (--time 30s); the artifact is the original"),
+        ({}, slice(0, 2), "next: give more time (--time 15m) or another objective"),
+    ],
+)
+def test_what_to_do_next_fits_why_the_original_was_kept(
+    nothing: Result, conditions: dict[str, object], candidates: slice, told: str
+) -> None:
+    kept = dataclasses.replace(nothing, conditions=conditions, candidates=nothing.candidates[candidates])
+
+    found = " ".join(printed(kept).split())
+
+    assert told in found
+    assert ("more time" in found) == ("calls" not in conditions)
 
 
 def test_a_winner_that_saves_no_time_never_breaks_even(result: Result) -> None:

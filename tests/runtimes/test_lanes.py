@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import threading
 from pathlib import Path
 
@@ -11,10 +13,10 @@ from torch import Tensor, nn
 
 from vivace.core.errors import ArtifactError
 from vivace.core.program import Model
-from vivace.runtimes import store
+from vivace.runtimes import eager, store
 from vivace.runtimes.capture import capture
-from vivace.runtimes.lanes.run import Crew, needs_of, operators_in
-from vivace.runtimes.lanes.schedule import HANDOVER_SECONDS, pieces, scheduled
+from vivace.runtimes.lanes.run import Crew, needs_of, operators_in, operators_of
+from vivace.runtimes.lanes.schedule import HANDOVER_SECONDS, pieces, scheduled, staged
 
 
 class Branches(nn.Module):
@@ -56,6 +58,50 @@ def test_a_piece_ends_where_another_lane_waits_for_it() -> None:
     lanes, needs = (0, 0, 1, 1, 0, 0), [[], [0], [1], [2], [1], [4, 3]]
 
     assert pieces(lanes, needs) == [0, 0, 1, 1, 2, 3]
+
+
+def test_a_chain_is_cut_where_its_longest_stage_is_shortest() -> None:
+    generator = random.Random(0)
+    for _ in range(30):
+        seconds = [generator.choice([0.0, 1.0, 2.0, 5.0]) for _ in range(7)]
+        found = staged(seconds, 3)
+        every = itertools.combinations_with_replacement(range(8), 2)
+        best = min(max(sum(seconds[:a]), sum(seconds[a:b]), sum(seconds[b:])) for a, b in every)
+
+        assert found.seconds == best
+        assert list(found.lanes) == sorted(found.lanes) and found.lanes[0] == 0
+        sums = [sum(s for s, lane in zip(seconds, found.lanes, strict=True) if lane == one) for one in range(3)]
+        assert max(sums) == best
+
+
+def test_a_lane_takes_the_next_call_while_another_works_on_the_one_before(model: Model) -> None:
+    graph = eager.copied_graph(model.program)
+    nodes = operators_of(graph)
+    crew = Crew(graph, nodes, [0] * 4 + [1] * (len(nodes) - 4), model.program.graph_module, 1)
+    values = eager.lifted_values(model.program)
+    calls = [torch.randn(4, 8) for _ in range(5)]
+
+    answers = crew.several([[*values, x] for x in calls])
+
+    for x, found in zip(calls, answers, strict=True):
+        for one, wanted in zip(found, crew([*values, x]), strict=True):
+            assert torch.equal(one, wanted)
+    crew.close()
+
+
+def test_each_lane_holds_its_weights_on_a_device_of_its_own(model: Model) -> None:
+    graph = eager.copied_graph(model.program)
+    nodes = operators_of(graph)
+    lanes = [int("linear" in node.name) for node in nodes]
+    devices = [torch.device("cpu"), torch.device("meta")]  # the latter stands for a card: it holds no numbers
+    crew = Crew(graph, nodes, lanes, model.program.graph_module, None, devices)
+    values = eager.lifted_values(model.program)
+
+    crew.hold(values)
+
+    assert {lane for lane, _ in crew._held} == {1}
+    assert [one.device.type for one in crew._held.values()] == ["meta"] * len(values)
+    crew.close()
 
 
 @pytest.mark.parametrize("seed", range(6))

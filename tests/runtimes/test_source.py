@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from runtimes.models import Convolution, mlp, work
-from vivace.core.errors import ArtifactError, UsageError
+from vivace.core.errors import UsageError
 from vivace.core.program import Form
 from vivace.runtimes import onnx_graph, source, store
 from vivace.runtimes.capture import capture
@@ -81,9 +81,9 @@ def test_a_keras_file_is_captured_through_its_torch_back_end(tmp_path: Path) -> 
     ("name", "error", "message"),
     [
         ("missing.onnx", UsageError, "there is no model file"),
-        ("broken.onnx", ArtifactError, "ONNX Runtime cannot open"),
-        ("broken.pt2", ArtifactError, "not a readable"),
-        ("broken.keras", ArtifactError, "Keras cannot open"),
+        ("broken.onnx", UsageError, "ONNX Runtime cannot open"),
+        ("broken.pt2", UsageError, "not a readable"),
+        ("broken.keras", UsageError, "Keras cannot open"),
         ("model.txt", UsageError, "allowed endings are .pt2 and .keras"),
     ],
 )

@@ -3,6 +3,7 @@ refused."""
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
@@ -191,3 +192,18 @@ def test_positions_are_counted_from_where_the_model_says(tmp_path: Path) -> None
     stored(Positions(), x, tmp_path)
 
     assert torch.allclose(store.load(tmp_path / "program")(x), Positions()(x), atol=1e-5)
+
+
+def test_norms_of_any_order_and_sums_of_exponentials_are_pytorchs(tmp_path: Path) -> None:
+    class Norms(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            orders = (0, 1, 2, 3, math.inf, -math.inf)
+            norms = [torch.linalg.vector_norm(x, order, dim=1, keepdim=True) for order in orders]
+            unit = nn.functional.normalize(x, dim=1)
+            return torch.cat([*norms, torch.linalg.vector_norm(x, dim=1, keepdim=True), x.logsumexp(1, True), unit], 1)
+
+    x = torch.randn(4, 5)
+    x[0, 0] = 0.0
+    stored(Norms(), x, tmp_path)
+
+    assert torch.allclose(store.load(tmp_path / "program")(x), Norms()(x), atol=1e-5)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 
 from search.toys import Dial, Engine, Halve, InferenceMode, trial
+from vivace.core.measurement import ArmTimes, Comparison, Interval, SpeedVerdict
 from vivace.core.plan import Plan
 from vivace.core.quality import Quality, QualityVerdict
 from vivace.core.result import Trial
 from vivace.measure.stats import normal_quantile
 from vivace.search.verdict.chance import chance_of
+from vivace.search.verdict.conclude import unclaimed
 from vivace.search.verdict.finalists import choose, following, is_safe
 
 HELD, UNSURE = QualityVerdict.HELD, QualityVerdict.CANNOT_TELL
@@ -101,3 +104,15 @@ def test_without_a_bound_the_verdict_of_the_select_part_is_all_there_is() -> Non
     fidelity = [Quality(verdict, "fidelity", 100, 0.01) for verdict in (HELD, UNSURE)]
 
     assert chance_of(fidelity[0], 100, 0.05) > chance_of(fidelity[1], 100, 0.05)
+
+
+def test_nothing_is_claimed_of_an_original_whose_captured_graph_is_faster() -> None:
+    times = ArmTimes(1e-3, None, None, 100, 0.1, 0.1, True, 0)
+    faster = Comparison(Interval(1.03, 1.02, 1.04), SpeedVerdict.FASTER, times, times, 20, 1, 0.01, ((1.03,),))
+    slower = dataclasses.replace(faster, speedup=Interval(0.9, 0.89, 0.91), verdict=SpeedVerdict.SLOWER)
+
+    found = unclaimed(faster)
+
+    assert (found.verdict, found.speedup) == (SpeedVerdict.UNDECIDED, faster.speedup)
+    assert "nothing is claimed" in found.note
+    assert unclaimed(slower) is slower

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from search.toys import KNOWN, MACHINE, WORK, Engine, Halve, Prune, Repair, Threads, Turbine, trial
+from vivace.core.cost import Cost
 from vivace.core.forecast import Expected
 from vivace.core.plan import Plan
 from vivace.core.quality import Budget, Gate
@@ -21,6 +24,14 @@ from vivace.search.strategy import default_strategy
 
 SPACE = space_of(WORK, MACHINE, {name: kind for name, kind in KNOWN.items() if name != "packed"})
 OPTIONS = Options(Budget(), Gate.STRICT, Objective.LATENCY, 300.0, None, KNOWN)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Slim(Halve):
+    """A precision that takes a quarter of the weights' bytes."""
+
+    def rewrite(self, cost: Cost) -> Cost:
+        return cost.replace(weight_bytes=cost.weight_bytes / 4)
 
 
 def fresh() -> Memory:
@@ -91,6 +102,23 @@ def test_what_would_be_tried_where_quality_is_refused_is_listed_with_its_trainin
     assert found[0].speedup == memory.baseline_seconds / memory.ranking.predicted_seconds(pruned)
     assert found[0].seconds > 0
     assert not any(technique.mends for expected in plans for technique in expected.plan)
+
+
+def test_each_plan_is_predicted_to_read_the_weights_that_its_techniques_leave() -> None:
+    clock, memory, plan = FakeClock(), fresh(), Plan.of([Slim(), Engine()])
+    memory.ranking.cost = WORK.cost.replace(weight_bytes=4e6)
+
+    (found,) = rehearse(SPACE, memory, Schedule(300.0, clock.now(), 3, clock), clock, plan)
+
+    assert (found.plan, found.weight_bytes) == (plan, 1_000_000)
+
+
+def test_one_plan_that_was_asked_for_is_the_only_one() -> None:
+    clock, plan = FakeClock(), Plan.of([Threads(count=1)])
+
+    found = list(rehearse(SPACE, fresh(), Schedule(300.0, clock.now(), 3, clock), clock, plan))
+
+    assert [expected.plan for expected in found] == [plan]
 
 
 def test_a_beginning_that_two_plans_share_is_stored_once() -> None:

@@ -77,6 +77,13 @@ def test_only_techniques_that_cannot_run_alone_are_refused_with_the_reason() -> 
         check_usable(space, ["packed"])
 
 
+def test_leaving_out_every_technique_leaves_no_plan() -> None:
+    space = space_of(WORK, MACHINE, KNOWN, without=list(KNOWN))
+
+    with pytest.raises(UsageError, match="--without leaves no plan"):
+        check_usable(space, [], list(KNOWN))
+
+
 def test_everything_holds_each_legal_combination_once() -> None:
     space = space_of(WORK, MACHINE, KNOWN, only=["inference-mode", "threads", "engine"])
 

@@ -17,12 +17,13 @@ from vivace.core.measurement import Outcome
 from vivace.core.plan import Plan
 from vivace.core.program import Padding, Settings
 from vivace.devices.machine import detect
-from vivace.runtimes import store
+from vivace.runtimes import eager, store
 from vivace.runtimes.openvino_session import exact_shapes
 from vivace.search.prepare import Prepared, prepare
 from vivace.techniques.compile.inductor import Inductor
 from vivace.techniques.compile.open_vino import OpenVino
 from vivace.techniques.rewrite.buckets import Buckets, best_buckets, growth
+from vivace.techniques.rewrite.indifference import MOST_TRIED, SHORTEST
 
 LENGTHS = (6, 9, 16, 12, 20)
 """The most frequent first."""
@@ -47,6 +48,57 @@ class Mean(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         return torch.tanh(x).mean(1)
+
+
+class Least(nn.Module):
+    """The least over tokens of a layer without bias: of many tokens it is below zero, which padding is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3, bias=False)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.layer(x).amin(1)
+
+
+class Most(nn.Module):
+    """The most over tokens, of which many are above what a token of zeros gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.layer(x).amax(1)
+
+
+class Positive(nn.Module):
+    """The most over tokens of what is never below zero."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return torch.relu(x).amax(1)
+
+
+class Attending(nn.Module):
+    """Tokens are weighed by a softmax that a finite number hides them from: what hides all of them hides none."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        weights = x.sum(2).masked_fill(~mask, -1e9).softmax(1)
+        return (weights.unsqueeze(2) * x).sum(1)
+
+
+class Thresholded(nn.Module):
+    """Right for every length, but not where the numbers are below zero on the whole."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return torch.where(x[:, :1].mean() > 0, x.sum(1), x.mean(1))
+
+
+class ThreeTokens(nn.Module):
+    """The least over all tokens but the first two, so it takes no call of these alone."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return x[:, 2:].amin(1)
 
 
 def call(length: int, rows: int = 2) -> tuple[Tensor, Tensor]:
@@ -106,6 +158,42 @@ def test_a_model_that_is_not_indifferent_to_padding_is_refused_with_the_shapes(t
 
     with pytest.raises(NotApplicable, match=r"not indifferent to padding: calls of \[2, 6, 4\].* to \[2, 20, 4\]"):
         Buckets(count=1).apply(store.read_model(prepared.program), prepared.work)
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (Least, r"calls of \[2, 1, 4\], \[2, 1\] padded"),
+        (Most, r"calls of \[2, 1, 4\], \[2, 1\]"),
+        (Attending, r"calls of \[2, 1, 4\], \[2, 1\] \(a mask that shows nothing\) padded"),
+        (Thresholded, r"calls of \[2, \d+, 4\], \[2, \d+\] \(its numbers negated\) padded"),
+        (ThreeTokens, r"calls of \[2, 3, 4\], \[2, 3\] padded"),
+    ],
+)
+def test_a_model_that_padding_changes_in_other_calls_only_is_refused_with_what_told(
+    kind: type[nn.Module], told: str, tmp_path: Path
+) -> None:
+    calls = [(leaf.abs() + 0.1 if kind is Thresholded else leaf, mask) for leaf, mask in map(call, (24, 30, 40))]
+    prepared = ready(tmp_path, network(kind), calls)
+
+    with pytest.raises(NotApplicable, match=told):
+        Buckets(count=1).apply(store.read_model(prepared.program), prepared.work)
+
+
+def test_the_most_of_what_is_never_below_zero_may_be_padded(tmp_path: Path) -> None:
+    prepared = ready(tmp_path, network(Positive), [call(length) for length in LENGTHS])
+
+    assert Buckets(count=1).apply(store.read_model(prepared.program), prepared.work).settings.padding is not None
+
+
+def test_the_proof_takes_some_dozens_of_calls(masked: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = []
+    run = eager.run_flat
+    monkeypatch.setattr(eager, "run_flat", lambda *call: answered.append(call) or run(*call))
+
+    Buckets(count=2).apply(store.read_model(masked.program), masked.work)
+
+    assert len(answered) <= 2 * (MOST_TRIED + len(LENGTHS)) + len(LENGTHS) + len(SHORTEST)
 
 
 def test_rows_may_be_padded_without_any_mask(tmp_path: Path) -> None:

@@ -180,3 +180,17 @@ def test_few_channels_are_left_alone():
 def test_an_impossible_share_is_refused(share):
     with pytest.raises(UsageError, match="between 0 and 1"):
         ChannelPruning(share=share)
+
+
+def test_the_bytes_of_the_layers_that_shrank_are_told():
+    before = capture.capture(_chain(), (IMAGE,)).model
+
+    after = ChannelPruning(share=0.25).apply(before, None)
+
+    told = {one.layer: (one.form, one.dense_bytes, one.stored_bytes) for one in after.stored_weights}
+    assert told == {
+        "0": ("fewer channels", 4 * 64 * 3 * 9, 4 * 48 * 3 * 9),
+        "3": ("fewer channels", 4 * 64 * 9, 4 * 48 * 9),
+        "5": ("fewer channels", 4 * 64 * 64 * 9, 4 * 48 * 48 * 9),
+        "9": ("fewer channels", 4 * 64 * 9 * 5, 4 * 48 * 9 * 5),
+    }

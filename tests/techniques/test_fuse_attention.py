@@ -255,6 +255,40 @@ class ScoresReturned(nn.Module):
         return torch.softmax(scores, dim=-1) @ v, scores
 
 
+class ScoresAddedToThemselves(nn.Module):
+    def forward(self, q, k, v):
+        scores = q @ k.mT
+        return torch.softmax(scores + scores, dim=-1) @ v
+
+
+class ProbabilitiesTimesThemselves(nn.Module):
+    def forward(self, q, k, v):
+        weights = torch.softmax(q @ k.mT, dim=-1)
+        return weights @ weights
+
+
+class TemperatureOverAMask(nn.Module):
+    """The mask is multiplied too, by a number whose sign is not known."""
+
+    def forward(self, q, k, v):
+        return torch.softmax((q @ k.mT + q[:, :1, :, :1]) * v[:, :, :1, :1], dim=-1) @ v
+
+
+class TemperatureOfEachKey(nn.Module):
+    def forward(self, q, k, v):
+        return torch.softmax(q @ k.mT * v[..., 0].unsqueeze(-2), dim=-1) @ v
+
+
+class ProductThatTakesAway(nn.Module):
+    def forward(self, q, k, v):
+        return torch.softmax(torch.baddbmm(v[:, 0, :, :6], q[:, 0], k[:, 0].mT, alpha=-1), -1) @ v[:, 0]
+
+
+class TurnedAndMasked(nn.Module):
+    def forward(self, q, k, v):
+        return torch.softmax(k @ q.mT + q[..., :1], dim=-2).mT @ v
+
+
 class NegativeScale(nn.Module):
     def forward(self, q, k, v):
         return torch.softmax(q @ k.mT * -0.3, dim=-1) @ v
@@ -295,6 +329,12 @@ class Gate(nn.Module):
         (OverTheQueries, "not over the last"),
         (ProbabilitiesReturned, "probabilities softmax are used elsewhere"),
         (ScoresReturned, "scores mul are used elsewhere"),
+        (ScoresAddedToThemselves, "does not add a mask"),
+        (ProbabilitiesTimesThemselves, "probabilities softmax are used elsewhere"),
+        (TemperatureOverAMask, "stands between"),
+        (TemperatureOfEachKey, "stands between"),
+        (ProductThatTakesAway, "multiplies the scores by -1"),
+        (TurnedAndMasked, "shapes around softmax"),
         (NegativeScale, "stands between"),
         (MildFill, "does not hide"),
         (CappedScores, "stands between"),

@@ -1,17 +1,24 @@
 """Layers of low rank in two factors: the right rank, less work, and nothing done where it would not save any."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
 
 from vivace.core.errors import NotApplicable, UsageError
+from vivace.core.layer import StoredWeight
+from vivace.core.work import Work
 from vivace.measure.fidelity import compare_outputs
 from vivace.runtimes import capture, eager, store
 from vivace.runtimes.graphs import counts
+from vivace.runtimes.graphs.layers import path_of
 from vivace.techniques.sparsity.low_rank import LowRank, factors
+from vivace.testing import contract
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(4, 6, 64, generator=GENERATOR)
+WORK = Work("any", None, frozenset(), contract.SAMPLE_COST, None)
 
 
 def _of_rank(rank, outputs, inputs, noise=0.0):
@@ -37,7 +44,7 @@ def test_only_the_layers_of_low_rank_are_split_and_the_answers_stay(tmp_path):
     net = _net()
     model = capture.capture(net, (X,)).model
 
-    store.save(LowRank(energy=0.99).apply(model, None), tmp_path / "program")
+    store.save(LowRank(energy=0.99).apply(model, WORK), tmp_path / "program")
     program = store.load(tmp_path / "program")
 
     shapes = [
@@ -49,10 +56,29 @@ def test_only_the_layers_of_low_rank_are_split_and_the_answers_stay(tmp_path):
         assert compare_outputs([[net(X)], [net(more)]], [[program(X)], [program(more)]]).sqnr_db > 20
 
 
+def test_the_bytes_of_factors_are_told_beside_those_of_the_whole_weight():
+    changed = LowRank(energy=0.99).apply(capture.capture(_net(), (X,)).model, WORK)
+
+    assert changed.stored_weights == (
+        StoredWeight("0", "rank 8", 4 * 64 * 96, 4 * 8 * (64 + 96)),
+        StoredWeight("4", "rank 2", 4 * 96 * 10, 4 * 2 * (96 + 10)),
+    )
+    assert [path_of(node) for node in _linears(changed.program)] == ["0", "0", "2", "4", "4"]
+
+
+def test_a_layer_that_the_user_named_stays_whole():
+    model = capture.capture(_net(), (X,)).model
+
+    changed = LowRank(energy=0.99).apply(model, dataclasses.replace(WORK, keep=("linear",)))
+
+    assert [one.layer for one in changed.stored_weights] == ["4"]
+    assert len(_linears(changed.program)) == 4
+
+
 def test_the_work_of_a_call_really_falls():
     model = capture.capture(_net(), (X,)).model
 
-    before, after = counts.cost_of(model, [X]), counts.cost_of(LowRank(energy=0.99).apply(model, None), [X])
+    before, after = counts.cost_of(model, [X]), counts.cost_of(LowRank(energy=0.99).apply(model, WORK), [X])
 
     rows = 4 * 6
     assert before.flops - after.flops == 2 * rows * (64 * 96 - 8 * (64 + 96) + 96 * 10 - 2 * (96 + 10))
@@ -82,7 +108,7 @@ def test_weights_that_two_layers_share_are_split_once():
             return self.layer(torch.relu(self.layer(x)))
 
     net = Twice().eval()
-    changed = LowRank(energy=0.999).apply(capture.capture(net, (X,)).model, None)
+    changed = LowRank(energy=0.999).apply(capture.capture(net, (X,)).model, WORK)
 
     assert len(changed.program.state_dict) == 2
     with torch.no_grad():
@@ -95,7 +121,7 @@ def test_a_layer_of_full_rank_or_none_is_left_alone(weight):
     net.weight.data = weight
 
     with pytest.raises(NotApplicable, match="99% of its weights' energy"):
-        LowRank(energy=0.99).apply(capture.capture(net, (X,)).model, None)
+        LowRank(energy=0.99).apply(capture.capture(net, (X,)).model, WORK)
 
 
 @pytest.mark.parametrize("energy", [0, 1, 1.5, -0.1])

@@ -26,6 +26,7 @@ from vivace.techniques.precision.torchao_dynamic_int8 import TorchaoDynamicInt8
 from vivace.testing import contract, tiny
 
 aten = torch.ops.aten
+WORK = Work("any", None, frozenset(), contract.SAMPLE_COST, None)
 AS_HERE = {"reduce_range": Fact.INT8_INSTRUCTIONS not in machine.detect().facts()}
 """Where there are no int8 dot products, sums of 16 bits could overflow."""
 
@@ -33,7 +34,7 @@ AS_HERE = {"reduce_range": Fact.INT8_INSTRUCTIONS not in machine.detect().facts(
 def _narrowed(technique, name):
     model = tiny.tiny(name)
     captured = capture.capture(model.model(), model.inputs()).model
-    return technique.apply(captured, None).program
+    return technique.apply(captured, WORK).program
 
 
 def _dtypes(program, target):
@@ -126,7 +127,7 @@ def test_torchao_products_equal_torchaos_own():
     quantization = pytest.importorskip("torchao.quantization")
     module = tiny.tiny("mlp").model()
     x = tiny.tiny("mlp").inputs(8)
-    model = TorchaoDynamicInt8(smallest=1).apply(capture.capture(module, x).model, None)
+    model = TorchaoDynamicInt8(smallest=1).apply(capture.capture(module, x).model, WORK)
     config = quantization.Int8DynamicActivationInt8WeightConfig(set_inductor_config=False)
     quantization.quantize_(module, config)
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from vivace.core.layer import StoredWeight
 from vivace.core.measurement import Interval
 from vivace.measure import kernels
 from vivace.runtimes import capture, eager, store
@@ -163,6 +164,7 @@ def test_a_model_pruned_so_is_stored_so_and_answers_the_same(monkeypatch: pytest
 
     stored = 256 * 64 * 4 + 16 * 32 * 2 * 4
     assert f"1 of 1 layers, {stored} bytes of weights for {4 * 128 * 250}" in sparse.lineage[-1]
+    assert sparse.stored_weights == (StoredWeight("0", "2:4", 4 * 128 * 250, stored),)
     for samples in (1, 5, 64):
         given = torch.randn(samples, 128, generator=GENERATOR)
         torch.testing.assert_close(program(given), eager.run_flat(halved.program, [given])[0], rtol=1e-4, atol=1e-5)

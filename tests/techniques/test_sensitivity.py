@@ -168,11 +168,28 @@ def test_a_name_that_no_layer_answers_to_is_told_with_those_that_exist() -> None
         chosen(there, ["tail"])
 
 
-def test_gentler_settings_keep_up_to_half_of_the_layers(work: Work) -> None:
-    steps = [NncfStaticInt8("mixed", keep=count) for count in (0, 1, 2)]
+def test_gentler_settings_keep_up_to_all_layers_but_one(work: Work) -> None:
+    steps = [NncfStaticInt8("mixed", keep=count) for count in (0, 1, 2, 3)]
     assert list(NncfStaticInt8().gentler(work)) == steps
     assert list(NncfStaticInt8("mixed").gentler(work)) == steps[1:]
     assert list(NncfStaticInt8().gentler(Work(**{**vars(work), "layers": ()}))) == steps[:1]
+
+
+@pytest.mark.parametrize(
+    ("layers", "counts"),
+    [
+        (1, []),
+        (2, [1]),
+        (3, [1, 2]),
+        (8, [1, 2, 3, 4, 5, 6, 7]),
+        (9, [1, 2, 4, 5, 7, 8]),
+        (54, [1, 2, 4, 8, 16, 38, 46, 50, 52, 53]),
+    ],
+)
+def test_counts_of_kept_layers_are_few_and_lead_to_all_but_one(layers: int, counts: list[int], work: Work) -> None:
+    many = dataclasses.replace(work, layers=(work.layers[0],) * layers)
+
+    assert list(sensitivity.kept_counts(many)) == counts
 
 
 def _quantizers(model: Model) -> int:

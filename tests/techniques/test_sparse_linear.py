@@ -7,6 +7,7 @@ from torch.nn.utils import prune
 
 from vivace.core.errors import ArtifactError, NotApplicable, UsageError
 from vivace.core.facts import Fact
+from vivace.core.layer import StoredWeights
 from vivace.core.measurement import Interval
 from vivace.core.plan import Plan
 from vivace.measure import kernels
@@ -74,8 +75,19 @@ def test_pruned_layers_keep_their_shapes_and_the_plan_says_so():
     weights = [value for value in after.program.state_dict.values() if value.dim() == 2]
     assert [tuple(weight.shape) for weight in weights] == [(256, 128), (128, 256), (10, 128)]
     assert [round(1 - weight.count_nonzero().item() / weight.numel(), 2) for weight in weights] == [0.75, 0.75, 0]
-    assert "pruned but kept dense" in str(Plan((MagnitudePruning(),))) and "kept dense" in after.lineage[-1]
+    assert str(Plan((MagnitudePruning(),))) == "magnitude-pruning(pruned but kept dense)"
+    assert [(one.layer, one.form, one.dense_bytes, one.stored_bytes) for one in after.stored_weights] == [
+        ("0", "zeros kept dense", 131072, 131072),
+        ("2", "zeros kept dense", 131072, 131072),
+    ]
     assert all(value.count_nonzero() == value.numel() for value in before.program.state_dict.values())
+
+
+def test_a_plan_that_stores_the_zeros_away_does_not_say_that_they_are_kept():
+    pruning = MagnitudePruning(share=0.95)
+
+    assert str(Plan((pruning, SparseKernels()))) == "magnitude-pruning(share=0.95) + sparse-kernels"
+    assert str(Plan((pruning, Inductor()))).startswith("magnitude-pruning(share=0.95; pruned but kept dense) + ")
 
 
 def test_pruning_twice_says_that_nothing_is_left():
@@ -158,13 +170,16 @@ def test_a_stored_sparse_program_answers_as_the_pruned_one_for_any_batch(sparse,
         torch.testing.assert_close(program(x), eager.run_flat(pruned.program, [x])[0], rtol=1e-4, atol=1e-5)
 
 
-def test_the_file_holds_the_non_zeros_only_and_the_lineage_their_bytes(sparse, tmp_path):
+def test_the_file_holds_the_non_zeros_only_and_the_program_tells_their_bytes(sparse, tmp_path):
     store.save(_captured(), tmp_path / "dense")
     store.save(sparse, tmp_path / "sparse")
 
     nonzeros, rows = 2 * 128 * 256 // 4, 256 + 128
     stored = 8 * nonzeros + 4 * (rows + 2)
     assert f"2 of 2 layers, {stored} bytes of weights for {4 * 2 * 128 * 256}" in sparse.lineage[-1]
+    told = StoredWeights.of(store.describe(tmp_path / "sparse").stored_weights)
+    assert (told.layers, told.dense_bytes, told.stored_bytes) == (2, 4 * 2 * 128 * 256, stored)
+    assert [(one.layer, one.form) for one in told.each] == [("0", "CSR"), ("2", "CSR")]
     sizes = [(tmp_path / name / "model.pt2").stat().st_size for name in ("dense", "sparse")]
     assert sizes[0] - sizes[1] == pytest.approx(4 * 2 * 128 * 256 - stored, abs=8000)  # the graph's text differs
 

@@ -13,7 +13,8 @@ from scipy import stats as oracle
 from vivace.core.measurement import Interval, Quantile, SpeedVerdict
 from vivace.core.workload import Mix
 from vivace.measure import stats
-from vivace.measure.paired import StopRule, decide, exponential
+from vivace.measure.claims.conclude import decide, exponential
+from vivace.measure.claims.rules import StopRule
 
 
 def heavy_tailed_blocks(generator: np.random.Generator, count: int, ratio: float = 1.0) -> np.ndarray:

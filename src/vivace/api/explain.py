@@ -13,6 +13,7 @@ from vivace.api.sensitivity import sensitivity_of
 from vivace.artifact.manifest import PROGRAM
 from vivace.core.compute import Compute, Reach
 from vivace.core.cost import Cost
+from vivace.core.layer import StoredWeights
 from vivace.core.machine import Ceiling, Machine
 from vivace.core.plan import Plan
 from vivace.core.result import Result
@@ -21,6 +22,7 @@ from vivace.devices.caches import last_level_bytes
 from vivace.devices.ceilings import DEVICE_PRECISIONS, PRECISIONS
 from vivace.devices.roofline import is_mostly_overhead, is_of, reach
 from vivace.measure.process import Limits, Phase, Worker
+from vivace.runtimes import store
 from vivace.search.prepare import Prepared
 from vivace.search.schedule import Schedule
 
@@ -62,6 +64,7 @@ def explain(result: Result, folder: Path, prepared: Prepared, machine: Machine, 
         compute=compute,
         profiles=profiles_of(found, *reader.original()),
         sensitivity=sensitivity_of(result.plan, folder / PROGRAM, prepared, schedule),
+        stored_weights=StoredWeights.of(store.describe(folder / PROGRAM).stored_weights),
         wall_seconds=schedule.seconds - schedule.left(),
     )
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from vivace.api.explain import explain
 from vivace.api.publish import Staging, publish
-from vivace.api.request import destination_of, machine_of, names_native, offered, options_of, run_folder
+from vivace.api.request import check_plan, destination_of, machine_of, names_native, offered, options_of, run_folder
 from vivace.api.silicon.platform import platform_of
 from vivace.artifact import save
 from vivace.artifact.load import load
-from vivace.core.errors import EnvironmentFault, UsageError
+from vivace.core.errors import EnvironmentFault
 from vivace.core.plan import Plan
 from vivace.core.quality import Budget
 from vivace.core.result import Result
@@ -23,14 +23,17 @@ from vivace.core.workload import Objective, Workload
 from vivace.measure.clock import SystemClock
 from vivace.measure.forking import client
 from vivace.measure.process import Limits
+from vivace.report.duration import show_duration
 from vivace.report.progress import Progress, SilentProgress
 from vivace.runtimes.program import Program
 from vivace.search.caches import compiler_variables
-from vivace.search.options import Options
 from vivace.search.prepare import original_arm, prepare
 from vivace.search.run import Search, identity_of, open_journal
-from vivace.search.space import Space, check_usable, space_of
+from vivace.search.space import check_usable, space_of
 from vivace.search.verdict.ahead import Interpreters
+
+LATE_SECONDS, LATE_SHARE = 5.0, 0.1
+"""What ends later than allowed by more than both is said to: seconds, and the share of the time allowed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,22 +141,30 @@ def optimize(
         prepared = dataclasses.replace(prepared, platform=platform, notes=notes)
         usable = offered(machine, device, platform)
         space = space_of(prepared.work, usable, options.known, options.only, options.without)
-        check_usable(space, options.only)
+        check_usable(space, options.only, options.without)
         with open_journal(folder, identity_of(prepared, machine, options), resume) as journal:
             staging = Staging(folder, prepared)
-            _check_plan(options, space)
+            check_plan(options, space)
             search = Search(prepared, space, options, machine, folder, journal, progress, started)
             result = search.run(staging.deliver)
             result = explain(result, staging.folder(result.plan), prepared, machine, search.schedule)
             fields = {field.name: getattr(result, field.name) for field in dataclasses.fields(Result)}
-            final = Optimized(**fields | {"artifact": destination})
+            notes = (*overrun(result.wall_seconds, options.seconds), *result.notes)
+            final = Optimized(**fields | {"artifact": destination, "notes": notes})
             publish(final, staging, prepared, machine, destination)
             # the artifact's own record was written before it was checked in a process of its own
-            return dataclasses.replace(final, wall_seconds=options.seconds - search.schedule.left())
+            took = options.seconds - search.schedule.left()
+            return dataclasses.replace(final, wall_seconds=took, notes=(*overrun(took, options.seconds), *result.notes))
 
 
-def _check_plan(options: Options, space: Space) -> None:
-    """Raise UsageError when the one plan that was asked for cannot work here, with the reason."""
-    reason = options.plan.illegal(space.facts) if options.plan is not None else None
-    if reason:
-        raise UsageError(f"the plan {options.plan} cannot work here: {reason}")
+def overrun(took: float, allowed: float) -> Iterator[str]:
+    """What is told to one who waited clearly longer than the seconds that were allowed; nothing otherwise.
+
+    >>> list(overrun(14.0, 10.0)), [note.partition(",")[0] for note in overrun(94.0, 10.0)]
+    ([], ['it took 1m34s'])
+    """
+    if took - allowed > max(LATE_SECONDS, LATE_SHARE * allowed):
+        yield (
+            f"it took {show_duration(took)}, longer than the {show_duration(allowed)} allowed (--time): the original "
+            "is measured, and what is delivered is recorded and checked, however long that takes"
+        )

@@ -11,8 +11,9 @@ from vivace.core.errors import DiskFull, EnvironmentFault, NotApplicable, UsageE
 from vivace.core.measurement import Interval
 from vivace.core.result import Result
 from vivace.data import samples
+from vivace.measure.claims.conclude import summary
 from vivace.measure.live import ArmSpec, LiveArm
-from vivace.measure.paired import Pair, StopRule, summary
+from vivace.measure.paired import Pair, StopRule
 from vivace.measure.process import Limits
 from vivace.runtimes import store
 from vivace.search.caches import compiler_variables

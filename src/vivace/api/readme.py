@@ -21,6 +21,7 @@ def readme_of(result: Result, manifest: Manifest) -> str:
         f"Quality: {quality.verdict.value} ({quality.basis}, {quality.samples} samples).",
         f"Proved on: {manifest.machine['processor']}, {manifest.machine['cores_allowed']} cores.",
         f"Accepts: {manifest.accepts}",
+        *([f"Weights stored otherwise: {result.stored_weights}; counted in float32."] if result.stored_weights else []),
         "",
         "```python",
         "import vivace as vv",

@@ -28,6 +28,7 @@ from vivace.report.duration import parse_duration
 from vivace.search.caches import CACHES
 from vivace.search.journal import read_journal, run_path
 from vivace.search.options import Options
+from vivace.search.space import Space
 
 DEVICES = ("cpu", "cuda", "tpu", "auto")
 SHORTEST_SECONDS = 10.0
@@ -60,6 +61,8 @@ def options_of(
     for name in (*only, *without):
         if name not in known:
             raise unknown_name("technique", name, known)
+    asked = None if plan is None else plan_of(plan, known)
+    _refuse_contradictions(asked, only, without)
     chosen = choice(Gate, "gate", gate)
     aim = choice(Objective, "objective", objective)
     thorough = choice(Preset, "preset", preset)
@@ -73,7 +76,7 @@ def options_of(
         only=tuple(only),
         without=tuple(without),
         extra=tuple(extra),
-        plan=None if plan is None else plan_of(plan, known),
+        plan=asked,
         exhaustive=exhaustive,
         limits=limits,
         seed=seed,
@@ -99,6 +102,23 @@ def plan_of(plan: Plan | Sequence[str | Mapping[str, Any]], known: Mapping[str, 
         raise _unreadable_plan(str(error)) from None
 
 
+def _refuse_contradictions(plan: Plan | None, only: Sequence[str], without: Sequence[str]) -> None:
+    """Raise UsageError for a technique that one option asks for and another one leaves out."""
+    for name in only:
+        if name in without:
+            raise UsageError(f"{name} stands under only (--only) and under without (--without); leave one of them out")
+    for name in (technique.name() for technique in plan or ()):
+        if name in without:
+            raise UsageError(
+                f"plan (--plan) asks for {name}, which without (--without) leaves out; take it from one of them"
+            )
+        if only and name not in only:
+            raise UsageError(
+                f"plan (--plan) asks for {name}, and only (--only) allows {', '.join(only)} alone; add {name} to it or "
+                "leave it out"
+            )
+
+
 def _step(entry: object, known: Mapping[str, type[Technique]]) -> Mapping[str, Any]:
     """What `read_plan` reads of one technique, from its name or with some settings."""
     match entry:
@@ -116,7 +136,21 @@ def _step(entry: object, known: Mapping[str, type[Technique]]) -> Mapping[str, A
     for setting in settings:
         if setting not in fields:
             raise unknown_name(f"setting of {name}", str(setting), fields)
-    return {"technique": name, "settings": known[name].here(detect()) | {**settings}}
+    settings = known[name].here(detect()) | {**settings}
+    missing = [field for field in _needed(known[name]) if field not in settings]
+    if missing:
+        raise UsageError(
+            f"plan (--plan) names {name} without its setting {' and '.join(missing)}, which has no default; give "
+            f'{{"technique": "{name}", "settings": {{"{missing[0]}": ...}}}} in the place of the name'
+        )
+    return {"technique": name, "settings": settings}
+
+
+def _needed(kind: type[Technique]) -> list[str]:
+    """The settings of a technique that have no default."""
+    none = dataclasses.MISSING
+    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
+    return [field.name for field in fields if field.default is none and field.default_factory is none]
 
 
 def _unreadable_plan(reason: str) -> UsageError:
@@ -156,6 +190,13 @@ def choice(kind: Any, label: str, value: Any) -> Any:
     if value not in allowed:
         raise unknown_name(label, str(value), allowed)
     return kind(value)
+
+
+def check_plan(options: Options, space: Space) -> None:
+    """Raise UsageError when the one plan that was asked for cannot work here, with the reason."""
+    reason = options.plan.illegal(space.facts) if options.plan is not None else None
+    if reason:
+        raise UsageError(f"the plan {options.plan} cannot work here: {reason}")
 
 
 def names_native(options: Options) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from vivace.api.overhead import FAILURES
+from vivace.core.facts import Fact
 from vivace.core.layer import LayerSensitivity
 from vivace.core.plan import Plan
 from vivace.core.work import Work
@@ -27,12 +29,12 @@ def sensitivity_of(plan: Plan, program: Path, prepared: Prepared, schedule: Sche
     they are ranked now, in a worker, if that is likely to end before the artifact is due. Empty where there is none.
     Never raises for what a worker does.
     """
-    lineage = store.describe(program).lineage
-    found = known(prepared.work, lineage)
+    described = store.describe(program)
+    found = known(prepared.work, described.lineage)
     if found is None and is_integer(plan, prepared.work):
         rank(prepared, schedule)
         found = known(prepared.work, ())
-    return told(found or [], plan, prepared.work)
+    return told(found or [], plan, prepared.work, described.quantized)
 
 
 def known(work: Work, lineage: tuple[str, ...]) -> list[sensitivity.Sensitivity] | None:
@@ -41,11 +43,23 @@ def known(work: Work, lineage: tuple[str, ...]) -> list[sensitivity.Sensitivity]
     return next((found for step in steps if (found := sensitivity.kept_ranking(work, step)) is not None), None)
 
 
-def told(found: list[sensitivity.Sensitivity], plan: Plan, work: Work) -> tuple[LayerSensitivity, ...]:
-    """What was ranked, with whether the plan keeps each layer in a higher precision: all, where none of it is int8."""
-    worst = max((getattr(technique, "keep", 0) for technique in plan), default=0)
-    kept = {one.layer.name for one in (found[:worst] if is_integer(plan, work) else found)} | set(work.keep)
-    return tuple(LayerSensitivity(one.label, one.sqnr_db, one.seconds_share, one.layer.name in kept) for one in found)
+def told(
+    found: list[sensitivity.Sensitivity], plan: Plan, work: Work, quantized: Sequence[str]
+) -> tuple[LayerSensitivity, ...]:
+    """What was ranked, with whether the program keeps each layer in a higher precision: those that no technique put
+    into integers (`quantized`). Where its techniques do not tell, those that their settings and the user named."""
+    integers = set(quantized)
+    if not integers and is_quantized(plan):
+        worst = max((getattr(technique, "keep", 0) for technique in plan), default=0)
+        integers = {one.layer.name for one in found[worst:]} - set(work.keep)
+    return tuple(
+        LayerSensitivity(one.label, one.sqnr_db, one.seconds_share, one.layer.name not in integers) for one in found
+    )
+
+
+def is_quantized(plan: Plan) -> bool:
+    """Whether a technique of a plan puts weights into integers."""
+    return any(Fact.UNQUANTIZED in technique.breaks for technique in plan)
 
 
 def is_integer(plan: Plan, work: Work) -> bool:

@@ -33,7 +33,11 @@ def check_destination(out: Path) -> None:
             "artifact to replace"
         )
     parent = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
-    if not os.access(parent, os.W_OK | os.X_OK) or not parent.is_dir():
+    if not parent.is_dir():
+        raise UsageError(
+            f"out (--out) is {out}, but {parent} is a file, so no folder can be made below it; give another path"
+        )
+    if not os.access(parent, os.W_OK | os.X_OK):
         raise EnvironmentFault(
             f"cannot write to {parent}: permission denied; give an out (--out) in a folder that you own"
         )

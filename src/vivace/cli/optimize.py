@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +15,12 @@ from vivace.core.errors import Cancelled, UsageError
 from vivace.core.quality import Budget, Gate
 from vivace.core.result import Result
 from vivace.core.workload import Objective, Preset
+
+THERE = (
+    "this list is of this machine; with --cluster each kind of node makes its own, and --time is of one trial and not "
+    "of the whole"
+)
+"""What is told of a dry run that names a cluster, which is not asked."""
 
 
 def optimize(
@@ -139,7 +147,8 @@ def optimize(
     budget = Budget(drop=max_drop, relative=relative)
     if time is not None:
         parse_duration(time)
-    chosen: dict[str, Any] = {
+    asked: dict[str, Any] = {
+        "budget": budget,
         "objective": objective.value,
         "time": time,
         "preset": preset.value,
@@ -149,23 +158,19 @@ def optimize(
         "native": native,
         "fixed_shapes": fixed_shapes,
         "device": device,
-    }
-    if dry_run:
-        _preview(target, chosen, as_json)
-        return
-    asked = {
-        "budget": budget,
-        "out": out,
         "gate": gate.value,
-        "resume": resume,
         "plan": plan_given(plan),
         "keep": split_names(keep),
         "seed": seed,
-        **chosen,
     }
+    prices = _prices(price)
     _check_cluster(cluster, price, resume)
+    if dry_run:
+        _preview(target, cluster, asked, as_json)
+        return
+    asked |= {"out": out, "resume": resume}
     if cluster:
-        _on_cluster(target, cluster, _prices(price), asked, as_json, quiet)
+        _on_cluster(target, cluster, prices, asked, as_json, quiet)
         return
     result = _search(target, asked, as_json, quiet)
     show_result(result, as_json)
@@ -189,8 +194,8 @@ def _prices(given: list[str] | None) -> dict[str, float]:
             found[label] = float(value)
         except ValueError:
             equals = ""
-        if not equals or not label:
-            raise UsageError(f"--price has {word!r}; allowed is NODE=PRICE, such as c7i=0.36, for an hour")
+        if not equals or not label or not 0 <= found[label] < math.inf:
+            raise UsageError(f"--price has {word!r}; allowed is NODE=PRICE, such as c7i=0.36, 0 or more for an hour")
     return found
 
 
@@ -250,7 +255,7 @@ def _search(target: str, asked: dict[str, Any], as_json: bool, quiet: bool) -> R
             raise Cancelled(f"cancelled; {kept}") from None
 
 
-def _preview(target: str, chosen: dict[str, Any], as_json: bool) -> None:
+def _preview(target: str, cluster: str, asked: dict[str, Any], as_json: bool) -> None:
     from vivace.report.results import preview_document
     from vivace.report.terminal import preview_block, print_block
 
@@ -258,7 +263,13 @@ def _preview(target: str, chosen: dict[str, Any], as_json: bool) -> None:
         from vivace.api import preview
         from vivace.api.target import resolve_workload
 
-        found = preview(resolve_workload(target), **chosen)
+        if cluster:
+            from vivace.api.together.cluster import check_ray
+
+            check_ray()
+        found = preview(resolve_workload(target), **asked)
+    if cluster:
+        found = dataclasses.replace(found, notes=(*found.notes, THERE))
     if as_json:
         emit(preview_document(found).to_text())
     else:

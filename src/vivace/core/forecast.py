@@ -6,15 +6,18 @@ import dataclasses
 from collections.abc import Mapping
 
 from vivace.core.plan import Plan
+from vivace.core.workload import Objective
 
 
 @dataclasses.dataclass(frozen=True)
 class Expected:
-    """One plan, its predicted speed-up over the original, and the seconds that trying it is likely to take."""
+    """One plan, its predicted speed-up over the original, the seconds that trying it is likely to take, and the bytes
+    of weights that a call is predicted to read."""
 
     plan: Plan
     speedup: float
     seconds: float
+    weight_bytes: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +27,8 @@ class Forecast:
     `seconds` is the time allowed and `total_seconds` what the whole search is likely to take of it. `disk_bytes` is
     what its programs would hold if each were as large as the original; an int8 one is smaller. `if_refused` has for
     the plans that may lose quality those with a training that wins it back: each is tried, while there is time, where
-    the answers of the plan without it were refused, which nobody predicts.
+    the answers of the plan without it were refused, which nobody predicts. `objective` is what the search would make
+    small.
     """
 
     name: str
@@ -35,3 +39,4 @@ class Forecast:
     total_seconds: float
     disk_bytes: int
     if_refused: tuple[Expected, ...] = ()
+    objective: Objective = Objective.LATENCY

@@ -55,7 +55,7 @@ class LayerSensitivity:
     """What int8 in one layer alone does to the output, beside that layer's share of the time of all layers in float32.
 
     `sqnr_db` is the output's signal to quantization noise in decibels (infinite without any noise). `kept` says that
-    the winner keeps the layer in a higher precision.
+    no product of the layer is in integers in the winner's program.
     """
 
     layer: str
@@ -89,6 +89,84 @@ class Fused:
         if not all(isinstance(text, str) for text in (node["operator"], *node["layers"])):
             raise TypeError(f"an operator and its layers are texts; received {node}")
         return Fused(node["operator"], tuple(node["layers"]))
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredWeight:
+    """A layer whose weight lies in a program in another `form` than it came in, such as CSR or factors of a rank.
+
+    Bytes are exact and count the numbers as they were when that was done, which is in float32: `dense_bytes` is what
+    the whole weight took, `stored_bytes` what is stored for it. What a later precision does to them is not in there.
+    """
+
+    layer: str
+    form: str
+    dense_bytes: int
+    stored_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value that `from_json` reads back."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_json(node: Mapping[str, Any]) -> StoredWeight:
+        """Read what `to_json` wrote. Raises KeyError, and TypeError for anything but texts and whole numbers from 0."""
+        found = StoredWeight(node["layer"], node["form"], node["dense_bytes"], node["stored_bytes"])
+        counts = found.dense_bytes, found.stored_bytes
+        if not all(isinstance(text, str) for text in (found.layer, found.form)):
+            raise TypeError(f"a layer and the form of its weight are texts; received {node}")
+        if not all(type(count) is int and count >= 0 for count in counts):
+            raise TypeError(f"bytes are whole numbers from 0; received {node}")
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredWeights:
+    """All weights of a program that are stored in another form, one entry a layer, with the sums of their bytes."""
+
+    layers: int
+    dense_bytes: int
+    stored_bytes: int
+    each: tuple[StoredWeight, ...]
+
+    @staticmethod
+    def of(each: Sequence[StoredWeight]) -> StoredWeights | None:
+        """The entries with their sums; None where there are none.
+
+        >>> str(StoredWeights.of([StoredWeight("head", "CSR", 4096, 1024)]))
+        '1,024 bytes for 4,096 in 1 layer (CSR)'
+        """
+        dense, stored = sum(one.dense_bytes for one in each), sum(one.stored_bytes for one in each)
+        return StoredWeights(len(each), dense, stored, tuple(each)) if each else None
+
+    def __str__(self) -> str:
+        forms = ", ".join(dict.fromkeys(one.form for one in self.each))
+        layers = f"{self.layers:,} layer{'' if self.layers == 1 else 's'}"
+        return f"{self.stored_bytes:,} bytes for {self.dense_bytes:,} in {layers} ({forms})"
+
+
+ZEROS_KEPT = "zeros kept dense"
+"""The form of a pruned weight whose zeros are stored like any other number."""
+
+
+def stored_after(before: Iterable[StoredWeight], after: Iterable[StoredWeight]) -> tuple[StoredWeight, ...]:
+    """What is stored when weights that were changed `before` are changed once more: one entry a layer, whose dense
+    bytes are the first ones.
+
+    >>> pruned, sparse = StoredWeight("head", ZEROS_KEPT, 96, 96), StoredWeight("head", "CSR", 96, 40)
+    >>> stored_after([pruned], [sparse])
+    (StoredWeight(layer='head', form='CSR', dense_bytes=96, stored_bytes=40),)
+    """
+    found = {one.layer: one for one in before}
+    for one in after:
+        old = found.get(one.layer)
+        if old is not None:
+            forms = dict.fromkeys((*(form for form in old.form.split(", ") if form != ZEROS_KEPT), one.form))
+            stored = old.stored_bytes - one.dense_bytes + one.stored_bytes
+            found[one.layer] = StoredWeight(one.layer, ", ".join(forms), old.dense_bytes, stored)
+        else:
+            found[one.layer] = one
+    return tuple(found.values())
 
 
 @dataclasses.dataclass(frozen=True)

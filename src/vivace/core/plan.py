@@ -79,7 +79,8 @@ class Plan:
         return [{"technique": t.name(), "settings": t.settings()} for t in self.techniques]
 
     def __str__(self) -> str:
-        return " + ".join(str(technique) for technique in self.techniques) or BASELINE_NAME
+        told = (one.told_beside([other for other in self.techniques if other is not one]) for one in self.techniques)
+        return " + ".join(told) or BASELINE_NAME
 
     def __iter__(self) -> Any:
         return iter(self.techniques)

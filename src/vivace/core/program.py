@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
-from vivace.core.layer import Fused
+from vivace.core.layer import Fused, StoredWeight
 from vivace.core.signature import Signature
 
 
@@ -177,7 +177,8 @@ class Model:
     `program` is an ExportedProgram for TORCH, INDUCTOR and NATIVE (what was read only to be run may hold a graph that
     answers the same questions), and a path to a file for the other forms.
     `lineage` is the short name of each technique applied so far: it keys conversions that plans can share.
-    `fused` is what those techniques fused, by the layers' names.
+    `fused` is what those techniques fused, by the layers' names; `stored_weights` the weights that they stored in
+    another form; `quantized` the layers that they put into integers, by their names in the captured graph.
     """
 
     form: Form
@@ -186,6 +187,8 @@ class Model:
     settings: Settings = Settings()
     lineage: tuple[str, ...] = ()
     fused: tuple[Fused, ...] = ()
+    stored_weights: tuple[StoredWeight, ...] = ()
+    quantized: tuple[str, ...] = ()
 
     def replace(self, **changes: Any) -> Model:
         """A copy with some fields changed."""

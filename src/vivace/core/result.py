@@ -10,7 +10,7 @@ from typing import Any
 
 from vivace.core.attribution import Attribution
 from vivace.core.compute import Compute, Profiles
-from vivace.core.layer import FusedList, LayerSensitivity
+from vivace.core.layer import FusedList, LayerSensitivity, StoredWeights
 from vivace.core.measurement import Comparison, Interval, Outcome, SpeedVerdict
 from vivace.core.plan import Plan
 from vivace.core.quality import Quality
@@ -110,6 +110,7 @@ class Result:
     `sensitivity` ranks layers by what int8 does to the answers; empty where nothing needed it.
     `fused` lists what one operator of the winner does for several layers, `compute` says how near the original and the
     winner came to the machine's ceilings; None where it was not asked.
+    `stored_weights` are the winner's weights that are stored in another form, with their bytes; None where none is.
     """
 
     name: str
@@ -132,6 +133,7 @@ class Result:
     noise_ratios: tuple[float, ...] = ()
     profiles: Profiles | None = None
     sensitivity: tuple[LayerSensitivity, ...] = ()
+    stored_weights: StoredWeights | None = None
 
     @property
     def speedup(self) -> Interval:

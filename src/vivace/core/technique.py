@@ -108,6 +108,10 @@ class Technique(ABC):
         """Why it would have nothing to do in a plan with these techniques; None when it has something."""
         return None
 
+    def told_beside(self, others: Sequence[Technique]) -> str:
+        """What a plan with these other techniques calls it: its name and settings, with what is true beside them."""
+        return str(self)
+
     def rewrite(self, cost: Cost) -> Cost:
         """The work of one call afterwards, for ranking and for `predict`."""
         return cost

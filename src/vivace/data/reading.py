@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vivace.core.errors import UsageError
+from vivace.core.errors import UsageError, VivaceError, lacks_room
 from vivace.core.structure import Structure, flatten, normalize_inputs
 
 DEFAULT_BYTES = 2 << 30
@@ -48,13 +48,14 @@ def read(
     """Walk `data` once and keep its batches, at most `max_bytes` of tensors or `max_samples` samples.
 
     Each item is a pair (inputs, target) whose inputs have the structure and dtypes of `example`. Raises UsageError for
-    an empty data set, an item that is not a pair, a missing target, and inputs that do not fit, saying which batch.
+    an empty data set, an item that is not a pair, a missing target, inputs that do not fit and what the data themselves
+    raise, saying which batch; and where an input is NaN throughout.
     """
     wanted, expected = _flat(example, None)
     items: list[Batch] = []
     held_bytes = held_samples = 0
     note = ""
-    for number, item in enumerate(data):
+    for number, item in enumerate(_given(data)):
         if held_bytes >= max_bytes or (max_samples is not None and held_samples >= max_samples):
             note = (
                 f"read {len(items)} batches ({held_samples} samples, {held_bytes / 1e6:.0f} MB) and left the rest, "
@@ -70,7 +71,48 @@ def read(
             "data is empty: it gave no batch; give an iterable of (inputs, target) batches, and a fresh "
             "one if it is a generator that was used before"
         )
-    return Batches(tuple(items), _varying(wanted, items), note)
+    return Batches(tuple(items), _varying(wanted, items), "; ".join(filter(None, (note, with_nan(items)))))
+
+
+def _given(data: Iterable[Any]) -> Iterator[Any]:
+    """The items of the user's data. Raises UsageError for what they raise."""
+    number, left = 0, iter(data)
+    while True:
+        try:
+            item = next(left)
+        except StopIteration:
+            return
+        except Exception as error:  # a user's data may raise anything
+            if isinstance(error, VivaceError | MemoryError) or lacks_room(error):
+                raise
+            told = " ".join(f"{type(error).__name__}: {error}".split())
+            raise UsageError(f"batch {number} of data cannot be had: {told}; mend the data or leave it out") from error
+        yield item
+        number += 1
+
+
+def with_nan(items: Sequence[Batch]) -> str:
+    """How many samples hold NaN, as a phrase; empty where none does. A network may know what is missing by it, and a
+    mask that is added may hold infinities. Raises UsageError where an input holds nothing else."""
+    for place, leaves in enumerate(zip(*(batch.leaves for batch in items), strict=True)):
+        if all(leaf.is_floating_point() and leaf.isnan().all() for leaf in leaves):
+            raise UsageError(f"input {place} of data is NaN throughout; give data that hold numbers")
+    counts = [_samples_with_nan(batch) for batch in items]
+    if not any(counts):
+        return ""
+    samples = sum(batch_size(batch.leaves) or 1 for batch in items)
+    first = next(place for place, count in enumerate(counts) if count)
+    return f"{sum(counts)} of {samples} samples hold NaN in their inputs, the first in batch {first}"
+
+
+def _samples_with_nan(batch: Batch) -> int:
+    size = batch_size(batch.leaves) or 1
+    found = torch.zeros(size, dtype=torch.bool)
+    for leaf in batch.leaves:
+        if leaf.is_floating_point():
+            is_split = leaf.dim() > 0 and leaf.shape[0] == size
+            found |= leaf.reshape(size if is_split else 1, -1).isnan().any(1)
+    return int(found.sum())
 
 
 def batch_size(leaves: Sequence[Tensor], axes: Sequence[int | None] | None = None) -> int | None:

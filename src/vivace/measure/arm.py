@@ -85,6 +85,7 @@ class Arm:
         self._on_cuda = device.type == "cuda" or self._runs_ahead
         self._clock = clock.SystemClock()
         self._watch: ClockWatch | None = None
+        self._ran = self._waited = 0.0
         self._peak_is_ours = memory.reset_peak()
         self._mix = None if mix is None else mix.walk(0, len(self._calls))
         self.opened: dict[str, Any] = {"load_seconds": load_seconds, "calls": len(self._calls), "held_out": held_out}
@@ -133,6 +134,15 @@ class Arm:
                 self._timed([start - 1])
             return self._timed(range(start, start + calls))
 
+        before = environment.core_seconds()
+        try:
+            return self._undisturbed(block)
+        finally:
+            after = environment.core_seconds()
+            self._ran += after[0] - before[0]
+            self._waited += after[1] - before[1]
+
+    def _undisturbed(self, block: Callable[[], list[float]]) -> list[float]:
         with clock.quiet_collector():
             if not self._on_cuda:
                 return block()
@@ -181,11 +191,13 @@ class Arm:
         """
         seen = {_shapes(call) for call in self._calls}
         new, self._held_out = [call for call in self._held_out if _shapes(call) in seen], []
-        ratios = [first / again for first, again in map(self._time_new, new)]
-        if not ratios:
-            return {"cached": None, "new_over_repeated": None}
-        ratio = min(ratios)
-        return {"cached": ratio > CACHE_FACTOR, "new_over_repeated": ratio}
+        timed = [self._time_new(call) for call in new]
+        if not timed:
+            return {"cached": None, "new_over_repeated": None, "new_seconds": [], "repeated_seconds": []}
+        ratio = min(first / again for first, again in timed)
+        first, again = zip(*timed, strict=True)
+        told = {"new_seconds": list(first), "repeated_seconds": list(again)}
+        return {"cached": ratio > CACHE_FACTOR, "new_over_repeated": ratio, **told}
 
     def memory(self) -> dict[str, int]:
         """Peak bytes since the program was loaded: of this process, its children as they are now, and the device."""
@@ -194,6 +206,11 @@ class Arm:
         device = torch.cuda.max_memory_allocated() if self._on_cuda else 0
         device = device or getattr(self._program, "device_peak_bytes", int)()
         return {"peak_bytes": memory.peak_bytes() + children, "device_peak_bytes": device}
+
+    def waited_share(self) -> float:
+        """Of the time in which threads could run while calls were timed, what they waited for a core."""
+        able = self._ran + self._waited
+        return self._waited / able if able > 0 else 0.0
 
     def clock_note(self) -> str:
         """What the reader of this arm's times should know of the device's clock; empty without a device."""

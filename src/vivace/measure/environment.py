@@ -59,6 +59,19 @@ def counters() -> dict[str, Any]:
     return {"processor_ticks": _processor_ticks(), "throttled_periods": _throttled_periods()}
 
 
+def core_seconds() -> tuple[float, float]:
+    """Seconds for which the threads of this process ran, and for which they were ready and waited for a core, since
+    they began; zeros where the kernel does not tell (proc(5), schedstat)."""
+    ran = waited = 0
+    for thread in Path("/proc/self/task").glob("*/schedstat"):
+        try:
+            running, waiting, _ = thread.read_text().split()
+        except (OSError, ValueError):  # it has ended, or the kernel keeps no such file
+            continue
+        ran, waited = ran + int(running), waited + int(waiting)
+    return ran * 1e-9, waited * 1e-9
+
+
 def _versions() -> dict[str, str]:
     found = {}
     for name in PACKAGES:

@@ -54,6 +54,8 @@ class Reading:
     steady: bool
     peak_bytes: int
     mix: Mix | None = None
+    waited_share: float = 0.0
+    """Of the time in which the arm's threads could run, what they waited for a core."""
 
 
 def installed_modules(payload: object) -> tuple[str, ...]:
@@ -124,6 +126,7 @@ class LiveArm:
         self.seconds_per_call = 0.0
         self.steady = False
         self.peak_bytes = 0
+        self.waited_share = 0.0
         self.distinct_inputs = 0
         self.mix: Mix | None = None
         self._shapes: list[int] = []
@@ -213,6 +216,7 @@ class LiveArm:
             self.steady,
             self.peak_bytes,
             self.mix and Mix(tuple(self._shapes[since:]), self.mix.weights),
+            self.waited_share,
         )
 
     def read_memory(self) -> int:
@@ -220,6 +224,10 @@ class LiveArm:
         found = self.ask("memory")
         self.peak_bytes = found["device_peak_bytes"] or found["peak_bytes"]
         return self.peak_bytes
+
+    def read_waiting(self) -> None:
+        """How long the arm's threads waited for a core while they were timed."""
+        self.waited_share = self.ask("waited_share")
 
     def read_clock(self) -> str:
         """What the reader of this arm's times should know of the device's clock; empty where there is nothing."""

@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vivace.core.errors import WorkerFailure
-from vivace.core.measurement import ArmTimes, Comparison, Interval, Outcome, SpeedVerdict
-from vivace.core.workload import Mix
+from vivace.core.measurement import Comparison, Interval, Outcome
 from vivace.measure import environment, stats
+from vivace.measure.claims.caches import refuse_cached_original, why_cached, why_partly_cached
+from vivace.measure.claims.conclude import conclude, exponential, noise_floor_of
+from vivace.measure.claims.rules import ONE_PERCENT as ONE_PERCENT
+from vivace.measure.claims.rules import StopRule as StopRule
 from vivace.measure.clock import Clock, SystemClock
 from vivace.measure.live import ArmSpec as ArmSpec
 from vivace.measure.live import LiveArm, Reading
@@ -21,54 +24,8 @@ from vivace.measure.process import STANDARD, Limits
 
 Progress = Callable[[str], None]
 
-SMALLEST_CLAIM = 0.01
-QUANTILES = (0.5, 0.9, 0.99)
-SAME_WITHIN = 0.02
 MOST_CALLS = 10_000
 MOST_RESTARTS = 8
-
-
-@dataclasses.dataclass(frozen=True)
-class StopRule:
-    """When to stop adding blocks: on the interval's width or on the budget, never on significance.
-
-    `half_width` is of the 95% interval of the ratio, as a share. `min_blocks` (over all restarts) are needed for a
-    claim. `max_blocks` are per restart. `max_seconds` bounds the blocks of all restarts together; a block that runs is
-    finished, and the fewest blocks that make an interval are timed even of a model that takes seconds. `block_seconds`
-    is the least length of a sub-block. `warm_seconds` caps the warm-up of one arm.
-    """
-
-    half_width: float = 0.01
-    min_blocks: int = 10
-    max_blocks: int = 60
-    max_seconds: float = 20.0
-    block_seconds: float = 0.02
-    warm_seconds: float = 5.0
-
-    def share(self, restarts: int) -> StopRule:
-        """The rule of one restart among several: pooling narrows by the square root of their number."""
-        return dataclasses.replace(
-            self,
-            half_width=self.half_width * math.sqrt(restarts),
-            min_blocks=max(stats.FEWEST_FOR_INTERVAL, math.ceil(self.min_blocks / restarts)),
-            max_seconds=self.max_seconds / restarts,
-        )
-
-    def is_met(self, log_ratios: Sequence[float], seconds: float) -> bool:
-        """Whether to stop after these blocks and this time."""
-        if not log_ratios:
-            return False
-        if len(log_ratios) >= self.max_blocks:
-            return True
-        if seconds >= self.max_seconds:
-            return len(log_ratios) >= stats.FEWEST_FOR_INTERVAL
-        if len(log_ratios) < self.min_blocks:
-            return False
-        found = stats.hodges_lehmann(log_ratios)
-        return (found.high - found.low) / 2 <= self.half_width
-
-
-ONE_PERCENT = StopRule()
 
 
 class Pair:
@@ -88,6 +45,7 @@ class Pair:
         self.baseline = baseline
         self.candidate = candidate
         self.log_ratios: list[float] = []
+        self.means: list[float] = []
         most = calls_per_block(block_seconds, baseline.seconds_per_call, candidate.seconds_per_call)
         self.calls = {arm: _own_calls(arm, block_seconds, most) for arm in (baseline, candidate)}
         self._chance = chance or random.Random()
@@ -115,6 +73,11 @@ class Pair:
         return exponential(stats.hodges_lehmann(self.log_ratios))
 
     @property
+    def mean_ratios(self) -> tuple[float, ...]:
+        """Baseline's mean seconds over the candidate's, block by block."""
+        return tuple(math.exp(value) for value in self.means)
+
+    @property
     def ratios(self) -> tuple[float, ...]:
         """Baseline over candidate, block by block."""
         return tuple(math.exp(value) for value in self.log_ratios)
@@ -133,8 +96,10 @@ class Pair:
         inner_seconds = inner.time(start, k[inner]) + inner.time(start + k[inner], k[inner])
         outer_seconds += outer.time(start + k[outer], k[outer])
         self._next += 2 * max(k.values())
-        difference = math.log(_call_seconds(outer, outer_seconds) / _call_seconds(inner, inner_seconds))
-        self.log_ratios.append(difference if outer is self.baseline else -difference)
+        sign = 1 if outer is self.baseline else -1
+        for kept, average in ((self.log_ratios, statistics.median), (self.means, statistics.fmean)):
+            ratio = _call_seconds(outer, outer_seconds, average) / _call_seconds(inner, inner_seconds, average)
+            kept.append(sign * math.log(ratio))
 
 
 def compare(
@@ -165,15 +130,17 @@ def compare(
 
     Raises WorkerFailure when an arm fails, and with WRONG_OUTPUT when the candidate answers repeated inputs from memory
     while the baseline does not: in the first pair and, where there is one, in the second, since a busy machine can make
-    the few new inputs of one pair slow.
+    the few new inputs of one pair slow. So with a candidate that gains much more on repeated inputs than on new ones.
+    Raises UsageError where the baseline answers from memory, in as many pairs.
     """
     chance = random.Random(seed)
     before = environment.counters()
     ratios: list[tuple[float, ...]] = []
+    means: list[tuple[float, ...]] = []
     readings: list[tuple[Reading, Reading]] = []
     share = rule.share(restarts)
     notes: list[str] = []
-    cached = ""
+    cached, is_doubtful = "", restarts == 1
     clock = SystemClock()
     began = clock.now()
     for restart in range(1, max(restarts, MOST_RESTARTS) + 1):
@@ -187,107 +154,31 @@ def compare(
                        variables, chance, fresh, one_by_one=is_first) as both:  # fmt: skip
             pair = Pair(*both, share.block_seconds, chance)
             pair.run(share)
+            is_sure = restart >= min(2, restarts)
+            if is_sure and is_doubtful:
+                refuse_cached_original(both[0])
+            is_doubtful = is_first and bool(both[0].caching()["cached"])
             if is_first or cached:
-                cached = why_cached(*both)
-            if cached and restart >= min(2, restarts):
+                cached = why_cached(*both) or why_partly_cached(*both)
+            if cached and is_sure:
                 raise WorkerFailure(Outcome.WRONG_OUTPUT, cached)
             for arm in both:
                 arm.read_memory()
+                arm.read_waiting()
                 notes.append(arm.read_clock())
             ratios.append(pair.ratios)
+            means.append(pair.mean_ratios)
             readings.append(pair.readings())
         if progress:
             progress(f"pair {restart} of {restarts}: {pair.speedup()}")
     notes.append(environment.disturbance(before, environment.counters()))
-    return conclude(ratios, readings, rule, noise_floor, list(dict.fromkeys(notes)))
+    return conclude(ratios, readings, rule, noise_floor, list(dict.fromkeys(notes)), means)
 
 
 def _is_wide(ratios: Sequence[Sequence[float]], rule: StopRule) -> bool:
     """Whether the interval over these restarts is wider than the rule asks."""
     found = stats.combine([[math.log(ratio) for ratio in restart] for restart in ratios]).interval
     return (found.high - found.low) / 2 > rule.half_width
-
-
-def refuse_cached(baseline: LiveArm, candidate: LiveArm) -> None:
-    """Raise WorkerFailure (WRONG_OUTPUT) when only the candidate answers repeated inputs from memory."""
-    reason = why_cached(baseline, candidate)
-    if reason:
-        raise WorkerFailure(Outcome.WRONG_OUTPUT, reason)
-
-
-def why_cached(baseline: LiveArm, candidate: LiveArm) -> str:
-    """How it shows that only the candidate answers repeated inputs from memory; empty where it does not."""
-    found = candidate.caching()
-    if not found["cached"] or baseline.caching()["cached"]:
-        return ""
-    return (
-        f"new inputs take {found['new_over_repeated']:.1f} times as long as repeated ones, so it answers from memory "
-        "and its timing on repeated inputs says nothing"
-    )
-
-
-def conclude(
-    ratios: Sequence[tuple[float, ...]],
-    readings: Sequence[tuple[Reading, Reading]],
-    rule: StopRule,
-    noise_floor: float,
-    notes: Sequence[str] = (),
-) -> Comparison:
-    """The comparison that these blocks amount to: a tuple of ratios and the readings of both arms for each restart."""
-    combined = stats.combine([[math.log(ratio) for ratio in restart] for restart in ratios])
-    speedup = exponential(combined.interval)
-    blocks = sum(map(len, ratios))
-    enough = blocks >= rule.min_blocks
-    baseline = summary([first for first, _ in readings])
-    candidate = summary([second for _, second in readings])
-    found = [
-        *notes,
-        "the interval is over restarts, which differ by more than blocks explain" if combined.over_restarts else "",
-        "" if enough else f"only {blocks} blocks; a claim takes {rule.min_blocks}",
-        "" if baseline.steady else "the baseline is UNSTEADY",
-        "" if candidate.steady else "the candidate is UNSTEADY",
-    ]
-    return Comparison(
-        speedup=speedup,
-        verdict=decide(speedup, noise_floor) if enough else SpeedVerdict.UNDECIDED,
-        baseline=baseline,
-        candidate=candidate,
-        blocks=blocks,
-        restarts=len(ratios),
-        noise_floor=noise_floor,
-        ratios=tuple(ratios),
-        note="; ".join(note for note in found if note),
-    )
-
-
-def decide(speedup: Interval, noise_floor: float = 0.0) -> SpeedVerdict:
-    """The verdict on a speed-up's interval (README, "How a number is earned").
-
-    FASTER or SLOWER when the whole interval is beyond 1 by more than 1% and more than the noise floor; otherwise SAME
-    when the whole interval is within 2% of 1; otherwise UNDECIDED.
-
-    >>> decide(Interval(1.05, 1.03, 1.07), noise_floor=0.02).value
-    'FASTER'
-    >>> decide(Interval(1.05, 1.03, 1.07), noise_floor=0.04).value
-    'UNDECIDED'
-    """
-    least = 1 + max(SMALLEST_CLAIM, noise_floor)
-    if speedup.low > least:
-        return SpeedVerdict.FASTER
-    if speedup.high < 1 / least:
-        return SpeedVerdict.SLOWER
-    if speedup.low >= 1 - SAME_WITHIN and speedup.high <= 1 + SAME_WITHIN:
-        return SpeedVerdict.SAME
-    return SpeedVerdict.UNDECIDED
-
-
-def noise_floor_of(same: Interval) -> float:
-    """The smallest effect that may be claimed, from the speed-up of the baseline over itself.
-
-    It is the farther end of the A/A interval from 1, as a share. Infinite when there were too few blocks.
-    """
-    farther = max(abs(math.log(same.low)) if same.low > 0 else math.inf, abs(math.log(same.high)))
-    return math.expm1(farther)
 
 
 def measure_noise(
@@ -328,35 +219,9 @@ def _own_calls(arm: LiveArm, block_seconds: float, most: int) -> int:
     return math.ceil(calls / step) * step
 
 
-def _call_seconds(arm: LiveArm, seconds: Sequence[float]) -> float:
+def _call_seconds(arm: LiveArm, seconds: Sequence[float], average: Callable[[Sequence[float]], float]) -> float:
     """The figure of one arm in one block, which begins with the first input where they have several shapes."""
-    return stats.call_seconds(seconds, arm.mix and arm.mix.walk(0, len(seconds)))
-
-
-def exponential(logs: Interval) -> Interval:
-    """An interval of logs as one of ratios."""
-    return Interval(math.exp(logs.value), math.exp(logs.low), math.exp(logs.high))
-
-
-def summary(readings: Sequence[Reading]) -> ArmTimes:
-    """Median and tail bounds of an arm's calls over its restarts, and the median of their first calls; the seconds of
-    loading are of the first restart, in which programs open one by one."""
-    seconds = [second for reading in readings for second in reading.seconds]
-    mixes = [reading.mix for reading in readings if reading.mix is not None]
-    mix = Mix(tuple(shape for one in mixes for shape in one.shapes), mixes[0].weights) if mixes else None
-    return ArmTimes(
-        median_seconds=stats.call_seconds(seconds, mix),
-        p90_seconds=stats.tail_bound(seconds, 0.90),
-        p99_seconds=stats.tail_bound(seconds, 0.99),
-        calls=len(seconds),
-        load_seconds=readings[0].load_seconds,
-        first_call_seconds=statistics.median(reading.first_call_seconds for reading in readings),
-        steady=all(reading.steady for reading in readings),
-        peak_memory_bytes=max(reading.peak_bytes for reading in readings),
-        shape_seconds=tuple(stats.shape_medians(seconds, mix).values()) if mix else (),
-        quantiles=tuple(stats.quantile(seconds, share) for share in QUANTILES),
-        spread_seconds=stats.spread(seconds),
-    )
+    return stats.call_seconds(seconds, arm.mix and arm.mix.walk(0, len(seconds)), average)
 
 
 @contextlib.contextmanager

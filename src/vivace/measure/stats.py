@@ -269,7 +269,9 @@ def bisect(function: Callable[[float], float], low: float, high: float) -> float
     return (low + high) / 2
 
 
-def call_seconds(seconds: Sequence[float], mix: Mix | None = None) -> float:
+def call_seconds(
+    seconds: Sequence[float], mix: Mix | None = None, average: Callable[[Sequence[float]], float] = statistics.median
+) -> float:
     """The seconds of a call: the median; of calls in several shapes, the mean of the shapes' medians by their weights.
 
     sum_s w_s median_s / sum_s w_s, over the shapes that occur
@@ -281,18 +283,20 @@ def call_seconds(seconds: Sequence[float], mix: Mix | None = None) -> float:
     3.7
     """
     if mix is None:
-        return statistics.median(seconds)
-    medians = shape_medians(seconds, mix)
+        return average(seconds)
+    medians = shape_medians(seconds, mix, average)
     total = sum(mix.weights[shape] for shape in medians)
     if not total:
-        return statistics.median(seconds)
+        return average(seconds)
     return sum(mix.weights[shape] * median for shape, median in medians.items()) / total
 
 
-def shape_medians(seconds: Sequence[float], mix: Mix) -> dict[int, float]:
-    """The median seconds of each shape that occurs, in the order of the shapes."""
+def shape_medians(
+    seconds: Sequence[float], mix: Mix, average: Callable[[Sequence[float]], float] = statistics.median
+) -> dict[int, float]:
+    """The median seconds, or another average, of each shape that occurs, in the order of the shapes."""
     return {
-        shape: statistics.median(second for second, own in zip(seconds, mix.shapes, strict=True) if own == shape)
+        shape: average([second for second, own in zip(seconds, mix.shapes, strict=True) if own == shape])
         for shape in sorted(set(mix.shapes))
     }
 

@@ -36,7 +36,7 @@ def cluster_document(found: ClusterResult) -> ClusterDocument:
 
 def cluster_block(found: ClusterResult) -> RenderableType:
     """Hardware by time, then by cost where prices were given, and how the trials ended."""
-    table = plain_table("hardware", "ms a call", "speed-up there", "a million calls", "plan")
+    table = plain_table("hardware", "ms a call", "speed-up there", "a million calls", "plan", giving="plan")
     for one in found.standings:
         cost = "-" if one.cost_per_million_calls is None else f"{one.cost_per_million_calls:.4g}"
         speedup = "-" if one.speedup is None else show_speedup(one.speedup)

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 
-from vivace.core.measurement import Outcome
+from vivace.core.measurement import Outcome, SpeedVerdict
 from vivace.core.result import Status
 from vivace.core.workload import Objective
 from vivace.report.candidates import winner_of
+from vivace.report.duration import show_duration
 from vivace.report.results import ResultDocument, TrialDocument
 from vivace.report.wording import quality_sentence, show_bytes, show_speedup, speed_sentence
+
+LONGER = 3
+"""Of the time allowed, what is advised where it was too short: three times as long."""
+NOT_FOUND = {
+    Objective.MEMORY.value: "nothing was found that takes clearly less memory, is not slower and holds the budget",
+    Objective.SIZE.value: "nothing was found that is clearly smaller on the disk, not slower and holds the budget",
+}
+"""What is said of the objectives that are no time."""
 
 
 def headline(document: ResultDocument) -> str:
@@ -18,7 +27,35 @@ def headline(document: ResultDocument) -> str:
         return f"{_gain(document)}; {quality_sentence(document.quality)}"
     if document.status is Status.QUALITY_UNCERTIFIED:
         return f"kept the original: the quality of another plan could not be certified; {_doubt(document)}"
-    return "kept the original: nothing faster was found that holds the budget"
+    return f"kept the original: {_lost(document)}"
+
+
+def advice(document: ResultDocument) -> str:
+    """What may help where the original was kept although no quality was in doubt."""
+    longer = f"give more time (--time {show_duration(LONGER * document.conditions.get('seconds_allowed', 300.0))})"
+    if not document.candidates:
+        return longer
+    if _unpaid(document) is not None:
+        return "keep a loaded model for more calls (--calls), or compare single calls by leaving --calls out"
+    return f"{longer} or another objective"
+
+
+def _lost(document: ResultDocument) -> str:
+    """Why nothing else was delivered, where no quality was in doubt."""
+    if not document.candidates:
+        return "no plan was tried, for the time was used up before"
+    unpaid = _unpaid(document)
+    if unpaid is not None:
+        calls = document.conditions["calls"]
+        count = f"{calls} call{'s' if calls > 1 else ''}"
+        return f"{unpaid.plan_name} is faster a call, but loading it is not made up for by {count}"
+    return NOT_FOUND.get(document.conditions.get("objective", ""), "nothing faster was found that holds the budget")
+
+
+def _unpaid(document: ResultDocument) -> TrialDocument | None:
+    """The fastest plan that was faster a call and lost by the time of all calls that a loaded model will serve."""
+    faster = [t for t in document.candidates if t.confirmed and t.confirmed.verdict is SpeedVerdict.FASTER]
+    return max(faster, key=_speed, default=None) if "calls" in document.conditions else None
 
 
 def why_kept(document: ResultDocument) -> str:

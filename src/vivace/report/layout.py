@@ -6,11 +6,12 @@ from rich.table import Table
 from rich.text import Text
 
 
-def plain_table(*columns: str) -> Table:
-    """A table without boxes whose cells do not wrap."""
+def plain_table(*columns: str, giving: str = "") -> Table:
+    """A table without boxes whose cells do not wrap, but for those of the column `giving`: that one gives way where all
+    are too wide, so that the numbers beside it stay whole."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for column in columns:
-        table.add_column(column, no_wrap=True)
+        table.add_column(column, no_wrap=column != giving, overflow="fold" if column == giving else "ellipsis")
     return table
 
 

@@ -13,12 +13,13 @@ from pydantic import Field
 from vivace.core.attribution import Attribution, LeftOut, Step
 from vivace.core.compute import Compute, Profiles
 from vivace.core.forecast import Expected, Forecast
-from vivace.core.layer import Fused, LayerSensitivity
+from vivace.core.layer import Fused, LayerSensitivity, StoredWeights
 from vivace.core.measurement import Comparison, Interval, Outcome, SpeedVerdict
 from vivace.core.plan import Plan
 from vivace.core.quality import Quality
 from vivace.core.result import Result, Status, Trial, TrialStage
 from vivace.core.technique import Technique
+from vivace.core.workload import Objective
 from vivace.report.document import JsonDocument
 
 SCHEMA_VERSION: Final = 1
@@ -128,6 +129,7 @@ class ResultDocument(JsonDocument):
     compute: Compute | None = None
     profiles: Profiles | None = None
     sensitivity: list[LayerSensitivity] = Field(default_factory=list)
+    stored_weights: StoredWeights | None = None
     wall_seconds: float
     attribution: AttributionDocument | None
     break_even_calls: int | None
@@ -146,12 +148,14 @@ class ComparisonDocument(JsonDocument):
 
 
 class PreviewedPlan(JsonDocument):
-    """One plan that would be tried, its predicted speed-up over the original and how long trying it would take."""
+    """One plan that would be tried, its predicted speed-up over the original, how long trying it would take, and the
+    bytes of weights that a call is predicted to read."""
 
     plan: list[TechniqueDocument]
     plan_name: str
     predicted_speedup: float
     predicted_seconds: float
+    predicted_weight_bytes: int = 0
 
 
 class PreviewDocument(JsonDocument):
@@ -168,6 +172,7 @@ class PreviewDocument(JsonDocument):
     left_out: dict[str, str]
     notes: list[str]
     if_refused: list[PreviewedPlan] = Field(default_factory=list)
+    objective: Objective = Objective.LATENCY
 
 
 def to_document(result: Result) -> ResultDocument:
@@ -209,6 +214,7 @@ def to_document(result: Result) -> ResultDocument:
         compute=result.compute,
         profiles=result.profiles,
         sensitivity=list(result.sensitivity),
+        stored_weights=result.stored_weights,
         wall_seconds=result.wall_seconds,
         attribution=None if result.attribution is None else _attribution(result.attribution),
         break_even_calls=result.break_even_calls,
@@ -231,6 +237,7 @@ def preview_document(forecast: Forecast) -> PreviewDocument:
         left_out=dict(forecast.left_out),
         notes=list(forecast.notes),
         if_refused=_previewed(forecast.if_refused),
+        objective=forecast.objective,
     )
 
 
@@ -241,6 +248,7 @@ def _previewed(plans: Sequence[Expected]) -> list[PreviewedPlan]:
             plan_name=str(expected.plan),
             predicted_speedup=expected.speedup,
             predicted_seconds=expected.seconds,
+            predicted_weight_bytes=expected.weight_bytes,
         )
         for expected in plans
     ]

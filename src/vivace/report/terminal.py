@@ -14,9 +14,10 @@ from vivace.core.forecast import Expected, Forecast
 from vivace.core.measurement import ArmTimes, Comparison, Outcome, SpeedVerdict
 from vivace.core.quality import Quality, QualityVerdict
 from vivace.core.result import Result, Status, Trial, TrialStage
+from vivace.core.workload import Objective
 from vivace.report.attribution import attribution, payback
 from vivace.report.duration import show_duration
-from vivace.report.headline import headline
+from vivace.report.headline import advice, headline
 from vivace.report.layout import line, plain_table, short
 from vivace.report.machinery import compute_line, fused_line, overhead_line
 from vivace.report.mix import mix_lines
@@ -39,21 +40,25 @@ MAX_LINES = 40
 MAX_PREVIEWED = 20
 STOPPED = {Outcome.UNSUPPORTED, Outcome.CONVERT_FAILED, Outcome.CRASHED, Outcome.OOM, Outcome.INFRA_ERROR}
 """Ends of a trial that more time does not change."""
-UNSHOWN = ("machine", "environment", "versions", "baseline_seconds", "timed_region")
+UNSHOWN = ("machine", "environment", "versions", "baseline_seconds", "timed_region", "seconds_allowed")
 """Conditions that results.json holds and the block has no room for, or shows in words of its own."""
 
 
 def print_result(console: Console, result: Result) -> None:
-    """Print the block of a result in at most 40 lines: as many losers, then techniques, as there is room for."""
-    rooms = [(losers, MAX_TECHNIQUES) for losers in range(MAX_LOSERS, 0, -1)]
-    rooms += [(1, techniques) for techniques in range(MAX_TECHNIQUES - 1, -1, -1)]
+    """Print the block of a result in at most 40 lines: as many losers, then techniques, then notes, as there is room
+    for."""
+    rooms = [(losers, MAX_TECHNIQUES, MAX_NOTES) for losers in range(MAX_LOSERS, 0, -1)]
+    rooms += [(1, techniques, MAX_NOTES) for techniques in range(MAX_TECHNIQUES - 1, -1, -1)]
+    rooms += [(1, 0, notes) for notes in range(MAX_NOTES - 1, 0, -1)]
     for room in rooms:
         if len(_lines(console, result_block(result, *room))) <= MAX_LINES:
             break
     print_block(console, result_block(result, *room))
 
 
-def result_block(result: Result, losers: int = MAX_LOSERS, techniques: int = MAX_TECHNIQUES) -> RenderableType:
+def result_block(
+    result: Result, losers: int = MAX_LOSERS, techniques: int = MAX_TECHNIQUES, notes: int = MAX_NOTES
+) -> RenderableType:
     """Everything that a reader needs of a result, verdict first: finalists, ladder, what was tried, conditions."""
     finalists = _finalists(result)
     return Group(
@@ -72,7 +77,7 @@ def result_block(result: Result, losers: int = MAX_LOSERS, techniques: int = MAX
         Text(""),
         *tried(result, {trial.plan for trial in finalists}, losers),
         Text(""),
-        *(short(f"note: {note}") for note in result.notes[:MAX_NOTES]),
+        *(line(f"note: {note}") for note in result.notes[:notes]),
         line(_conditions(result)),
         *_page(result),
         line(_next_step(result)),
@@ -85,7 +90,7 @@ def _machinery(result: Result) -> tuple[str, ...]:
 
 def comparison_block(comparison: Comparison, a: str, b: str) -> RenderableType:
     """What `vivace measure A B` found: the verdict, both arms, the evidence."""
-    table = plain_table("arm", "median ms", "p90/p99 ms", "first call ms", "load s", "memory")
+    table = plain_table("arm", "median ms", "p90/p99 ms", "first call ms", "load s", "memory", giving="arm")
     for name, times in ((f"A {a}", comparison.baseline), (f"B {b}", comparison.candidate)):
         table.add_row(
             Text(name, no_wrap=True, overflow="ellipsis"),
@@ -109,10 +114,10 @@ def comparison_block(comparison: Comparison, a: str, b: str) -> RenderableType:
 def preview_block(forecast: Forecast) -> RenderableType:
     """What a search would try, in this order, what it would take, and what is left out and why; nothing was run."""
     return Group(
-        Text(f"{len(forecast.plans)} plans would be tried, in this order if each goes as PREDICTED", "bold"),
-        *_previewed(forecast.plans),
+        Text(_previewed_words(len(forecast.plans)), "bold"),
+        *_previewed(forecast.plans, forecast.objective),
         *([line("where a plan loses too much quality, also with that won back:")] if forecast.if_refused else []),
-        *(_previewed(forecast.if_refused) if forecast.if_refused else []),
+        *(_previewed(forecast.if_refused, forecast.objective) if forecast.if_refused else []),
         line(
             f"PREDICTED in all: {show_duration(round(forecast.total_seconds))} of the "
             f"{show_duration(forecast.seconds)} allowed, and up to {show_bytes(forecast.disk_bytes)} of disk for "
@@ -124,11 +129,19 @@ def preview_block(forecast: Forecast) -> RenderableType:
     )
 
 
-def _previewed(plans: Sequence[Expected]) -> list[RenderableType]:
-    table = plain_table("#", "speed-up", "takes", "plan")
+def _previewed_words(count: int) -> str:
+    if count == 1:
+        return "1 plan would be tried; its numbers are PREDICTED"
+    return f"{count} plans would be tried, in this order if each goes as PREDICTED"
+
+
+def _previewed(plans: Sequence[Expected], objective: Objective) -> list[RenderableType]:
+    weights = ("weights",) if objective in (Objective.MEMORY, Objective.SIZE) else ()
+    table = plain_table("#", "speed-up", *weights, "takes", "plan", giving="plan")
     for number, expected in enumerate(plans[:MAX_PREVIEWED], 1):
+        held = [show_bytes(expected.weight_bytes) for _ in weights]
         takes = show_duration(round(expected.seconds))
-        table.add_row(str(number), show_speedup(expected.speedup), takes, short(str(expected.plan)))
+        table.add_row(str(number), show_speedup(expected.speedup), *held, takes, str(expected.plan))
     more = len(plans) - MAX_PREVIEWED
     return [table, *([line(f"and {more} more (--json lists all)")] if more > 0 else [])]
 
@@ -186,7 +199,7 @@ def _figures(trial: Trial) -> Iterator[RenderableType]:
     yield show_speedup(trial.confirmed.speedup)
     yield show_milliseconds(times.median_seconds)
     yield show_percentiles(times)
-    yield show_bytes(trial.peak_memory_bytes or times.peak_memory_bytes)
+    yield show_bytes(times.peak_memory_bytes or trial.peak_memory_bytes)
     yield show_bytes(trial.size_bytes)
     yield Text("-") if trial.quality is None else Text(trial.quality.verdict.value, _quality_style(trial.quality))
 
@@ -253,7 +266,7 @@ def _next_step(result: Result) -> str:
     if result.candidates and all(trial.outcome in STOPPED for trial in result.candidates):
         return "next: see above what stopped each plan; the artifact is the original, ready to load"
     if result.status is Status.NOTHING_FASTER:
-        return "next: give more time (--time 15m) or another objective; the artifact is the original, ready to load"
+        return f"next: {advice(to_document(result))}; the artifact is the original, ready to load"
     trust = ", trust=True" if any(Fact.NATIVE_ALLOWED in technique.needs for technique in result.plan) else ""
     return f'next: python -c "import vivace as vv; model = vv.load({str(result.artifact)!r}{trust})"'
 

@@ -174,8 +174,7 @@ def _entry(trial: StepTrial) -> LedgerEntryDocument:
 
 def training_block(run: TrainingRun) -> RenderableType:
     """What was won, the proof, where the step's time went, what was tried, how the training went: under 40 lines."""
-    table = plain_table("tried", "speed-up", "", "plan")
-    table.columns[-1].no_wrap = False  # so that it gives way, and not the numbers
+    table = plain_table("tried", "speed-up", "", "plan", giving="plan")
     shown = sorted(enumerate(run.trials, 1), key=lambda entry: not entry[1].accepted)[:MOST_TRIED]
     for number, trial in sorted(shown, key=lambda entry: entry[0]):
         kept = "kept" if trial.accepted else trial.outcome.value.replace("_", " ")

@@ -14,6 +14,7 @@ from vivace.core.layer import joined
 from vivace.core.program import Form, Model
 from vivace.runtimes import batches, eager
 from vivace.runtimes.fusions import inductor_kernels
+from vivace.runtimes.graphs import quantized
 from vivace.runtimes.inductor import example_of, require_compiler
 from vivace.runtimes.program import Program
 from vivace.runtimes.settings.around import threads, under_settings
@@ -30,6 +31,7 @@ def to_aot(model: Model, folder: Path) -> Model:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "native.pt2"
     program = eager.placed(model.program, model.settings.device)
+    quantized.lower(program, "compiling an int8 graph with AOTInductor")
     try:
         with (
             warnings.catch_warnings(),

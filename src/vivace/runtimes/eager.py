@@ -12,6 +12,7 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 
 from vivace.core.program import Model
+from vivace.runtimes.graphs.laid_out import laid_out
 from vivace.runtimes.program import Program
 from vivace.runtimes.settings.around import under_settings
 
@@ -39,7 +40,9 @@ def flat_function(program: ExportedProgram) -> FlatFunction:
     The graph's operators are called directly: no module hooks, no guards, no pytrees (these cost 100 us a call in
     `program.module()`).
     """
-    return functools.partial(open_function(program), *lifted_values(program))
+    lifted, more = lifted_values(program), []
+    function = open_function(program, lambda graph: more.extend(laid_out(graph, lifted)))
+    return functools.partial(function, *lifted, *more)
 
 
 def open_function(program: ExportedProgram, change: Callable[[fx.Graph], object] | None = None) -> Callable[..., Any]:

@@ -15,6 +15,7 @@ from vivace.core.errors import NotApplicable
 from vivace.core.program import Form, Model
 from vivace.runtimes import batches, eager
 from vivace.runtimes.calls import example_leaves
+from vivace.runtimes.graphs import quantized
 from vivace.runtimes.program import Program
 from vivace.runtimes.settings.around import Run, threads, under_settings
 
@@ -37,6 +38,7 @@ def load(model: Model) -> Program:
 
     device = model.settings.device
     program = eager.placed(model.program, device)
+    quantized.lower(program, "compiling an int8 graph with Inductor")
     example = [leaf.to(device) for leaf in example_of(model)]
     options = dict(model.settings.options)
     with torch.no_grad(), _quiet(), threads(model.settings.threads):
@@ -60,6 +62,7 @@ def compile_exactly(model: Model) -> None:
     from vivace.runtimes.inductor_compile import compile_graph, fixed
 
     program = eager.placed(model.program, model.settings.device)
+    quantized.lower(program, "compiling an int8 graph with Inductor")
     example = [leaf.to(model.settings.device) for leaf in example_of(model)]
     with torch.no_grad(), _quiet(), threads(model.settings.threads):
         compile_graph(program, fixed(example), dict(model.settings.options))

@@ -35,7 +35,7 @@ def load(open_one: Callable[[Model], Program], model: Model) -> Program:
     team = ThreadPoolExecutor(len(others), thread_name_prefix="vivace-instance")
 
     def run(leaves: Sequence[Tensor]) -> Sequence[Tensor]:
-        size = _size(leaves, axes)
+        size = size_of(leaves, axes)
         if size < count:
             return first.run(leaves)
         parts = split(leaves, axes, size, count)
@@ -54,11 +54,11 @@ def load(open_one: Callable[[Model], Program], model: Model) -> Program:
 def first_part(model: Model, leaves: Sequence[Tensor]) -> Sequence[Tensor]:
     """What the first copy gets of a call."""
     axes, count = [spec.batch_axis for spec in model.signature.inputs], model.settings.instances
-    size = _size(leaves, axes)
+    size = size_of(leaves, axes)
     return leaves if count == 1 or size < count else split(leaves, axes, size, count)[0]
 
 
-def _size(leaves: Sequence[Tensor], axes: Sequence[int | None]) -> int:
+def size_of(leaves: Sequence[Tensor], axes: Sequence[int | None]) -> int:
     return next((leaf.shape[axis] for leaf, axis in zip(leaves, axes, strict=True) if axis is not None), 1)
 
 

@@ -130,6 +130,20 @@ def layers_of(path: Path, captured: Model) -> dict[str, str]:
     return found | matched(rest, weights)
 
 
+def integer_layers(written: Path, plain: Path, captured: Model) -> list[str]:
+    """The layers of the captured graph that a file `written` from the converted file `plain` computes from integers:
+    those that are no product of floating-point numbers there any more."""
+    if captured.form is not Form.TORCH:
+        return []
+    import onnx
+
+    nodes = onnx.load(str(written), load_external_data=False).graph.node
+    widened = {name for node in nodes if node.op_type == "DequantizeLinear" for name in node.output}
+    rounded = {node.name for node in nodes if widened.issuperset(node.input[:2])}
+    left = {layer for node, layer in layers_of(written, captured).items() if node not in rounded}
+    return [layer for layer in layers_of(plain, captured).values() if layer not in left]
+
+
 def conversion_folder(work: Work, kind: str, model: Model) -> Path:
     """Where the conversion of a model is kept: one folder for each lineage."""
     key = hashlib.sha256("\n".join((model.form.value, *model.lineage)).encode()).hexdigest()[:16]

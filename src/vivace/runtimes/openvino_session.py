@@ -25,6 +25,10 @@ from vivace.runtimes.settings.around import Run
 Shapes = tuple[tuple[int, ...], ...]
 """Of a call's flat inputs."""
 _MOST_SHAPES = 32
+ACTIVATION_GROUP = "activation_group"
+"""The option that says for how many inputs of a product with compressed weights a call's numbers get one int8 scale."""
+GROUPS = (0, 32, 64, 128, 256)
+"""Allowed there; 0 leaves them in float. Without the option OpenVINO decides: 32 where it has kernels for it."""
 
 
 def load(model: Model) -> Program:
@@ -121,6 +125,11 @@ def configuration(settings: Settings) -> dict[str, str]:
     threads = settings.threads or (threads_here() if threads_here() < cores_here() else None)
     if threads is not None:
         told["INFERENCE_NUM_THREADS"] = str(threads)
+    group = settings.option(ACTIVATION_GROUP, -1)
+    if group != -1:
+        if group not in GROUPS:
+            raise ArtifactError(f"the option {ACTIVATION_GROUP} is {group!r}; allowed are {GROUPS}")
+        told["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = str(group)
     return told
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from vivace.core.errors import ArtifactError
+from vivace.runtimes.graphs import quantized
 from vivace.runtimes.sparse import compressed, semi_structured
 
 _MEMBERS = re.compile(
@@ -69,6 +70,7 @@ def load(path: Path) -> ExportedProgram:
     refuse_pickles(path)
     for known in (compressed, semi_structured):
         known.operator()
+    quantized.register()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

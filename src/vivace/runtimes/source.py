@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ def open_source(model: Any) -> Callable[..., Any]:
     """The original as a callable: the module itself in eval mode, or a file as its own library opens it.
 
     .onnx: ONNX Runtime with its defaults. .keras: keras.saving.load_model in safe mode, on the torch back end. .pt2:
-    torch.export.load, after refusing pickled members. Raises UsageError, ArtifactError, MissingExtra.
+    torch.export.load, after refusing pickled members. Raises UsageError, also for a file that is damaged or unsafe, and
+    MissingExtra.
     """
     if isinstance(model, nn.Module):
         return model.eval()
@@ -57,8 +59,18 @@ def open_source(model: Any) -> Callable[..., Any]:
     if not path.is_file():
         raise UsageError(f"there is no model file at {path}; check the path")
     if path.suffix == ".onnx":
-        return onnx_session.load(onnx_model(path))
+        with _given():
+            return onnx_session.load(onnx_model(path))
     return open_module(path)
+
+
+@contextlib.contextmanager
+def _given() -> Iterator[None]:
+    """What is wrong with a file that the user gave is a UsageError: nobody said that it is an artifact."""
+    try:
+        yield
+    except ArtifactError as error:
+        raise UsageError(str(error)) from error
 
 
 def device_of(model: object) -> str:
@@ -82,18 +94,23 @@ def open_original(arguments: Mapping[str, Any], payload: object | None = None) -
 
 
 def open_module(path: Path) -> nn.Module:
-    """A .pt2 or .keras file as a module that can be captured. Raises UsageError, ArtifactError, MissingExtra."""
-    if path.suffix == ".pt2":
-        return pt2.load(path).module(check_guards=False)
-    if path.suffix == ".keras":
-        return _open_keras(path)
+    """A .pt2 or .keras file as a module that can be captured. Raises UsageError, MissingExtra."""
+    with _given():
+        if path.suffix == ".pt2":
+            return pt2.load(path).module(check_guards=False)
+        if path.suffix == ".keras":
+            return _open_keras(path)
     raise UsageError(f"{path} cannot be opened as a module; allowed endings are .pt2 and .keras")
 
 
 def onnx_model(path: Path) -> Model:
     """An .onnx file as a Model of form ONNX: its graph is kept as it is. The first input's first dimension, where it is
-    free, counts samples, here and wherever the file gives another one the same name."""
-    session = onnx_session.open_session(path, Settings())
+    free, counts samples, here and wherever the file gives another one the same name.
+
+    Raises UsageError, MissingExtra.
+    """
+    with _given():
+        session = onnx_session.open_session(path, Settings())
     ports = session.get_inputs()
     batch = ports[0].shape[0] if ports and ports[0].shape else None  # the name that this file gives to it
     inputs = tuple(_onnx_spec(port, path, batch) for port in ports)
@@ -114,8 +131,9 @@ def example_inputs(path: Path) -> Any:
         signature = onnx_model(path).signature
         return tuple(_filled(leaf) for leaf in example_leaves(signature))
     if path.suffix == ".keras":
-        return _keras_inputs(_open_keras(path), path)
-    program = pt2.load(path)
+        return _keras_inputs(open_module(path), path)
+    with _given():
+        program = pt2.load(path)
     users = set(program.graph_signature.user_inputs)
     values = [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name in users]
     if program.call_spec.in_spec is None or not all(isinstance(value, Tensor) for value in values):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vivace.core.documents import strict_json
 from vivace.core.errors import ArtifactError, DiskFull, NotApplicable
-from vivace.core.layer import Fused
+from vivace.core.layer import Fused, StoredWeight
 from vivace.core.program import Form, Model, Settings
 from vivace.core.signature import Signature
 from vivace.runtimes import aot, eager, inductor, instances, null, onnx_session, openvino_session, pt2
@@ -47,11 +47,11 @@ _RUNTIMES = {
 }
 _INDUCTOR = {"freezing": bool, "max_autotune": bool} | {name: type(value) for name, value in inductor.UNFUSED.items()}
 _OPTIONS: dict[Form, dict[str, type]] = {
-    Form.TORCH: {lanes.OPTION: str},
+    Form.TORCH: {lanes.OPTION: str, lanes.PARTS: int, lanes.DEVICES: str},
     Form.INDUCTOR: {**_INDUCTOR, "triton.cudagraphs": bool},
     Form.AOT_INDUCTOR: _INDUCTOR,
     Form.ONNX: {"allow_spinning": bool, "graph_optimization": str},
-    Form.OPENVINO: {"exact_shapes": str},
+    Form.OPENVINO: {"exact_shapes": str, openvino_session.ACTIVATION_GROUP: int},
     Form.XLA: {"batches": str},
     Form.NATIVE: {native_session.PRODUCTS: str, native_session.KEPT: str, native_session.OTHERS: str},
 }
@@ -171,8 +171,19 @@ def _described(folder: Path, note: Mapping[str, Any]) -> Model:
         torch_dtype(spec.dtype)
     if not all(isinstance(step, str) for step in note["lineage"]):
         raise TypeError("a lineage is of texts")
-    fused = tuple(Fused.from_json(group) for group in note.get("fused", ()))
-    return Model(form, None, signature, Settings.from_json(note["settings"]), tuple(note["lineage"]), fused)
+    quantized = note.get("quantized", [])
+    if not isinstance(quantized, list) or not all(isinstance(layer, str) for layer in quantized):
+        raise TypeError("quantized layers are texts")
+    return Model(
+        form,
+        None,
+        signature,
+        Settings.from_json(note["settings"]),
+        tuple(note["lineage"]),
+        tuple(Fused.from_json(group) for group in note.get("fused", ())),
+        tuple(StoredWeight.from_json(one) for one in note.get("stored_weights", ())),
+        tuple(quantized),
+    )
 
 
 def _has_device(name: str) -> bool:
@@ -212,6 +223,8 @@ def _write(model: Model, folder: Path) -> None:
         "settings": model.settings.to_json(),
         "lineage": list(model.lineage),
         "fused": [group.to_json() for group in model.fused],
+        "stored_weights": [one.to_json() for one in model.stored_weights],
+        "quantized": list(model.quantized),
     }
     (folder / PROGRAM_JSON).write_text(json.dumps(note, indent=1))
 

@@ -88,7 +88,10 @@ def judge(part: Evaluation, outputs: StoredOutputs, effect: Effect, rules: Rules
         margin = rules.budget.margin(float(baseline.double().mean()))
         quality = gate.judge_scores(baseline, candidate, margin, gate=rules.gate, alpha=rules.alpha)
     if effect is not Effect.CHANGED and quality.verdict is QualityVerdict.CANNOT_TELL:
-        quality = dataclasses.replace(quality, verdict=QualityVerdict.HELD, basis=REFEREE_BASIS, samples_needed=None)
+        told = f"it only rounds, as the referee found; by the metric {quality.reason.partition('; about ')[0]}"
+        quality = dataclasses.replace(
+            quality, verdict=QualityVerdict.HELD, basis=REFEREE_BASIS, samples_needed=None, reason=told
+        )
     return dataclasses.replace(quality, fidelity=close)
 
 

@@ -19,10 +19,11 @@ from vivace.core.result import Trial, TrialStage
 from vivace.core.technique import Effect
 from vivace.data import samples
 from vivace.data.samples import read_outputs
+from vivace.measure.claims.caches import refuse_cached, refuse_cached_original
 from vivace.measure.clock import SystemClock
 from vivace.measure.forking import reserve
 from vivace.measure.live import ArmSpec, LiveArm
-from vivace.measure.paired import Pair, StopRule, refuse_cached
+from vivace.measure.paired import Pair, StopRule
 from vivace.measure.process import Limits, Phase, Worker
 from vivace.runtimes import store
 from vivace.search.alone import Invariance
@@ -203,6 +204,7 @@ class Laboratory:
             self.opening_seconds = max(self.opening_seconds, opening)
             pair = Pair(self.baseline(), again, self.race.block_seconds, self._chance)
             pair.run(self.race)
+            refuse_cached_original(self.baseline(), again)
             return pair.log_ratios
 
     def _check_capture(self, trial: Trial) -> None:

@@ -16,7 +16,7 @@ from vivace.core.plan import Plan
 from vivace.core.result import Result, Status, Trial, TrialStage
 from vivace.devices.roofline import TINY_SECONDS
 from vivace.measure import environment, stats
-from vivace.measure.paired import exponential, noise_floor_of
+from vivace.measure.claims.conclude import exponential, noise_floor_of
 from vivace.search.account.bench import Bench
 from vivace.search.account.payback import break_even_calls
 from vivace.search.journal import Journal
@@ -98,6 +98,7 @@ class Search:
             **self._platform(),
             "baseline_seconds": seconds,
             "objective": self.options.objective.value,
+            "seconds_allowed": self.options.seconds,
             **({} if self.options.calls is None else {"calls": self.options.calls}),
             "timed_region": "one call of the model: tensors in, tensors out; loading and compiling apart",
         }

@@ -121,10 +121,13 @@ def space_of(
     return Space(facts, settings, left_out, gentler)
 
 
-def check_usable(space: Space, only: Sequence[str]) -> None:
+def check_usable(space: Space, only: Sequence[str], without: Sequence[str] = ()) -> None:
     """Raise UsageError when what the user allows leaves no plan at all, saying why."""
-    if not only or any(True for _ in space.seeds()) or any(True for _ in space.neighbours(Plan())):
+    is_bound = only or without
+    if not is_bound or any(True for _ in space.seeds()) or any(True for _ in space.neighbours(Plan())):
         return
+    if not only:
+        raise UsageError("--without leaves no plan that could run here; leave fewer techniques out")
     reasons = [f"{name}: {space.left_out[name]}" for name in only if name in space.left_out]
     reasons += [
         f"{plan}: {plan.illegal(space.facts)}"

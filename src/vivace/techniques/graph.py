@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -72,6 +73,21 @@ class GraphEdit:
         self._weights[node.name] = value.detach()
         node.meta = {"val": self._fake(value)}
         return node
+
+    def take(self, module: GraphModule) -> None:
+        """Put another graph over the same inputs in this one's place; the tensors that it gets by name become weights.
+
+        For tools that change a module of the graph (`runtimes.eager.as_module`). Nodes keep their names.
+        """
+        own = [node for node in self.graph.find_nodes(op="placeholder") if node.name not in self._weights]
+        self.graph = Graph()
+        inputs = [self.graph.node_copy(node) for node in own]
+        places = dict(zip(module.graph.find_nodes(op="placeholder"), inputs, strict=True))
+        for node in module.graph.find_nodes(op="get_attr"):
+            value = attrgetter(str(node.target))(module)
+            if isinstance(value, torch.Tensor):
+                places[node] = self.add_weight(str(node.target), value)
+        self.graph.output(self.graph.graph_copy(module.graph, places))
 
     def infer(self, node: Node) -> None:
         """Renew what a call is known to give (dtype, shape, strides) from what is known of its inputs."""

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ SAMPLES = 16
 """How many samples the error is taken over, at least one call."""
 ACTIVATION_LEVELS = 255
 WEIGHT_LEVELS = 127
+MOST_FEW = 8
+"""So many layers may be kept in every count; of more, some counts are skipped."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,21 +69,56 @@ def worst_layers(model: Model, work: Work, count: int) -> tuple[str, ...]:
     return tuple(entry.layer.name for entry in found[:count])
 
 
+def kept_layers(model: Model, work: Work, count: int = 0) -> frozenset[str]:
+    """The names of the layers that a quantization leaves in float: those that the user named, and the `count` worst.
+
+    Raises NotApplicable as `worst_layers` does.
+    """
+    return frozenset({*worst_layers(model, work, count), *work.keep})
+
+
+def kept_operators(found: Mapping[str, str], kept: Set[str], graph: str) -> list[str]:
+    """The operators of an engine's graph that must stay in float: those that `found` says are one of the kept layers.
+
+    Raises NotApplicable for a layer that is not among them: it is never guessed.
+    """
+    lost = sorted(kept - set(found.values()))
+    if lost:
+        raise NotApplicable(f"the layers {', '.join(lost)} cannot be told apart in the {graph} graph")
+    return [operator for operator, layer in found.items() if layer in kept]
+
+
+def with_quantized(model: Model, layers: Iterable[str], kept: Set[str]) -> Model:
+    """The model that was made, which says which layers are in integers now.
+
+    Raises NotApplicable where one of them should have stayed in float, as of layers that share their weights.
+    """
+    quantized = tuple(dict.fromkeys((*model.quantized, *layers)))
+    broken = sorted(set(quantized) & kept)
+    if broken:
+        raise NotApplicable(f"it cannot leave {', '.join(broken)} in float")
+    return model.replace(quantized=quantized)
+
+
 def kept_counts(work: Work, already: int = 0) -> Iterator[int]:
-    """How many layers a gentler setting keeps in float: 1, 2, 4 and so on, up to half of them.
+    """How many layers a gentler setting keeps in float, up to all but one: every count where there are few layers, else
+    counts that double up to half of the layers, and then leave half as many each time.
+
+    One layer may take most of the time: in int8 it may be worth more than all others together. A search that halves
+    between the settings tries few of them.
 
     >>> from pathlib import Path
     >>> from vivace.core.cost import Cost
-    >>> from vivace.core.signature import Signature
-    >>> nothing = Work("w", Signature((), (), None, None), frozenset(), Cost(0, 0, 0, 0), Path())
-    >>> list(kept_counts(nothing))
-    []
+    >>> def of(count):
+    ...     layers = (Layer("linear", "", "linear"),) * count
+    ...     return Work("w", None, frozenset(), Cost(0, 0, 0, 0), Path(), layers=layers)
+    >>> list(kept_counts(of(0))), list(kept_counts(of(3))), list(kept_counts(of(50), already=2))
+    ([], [1, 2], [4, 8, 16, 34, 42, 46, 48, 49])
     """
-    count = 1
-    while 2 * count <= len(work.layers):
-        if count > already:
-            yield count
-        count *= 2
+    layers = len(work.layers)
+    doubling = [count for count in (1 << place for place in range(layers.bit_length())) if 2 * count <= layers]
+    few = range(1, layers) if layers <= MOST_FEW else ()
+    yield from sorted(count for count in {*few, *doubling, *(layers - left for left in doubling)} if count > already)
 
 
 def check_keep(name: str, keep: object) -> None:

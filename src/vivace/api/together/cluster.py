@@ -73,11 +73,16 @@ def optimize_on_cluster(
         return ClusterResult(work.name, nodes, tried, standings, lost, untried, artifact)
 
 
+def check_ray() -> None:
+    """Raise MissingExtra where there is no Ray."""
+    if not is_installed("ray"):
+        raise MissingExtra("ray", "cluster", "a search over a cluster")
+
+
 @contextlib.contextmanager
 def _joined(address: str) -> Iterator[Any]:
     """Ray, connected to a cluster; one that was started here ends with it."""
-    if not is_installed("ray"):
-        raise MissingExtra("ray", "cluster", "a search over a cluster")
+    check_ray()
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray

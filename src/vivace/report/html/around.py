@@ -7,12 +7,13 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from vivace.core.layer import StoredWeights
 from vivace.core.measurement import SpeedVerdict
 from vivace.core.quality import QualityVerdict
 from vivace.core.result import Status
 from vivace.report.candidates import winner_of
 from vivace.report.duration import show_duration
-from vivace.report.html.figure import Table, table
+from vivace.report.html.figure import Cell, Table, table
 from vivace.report.html.skeleton import Tile
 from vivace.report.html.words import LONG, cut, number, plural
 from vivace.report.results import ResultDocument
@@ -74,19 +75,36 @@ def listed(versions: Mapping[str, Any]) -> str:
 
 
 def details(document: ResultDocument) -> Iterator[tuple[str, Table]]:
-    """What one operator of the delivered program does for several layers; techniques that were not tried, and why."""
+    """What one operator of the delivered program does for several layers; weights that it stores in another form;
+    techniques that were not tried, and why."""
     if document.fused:
         rows = [(group.operator, cut(" + ".join(group.layers), LONG)) for group in document.fused]
         yield (
             f"{plural(len(rows), 'group')} of layers run as one operator",
             table(("operator", "layers that run as one"), rows),
         )
+    if document.stored_weights is not None:
+        yield f"weights stored otherwise: {cut(str(document.stored_weights), LONG)}", _stored(document.stored_weights)
     if document.left_out:
         rows = [(name, cut(why, LONG)) for name, why in document.left_out.items()]
         yield (
             f"{plural(len(rows), 'technique')} left out, each with its reason",
             table(("technique", "why it was left out"), rows),
         )
+
+
+def _stored(found: StoredWeights) -> Table:
+    """What the weight of each layer took as it came, and what is stored for it."""
+    rows: list[tuple[str | Cell, ...]] = [
+        (
+            cut(one.layer, 160),
+            cut(one.form, 80),
+            Cell(f"{one.dense_bytes:,}", one.dense_bytes),
+            Cell(f"{one.stored_bytes:,}", one.stored_bytes),
+        )
+        for one in found.each
+    ]
+    return table(("layer", "stored as", "dense, bytes", "stored, bytes"), rows)
 
 
 def commands(document: ResultDocument) -> Iterator[tuple[str, str]]:

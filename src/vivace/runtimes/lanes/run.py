@@ -1,4 +1,6 @@
-"""Runs a graph whose operators have lanes: one thread a lane, which waits only for what it needs of another."""
+"""Runs a graph whose operators have lanes: one thread a lane, which waits only for what it needs of another.
+
+Where lanes are stages, each needing only earlier ones, parts of a batch follow each other through them: a pipeline."""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ from torch.export import ExportedProgram
 from vivace.core.errors import ArtifactError
 from vivace.core.program import Model
 from vivace.runtimes import eager
+from vivace.runtimes.instances import size_of, split
 from vivace.runtimes.lanes.schedule import pieces
 from vivace.runtimes.program import Program
 from vivace.runtimes.settings.around import under_settings
@@ -21,6 +24,9 @@ from vivace.runtimes.settings.around import under_settings
 OPTION = "lanes"
 MOST = 9
 """Lanes: each is one digit of the option."""
+PARTS, DEVICES = "parts", "devices"
+"""Options: in how many parts a batch goes through the lanes, one after the other; `EACH`: a card for each lane."""
+EACH, MOST_PARTS = "each", 256
 
 
 def operators_in(program: ExportedProgram) -> list[fx.Node]:
@@ -50,7 +56,10 @@ def text_of(lanes: Sequence[int]) -> str:
 
 def load(model: Model) -> Program:
     """A program of an exported graph whose option `lanes` says which lane each operator runs on. Lanes share nothing
-    but results; each has as many threads as the settings say. Raises ArtifactError where the option does not fit."""
+    but results; each has as many threads as the settings say. With the option `parts` a batch of as many samples or
+    more is answered in parts, each of which enters a lane as soon as that has done the part before.
+
+    Raises ArtifactError where an option does not fit, and where there is no card for each lane."""
     program = eager.placed(model.program, model.settings.device)
     graph = eager.copied_graph(program)
     nodes = operators_of(graph)
@@ -60,10 +69,41 @@ def load(model: Model) -> Program:
             f"the program has {len(text)} lanes for its {len(nodes)} operators; allowed is a digit from 0 to "
             f"{MOST - 1} for each"
         )
-    crew = Crew(graph, nodes, [int(digit) for digit in text], program.graph_module, model.settings.threads)
+    lanes = [int(digit) for digit in text]
     values = eager.lifted_values(program)
-    run = under_settings(lambda leaves: crew([*values, *leaves]), model.settings)
+    crew = Crew(graph, nodes, lanes, program.graph_module, model.settings.threads, _devices(model, max(lanes)))
+    crew.hold(values)
+    run = under_settings(_in_parts(crew, values, model), model.settings)
     return Program(model.signature, model.settings, run, model.form, crew.close)
+
+
+def _devices(model: Model, last: int) -> list[torch.device]:
+    """The card of each lane; none where all are where the program is."""
+    if model.settings.option(DEVICES, "") != EACH:
+        return []
+    count = torch.cuda.device_count()
+    if count <= last:
+        raise ArtifactError(f"the program asks for {last + 1} CUDA devices, one for each stage; PyTorch sees {count}")
+    return [torch.device("cuda", lane) for lane in range(last + 1)]
+
+
+def _in_parts(crew: Crew, values: Sequence[Any], model: Model) -> Callable[[Sequence[Tensor]], Sequence[Tensor]]:
+    """Calls of the crew, a batch in as many parts as the option says."""
+    parts = model.settings.option(PARTS, 1)
+    if not isinstance(parts, int) or isinstance(parts, bool) or not 1 <= parts <= MOST_PARTS:
+        raise ArtifactError(f"the program asks for {parts!r} parts of a batch; allowed are 1 to {MOST_PARTS}")
+    axes, joined = ([one.batch_axis for one in specs] for specs in (model.signature.inputs, model.signature.outputs))
+    if parts > 1 and (not model.signature.has_batch or None in joined):
+        raise ArtifactError("the program asks for parts of a batch, and its calls cannot be split by samples")
+
+    def run(leaves: Sequence[Tensor]) -> Sequence[Tensor]:
+        size = size_of(leaves, axes)
+        if parts == 1 or size < parts:
+            return crew([*values, *leaves])
+        answers = crew.several([[*values, *part] for part in split(leaves, axes, size, parts)])
+        return [torch.cat(one, dim=axis) for one, axis in zip(zip(*answers, strict=True), joined, strict=True)]  # type: ignore[arg-type]
+
+    return run
 
 
 @dataclasses.dataclass
@@ -76,11 +116,14 @@ class _Piece:
 
 
 class Crew:
-    """Threads, one a lane but the first, which is the caller's."""
+    """Threads, one a lane but the first, which is the caller's. `devices`: of each lane, where they differ."""
 
     def __init__(
-        self, graph: fx.Graph, nodes: list[fx.Node], lanes: list[int], owner: torch.nn.Module, threads: int | None
-    ) -> None:
+        self, graph: fx.Graph, nodes: list[fx.Node], lanes: list[int], owner: torch.nn.Module, threads: int | None,
+        devices: Sequence[torch.device] = (),
+    ) -> None:  # fmt: skip
+        self._devices = devices
+        self._held: dict[tuple[int, int], Any] = {}
         numbers = pieces(lanes, needs_of(nodes))
         of = dict(zip(nodes, numbers, strict=True))
         self._lanes: dict[int, list[int]] = {lane: [] for lane in sorted({0, *lanes})}
@@ -89,56 +132,79 @@ class Crew:
         places: dict[fx.Node, tuple[int, int]] = {node: (-1, number) for node, number in inputs.items()}
         for number in range(max(numbers, default=-1) + 1):
             mine = [node for node in nodes if of[node] == number]
-            self._lanes[lanes[nodes.index(mine[0])]].append(number)
-            self._pieces.append(_made(mine, number, places, owner))
+            lane = lanes[nodes.index(mine[0])]
+            self._lanes[lane].append(number)
+            self._pieces.append(_made(mine, number, places, owner, devices[lane] if devices else None))
         answers: Any = graph.output_node().args[0]
         self._answers = [places[node] if isinstance(node, fx.Node) else node for node in answers]
         others = len(self._lanes) - 1
         self._team = ThreadPoolExecutor(others, "vivace-lane", _with(threads)) if others else None
 
+    def hold(self, values: Sequence[Any]) -> None:
+        """Keep what never changes (the first of the graph's inputs) on the device of each lane that needs it."""
+        for lane, device in enumerate(self._devices):
+            sources = [source for number in self._lanes.get(lane, ()) for source in self._pieces[number].sources]
+            for number in {number for piece, number in sources if piece < 0 and number < len(values)}:
+                self._held[lane, number] = _on(values[number], device)
+
     def __call__(self, values: Sequence[Any]) -> list[Tensor]:
         """The graph's outputs. Whatever an operator raises, on any lane."""
-        results: list[Future[Any]] = [Future() for _ in self._pieces]
+        return self.several([values])[0]
+
+    def several(self, calls: Sequence[Sequence[Any]]) -> list[list[Tensor]]:
+        """The outputs of several calls: a lane takes them one after the other, and waits for no lane that is behind."""
+        results: list[list[Future[Any]]] = [[Future() for _ in self._pieces] for _ in calls]
         inference = torch.is_inference_mode_enabled()
-        others = [self._team.submit(self._other, lane, values, results, inference)
+        others = [self._team.submit(self._other, lane, calls, results, inference)
                   for lane in self._lanes if lane != 0 and self._team is not None]  # fmt: skip
         try:
-            self._walk(0, values, results)
+            self._walk(0, calls, results)
         finally:
             for other in others:
                 other.result()
-        return [_found(place, values, results) for place in self._answers]
+        pairs = zip(calls, results, strict=True)
+        return [[self._found(place, values, found, 0) for place in self._answers] for values, found in pairs]
 
     def close(self) -> None:
         """End the threads."""
         if self._team is not None:
             self._team.shutdown()
 
-    def _other(self, lane: int, values: Sequence[Any], results: list[Future[Any]], inference: bool) -> None:
+    def _other(
+        self, lane: int, calls: Sequence[Sequence[Any]], results: list[list[Future[Any]]], inference: bool
+    ) -> None:
         with torch.inference_mode(inference), torch.set_grad_enabled(False):
-            self._walk(lane, values, results)
+            self._walk(lane, calls, results)
 
-    def _walk(self, lane: int, values: Sequence[Any], results: list[Future[Any]]) -> None:
+    def _walk(self, lane: int, calls: Sequence[Sequence[Any]], results: list[list[Future[Any]]]) -> None:
         """One lane's pieces; where one fails, all that follow it on the lane fail with it, so that nobody waits."""
         failure: BaseException | None = None
-        for number in self._lanes[lane]:
-            piece = self._pieces[number]
-            try:
-                if failure is not None:
-                    raise failure
-                results[number].set_result(piece.function(*[_found(one, values, results) for one in piece.sources]))
-            except BaseException as error:  # noqa: BLE001  told to whoever waits for it, and raised by the answer
-                failure = error
-                results[number].set_exception(error)
+        for values, found in zip(calls, results, strict=True):
+            for number in self._lanes[lane]:
+                piece = self._pieces[number]
+                try:
+                    if failure is not None:
+                        raise failure
+                    given = [self._found(one, values, found, lane) for one in piece.sources]
+                    found[number].set_result(piece.function(*given))
+                except BaseException as error:  # noqa: BLE001  told to whoever waits for it, and raised by the answer
+                    failure = error
+                    found[number].set_exception(error)
         if failure is not None:
             raise failure
 
+    def _found(self, place: Any, values: Sequence[Any], results: Sequence[Future[Any]], lane: int) -> Any:
+        if not isinstance(place, tuple):
+            return place
+        piece, number = place
+        if piece < 0 and (lane, number) in self._held:
+            return self._held[lane, number]
+        found = values[number] if piece < 0 else results[piece].result()[number]
+        return _on(found, self._devices[lane]) if self._devices else found
 
-def _found(place: Any, values: Sequence[Any], results: Sequence[Future[Any]]) -> Any:
-    if not isinstance(place, tuple):
-        return place
-    piece, number = place
-    return values[number] if piece < 0 else results[piece].result()[number]
+
+def _on(value: Any, device: torch.device) -> Any:
+    return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
 
 
 def _with(threads: int | None) -> Callable[[], None]:
@@ -149,14 +215,20 @@ def _with(threads: int | None) -> Callable[[], None]:
     return begin
 
 
-def _made(mine: list[fx.Node], number: int, places: dict[fx.Node, tuple[int, int]], owner: torch.nn.Module) -> _Piece:
-    """The function of some operators, that gives those of its results which others need."""
+def _made(
+    mine: list[fx.Node], number: int, places: dict[fx.Node, tuple[int, int]], owner: torch.nn.Module,
+    device: torch.device | None,
+) -> _Piece:  # fmt: skip
+    """The function of some operators, that gives those of its results which others need; what they make, they make on
+    the device, if one is named."""
     inner = set(mine)
     graph = fx.Graph()
     given = dict.fromkeys(one for node in mine for one in node.all_input_nodes if one not in inner)
     copies: dict[fx.Node, fx.Node] = {one: graph.placeholder(f"given_{n}") for n, one in enumerate(given)}
     for node in mine:
         copies[node] = graph.node_copy(node, lambda one: copies[one])
+        if device is not None and isinstance(node.kwargs.get("device"), torch.device):
+            copies[node].kwargs = {**copies[node].kwargs, "device": device}
     wanted = [node for node in mine if any(user not in inner for user in node.users)]
     graph.output(tuple(copies[node] for node in wanted))
     sources = [places[one] for one in given]

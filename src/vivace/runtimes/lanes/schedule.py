@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 HANDOVER_SECONDS = 50e-6
@@ -67,3 +68,25 @@ def pieces(lanes: Sequence[int], needs: Sequence[Sequence[int]]) -> list[int]:
         if number in awaited:
             del open_piece[lane]
     return found
+
+
+def staged(seconds: Sequence[float], count: int) -> Schedule:
+    """Operators, in an order in which each comes after what it needs, cut into at most `count` stages one after the
+    other, so that the longest takes as little as it can; `seconds` of the schedule are the longest stage's.
+
+    Source: the partition of a chain; Hansen and Lih, Improved Algorithms for Partitioning Problems in Parallel,
+    Pipelined and Distributed Computing, IEEE Transactions on Computers 41(6), 1992.
+
+    >>> staged([1, 1, 1, 3, 2], 2)
+    Schedule(lanes=(0, 0, 0, 1, 1), seconds=5)
+    """
+    sums = [0.0, *itertools.accumulate(seconds)]
+    best: dict[int, tuple[float, tuple[int, ...]]] = {end: (sums[end], ()) for end in range(len(sums))}
+    for _ in range(count - 1):
+        best = {
+            end: min((max(best[cut][0], sums[end] - sums[cut]), (*best[cut][1], cut)) for cut in range(end + 1))
+            for end in range(len(sums))
+        }
+    longest, cuts = best[len(seconds)]
+    lanes = tuple(sum(cut <= place for cut in cuts if cut > 0) for place in range(len(seconds)))
+    return Schedule(lanes, longest)

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import torch
+from jax.scipy.special import logsumexp
 
 from vivace.runtimes.xla.elementwise import Array, jax_dtype
 
@@ -152,6 +153,18 @@ def _var(x: Array, dim: Any = None, unbiased: Any = True, keepdim: bool = False,
     return jnp.var(x, axis=_axes(dim), ddof=ddof, keepdims=keepdim)
 
 
+def _vector_norm(x: Array, order: float = 2, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Array:
+    """linalg_vector_norm: (sum |x|^order)^(1/order); the largest or least |x| for infinite orders, a count for 0."""
+    x = jnp.abs(x if dtype is None else x.astype(jax_dtype(dtype)))
+    axes = _axes(dim)
+    if math.isinf(order):
+        return (jnp.max if order > 0 else jnp.min)(x, axis=axes, keepdims=keepdim)
+    if order == 0:
+        return jnp.sum(x != 0, axis=axes, keepdims=keepdim).astype(x.dtype)
+    found = jnp.sum(x**order, axis=axes, keepdims=keepdim)
+    return jnp.sqrt(found) if order == 2 else found ** (1 / order)
+
+
 def _embedding(weight: Array, places: Array, *_: Any, **__: Any) -> Array:
     return jnp.take(weight, places, axis=0)
 
@@ -197,7 +210,8 @@ def table() -> dict[str, Any]:
         "all": _reduction(jnp.all), "max": _extreme(jnp.max, jnp.argmax), "min": _extreme(jnp.min, jnp.argmin),
         "argmax": _argument(jnp.argmax), "argmin": _argument(jnp.argmin), "var": _var,
         "std": lambda *args, **kwargs: jnp.sqrt(_var(*args, **kwargs)),
-        "cumsum": lambda x, dim, **_: jnp.cumsum(x, axis=dim),
+        "cumsum": lambda x, dim, **_: jnp.cumsum(x, axis=dim), "linalg_vector_norm": _vector_norm,
+        "logsumexp": _reduction(logsumexp),
     }  # fmt: skip
     sizes = {"sym_size": lambda x, dim: x.shape[dim], "sym_numel": lambda x: math.prod(x.shape)}
     return {**moves, **parts, **made, **reduced, **sizes}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from vivace.core.forecast import Expected, Forecast
 from vivace.core.measurement import Interval, Outcome
 from vivace.core.plan import Plan
 from vivace.core.result import Trial, TrialStage
 from vivace.core.technique import Effect, Stage
+from vivace.core.workload import Objective
 from vivace.measure.clock import FakeClock
 from vivace.search.account.waterfall import configurations
 from vivace.search.identity import size_of
@@ -19,7 +20,17 @@ from vivace.search.prepare import Prepared
 from vivace.search.rank import Ranking
 from vivace.search.schedule import FIRST_GUESS_SECONDS, JUDGING_SECONDS, RACE_SECONDS, Schedule
 from vivace.search.space import Space
-from vivace.search.strategy import default_strategy
+from vivace.search.strategy import default_strategy, single_strategy
+
+UNPREDICTED: Mapping[Objective, str] = {
+    Objective.MEMORY: "peak memory is not predicted, for it also holds activations and what the engine takes for "
+    "itself; `weights` is what a call is PREDICTED to read of them. Plans are tried by their PREDICTED speed, and the "
+    "least peak memory that is MEASURED wins",
+    Objective.SIZE: "the size on the disk is not predicted, for each engine stores programs in its own way; `weights` "
+    "is what a call is PREDICTED to read of them, which is most of a large model's program. Plans are tried by their "
+    "PREDICTED speed, and the smallest program that is MEASURED wins",
+}
+"""What is told of objectives that a cost does not hold."""
 
 
 def forecast_of(
@@ -41,31 +52,35 @@ def forecast_of(
         race_seconds=min(RACE_SECONDS, JUDGING_SECONDS + blocks),
     )
     clock.advance(spent_seconds + opening(schedule))
-    memory = Memory(ranking, original_seconds, _gain, threads)  # bytes are not predicted
-    plans = tuple(rehearse(space, memory, schedule, clock))
+    memory = Memory(ranking, original_seconds, options.merit, threads)
+    alone = options.plan is not None
+    plans = tuple(rehearse(space, memory, schedule, clock, options.plan))
     clock.advance(closing(memory, options, schedule))
     return Forecast(
         prepared.work.name,
         plans,
-        space.left_out,
-        (*prepared.notes, *_menders(space)),
+        {} if alone else space.left_out,
+        (*prepared.notes, *([] if alone else _menders(space)), *_unpredicted(options.objective)),
         options.seconds,
         min(clock.now(), options.seconds),
         stored_programs([expected.plan for expected in plans]) * size_of(prepared.program),
-        tuple(mended(space, [expected.plan for expected in plans], memory, schedule)),
+        () if alone else tuple(mended(space, [expected.plan for expected in plans], memory, schedule)),
+        options.objective,
     )
 
 
-def rehearse(space: Space, memory: Memory, schedule: Schedule, clock: FakeClock) -> Iterator[Expected]:
-    """The plans that a search asks for when each is as fast as predicted, until there is time for no other."""
+def rehearse(
+    space: Space, memory: Memory, schedule: Schedule, clock: FakeClock, plan: Plan | None = None
+) -> Iterator[Expected]:
+    """The plans that a search asks for when each is as fast as predicted, until there is time for no other; `plan` is
+    the only one where it was asked for."""
     memory.has_time_for = lambda plan: schedule.time_for_a_trial(plan, *memory.ends)
     memory.has_time_for_first = schedule.time_for_first_trials
-    strategy = default_strategy(space, memory)
+    strategy = default_strategy(space, memory) if plan is None else single_strategy(plan, memory)
     request = next(strategy, None)
     while request is not None:
-        plan, stage = request
-        expected = Expected(plan, memory.baseline_seconds / memory.ranking.predicted_seconds(plan),
-                            schedule.expected_seconds(plan))  # fmt: skip
+        asked, stage = request
+        expected = _expected(asked, memory, schedule)
         clock.advance(expected.seconds)
         yield expected
         try:
@@ -78,8 +93,19 @@ def mended(space: Space, plans: Iterable[Plan], memory: Memory, schedule: Schedu
     """What is tried in the place of these plans where their answers are refused: the same with quality won back."""
     found = dict.fromkeys(better for plan in plans if plan.effect is Effect.CHANGED for better in space.recovered(plan))
     for plan in found:
-        gain = memory.baseline_seconds / memory.ranking.predicted_seconds(plan)
-        yield Expected(plan, gain, schedule.expected_seconds(plan))
+        yield _expected(plan, memory, schedule)
+
+
+def _expected(plan: Plan, memory: Memory, schedule: Schedule) -> Expected:
+    ranking = memory.ranking
+    gain = memory.baseline_seconds / ranking.predicted_seconds(plan)
+    return Expected(plan, gain, schedule.expected_seconds(plan), round(plan.cost(ranking.cost).weight_bytes))
+
+
+def _unpredicted(objective: Objective) -> Iterator[str]:
+    """What of the objective nobody predicts."""
+    if objective in UNPREDICTED:
+        yield UNPREDICTED[objective]
 
 
 def _menders(space: Space) -> Iterator[str]:
@@ -116,11 +142,8 @@ def stored_programs(plans: Sequence[Plan]) -> int:
     return len(set(plans)) + len(beginnings)
 
 
-def _gain(trial: Trial) -> float:
-    return trial.speedup.value if trial.speedup else 0.0
-
-
 def _as_predicted(expected: Expected, stage: TrialStage) -> Trial:
     gain = expected.speedup
     outcome = Outcome.OK if gain >= 1 else Outcome.NOT_FASTER
-    return Trial(expected.plan, outcome, stage, speedup=Interval(gain, gain, gain))
+    trial = Trial(expected.plan, outcome, stage, speedup=Interval(gain, gain, gain))
+    return trial.replace(size_bytes=expected.weight_bytes, peak_memory_bytes=expected.weight_bytes)  # as far as known

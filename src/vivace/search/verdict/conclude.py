@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 from vivace.core.errors import WorkerFailure
@@ -146,9 +147,9 @@ class Conclusion:
             quality = Quality(QualityVerdict.HELD, "the original itself", prepared.confirm.samples, 0.0)
         slower = sum(trial.outcome is Outcome.NOT_FASTER for trial in trials)
         notes = [
+            *self._not_worth_loading(confirmed if winner is None else []),
             *prepared.notes,
             comparison.note,
-            *self._not_worth_loading(confirmed if winner is None else []),
             f"plans that were slower than the original: {slower}" if slower else "",
         ]
         kept = tuple(note for note in notes if note)
@@ -178,4 +179,16 @@ class Conclusion:
         processes does when time is short."""
         self.listener.stage("confirm", "nothing won: the original is kept, and measured as an artifact")
         restarts = None if self.schedule.time_to_confirm(None) else 1
-        return self._timed(Plan(), self.deliver(Plan(), self.laboratory.prepared.program), restarts)
+        return unclaimed(self._timed(Plan(), self.deliver(Plan(), self.laboratory.prepared.program), restarts))
+
+
+def unclaimed(comparison: Comparison) -> Comparison:
+    """The comparison of the original as an artifact with itself as it was given, which claims no gain: capturing the
+    graph is no plan."""
+    if comparison.verdict is not SpeedVerdict.FASTER:
+        return comparison
+    told = (
+        "the original's captured graph was faster than the model as given; it is no plan, and nothing is claimed of it"
+    )
+    note = "; ".join(filter(None, (comparison.note, told)))
+    return dataclasses.replace(comparison, verdict=SpeedVerdict.UNDECIDED, note=note)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch.fx import Node
 
 from vivace.core.cost import Cost
+from vivace.core.errors import NotApplicable
 from vivace.core.facts import Fact
 from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
+from vivace.runtimes.graphs.same_layers import weights_of
 from vivace.techniques.compile.written import NEEDS, SOURCE, nothing_to_do, rewritten, to_be_written
-from vivace.techniques.sensitivity import check_keep, kept_counts, worst_layers
+from vivace.techniques.graph import RECURRENT
+from vivace.techniques.sensitivity import check_keep, kept_counts, kept_layers, with_quantized
 
 KEPT_COSTS = 0.05
 """What a layer that stays in float is guessed to cost, as a share of the whole time."""
@@ -28,7 +34,7 @@ class NativeInt8(Technique):
     `keep` is how many layers stay in float (bfloat16 where the processor has it), beside those that the user named:
     the ones that cost the output most for the time that int8 saves there (`techniques.sensitivity`), which takes
     calibration data. Calls of other shapes are answered in float32, operator by operator. Raises NotApplicable as
-    `native-program` does.
+    `native-program` does, and when no layer is left for int8.
 
     Source: Jacob et al., CVPR 2018 (arXiv:1712.05877); rows as Dettmers et al., NeurIPS 2022 (arXiv:2208.07339).
 
@@ -55,7 +61,7 @@ class NativeInt8(Technique):
         check_keep(self.name(), self.keep)
 
     def gentler(self, work: Work) -> Iterator[Technique]:
-        """More and more layers in float, up to half of them."""
+        """More and more layers in float, up to all but one."""
         return (dataclasses.replace(self, keep=count) for count in kept_counts(work, self.keep))
 
     def idle_beside(self, others: Sequence[Technique]) -> str | None:
@@ -73,5 +79,18 @@ class NativeInt8(Technique):
 
     def apply(self, model: Model, work: Work) -> Model:
         """The model, to be written out and compiled when it is loaded."""
-        kept = sorted({*worst_layers(model, work, self.keep), *work.keep})
-        return to_be_written(model, str(self), products="int8", kept=",".join(kept), others="bfloat16")
+        kept = kept_layers(model, work, self.keep)
+        made = to_be_written(model, str(self), products="int8", kept=",".join(sorted(kept)), others="bfloat16")
+        nodes = list(model.program.graph.nodes)
+        constant = weights_of(model.program).keys() - kept
+        layers = [node.name for node in nodes if node.name in constant and not _is_depthwise(node)]
+        if not layers and not any(node.target in RECURRENT for node in nodes):
+            raise NotApplicable("no layer is left to compute in int8")
+        return with_quantized(made, layers, kept)
+
+
+def _is_depthwise(node: Node) -> bool:
+    """Whether a product is a convolution of each channel alone, whose code is in float32."""
+    weight: Any = node.args[1]
+    groups = node.args[6] if len(node.args) > 6 else 1
+    return type(groups) is int and groups > 1 and weight.meta["val"].shape[1] == 1

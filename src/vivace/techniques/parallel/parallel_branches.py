@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from typing import Any
-
-import torch
-from torch import fx
-from torch.export import ExportedProgram
+from collections.abc import Iterator
 
 from vivace.core.cost import Cost
 from vivace.core.errors import NotApplicable, UsageError
@@ -18,15 +13,12 @@ from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
 from vivace.data import samples
-from vivace.measure.clock import SystemClock
 from vivace.runtimes import eager
 from vivace.runtimes.lanes.run import MOST, OPTION, needs_of, operators_of, text_of
 from vivace.runtimes.lanes.schedule import scheduled
-from vivace.runtimes.settings.around import threads
 from vivace.techniques.graph import torch_program
+from vivace.techniques.parallel.operator_times import seconds_of, writing
 
-TIMED = 5
-"""How often each operator is timed; the quickest counts."""
 WORTH = 1.05
 """The least gain, by the operators' times, for which branches are run apart."""
 LEAST_FLOPS = 1e6
@@ -80,9 +72,9 @@ class ParallelBranches(Technique):
         if work.example is None:
             raise NotApplicable("there is no example call to time its operators with")
         nodes = operators_of(eager.copied_graph(program))
-        writing = next((node for node in nodes if _writes(node)), None)
-        if writing is not None:
-            raise NotApplicable(f"{writing.name} writes into its tensor, which another branch may read")
+        wrote = writing(program)
+        if wrote is not None:
+            raise NotApplicable(f"{wrote} writes into its tensor, which another branch may read")
         leaves = samples.read(work.example)[0]
         total = model.settings.threads or work.cost.threads
         share = max(1, total // self.lanes)
@@ -95,36 +87,3 @@ class ParallelBranches(Technique):
             )
         settings = model.settings.replace(threads=share).with_options(**{OPTION: text_of(plan.lanes)})
         return model.replace(settings=settings, lineage=(*model.lineage, str(self)))
-
-
-class _Timed(fx.Interpreter):
-    """Runs a graph operator by operator and times each."""
-
-    def __init__(self, module: fx.GraphModule) -> None:
-        super().__init__(module)
-        self.clock = SystemClock()
-        self.seconds: list[float] = []
-
-    def run_node(self, n: fx.Node) -> Any:
-        began = self.clock.now()
-        found = super().run_node(n)
-        if n.op not in ("placeholder", "output"):
-            self.seconds.append(self.clock.now() - began)
-        return found
-
-
-def seconds_of(program: ExportedProgram, leaves: Sequence[torch.Tensor], count: int) -> list[float]:
-    """Seconds of each operator with so many threads, MEASURED: the least of some runs."""
-    module = fx.GraphModule(program.graph_module, eager.copied_graph(program))
-    runs: list[list[float]] = []
-    with threads(count), torch.inference_mode():
-        for _ in range(TIMED):
-            timed = _Timed(module)
-            timed.run(*eager.lifted_values(program), *leaves)
-            runs.append(timed.seconds)
-    return [min(column) for column in zip(*runs, strict=True)]
-
-
-def _writes(node: fx.Node) -> bool:
-    schema = getattr(node.target, "_schema", None)
-    return schema is not None and bool(schema.is_mutable)

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -50,6 +51,11 @@ class Threads(Technique):
     def __post_init__(self) -> None:
         if isinstance(self.count, bool) or not isinstance(self.count, int) or self.count < 1:
             raise UsageError(f"threads received count={self.count!r}; allowed is a whole number of 1 or more")
+
+    @classmethod
+    def here(cls, machine: Machine) -> dict[str, Any]:
+        """As many as there are cores that this process may use."""
+        return {"count": max(1, machine.cores_allowed)}
 
     @classmethod
     def variants(cls, work: Work, machine: Machine) -> Iterator[Technique]:

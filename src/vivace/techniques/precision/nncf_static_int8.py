@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from typing import Any
 
 from vivace.core.cost import Cost
@@ -16,8 +16,8 @@ from vivace.core.work import Work
 from vivace.runtimes import onnx_graph, openvino_graph
 from vivace.runtimes.program import as_numpy
 from vivace.techniques.calibration import first_calls
-from vivace.techniques.precision.nncf_calls import import_nncf, kept_random_state
-from vivace.techniques.sensitivity import check_keep, kept_counts, worst_layers
+from vivace.techniques.precision.nncf_calls import import_nncf, integer_layers, kept_random_state
+from vivace.techniques.sensitivity import check_keep, kept_counts, kept_layers, kept_operators, with_quantized
 
 PRESETS = ("performance", "mixed")
 MOST_SAMPLES = 300
@@ -81,7 +81,7 @@ class NncfStaticInt8(Technique):
         yield cls("mixed", transformer, **here)
 
     def gentler(self, work: Work) -> Iterator[Technique]:
-        """Asymmetric activations; then more and more layers in float too, up to half of them."""
+        """Asymmetric activations; then more and more layers in float too, up to all but one."""
         mixed = dataclasses.replace(self, preset="mixed")
         if mixed != self:
             yield mixed
@@ -106,12 +106,14 @@ class NncfStaticInt8(Technique):
         if work.calibration is None:
             raise NotApplicable(f"needs {Fact.CALIBRATION.value}")
         plain = openvino_graph.to_openvino(model, work)
+        kept = kept_layers(model, work, self.keep)
 
         def quantized() -> Any:
-            kept = {*worst_layers(model, work, self.keep), *work.keep}
-            return self._quantized(plain, work, _operators_of(plain, model, kept))
+            found = openvino_graph.layers_of(plain, model) if kept else {}
+            return self._quantized(plain, work, kept_operators(found, kept, "OpenVINO"))
 
-        return openvino_graph.rewritten(plain, work, str(self), quantized)
+        made = openvino_graph.rewritten(plain, work, str(self), quantized)
+        return with_quantized(made, integer_layers(made, model), kept)
 
     def _quantized(self, plain: Model, work: Work, kept: list[str]) -> Any:
         with kept_random_state():
@@ -140,17 +142,6 @@ class NncfStaticInt8(Technique):
         if not any(op.get_type_name() == "FakeQuantize" for op in quantized.get_ops()):
             raise NotApplicable("NNCF found nothing to quantize")
         return quantized
-
-
-def _operators_of(plain: Model, model: Model, layers: Set[str]) -> list[str]:
-    """OpenVINO's names of the operators that these layers became. Raises NotApplicable for one that is not found."""
-    if not layers:
-        return []
-    found = openvino_graph.layers_of(plain, model)
-    lost = sorted(layers - set(found.values()))
-    if lost:
-        raise NotApplicable(f"the layers {', '.join(lost)} cannot be told apart in the OpenVINO graph")
-    return [operator for operator, layer in found.items() if layer in layers]
 
 
 def _feeds(graph: Any, work: Work) -> Iterator[list[Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vivace.core.cost import Cost
@@ -14,11 +14,12 @@ from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
 from vivace.runtimes import onnx_graph
+from vivace.techniques.sensitivity import kept_layers, kept_operators, with_quantized
 
 PRODUCTS = ("MatMul", "Gemm", "LSTM", "Attention", "EmbedLayerNormalization")
 """What is quantized. Not convolutions: ONNX Runtime's ConvInteger made ResNet-50 run at 0.4 of eager's speed."""
-
-
+AS_PRODUCT = "_MatMul"
+"""What the quantizer appends to the name of a Gemm that it writes as a product and a sum, before it looks at names."""
 CHANNELS_IN_CELLS = 0.56
 """A two-layer LSTM of width 256 took 1.73 ms with a scale for each channel and 1.64 with one a tensor (two cores with
 AMX, measured for this project in 2026)."""
@@ -29,8 +30,9 @@ class OnnxDynamicInt8(Technique):
     """Matrix products and LSTMs with int8 weights and uint8 activations, one scale a tensor, found at each call.
 
     Needs no data. `per_channel` gives each output channel of a weight its own scale; `reduce_range` keeps weights to 7
-    bits, for processors without int8 dot products, whose 16-bit sums could overflow. Raises NotApplicable when the
-    model has no such product with constant weights, MissingExtra without the packages.
+    bits, for processors without int8 dot products, whose 16-bit sums could overflow. Layers that the user named stay in
+    float. Raises NotApplicable when the model has no other such product with constant weights, or where a named layer
+    is not found again, MissingExtra without the packages.
 
     Source: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html, read in November 2026.
 
@@ -73,20 +75,31 @@ class OnnxDynamicInt8(Technique):
     def apply(self, model: Model, work: Work) -> Model:
         """The model as an ONNX file with dynamically quantized products."""
         plain = onnx_graph.to_onnx(model, work)
-        return onnx_graph.rewritten(plain, work, str(self), lambda path: self._quantize(Path(plain.program), path))
+        kept = kept_layers(model, work)
 
-    def _quantize(self, plain: Path, path: Path) -> None:
+        def operators(file: Path) -> list[str]:
+            return kept_operators(onnx_graph.layers_of(file, model) if kept else {}, kept, "ONNX")
+
+        made = onnx_graph.rewritten(
+            plain, work, str(self), lambda path: self._quantize(Path(plain.program), path, operators)
+        )
+        return with_quantized(made, onnx_graph.integer_layers(Path(made.program), Path(plain.program), model), kept)
+
+    def _quantize(self, plain: Path, path: Path, kept: Callable[[Path], list[str]]) -> None:
         onnx_graph.require("onnxruntime", "onnx", self.name())
         import onnx
 
         with onnx_graph.quiet():
             from onnxruntime.quantization import QuantType, quantize_dynamic
 
-            original = onnx.load(str(onnx_graph.prepared(plain, path.with_name("prepared.onnx"))))
+            prepared = onnx_graph.prepared(plain, path.with_name("prepared.onnx"))
+            original = onnx.load(str(prepared))
+            excluded = [name for node in kept(prepared) for name in (node, f"{node}{AS_PRODUCT}")]
             del original.graph.value_info[:]  # the quantizer transposes weights of Gemm and trips over their old shapes
             quantize_dynamic(
                 original,
                 str(path),
+                nodes_to_exclude=excluded,
                 op_types_to_quantize=list(PRODUCTS),
                 per_channel=self.per_channel,
                 reduce_range=self.reduce_range,

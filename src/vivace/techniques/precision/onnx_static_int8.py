@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from vivace.core.work import Work
 from vivace.runtimes import onnx_graph
 from vivace.runtimes.program import as_numpy
 from vivace.techniques.calibration import first_calls
-from vivace.techniques.sensitivity import check_keep, kept_counts, worst_layers
+from vivace.techniques.sensitivity import check_keep, kept_counts, kept_layers, kept_operators, with_quantized
 
 METHODS = ("minmax", "entropy", "percentile")
 MOST_SAMPLES = 300
@@ -75,7 +75,7 @@ class OnnxStaticInt8(Technique):
         yield cls(method="entropy", products_only=Fact.HAS_ATTENTION in work.facts, **here)
 
     def gentler(self, work: Work) -> Iterator[Technique]:
-        """More and more layers in float, up to half of them."""
+        """More and more layers in float, up to all but one."""
         return (dataclasses.replace(self, keep=count) for count in kept_counts(work, self.keep))
 
     def rewrite(self, cost: Cost) -> Cost:
@@ -96,12 +96,15 @@ class OnnxStaticInt8(Technique):
         if work.calibration is None:
             raise NotApplicable(f"needs {Fact.CALIBRATION.value}")
         plain = onnx_graph.to_onnx(model, work)
+        kept = kept_layers(model, work, self.keep)
 
-        def write(path: Path) -> None:
-            kept = {*worst_layers(model, work, self.keep), *work.keep}
-            self._quantize(Path(plain.program), path, work, lambda file: _nodes_of(file, model, kept))
+        def operators(file: Path) -> list[str]:
+            return kept_operators(onnx_graph.layers_of(file, model) if kept else {}, kept, "ONNX")
 
-        return onnx_graph.rewritten(plain, work, str(self), write)
+        made = onnx_graph.rewritten(
+            plain, work, str(self), lambda path: self._quantize(Path(plain.program), path, work, operators)
+        )
+        return with_quantized(made, onnx_graph.integer_layers(Path(made.program), Path(plain.program), model), kept)
 
     def _quantize(self, plain: Path, path: Path, work: Work, kept: Callable[[Path], list[str]]) -> None:
         onnx_graph.require("onnxruntime", "onnx", self.name())
@@ -112,15 +115,18 @@ class OnnxStaticInt8(Technique):
 
             prepared = onnx_graph.prepared(plain, path.with_name("prepared.onnx"))
             graph = onnx.load(str(prepared), load_external_data=False).graph
-            if not any(node.op_type in onnx_graph.PRODUCTS for node in graph.node):
-                raise NotApplicable("the model has no convolution or matrix product to quantize")
+            products = {node.name for node in graph.node if node.op_type in onnx_graph.PRODUCTS}
+            excluded = kept(prepared)
+            if not products.difference(excluded):
+                but = " but those that stay in float" if products else ""
+                raise NotApplicable(f"the model has no convolution or matrix product to quantize{but}")
             quantize_static(
                 str(prepared),
                 str(path),
                 _reader([value.name for value in graph.input], work),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(onnx_graph.PRODUCTS) if self.products_only else None,
-                nodes_to_exclude=kept(prepared),
+                nodes_to_exclude=excluded,
                 per_channel=True,
                 reduce_range=self.reduce_range,
                 activation_type=QuantType.QUInt8,
@@ -132,17 +138,6 @@ class OnnxStaticInt8(Technique):
                 }[self.method],
                 extra_options={"MatMulConstBOnly": self.products_only},
             )
-
-
-def _nodes_of(file: Path, model: Model, layers: Set[str]) -> list[str]:
-    """The nodes of a file that these layers became. Raises NotApplicable for a layer that is not found."""
-    if not layers:
-        return []
-    found = onnx_graph.layers_of(file, model)
-    lost = sorted(layers - set(found.values()))
-    if lost:
-        raise NotApplicable(f"the layers {', '.join(lost)} cannot be told apart in the ONNX graph")
-    return [node for node, layer in found.items() if layer in layers]
 
 
 def _reader(names: list[str], work: Work) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
 from vivace.runtimes import onnx_graph
+from vivace.techniques.sensitivity import kept_layers, kept_operators, with_quantized
 
 BITS = (4, 8)
 BLOCKS = (16, 32, 64, 128, 256)
@@ -33,9 +34,10 @@ class OnnxWeightOnly(Technique):
 
     The products become ONNX Runtime's MatMulNBits; needs no data. With `int8_products` a block of activations is
     rounded to int8 before it is multiplied, which is faster where there are int8 dot products; without, weights are
-    widened to float32. Not touched are convolutions, LSTMs, and products of two activations. Raises NotApplicable when
-    no product has constant float32 weights of at least one block of inputs, MissingExtra without the packages,
-    UsageError for other bits or blocks.
+    widened to float32. Not touched are convolutions, LSTMs, products of two activations, and layers that the user
+    named. Raises NotApplicable when no product is left that has constant float32 weights of at least one block of
+    inputs, or where a named layer is not found again, MissingExtra without the packages, UsageError for other bits or
+    blocks.
 
     Source: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html#quantize-to-int4uint4, read in
     November 2026; Dettmers and Zettlemoyer, ICML 2023 (arXiv:2212.09720), section 2, on blocks.
@@ -82,19 +84,26 @@ class OnnxWeightOnly(Technique):
     def apply(self, model: Model, work: Work) -> Model:
         """The model as an ONNX file with the weights of its matrix products in blocks."""
         plain = onnx_graph.to_onnx(model, work)
-        return onnx_graph.rewritten(plain, work, str(self), lambda path: self._quantize(Path(plain.program), path))
+        source, kept = Path(plain.program), kept_layers(model, work)
 
-    def _quantize(self, plain: Path, path: Path) -> None:
+        def write(path: Path) -> None:
+            found = onnx_graph.layers_of(source, model) if kept else {}
+            self._quantize(source, path, frozenset(kept_operators(found, kept, "ONNX")))
+
+        made = onnx_graph.rewritten(plain, work, str(self), write)
+        return with_quantized(made, onnx_graph.integer_layers(Path(made.program), source, model), kept)
+
+    def _quantize(self, plain: Path, path: Path, kept: Set[str]) -> None:
         onnx_graph.require("onnxruntime", "onnx", self.name())
         import onnx
 
         original = onnx.load(str(plain))
-        _GemmsAsMatMuls(original.graph, self.block_size).run()
+        _GemmsAsMatMuls(original.graph, self.block_size, kept).run()
         with onnx_graph.quiet(), _kept_root_logger():
             from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
             level = INT8_PRODUCTS if self.int8_products else FLOAT32_PRODUCTS
-            chosen = _large_products(original.graph, self.block_size)
+            chosen = _large_products(original.graph, self.block_size) - kept
             excluded = [
                 node.name for node in original.graph.node if node.op_type == "MatMul" and node.name not in chosen
             ]
@@ -110,10 +119,11 @@ class OnnxWeightOnly(Technique):
 
 
 class _GemmsAsMatMuls:
-    """Writes y = x B' + c as a product and a sum, which is the form that the quantizer knows."""
+    """Writes y = x B' + c as a product and a sum, which is the form that the quantizer knows, but for `kept` nodes."""
 
-    def __init__(self, graph: Any, least_inputs: int) -> None:
+    def __init__(self, graph: Any, least_inputs: int, kept: Set[str]) -> None:
         self.graph = graph
+        self.kept = kept
         self.least_inputs = least_inputs
         self.values = {value.name: value for value in graph.initializer}
         self.transposed: dict[str, str] = {}
@@ -131,7 +141,7 @@ class _GemmsAsMatMuls:
         plain = told.get("alpha", 1.0) == 1.0 and told.get("beta", 1.0) == 1.0 and not told.get("transA", 0)
         if node.op_type == "MatMul" and not node.name:
             node.name = f"{node.output[0]}_product"  # products are chosen by name below
-        if node.op_type != "Gemm" or not plain or node.input[1] not in self.values:
+        if node.op_type != "Gemm" or not plain or node.name in self.kept or node.input[1] not in self.values:
             return [node]
         weight = self._columns(node.input[1]) if told.get("transB", 0) else node.input[1]
         if self.values[weight].dims[0] < self.least_inputs:

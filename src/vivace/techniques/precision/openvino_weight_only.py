@@ -14,10 +14,10 @@ from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
 from vivace.runtimes import onnx_graph, openvino_graph
-from vivace.techniques.precision.nncf_calls import import_nncf, kept_random_state
+from vivace.techniques.precision.nncf_calls import INTEGERS, import_nncf, integer_layers, kept_random_state
+from vivace.techniques.sensitivity import kept_layers, kept_operators, with_quantized
 
 BITS = (4, 8)
-COMPRESSED_TYPES = frozenset({"i4", "u4", "i8", "u8"})
 SCALE_BITS = 16
 
 
@@ -28,9 +28,9 @@ class OpenvinoWeightOnly(Technique):
     With 8 bits one scale an output channel. With 4 bits one scale (float16) for each `group_size` inputs of a channel,
     0 for one a channel; where `group_size` does not divide a layer's inputs NNCF takes the largest smaller power of two
     from 32 up, or 8 bits; embeddings, convolutions and the last layer are kept in 8 bits. `symmetric` weights have no
-    zero point. OpenVINO may round activations to int8 inside such a layer. Raises NotApplicable when nothing was
-    compressed (NNCF leaves small constants alone) and MissingExtra without the packages; UsageError for other bits, a
-    negative group, or a group with 8 bits.
+    zero point. OpenVINO may round activations to int8 inside such a layer. Layers that the user named stay in float.
+    Raises NotApplicable when nothing was compressed (NNCF leaves small constants alone) or a named layer is not found
+    again, and MissingExtra without the packages; UsageError for other bits, a negative group, or a group with 8 bits.
 
     Source: https://docs.openvino.ai/2026/openvino-workflow/model-optimization-guide/weight-compression.html; Dettmers
     and Zettlemoyer, The case for 4-bit precision, ICML 2023 (arXiv:2212.09720), section 2, on groups.
@@ -77,20 +77,30 @@ class OpenvinoWeightOnly(Technique):
     def apply(self, model: Model, work: Work) -> Model:
         """The model as an OpenVINO graph with compressed weights."""
         plain = openvino_graph.to_openvino(model, work)
-        return openvino_graph.rewritten(plain, work, str(self), lambda: self._compressed(plain))
+        kept = kept_layers(model, work)
 
-    def _compressed(self, plain: Model) -> Any:
-        with kept_random_state():
-            return self._compress(plain)
+        def compressed() -> Any:
+            found = openvino_graph.layers_of(plain, model) if kept else {}
+            operators = kept_operators(found, kept, "OpenVINO")
+            with kept_random_state():
+                return self._compress(plain, operators)
 
-    def _compress(self, plain: Model) -> Any:
+        made = openvino_graph.rewritten(plain, work, str(self), compressed)
+        return with_quantized(made, integer_layers(made, model), kept)
+
+    def _compress(self, plain: Model, kept: list[str]) -> Any:
         openvino, nncf = openvino_graph.import_openvino(), import_nncf(self.name())
         graph = openvino.Core().read_model(str(plain.program))
         mode = nncf.CompressWeightsMode(f"int{self.bits}_{'sym' if self.symmetric else 'asym'}")
         grouped = {"group_size": self.group_size or -1, "advanced_parameters": _adjusted_groups(nncf)}
         try:
             with onnx_graph.quiet():
-                compressed = nncf.compress_weights(graph, mode=mode, **(grouped if self.bits == 4 else {}))
+                compressed = nncf.compress_weights(
+                    graph,
+                    mode=mode,
+                    ignored_scope=nncf.IgnoredScope(names=kept),
+                    **(grouped if self.bits == 4 else {}),
+                )
         except Exception as error:  # NNCF raises errors of its own and of OpenVINO's
             told = " ".join(str(error).split())[:400]
             raise NotApplicable(f"NNCF cannot compress the weights: {type(error).__name__}: {told}") from error
@@ -107,4 +117,4 @@ def _adjusted_groups(nncf: Any) -> Any:
 def _is_compressed(op: Any) -> bool:
     """Whether an operator is a constant of 4- or 8-bit integers with more than one dimension."""
     is_constant = op.get_type_name() == "Constant"
-    return is_constant and op.get_element_type().get_type_name() in COMPRESSED_TYPES and len(op.get_output_shape(0)) > 1
+    return is_constant and op.get_element_type().get_type_name() in INTEGERS and len(op.get_output_shape(0)) > 1

@@ -14,6 +14,7 @@ from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
 from vivace.techniques.graph import GraphEdit, torch_program
 from vivace.techniques.precision.torchao_rows import Quantize, RowProduct, large_layers, weight_quantizer
+from vivace.techniques.sensitivity import kept_layers, with_quantized
 
 aten = torch.ops.aten
 SMALLEST_SCALE = float(torch.finfo(torch.float32).eps)
@@ -30,8 +31,8 @@ class TorchaoDynamicInt8(Technique):
     Weights are quantized by torchao. Its tensor subclass cannot be stored without pickle, so the product is written
     into the graph as the plain operators that torchao's CPU kernel is made of; the stored program needs no torchao.
     These are about ten operators a layer, which `inductor` fuses; layers too small to earn that back get slower.
-    Layers with fewer than `smallest` inputs or outputs are left alone. Raises NotApplicable when no layer is left, and
-    MissingExtra without torchao.
+    Layers with fewer than `smallest` inputs or outputs are left alone, as are those that the user named. Raises
+    NotApplicable when no layer is left, and MissingExtra without torchao.
 
     Source: torchao, Int8DynamicActivationInt8WeightConfig (https://docs.pytorch.org/ao, version 0.18) and
     torchao/kernel/intmm.py; Dettmers et al., LLM.int8(), NeurIPS 2022 (arXiv:2208.07339), section 2, row-wise scales.
@@ -69,10 +70,13 @@ class TorchaoDynamicInt8(Technique):
         """The model with its linear layers in int8."""
         quantize = weight_quantizer(self.name())
         edit = GraphEdit(torch_program(model))
-        layers = large_layers(edit, self.smallest)
+        kept = kept_layers(model, work)
+        layers = large_layers(edit, self.smallest, kept)
+        names = [node.name for node in layers]
         for node in layers:
             _Product(edit, node).replace(quantize)
-        return model.replace(program=edit.close(), lineage=(*model.lineage, str(self)))
+        made = model.replace(program=edit.close(), lineage=(*model.lineage, str(self)))
+        return with_quantized(made, names, kept)
 
 
 class _Product(RowProduct):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 import torch
@@ -33,12 +33,15 @@ def weight_quantizer(purpose: str) -> Quantize:
     return quantize
 
 
-def large_layers(edit: GraphEdit, smallest: int) -> list[Node]:
-    """Linear layers whose float32 weights have at least `smallest` inputs and outputs. NotApplicable without one."""
+def large_layers(edit: GraphEdit, smallest: int, kept: Set[str]) -> list[Node]:
+    """Linear layers whose float32 weights have at least `smallest` inputs and outputs, without those whose names are
+    `kept` in float. NotApplicable without one."""
     layers = [node for node in edit.calls(aten.linear.default) if _fits(edit.weight(node.args[1]), smallest)]
-    if not layers:
-        raise NotApplicable(f"no linear layer has float32 weights of at least {smallest} x {smallest}")
-    return layers
+    left = [node for node in layers if node.name not in kept]
+    if not left:
+        but = " but those that stay in float" if layers else ""
+        raise NotApplicable(f"no linear layer{but} has float32 weights of at least {smallest} x {smallest}")
+    return left
 
 
 def _fits(weight: torch.Tensor | None, smallest: int) -> bool:

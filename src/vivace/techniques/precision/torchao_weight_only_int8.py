@@ -16,6 +16,7 @@ from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
 from vivace.techniques.graph import GraphEdit, torch_program
 from vivace.techniques.precision.torchao_rows import Quantize, RowProduct, large_layers, weight_quantizer
+from vivace.techniques.sensitivity import kept_layers, with_quantized
 
 aten = torch.ops.aten
 MOST_ROWS = 4
@@ -29,8 +30,8 @@ class TorchaoWeightOnlyInt8(Technique):
     memory traffic. It pays for very few rows and costs much for many (PyTorch's kernel for float32 activations is
     slower than the dense product even for one row, hence bfloat16), so it offers itself only where a call takes each
     weight at most 4 times. Weights are quantized by torchao; the stored program needs PyTorch only. Layers with fewer
-    than `smallest` inputs or outputs are left alone. Raises NotApplicable when no layer is left, and MissingExtra
-    without torchao.
+    than `smallest` inputs or outputs are left alone, as are those that the user named. Raises NotApplicable when no
+    layer is left, and MissingExtra without torchao.
 
     Source: torchao, Int8WeightOnlyConfig (https://docs.pytorch.org/ao, version 0.18), and PyTorch's
     aten/src/ATen/native/cpu/int8mm_kernel.cpp.
@@ -69,9 +70,13 @@ class TorchaoWeightOnlyInt8(Technique):
         """The model with the weights of its linear layers in int8."""
         quantize = weight_quantizer(self.name())
         edit = GraphEdit(torch_program(model))
-        for node in large_layers(edit, self.smallest):
+        kept = kept_layers(model, work)
+        layers = large_layers(edit, self.smallest, kept)
+        names = [node.name for node in layers]
+        for node in layers:
             _Product(edit, node).replace(quantize)
-        return model.replace(program=edit.close(), lineage=(*model.lineage, str(self)))
+        made = model.replace(program=edit.close(), lineage=(*model.lineage, str(self)))
+        return with_quantized(made, names, kept)
 
 
 class _Product(RowProduct):

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-from torch import Tensor
 
 from vivace.core.cost import Cost
 from vivace.core.errors import NotApplicable, UsageError
@@ -16,13 +15,11 @@ from vivace.core.program import MOST_BUCKETS, MOST_PADDED, Model, Padding
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
 from vivace.data import samples
-from vivace.runtimes import batches, eager
-from vivace.runtimes.settings.padding import Shapes, bucket_of, cut, holds, padded, size_of, target_of
+from vivace.runtimes import eager
+from vivace.runtimes.settings.padding import Shapes, bucket_of, holds, padded, size_of
 from vivace.techniques.graph import torch_program
+from vivace.techniques.rewrite.indifference import Call, Place, counterexample, groups
 
-Call = Sequence[Tensor]
-Place = tuple[int, int]
-"""A flat input and one of its dimensions."""
 COUNTS = (4, 1)
 """As many buckets as OpenVINO compiles for themselves, and one."""
 MOST_GROWTH = 1.5
@@ -38,10 +35,11 @@ class Buckets(Technique):
     For a workload with a `mix` of more shapes than buckets, before a compiler whose code for exact shapes is faster
     than that for any. Zeros (False in a mask) are put behind the last row or token. Rows do not see each other; tokens
     do, unless a mask hides what is padded: a program whose answers to padded calls are not those to the calls, in the
-    mix's shapes and in those shorter by one, is refused with the shape, and every plan is judged in every shape of the
-    mix besides. A call that fits in no bucket runs as it is, and so does one in which dimensions differ that are
-    equally long in all shapes of the mix. Raises NotApplicable with the reason, UsageError unless count is a whole
-    number from 1 to 32.
+    mix's shapes and in shorter ones, with its values and with others made to tell (a mask that shows nothing, where
+    that has an answer), is refused with the shape and what told. Every plan is judged in every shape of the mix
+    besides. A call that fits in no bucket runs as it is, and so does one in which dimensions differ that are equally
+    long in all shapes of the mix. Raises NotApplicable with the reason, UsageError unless count is a whole number from
+    1 to 32.
 
     Source: https://docs.pytorch.org/docs/stable/torch.compiler_dynamic_shapes.html, on code for exact shapes.
 
@@ -140,25 +138,15 @@ def _proved(model: Model, examples: Sequence[Call], chosen: tuple[Shapes, ...]) 
     wanted = [eager.run_flat(model.program, leaves) for leaves in examples]
     varying = _varying(examples)
     padding = Padding(chosen, tuple(varying), tuple(_cuts(varying, wanted)), tuple(_alike(varying)))
-    for leaves in (*examples, *_shorter(examples, varying)):
-        target = target_of(_shapes(leaves), padding)
-        if target is not None and not _is_indifferent(model, leaves, target, padding):
-            raise NotApplicable(
-                f"it is not indifferent to padding: calls of {_told(_shapes(leaves))} padded with zeros to "
-                f"{_told(target)} get other answers (a mean over tokens without a mask does that)"
-            )
+    told = counterexample(model, examples, varying, padding)
+    if told is not None:
+        trial, target = told
+        values = f" ({trial.told})" if trial.told else ""
+        raise NotApplicable(
+            f"it is not indifferent to padding: calls of {_told(trial.shapes)}{values} padded with zeros to "
+            f"{_told(target)} get other answers (a mean over tokens without a mask does that)"
+        )
     return padding
-
-
-def _is_indifferent(model: Model, leaves: Call, target: Shapes, padding: Padding) -> bool:
-    """Whether the answer to a padded call, cut back, is that to the call; a call that is not taken has none."""
-    try:
-        wanted = eager.run_flat(model.program, leaves)
-    except (RuntimeError, ValueError, IndexError, TypeError):
-        return True
-    received = cut(eager.run_flat(model.program, padded(leaves, target)), leaves, padding)
-    coarse = eager.is_coarse(model.program)
-    return all(batches.close(*pair, coarse) for pair in zip(wanted, received, strict=True))
 
 
 def _varying(examples: Sequence[Call]) -> dict[Place, list[int]]:
@@ -183,30 +171,8 @@ def _cuts(varying: Mapping[Place, list[int]], answers: Sequence[Call]) -> Iterat
 
 def _alike(varying: Mapping[Place, list[int]]) -> Iterator[tuple[int, int, int, int]]:
     """Pairs of varying dimensions that are as long as each other in every shape."""
-    for places in _groups(varying).values():
+    for places in groups(varying).values():
         yield from ((*places[0], *other) for other in places[1:])
-
-
-def _groups(varying: Mapping[Place, list[int]]) -> dict[tuple[int, ...], list[Place]]:
-    """The varying dimensions by their lengths over the shapes."""
-    found: dict[tuple[int, ...], list[Place]] = {}
-    for place, lengths in varying.items():
-        found.setdefault(tuple(lengths), []).append(place)
-    return found
-
-
-def _shorter(examples: Sequence[Call], varying: Mapping[Place, list[int]]) -> Iterator[Call]:
-    """The examples without the last of the rows, or of the tokens: dimensions of the same lengths change together."""
-    for lengths, places in _groups(varying).items():
-        for leaves, length in zip(examples, lengths, strict=True):
-            if length > 1:
-                yield [_without_last(leaf, number, places) for number, leaf in enumerate(leaves)]
-
-
-def _without_last(leaf: Tensor, number: int, places: Sequence[Place]) -> Tensor:
-    for axis in range(leaf.dim()):
-        leaf = leaf.narrow(axis, 0, leaf.shape[axis] - 1) if (number, axis) in places else leaf
-    return leaf
 
 
 def _examples(work: Work) -> list[Call]:

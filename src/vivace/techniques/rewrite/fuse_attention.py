@@ -17,8 +17,10 @@ from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
 from vivace.runtimes.graphs.layers import names_of
 from vivace.techniques.graph import GraphEdit, torch_program
-from vivace.techniques.rewrite.attention import Attention, Mask, Unlike, find, is_causal, users
-from vivace.techniques.rewrite.operands import same, shape_of
+from vivace.techniques.rewrite.attention import Attention, find
+from vivace.techniques.rewrite.masks import Mask, Unlike
+from vivace.techniques.rewrite.operands import batch_fits, same, shape_of
+from vivace.techniques.rewrite.values import dtype_of, users
 
 aten = torch.ops.aten
 FUSED = aten.scaled_dot_product_attention.default
@@ -31,10 +33,12 @@ KERNEL_RANK = 4
 class FuseAttention(Technique):
     """Compute softmax(scale * q k' + mask) v by one operator, which never stores the scores.
 
-    Found are products by matmul, bmm or einsum, a positive scale on either side of the mask, masks that are added or
-    put in place of scores, grouped and single key-value heads. A mask that is causal by its values becomes a flag. Left
-    alone is a softmax over another dimension, and one whose scores or probabilities have another user. Where a mask
-    hides every key of a query, answers may differ. Raises NotApplicable with the reason when nothing was rewritten.
+    Found are products by matmul, bmm, einsum or one that adds a mask at once (baddbmm), a positive scale on either side
+    of the mask, a temperature for each head, masks that are added or put in place of scores, grouped and single
+    key-value heads. A mask that is causal by its values becomes a flag. Left alone is a softmax over another dimension,
+    and one whose scores or probabilities have another user. Values in place of scores must be -1e4 or lower, and where
+    they hide every key of a query, the answer stays as it was (but for minus infinity, where it was NaN): where adding
+    cannot give that, the attention is left alone. Raises NotApplicable with the reason when nothing was rewritten.
 
     Source: Dao et al., FlashAttention, NeurIPS 2022 (arXiv:2205.14135), algorithm 1, as
     torch.nn.functional.scaled_dot_product_attention.
@@ -92,15 +96,18 @@ class _Writer:
     def __init__(self, edit: GraphEdit, attention: Attention) -> None:
         self._edit = edit
         self._attention = attention
+        self._sources: list[Node] = []
         self._meta = {key: value for key, value in attention.result.meta.items() if key != "val"}
 
     def write(self) -> Node:
         attention = self._attention
-        plain = [side.emit(self._call) for side in (attention.query, attention.key, attention.value)]
-        query, key, value = (self._filled(self._spread(node, plain)) for node in plain)
-        causal = is_causal(self._edit, attention)
-        mask = None if causal else self._mask(query)
-        fused = self._call(FUSED, query, key, value, mask, 0.0, causal, scale=attention.scale)
+        query, *others = (side.emit(self._call) for side in (attention.query, attention.key, attention.value))
+        for operator, temperature in attention.temperatures:
+            query = self._call(operator, query, temperature)
+        self._sources = [query, *others, *(mask.node for mask in attention.masks)]
+        query, key, value = (self._filled(self._spread(node)) for node in (query, *others))
+        mask = self._mask(dtype_of(query))
+        fused = self._call(FUSED, query, key, value, mask, 0.0, attention.is_causal, scale=attention.scale)
         return self._like_the_result(fused)
 
     def _call(self, target: Any, *args: Any, **kwargs: Any) -> Node:
@@ -109,7 +116,7 @@ class _Writer:
         self._edit.infer(node)
         return node
 
-    def _spread(self, node: Node, sources: list[Node]) -> Node:
+    def _spread(self, node: Node) -> Node:
         """The node with all of the batch's dimensions; no copy."""
         batch = self._attention.batch
         for _ in range(len(batch) + 2 - len(shape_of(node))):
@@ -117,49 +124,68 @@ class _Writer:
         if all(map(same, shape_of(node), batch)):
             return node
         sizes = [
-            -1 if same(have, want) else self._size(want, sources)
-            for have, want in zip(shape_of(node), batch, strict=False)
+            -1 if same(have, want) else self._size(want) for have, want in zip(shape_of(node), batch, strict=False)
         ]
         return self._call(aten.expand.default, node, [*sizes, -1, -1])
 
-    def _size(self, wanted: Any, sources: list[Node]) -> Any:
+    def _size(self, wanted: Any) -> Any:
         """A size as a number, or as a node that reads it off a tensor."""
-        if isinstance(wanted, int):
-            return wanted
-        for node in [*sources, *(mask.node for mask in self._attention.masks)]:
+        for node in self._sources:
             for place, size in enumerate(shape_of(node)):
                 if same(size, wanted):
-                    return self._call(aten.sym_size.int, node, place)
+                    return self._size_of(node, place)
+        if isinstance(wanted, int):
+            return wanted
         raise NotApplicable(f"no tensor of the attention before {self._attention.result.name} has its batch size")
+
+    def _size_of(self, node: Node, place: int) -> Any:
+        size = shape_of(node)[place]
+        return size if isinstance(size, int) else self._call(aten.sym_size.int, node, place)
 
     def _filled(self, node: Node) -> Node:
         for _ in range(KERNEL_RANK - len(shape_of(node))):
             node = self._call(aten.unsqueeze.default, node, 0)
         return node
 
-    def _mask(self, query: Node) -> Node | None:
-        masks = self._attention.masks
-        if not masks:
-            return None
+    def _mask(self, dtype: torch.dtype) -> Node | None:
+        """One tensor that hides what the masks do: true where one of minus infinity shows, otherwise to be added."""
+        masks, found = self._attention.masks, None
         if len(masks) == 1 and masks[0].value == float("-inf"):
             mask = masks[0]
-            found = mask.node if mask.keeps else self._call(aten.logical_not.default, mask.node)
+            found = self._over_the_batch(mask.node if mask.keeps else self._hidden(mask))
+            found = found if mask.keeps else self._call(aten.logical_not.default, found)
         else:
-            dtype = query.meta["val"].dtype
-            terms = [self._added(mask, dtype) for mask in masks]
-            found = terms[0]
-            for term in terms[1:]:
-                found = self._call(aten.add.Tensor, found, term)
-        return found if len(shape_of(found)) == 2 else self._filled(found)
+            for mask in masks:
+                found = self._masked(found, mask, dtype)
+        return found if found is None or len(shape_of(found)) == 2 else self._filled(found)
 
-    def _added(self, mask: Mask, dtype: torch.dtype) -> Node:
-        """A mask as something to add to the scores, in the queries' precision."""
+    def _masked(self, before: Node | None, mask: Mask, dtype: torch.dtype) -> Node:
+        """One more mask on those before it, as something to add to the scores, in the queries' precision."""
         if mask.value is not None:
-            where = self._call(aten.logical_not.default, mask.node) if mask.keeps else mask.node
-            zeros = self._call(aten.zeros_like.default, where, dtype=dtype)
-            return self._call(aten.masked_fill.Scalar, zeros, where, max(mask.value, torch.finfo(dtype).min))
-        node = mask.node if mask.factor == 1 else self._call(aten.mul.Tensor, mask.node, mask.factor)
-        return node if node.meta["val"].dtype == dtype else self._call(aten.to.dtype, node, dtype)
+            where = self._over_the_batch(self._hidden(mask))
+            if before is None:
+                before = self._call(aten.zeros_like.default, where, dtype=dtype)
+            return self._call(aten.masked_fill.Scalar, before, where, mask.value)
+        node = self._over_the_batch(mask.node)
+        node = node if dtype_of(node) == dtype else self._call(aten.to.dtype, node, dtype)
+        node = node if mask.factor == 1 else self._call(aten.mul.Tensor, node, mask.factor)
+        return node if before is None else self._call(aten.add.Tensor, before, node)
+
+    def _hidden(self, mask: Mask) -> Node:
+        """Where a mask replaces scores."""
+        is_bool = dtype_of(mask.node) is torch.bool
+        if mask.keeps:
+            return self._call(aten.logical_not.default, mask.node)
+        return mask.node if is_bool else self._call(aten.ne.Scalar, mask.node, 0)
+
+    def _over_the_batch(self, node: Node) -> Node:
+        """A mask over merged batches as one over the batch's own dimensions."""
+        scores = self._attention.scores
+        if batch_fits(shape_of(node), scores):
+            return node
+        tail = [self._size_of(node, place) for place in (1, 2)]
+        batch = [self._size(size) for size in scores[:-2]]
+        return self._call(aten.reshape.default, node, [*batch, *tail])
 
     def _like_the_result(self, node: Node) -> Node:
         """Without the dimensions that were filled up, in the result's order, its batches merged if they were."""

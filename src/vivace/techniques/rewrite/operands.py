@@ -1,4 +1,4 @@
-"""The operands of a matrix product, whichever operator computes it, traced back through transposes and merges."""
+"""The operands of a matrix product, traced back through transposes and merges."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.fx import Node
 
 aten = torch.ops.aten
-PRODUCTS = (aten.matmul.default, aten.bmm.default, aten.mm.default)
-EINSUM = aten.einsum.default
-RESHAPES = (aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.expand.default)
+RESHAPES = (
+    *(aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.expand.default),
+    *(aten.flatten.using_ints, aten.unflatten.int),
+)
 COPIES = (aten.clone.default, aten.contiguous.default, aten.alias.default)
 
 
@@ -84,7 +85,7 @@ class Operand:
 
     def untransposed(self) -> Operand:
         """The same, as a view of the node before its transposes."""
-        order = _permutation(self.node)
+        order = permutation(self.node)
         if order is None:
             return self
         axes = tuple(None if axis is None else order[axis] for axis in self.axes)
@@ -125,51 +126,7 @@ class Operands:
     order_of_result: tuple[int, ...] | None = None
 
 
-def two_operands(node: Node) -> Operands | None:
-    """What a node multiplies, when it is a batch of matrix products of two tensors; None when it is not."""
-    if node.target in PRODUCTS:
-        left, right = node.args[:2]
-        ranks = [len(shape_of(side)) for side in (left, right) if isinstance(side, Node)]
-        if len(ranks) != 2 or min(ranks) < 2:
-            return None
-        return Operands(Operand.of(left), Operand.of(right))  # type: ignore[arg-type]
-    return _einsum(node) if node.target is EINSUM else None
-
-
-def _einsum(node: Node) -> Operands | None:
-    """An einsum that is a batch of matrix products: "bqhd,bkhd->bhqk" and the like, batch first in one of the two."""
-    equation, sides = str(node.args[0]).replace(" ", ""), node.args[1]
-    inputs, arrow, result = equation.partition("->")
-    terms = inputs.split(",")
-    if not arrow or "." in equation or len(terms) != 2 or not isinstance(sides, list | tuple) or len(sides) != 2:
-        return None
-    left, right = terms
-    if any(len(set(term)) != len(term) for term in (left, right, result)):
-        return None
-    inner = [letter for letter in left if letter in right and letter not in result]
-    rows = [letter for letter in left if letter in result and letter not in right]
-    columns = [letter for letter in right if letter in result and letter not in left]
-    if len(inner) != 1 or len(columns) != 1 or set(result) - set(left) - set(right):
-        return None
-    row = result[-2] if result[-2:-1] in rows else left[-2] if left[-2:-1] in rows else ""
-    batch = [letter for letter in (left if left[-2:] == row + inner[0] else result) if letter in result]
-    batch = [letter for letter in batch if letter not in (row, columns[0])]
-    if not row or {*batch, row, inner[0]} < set(left) or not set(right) <= {*batch, inner[0], columns[0]}:
-        return None
-    plain = [*batch, row, columns[0]]
-    order = tuple(plain.index(letter) for letter in result)
-    return Operands(
-        _ordered(sides[0], left, [*batch, row, inner[0]]),
-        _ordered(sides[1], right, [*batch, inner[0], columns[0]]),
-        None if order == tuple(range(len(order))) else order,
-    )
-
-
-def _ordered(node: Any, letters: str, wanted: Sequence[str]) -> Operand:
-    return Operand(node, tuple(letters.index(letter) if letter in letters else None for letter in wanted))
-
-
-def _permutation(node: Node) -> tuple[int, ...] | None:
+def permutation(node: Node) -> tuple[int, ...] | None:
     """For a transpose, the source's dimension of each of its dimensions."""
     rank = len(shape_of(node))
     order = list(range(rank))

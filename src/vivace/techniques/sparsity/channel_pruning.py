@@ -12,12 +12,15 @@ from torch import Tensor
 from vivace.core.cost import Cost
 from vivace.core.errors import NotApplicable, UsageError
 from vivace.core.facts import Fact
+from vivace.core.layer import stored_after
 from vivace.core.machine import Machine
 from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
+from vivace.runtimes.graphs.layers import is_product
 from vivace.techniques.graph import GraphEdit, torch_program
 from vivace.techniques.sparsity.channel_groups import Group, groups_of
+from vivace.techniques.sparsity.stored import bytes_of, stored_weight
 
 MULTIPLE = 8
 """Channels that stay are a multiple of it, as vector kernels like them."""
@@ -81,9 +84,21 @@ class ChannelPruning(Technique):
                 f"no layer has {self.smallest} channels or more of which some can go; those that reach an answer, a "
                 "normalization over channels or attention must stay"
             )
+        layers = {node.args[1]: node for node in edit.graph.nodes if is_product(node)}
+        before = {weight: bytes_of(edit.weight(weight)) for weight in layers}
         for group in groups:
             _shrink(edit, group, self._kept(group))
-        return model.replace(program=edit.close(), lineage=(*model.lineage, str(self)))
+        after = {weight: bytes_of(edit.weight(weight)) for weight in layers}
+        stored = [
+            stored_weight(node, "fewer channels", before[weight], after[weight])
+            for weight, node in layers.items()
+            if after[weight] < before[weight]
+        ]
+        return model.replace(
+            program=edit.close(),
+            lineage=(*model.lineage, str(self)),
+            stored_weights=stored_after(model.stored_weights, stored),
+        )
 
     def _kept(self, group: Group) -> int:
         if group.channels < self.smallest:

@@ -11,11 +11,13 @@ from torch.fx import Node
 from vivace.core.cost import Cost
 from vivace.core.errors import NotApplicable, UsageError
 from vivace.core.facts import Fact
+from vivace.core.layer import StoredWeight, stored_after
 from vivace.core.machine import Machine
 from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
 from vivace.techniques.graph import GraphEdit, torch_program
+from vivace.techniques.sparsity.stored import bytes_of, stored_weight
 
 aten = torch.ops.aten
 MOST_FLOPS = 0.8
@@ -29,14 +31,15 @@ class LowRank(Technique):
     With the singular values s of W [outputs, inputs], the rank r is the smallest with
     sum(s[:r]^2) >= energy * sum(s^2); A = U[:, :r] sqrt(s) and B = sqrt(s) V'[:r], computed in float64 rounded once.
     By Eckart and Young no matrix of that rank is closer to W. A layer is replaced only where r (outputs + inputs) is at
-    most 0.8 of outputs * inputs, so where flops and bytes really fall. Raises NotApplicable when no layer is of so low
-    a rank, as trained ones often are not; UsageError unless 0 < energy < 1.
+    most 0.8 of outputs * inputs, so where flops and bytes really fall. Layers that the user named (`keep`) stay whole:
+    one of the factors would be a layer that nobody named. Raises NotApplicable when no layer is of so low a rank, as
+    trained ones often are not; UsageError unless 0 < energy < 1.
 
     Source: Eckart and Young, Psychometrika 1, 1936; Denton et al., Exploiting Linear Structure Within Convolutional
     Networks for Efficient Evaluation, NeurIPS 2014 (arXiv:1404.0736), section 3.
 
-    >>> str(LowRank(energy=0.95))
-    'low-rank(energy=0.95)'
+    >>> str(LowRank(energy=0.99))
+    'low-rank(energy=0.99)'
     """
 
     energy: float = 0.95
@@ -68,21 +71,27 @@ class LowRank(Technique):
         """The model with the layers that are of low rank in two factors."""
         edit = GraphEdit(torch_program(model))
         kept: dict[str, tuple[Node, Node] | None] = {}
-        replaced = 0
+        stored: list[StoredWeight] = []
         for node in edit.calls(aten.linear.default):
             weight = edit.weight(node.args[1])
-            if weight is None or weight.dtype is not torch.float32:
+            if weight is None or weight.dtype is not torch.float32 or node.name in work.keep:
                 continue
             assert isinstance(node.args[1], Node)
             name = node.args[1].name
-            if name not in kept:
+            is_new = name not in kept
+            if is_new:
                 kept[name] = self._stored(edit, name, weight)
-            replaced += _replace(edit, node, kept[name])
-        if not replaced:
+            if _replace(edit, node, kept[name]) and is_new:
+                stored.append(_told(edit, node, weight, kept[name]))
+        if not stored:
             raise NotApplicable(
                 f"no linear layer keeps {self.energy:.0%} of its weights' energy in a rank that saves work"
             )
-        return model.replace(program=edit.close(), lineage=(*model.lineage, str(self)))
+        return model.replace(
+            program=edit.close(),
+            lineage=(*model.lineage, str(self)),
+            stored_weights=stored_after(model.stored_weights, stored),
+        )
 
     def _stored(self, edit: GraphEdit, name: str, weight: torch.Tensor) -> tuple[Node, Node] | None:
         """The two factors as weights of the program, or None where they would not save work."""
@@ -112,12 +121,21 @@ def factors(weight: torch.Tensor, energy: float) -> tuple[torch.Tensor, torch.Te
     return outer.to(weight.dtype).contiguous(), inner.to(weight.dtype).contiguous()
 
 
+def _told(edit: GraphEdit, node: Node, weight: torch.Tensor, pair: tuple[Node, Node] | None) -> StoredWeight:
+    """What is stored for a layer's weight now."""
+    assert pair is not None
+    outer, inner = (edit.weight(factor) for factor in pair)
+    assert inner is not None
+    return stored_weight(node, f"rank {len(inner)}", bytes_of(weight), bytes_of(outer, inner))
+
+
 def _replace(edit: GraphEdit, node: Node, pair: tuple[Node, Node] | None) -> bool:
     if pair is None:
         return False
     outer, inner = pair
     with edit.graph.inserting_before(node):
         thin = edit.graph.call_function(aten.linear.default, (node.args[0], inner))
+        thin.meta = dict(node.meta)  # it belongs to the same module
         edit.infer(thin)
     node.args = (thin, outer, *node.args[2:])
     return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -11,11 +11,13 @@ from torch.fx import Node
 
 from vivace.core.errors import NotApplicable, UsageError
 from vivace.core.facts import Fact
+from vivace.core.layer import ZEROS_KEPT, stored_after
 from vivace.core.machine import Machine
 from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
 from vivace.techniques.graph import GraphEdit, torch_program
+from vivace.techniques.sparsity.stored import bytes_of, stored_weight
 
 PATTERNS = ("unstructured", "2:4", "block")
 BLOCK = 16
@@ -37,6 +39,8 @@ class MagnitudePruning(Technique):
     (arXiv:1506.02626), section 3; Mishra et al., Accelerating Sparse Deep Neural Networks, 2021 (arXiv:2104.08378).
 
     >>> str(MagnitudePruning(share=0.9))
+    'magnitude-pruning(share=0.9)'
+    >>> MagnitudePruning(share=0.9).told_beside([])
     'magnitude-pruning(share=0.9; pruned but kept dense)'
     """
 
@@ -71,12 +75,18 @@ class MagnitudePruning(Technique):
     def apply(self, model: Model, work: Work) -> Model:
         """The model with zeros in its linear layers."""
         edit = GraphEdit(torch_program(model))
-        nodes = {node.args[1] for node in edit.calls(torch.ops.aten.linear.default)}
-        if not sum(self._prune(edit, node) for node in nodes if isinstance(node, Node)):
+        nodes = {node.args[1]: node for node in edit.calls(torch.ops.aten.linear.default)}
+        pruned = [layer for weight, layer in nodes.items() if isinstance(weight, Node) and self._prune(edit, weight)]
+        if not pruned:
             raise NotApplicable(
                 f"no linear layer of at least {self.smallest} x {self.smallest} has weights left to prune"
             )
-        return model.replace(program=edit.close(), lineage=(*model.lineage, str(self)))
+        stored = [stored_weight(layer, ZEROS_KEPT, *[bytes_of(edit.weight(layer.args[1]))] * 2) for layer in pruned]
+        return model.replace(
+            program=edit.close(),
+            lineage=(*model.lineage, str(self)),
+            stored_weights=stored_after(model.stored_weights, stored),
+        )
 
     def _prune(self, edit: GraphEdit, node: Node) -> bool:
         weight = edit.weight(node)
@@ -88,9 +98,12 @@ class MagnitudePruning(Technique):
         edit.set_weight(node, pruned)
         return True
 
-    def __str__(self) -> str:
-        name = super().__str__()
-        return f"{name[:-1]}; pruned but kept dense)" if name.endswith(")") else f"{name}(pruned but kept dense)"
+    def told_beside(self, others: Sequence[Technique]) -> str:
+        """Its name, and that its zeros are kept dense where nothing in the plan stores them away."""
+        if any(Fact.SPARSE_LINEAR in other.needs for other in others):
+            return str(self)
+        name = str(self).removesuffix(")")
+        return f"{name}{'; ' if '(' in name else '('}pruned but kept dense)"
 
 
 def mask(weight: Tensor, share: float, pattern: str) -> Tensor:

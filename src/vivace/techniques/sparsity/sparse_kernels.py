@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch.fx import Node
 from vivace.core.cost import Cost
 from vivace.core.errors import NotApplicable
 from vivace.core.facts import Fact
+from vivace.core.layer import StoredWeight, stored_after
 from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
@@ -21,6 +22,7 @@ from vivace.runtimes import eager
 from vivace.runtimes.settings.around import threads
 from vivace.runtimes.sparse import compressed, semi_structured
 from vivace.techniques.graph import GraphEdit, torch_program
+from vivace.techniques.sparsity.stored import bytes_of, stored_weight
 
 LEAST_ZEROS = 0.5
 LEAST_SPEEDUP = 1.05
@@ -39,7 +41,7 @@ class SparseKernels(Technique):
     and with as many as the process has. A kernel is taken only if the lower bound of its speed-up exceeds 1.05
     each time, and once more; a layer without one stays dense. The choice holds for about as many rows as the
     example has. Stored are the values with 32-bit column indices and row pointers, or with two bits each (2:4);
-    the lineage tells the exact bytes.
+    the program and its result tell the exact bytes.
     Layers with fewer than `smallest` inputs or outputs are left alone. Raises NotApplicable when no layer gets a
     sparse kernel, with the best that was measured.
 
@@ -82,9 +84,14 @@ class SparseKernels(Technique):
                 f"no sparse kernel was faster: the best of {len(layers)} layers, {best.layer.node.name}, was surely "
                 f"only {best.speedup:.2f} times as fast as dense"
             )
+        stored = list(_stored(taken))
         for choice in taken:
             choice.replace(edit)
-        return model.replace(program=edit.close(), lineage=(*model.lineage, self._told(taken, len(layers))))
+        return model.replace(
+            program=edit.close(),
+            lineage=(*model.lineage, self._told(taken, len(layers))),
+            stored_weights=stored_after(model.stored_weights, stored),
+        )
 
     def _layer(self, edit: GraphEdit, node: Node, rows: dict[str, Tensor]) -> Iterator[_Layer]:
         weight = edit.weight(node.args[1])
@@ -113,8 +120,10 @@ class _Layer:
 
 @dataclasses.dataclass(frozen=True)
 class _Form:
-    """A weight as it is stored: its parts by name, the operator that multiplies by them, and what else that is told."""
+    """A weight as it is stored: what that is called, the operator that multiplies by its parts, these by name, and what
+    else the operator is told."""
 
+    name: str
     operator: Any
     parts: Mapping[str, Tensor]
     options: tuple[bool, ...] = ()
@@ -146,6 +155,16 @@ class _Choice:
         node.target = form.operator
 
 
+def _stored(taken: Sequence[_Choice]) -> Iterator[StoredWeight]:
+    """What is stored for each layer; a weight that several share was one dense one, and is one for each of them now."""
+    seen: set[Any] = set()
+    for choice in taken:
+        node, weight = choice.layer.node, choice.layer.weight
+        dense = 0 if node.args[1] in seen else bytes_of(weight)
+        seen.add(node.args[1])
+        yield stored_weight(node, choice.form.name, dense, choice.stored_bytes)
+
+
 def _fastest(layer: _Layer) -> _Choice:
     """The sparse kernel with the best lower bound; measured a second time, since the best of several looks too good."""
     timed = [
@@ -162,10 +181,11 @@ def _forms(weight: Tensor) -> Iterator[_Form]:
     """All ways to store a weight that it allows."""
     halves = semi_structured.packed(weight)
     if halves is not None:
-        yield _Form(semi_structured.operator(), dict(zip(("values", "places"), halves, strict=True)))
-    for parts in (_parts(weight.to_sparse_csr()), *_blocks(weight)):
+        yield _Form("2:4", semi_structured.operator(), dict(zip(("values", "places"), halves, strict=True)))
+    blocks = ((f"BSR {BLOCK} x {BLOCK}", parts) for parts in _blocks(weight))
+    for name, parts in (("CSR", _parts(weight.to_sparse_csr())), *blocks):
         for by_columns in (False, True):
-            yield _Form(compressed.operator(), parts, (by_columns,))
+            yield _Form(name, compressed.operator(), parts, (by_columns,))
 
 
 def _sure_speedup(choice: _Choice) -> float:
