@@ -19,6 +19,7 @@ from vivace.core.measurement import Interval, Outcome, SpeedVerdict
 from vivace.core.structure import flatten
 from vivace.core.workload import Mix
 from vivace.data import samples
+from vivace.measure.claims.caches import why_partly_cached
 from vivace.measure.claims.conclude import conclude, decide, noise_floor_of, summary
 from vivace.measure.clock import FakeClock
 from vivace.measure.live import ArmSpec, Reading
@@ -325,8 +326,39 @@ def test_a_candidate_that_remembers_in_every_pair_is_refused_in_the_second(calls
     assert len(told) == 1
 
 
+class TimedArm:
+    """An arm whose new and repeated inputs were timed."""
+
+    def __init__(self, new: list[float], repeated: list[float]) -> None:
+        ratio = min(one / other for one, other in zip(new, repeated, strict=True))
+        self._found = {
+            "cached": ratio > 3, "new_over_repeated": ratio, "new_seconds": new, "repeated_seconds": repeated
+        }  # fmt: skip
+
+    def caching(self) -> dict[str, Any]:
+        return self._found
+
+
+@pytest.mark.parametrize(
+    ("new", "repeated", "is_told"),
+    [
+        ([2.0] * 4, [1.0] * 4, True),  # what is gained is gained on repeated inputs alone
+        ([1.0, 9.0, 9.0, 9.0], [1.0] * 4, False),  # a busy machine
+        ([1.5] * 4, [1.0] * 4, True),  # a third of the gain is left
+        ([1.4] * 4, [0.5] * 4, True),
+        ([0.7] * 4, [0.5] * 4, False),  # the way of a new input into the processor's cache
+    ],
+)
+def test_what_is_gained_on_repeated_inputs_has_to_be_there_on_new_ones(
+    new: list[float], repeated: list[float], is_told: bool
+) -> None:
+    arms: Any = TimedArm([2.0] * 4, [2.0] * 4), TimedArm(new, repeated)
+
+    assert bool(why_partly_cached(*arms)) is is_told
+
+
 def test_a_candidate_that_remembers_a_part_of_its_answers_is_refused(calls: Path, tmp_path: Path) -> None:
-    honest, cheat = ArmSpec("programs:spin", {"seconds": 0.004}), ArmSpec("programs:remembers_half")
+    honest, cheat = ArmSpec("programs:spin", {"seconds": 0.04}), ArmSpec("programs:remembers_half")
     with pytest.raises(WorkerFailure, match="a part of its answers comes from memory") as caught:
         compare(honest, cheat, calls, tmp_path, rule=QUICK, restarts=2)
     assert caught.value.outcome is Outcome.WRONG_OUTPUT

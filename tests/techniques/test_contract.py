@@ -6,8 +6,8 @@ from vivace.core.technique import Stage, Technique
 from vivace.techniques import CATALOGUE
 from vivace.testing import contract, tiny
 
-SLOW = {"inductor", "aot-inductor", "tpu"}
-"""Compilers that take seconds for each model; here `tpu` makes the same program as `xla`."""
+SLOW = {"inductor", "aot-inductor", "torchao-static-int8", "tpu"}
+"""What takes a compilation of seconds for each model; here `tpu` makes the same program as `xla`."""
 QUICK_MODELS = {"mlp", "residual"}
 CONVERTED_MODELS = QUICK_MODELS | {"encoder", "by-name"}
 

@@ -136,6 +136,22 @@ def test_static_int8_also_takes_products_of_attention_by_weights(tmp_path):
     assert len(made.quantized) == 4
 
 
+@pytest.mark.slow
+def test_static_int8_leaves_convolutions_of_one_channel_to_float(tmp_path):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU()).eval()
+    calls = [torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(i)) for i in range(2)]
+
+    job = _job(net, calls, tmp_path / "work")
+    made = _stored(job, tmp_path / "program", TorchaoStaticInt8(), Inductor(freeze=True))
+
+    assert made.quantized == (job[1].layers[1].name,)
+    with torch.no_grad():
+        found = store.load(tmp_path / "program")(calls[1])
+        assert compare_outputs([[net(calls[1])]], [[found]]).sqnr_db > 25
+
+
 def test_static_int8_says_what_it_lacks(job, tmp_path):
     model, work = job
     nothing = _job(nn.ReLU().eval(), _calls(), tmp_path / "nothing")
@@ -269,3 +285,12 @@ def test_each_goes_with_its_compiler_and_with_no_other_quantization(plan):
     for other in (TorchaoStaticInt8(), TorchaoWeightOnlyInt4(), OpenvinoDynamicInt8()):
         if type(other) is not type(plan[0]):
             assert Plan.of([*plan, other]).illegal(everything) is not None
+
+
+def test_static_int8_in_the_graph_makes_no_plan_of_its_own():
+    told = Plan((TorchaoStaticInt8(), Inductor(freeze=False))).illegal(frozenset(Fact))
+
+    assert (
+        told
+        == "torchao-static-int8 needs a later technique that makes int8 kernels of its graph: inductor with freeze=True"
+    )

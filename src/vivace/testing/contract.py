@@ -223,7 +223,8 @@ def runnable_plan(technique: Technique, work: Work, after: Sequence[Technique] =
     if reason is None:
         return plan
     for kind in registry.techniques().values():
-        runners = kind.variants(work, machines.detect()) if Fact.RUNNABLE in kind.gives else ()
+        may_run = Fact.RUNNABLE in kind.gives or (kind.stage is Stage.COMPILE and Fact.NATIVE_ALLOWED not in kind.needs)
+        runners = kind.variants(work, machines.detect()) if may_run else ()
         for runner in runners:
             longer = Plan.of([*plan, runner])
             if longer.illegal(work.facts) is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 import torch
@@ -37,12 +37,12 @@ KEPT_COSTS = 0.05
 class TorchaoStaticInt8(Technique):
     """Weights in int8, one scale an output channel, and activations in uint8 with fixed scales from calibration calls.
 
-    torchao's quantization of exported graphs (PT2E) for x86: two-dimensional convolutions, linear layers, and the
-    pooling and concatenation between them; batch normalization is folded into convolutions first. The stored graph says
-    where numbers are quantized and dequantized, and takes PyTorch only; `inductor(freeze=True)` makes int8 kernels of
-    oneDNN of it. Not compiled, or without frozen weights, it is slower than float32. `keep` is how
-    many layers stay in float: those that cost the output most for the time that int8 saves there
-    (`techniques.sensitivity`), beside those that the user named. `reduce_range` keeps activations to 7 bits, for
+    torchao's quantization of exported graphs (PT2E) for x86: two-dimensional convolutions of more than one channel,
+    linear layers, and the pooling and concatenation between them; batch normalization is folded into convolutions
+    first. The stored graph says where numbers are quantized and dequantized, and takes PyTorch only;
+    `inductor(freeze=True)` makes int8 kernels of oneDNN of it. Without that it would be slower than float32, so no such
+    plan is legal. `keep` is how many layers stay in float: those that cost the output most for the time that int8 saves
+    there (`techniques.sensitivity`), beside those that the user named. `reduce_range` keeps activations to 7 bits, for
     processors without int8 dot products. About 300 samples are read. Raises NotApplicable without calibration data or
     when nothing was quantized, and MissingExtra without torchao.
 
@@ -82,6 +82,12 @@ class TorchaoStaticInt8(Technique):
     def gentler(self, work: Work) -> Iterator[Technique]:
         """More and more layers in float, up to all but one."""
         return (dataclasses.replace(self, keep=count) for count in kept_counts(work, self.keep))
+
+    def idle_beside(self, others: Sequence[Technique]) -> str | None:
+        """Why a plan with these is slower than float32: nothing in it makes int8 kernels of the graph."""
+        if any(other.stage is Stage.COMPILE and other.settings().get("freeze") for other in others):
+            return None
+        return f"{self} needs a later technique that makes int8 kernels of its graph: inductor with freeze=True"
 
     def rewrite(self, cost: Cost) -> Cost:
         """A quarter of the weights, int8 products, and operators around each that only a compiler fuses; nothing where
@@ -137,11 +143,13 @@ def _quantizer(x86: Any, kept: Set[str], reduce_range: bool) -> Any:
 
     class Quantizer(x86.X86InductorQuantizer):  # type: ignore[misc]
         def annotate(self, model: GraphModule) -> GraphModule:
-            alone = [n for n in model.graph.nodes if n.name in kept or n.target is aten.mul.Tensor]
-            layers = [n for n in model.graph.nodes if n.target in OWN_KERNELS and n.name not in kept]
+            alone = {
+                n for n in model.graph.nodes if n.name in kept or n.target is aten.mul.Tensor or _has_one_channel(n)
+            }
+            layers = [n for n in model.graph.nodes if n.target in OWN_KERNELS and n not in alone]
             for linear in (n for n in layers if n.target is aten.linear.default):
                 _read_whole_rows(linear)
-            x86._mark_nodes_as_annotated(alone)
+            x86._mark_nodes_as_annotated(list(alone))
             super().annotate(model)
             for layer in layers:
                 if not x86._is_node_annotated(layer) and layer.args[1].op == "get_attr":
@@ -151,6 +159,12 @@ def _quantizer(x86: Any, kept: Set[str], reduce_range: bool) -> Any:
             return model
 
     return Quantizer().set_global(config)
+
+
+def _has_one_channel(node: Node) -> bool:
+    """Whether a node is a convolution of one channel: PyTorch 2.13 expects another order of what its int8 kernel writes
+    than the kernel has, for one channel lies the same in both."""
+    return node.target is aten.conv2d.default and node.args[0].meta["val"].shape[1] == 1  # type: ignore[union-attr]
 
 
 def _read_whole_rows(linear: Node) -> None:
