@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 import vivace as vv
-from vivace.api.explain import cost_of
-from vivace.api.profiling import Findings, Reader, fused_in, most_frequent, of_fewer_flops, profile_in, profiles_of
+from vivace.api.profiling import Findings, Reader, fused_in, most_frequent, profile_in, profiles_of
 from vivace.core.compute import OperatorTime, Profile
 from vivace.core.errors import ArtifactError
 from vivace.core.layer import FusedList
@@ -25,7 +24,6 @@ from vivace.measure.clock import FakeClock, SystemClock
 from vivace.measure.process import Worker
 from vivace.report.results import ResultDocument
 from vivace.runtimes import store
-from vivace.search.build import prefix_folder
 from vivace.search.prepare import Prepared, prepare
 from vivace.search.schedule import Schedule
 
@@ -155,26 +153,6 @@ def test_a_winner_whose_original_is_not_profiled_has_no_flops() -> None:
 
     assert found.winner == winner
     assert found.note == "the original is not profiled: it crashed"
-
-
-def test_the_operations_of_a_pruned_winner_are_counted_in_what_was_pruned(prepared: Prepared, tmp_path: Path) -> None:
-    kinds = techniques()
-    pruning = kinds["channel-pruning"](share=0.5)
-    model = pruning.apply(store.read_model(prepared.program), prepared.work)
-    store.save(model, prefix_folder(prepared.work.folder, (pruning,)))
-    plan = Plan.of([pruning, kinds["openvino"]()])  # what OpenVINO reads holds no graph that could be counted
-    schedule = Schedule(300.0, SystemClock().now(), 3)
-
-    store.save(kinds["openvino"]().apply(model, prepared.work), tmp_path / "program")
-
-    found = Reader(result(plan), tmp_path / "program", prepared, schedule).winner(0.0)
-
-    kept = 32 * 512 + 512 * 512 + 512 * 4  # of what the technique promises, a quarter
-    assert found.flops_share == pytest.approx(kept / (32 * 1024 + 1024 * 1024 + 1024 * 4))
-    assert of_fewer_flops(Plan.of([kinds["openvino"]()])) == Plan()
-    cost = prepared.work.cost
-    assert cost_of(plan, cost, found.flops_share).flops == pytest.approx(2 * 16 * kept)
-    assert cost_of(plan, cost, None).flops == plan.cost(cost).flops
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vivace.api.overhead import FAILURES, overhead_of
-from vivace.api.profiling import Reader, of_fewer_flops, profiles_of
+from vivace.api.profiling import Reader, profiles_of
 from vivace.api.sensitivity import sensitivity_of
 from vivace.artifact.manifest import PROGRAM
 from vivace.core.compute import Compute, Reach
@@ -23,6 +23,7 @@ from vivace.devices.ceilings import DEVICE_PRECISIONS, PRECISIONS
 from vivace.devices.roofline import is_mostly_overhead, is_of, reach
 from vivace.measure.process import Limits, Phase, Worker
 from vivace.runtimes import store
+from vivace.search.build import changes_flops
 from vivace.search.prepare import Prepared
 from vivace.search.schedule import Schedule
 
@@ -46,13 +47,14 @@ def explain(result: Result, folder: Path, prepared: Prepared, machine: Machine, 
     logs = prepared.work.folder
     reader = Reader(result, folder / PROGRAM, prepared, schedule)
     found = reader.winner(LISTING_SECONDS)
-    costs = prepared.work.cost, cost_of(result.plan, prepared.work.cost, found.flops_share)
+    share = store.describe(folder / PROGRAM).flops_share
+    costs = prepared.work.cost, cost_of(result.plan, prepared.work.cost, share)
     times = result.comparison.baseline.median_seconds, result.comparison.candidate.median_seconds
     ceilings, told = ceilings_for(costs, times, machine, logs / "probe", reader.left())
     cache = last_level_bytes()
     original = reach(costs[0], times[0], ceilings, cache)
     winner = reach(costs[1], times[1], ceilings, cache)
-    is_counted = found.flops_share is not None or not len(of_fewer_flops(result.plan))
+    is_counted = share is not None or not any(map(changes_flops, result.plan))
     winner = dataclasses.replace(winner, is_counted=is_counted)
     compute = Compute(prepared.work.cost.flops, original, winner, _told(told, winner))
     if is_mostly_overhead(winner):
@@ -74,7 +76,7 @@ def cost_of(plan: Plan, original: Cost, flops_share: float | None) -> Cost:
     promised = plan.cost(original)
     if flops_share is None:
         return promised
-    guessed = of_fewer_flops(plan).cost(original).flops
+    guessed = Plan(tuple(filter(changes_flops, plan))).cost(original).flops
     return promised.replace(flops=promised.flops * flops_share * original.flops / guessed if guessed else 0.0)
 
 

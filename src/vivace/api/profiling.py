@@ -9,37 +9,30 @@ from typing import Any
 
 from vivace.api.overhead import FAILURES
 from vivace.core.compute import Profile, Profiles
-from vivace.core.cost import Cost
 from vivace.core.layer import Fused, FusedList
-from vivace.core.plan import Plan
 from vivace.core.program import Form
 from vivace.core.result import Result
-from vivace.core.technique import Stage
 from vivace.data import samples
 from vivace.measure.process import Limits, Phase, Worker
 from vivace.runtimes import store
 from vivace.search.account.served import with_served_flops
-from vivace.search.build import prefix_folder
 from vivace.search.caches import compiler_variables
 from vivace.search.prepare import Prepared
 from vivace.search.schedule import Schedule
 
 PRELOAD = ("vivace.measure.services.profiler", "vivace.runtimes.profiles.opening", "vivace.runtimes.fusions.lister")
 NO_TIME = "no time was left"
-_UNIT = Cost(flops=1.0, weight_bytes=1.0, activation_bytes=1.0, operators=1)
 COMPILED_ANEW = frozenset({Form.INDUCTOR})
 """Forms whose kernels tell their time only when they were compiled to do so."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """What one worker told of a program: what is fused in it, where its time goes or why that is not known, and the
-    share of the original's operations that it does (None: not counted)."""
+    """What one worker told of a program: what is fused in it, and where its time goes or why that is not known."""
 
     fused: FusedList
     profile: Profile | None = None
     reason: str = ""
-    flops_share: float | None = None
 
 
 class Reader:
@@ -66,8 +59,7 @@ class Reader:
         try:
             with self._worker("fused") as worker:
                 fused = fused_in(worker, self._program, self._prepared.program, self.left)
-                share = self._flops_share(worker)
-                return Findings(fused, *self._profiled_winner(worker), share)
+                return Findings(fused, *self._profiled_winner(worker))
         except FAILURES as failure:  # the worker could not be started, or did not survive
             return Findings(FusedList(note=f"not listed: {failure}"), reason=str(failure))
 
@@ -81,21 +73,6 @@ class Reader:
                 return self._profile_in(worker, self._prepared.program)
         except FAILURES as failure:
             return None, str(failure)
-
-    def _flops_share(self, worker: Worker) -> float | None:
-        """What is left of the original's operations after the techniques that change them: counted in the program, or
-        in what a search kept of it before an engine took it."""
-        first = of_fewer_flops(self._result.plan)
-        if not len(first):
-            return None
-        kept = prefix_folder(self._prepared.work.folder, first.techniques)
-        program = kept if kept.is_dir() else self._program
-        try:
-            asked = {"program": str(program), "original": str(self._prepared.program)}
-            share: float | None = worker.call("flops_share", asked, Phase.COMPILE, self.left())
-        except FAILURES:  # what cannot be counted stays predicted, and is told as that
-            return None
-        return share
 
     def _worker(self, name: str) -> Worker:
         folder = self._prepared.work.folder
@@ -124,13 +101,6 @@ class Reader:
             return profile_in(worker, program, self._prepared.program, self._prepared.confirm_calls, self.left), ""
         except FAILURES as failure:
             return None, str(failure)
-
-
-def of_fewer_flops(plan: Plan) -> Plan:
-    """The beginning of a plan that ends with the last technique by which layers do another amount of work; empty where
-    none does. What the shapes of calls grow by is no layer's."""
-    changes = [one.stage is Stage.SPARSITY and one.rewrite(_UNIT).flops != _UNIT.flops for one in plan]
-    return Plan(plan.techniques[: max((place + 1 for place, is_so in enumerate(changes) if is_so), default=0)])
 
 
 def fused_in(worker: Worker, program: Path, original: Path, left: Callable[[], float]) -> FusedList:

@@ -178,7 +178,8 @@ class Model:
     answers the same questions), and a path to a file for the other forms.
     `lineage` is the short name of each technique applied so far: it keys conversions that plans can share.
     `fused` is what those techniques fused, by the layers' names; `stored_weights` the weights that they stored in
-    another form; `quantized` the layers that they put into integers, by their names in the captured graph.
+    another form; `quantized` the layers that they put into integers, by their names in the captured graph. Where they
+    changed how much layers do, `flops_share` is what is left of the captured graph's products, if it was counted.
     """
 
     form: Form
@@ -189,6 +190,7 @@ class Model:
     fused: tuple[Fused, ...] = ()
     stored_weights: tuple[StoredWeight, ...] = ()
     quantized: tuple[str, ...] = ()
+    flops_share: float | None = None
 
     def replace(self, **changes: Any) -> Model:
         """A copy with some fields changed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -174,6 +175,9 @@ def _described(folder: Path, note: Mapping[str, Any]) -> Model:
     quantized = note.get("quantized", [])
     if not isinstance(quantized, list) or not all(isinstance(layer, str) for layer in quantized):
         raise TypeError("quantized layers are texts")
+    share = note.get("flops_share")
+    if share is not None and (type(share) is not float or not 0 <= share < math.inf):
+        raise TypeError("a share of operations is a number of 0 or more")
     return Model(
         form,
         None,
@@ -183,6 +187,7 @@ def _described(folder: Path, note: Mapping[str, Any]) -> Model:
         tuple(Fused.from_json(group) for group in note.get("fused", ())),
         tuple(StoredWeight.from_json(one) for one in note.get("stored_weights", ())),
         tuple(quantized),
+        share,
     )
 
 
@@ -225,6 +230,7 @@ def _write(model: Model, folder: Path) -> None:
         "fused": [group.to_json() for group in model.fused],
         "stored_weights": [one.to_json() for one in model.stored_weights],
         "quantized": list(model.quantized),
+        "flops_share": model.flops_share,
     }
     (folder / PROGRAM_JSON).write_text(json.dumps(note, indent=1))
 

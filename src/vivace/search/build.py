@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from vivace.core import registry
+from vivace.core.cost import Cost
 from vivace.core.errors import NotApplicable, UsageError
 from vivace.core.plan import read_plan
 from vivace.core.program import Form, Model
 from vivace.core.technique import Stage, Technique
 from vivace.core.work import Work
 from vivace.measure.clock import SystemClock
-from vivace.runtimes import store
+from vivace.runtimes import inductor, store
+from vivace.runtimes.graphs import counts
 from vivace.techniques import fine_tuning, sensitivity
+
+_UNIT = Cost(flops=1.0, weight_bytes=1.0, activation_bytes=1.0, operators=1)
 
 
 class Builder:
@@ -33,6 +37,7 @@ class Builder:
         self.known = known
         self._clock = SystemClock()
         self._seconds: dict[Path, float] = {}
+        self._captured: Model | None = None
 
     def check_loss(self) -> None:
         """Raise UsageError when the user's loss cannot score the original's answers to a calibration call."""
@@ -50,7 +55,7 @@ class Builder:
         done, model = self._longest_prefix(techniques)
         shared = self._seconds.get(prefix_folder(self.work.folder, techniques[:done]), 0.0)
         for count, technique in enumerate(techniques[done:], start=done + 1):
-            model = _apply(technique, model, work)
+            model = self._counted(technique, _apply(technique, model, work))
             if technique.stage.value <= Stage.PRECISION.value and count < len(techniques):
                 self._keep(techniques[:count], model, shared + self._clock.now() - started)
         store.save(model, Path(to))
@@ -59,6 +64,15 @@ class Builder:
     def rank_layers(self) -> None:
         """Find how much each layer of the original suffers from int8, unless it is known. Raises NotApplicable."""
         sensitivity.ranked(store.read_model(self.original), self.work)
+
+    def _counted(self, technique: Technique, model: Model) -> Model:
+        """A program with the operations that a technique left of it, counted: pruning promises more than it keeps where
+        the first and last layers, or attention, stay."""
+        if not changes_flops(technique):
+            return model
+        if self._captured is None:
+            self._captured = store.read_model(self.original)
+        return model.replace(flops_share=flops_share(model, self._captured))
 
     def _longest_prefix(self, techniques: tuple[Technique, ...]) -> tuple[int, Model]:
         for count in range(len(techniques), 0, -1):
@@ -72,6 +86,26 @@ class Builder:
         if not folder.exists():
             store.save(model, folder)
             self._seconds[folder] = seconds
+
+
+def flops_share(model: Model, captured: Model) -> float | None:
+    """The operations of products that a graph takes for the captured graph's example, over those that that one takes.
+    None for what is no graph of PyTorch's, holds operators of our own, whose products nobody counts, or does not run.
+    """
+    is_counted = all(one.form is Form.TORCH for one in (model, captured))
+    if not is_counted or any(name.startswith("vivace.") for name in counts.operators_of(model)):
+        return None
+    leaves = [leaf.to(captured.settings.device) for leaf in inductor.example_of(captured)]
+    try:
+        whole = counts.cost_of(captured, leaves).flops
+        return counts.cost_of(model, leaves).flops / whole if whole else None
+    except (RuntimeError, ValueError, TypeError, NotImplementedError):  # an operator that does not run under a counter
+        return None
+
+
+def changes_flops(technique: Technique) -> bool:
+    """Whether layers do another amount of work after it. What calls grow by that are padded is no layer's."""
+    return technique.stage is Stage.SPARSITY and technique.rewrite(_UNIT).flops != _UNIT.flops
 
 
 def prefix_folder(folder: Path, techniques: Sequence[Technique]) -> Path:

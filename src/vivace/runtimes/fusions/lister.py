@@ -11,9 +11,7 @@ from vivace.core.program import Form, Model
 from vivace.runtimes import inductor, store
 from vivace.runtimes.fusions import inductor_kernels, native_groups, onnx_groups, openvino_groups
 from vivace.runtimes.fusions.naming import named
-from vivace.runtimes.graphs import counts
 
-_COUNTED = (Form.TORCH, Form.INDUCTOR, Form.NATIVE)
 _UNTOLD = "Inductor told nothing of what it fused"
 
 
@@ -50,26 +48,8 @@ def _of_inductor(model: Model) -> tuple[list[Fused], str]:
     return inductor_kernels.groups(kernels, graph), "" if kernels else _UNTOLD
 
 
-def flops_share(program: Path, original: Path) -> float | None:
-    """The operations of products that the graph in the program folder `program` takes for its example, over those that
-    the captured model's takes: counted, not what a technique promises. None for what holds no graph of PyTorch's, or
-    operators of our own, whose products nobody counts. Raises what running a graph raises.
-    """
-    model, captured = store.read_model(program), store.read_model(original)
-    is_counted = all(one.form in _COUNTED for one in (model, captured))
-    if not is_counted or any(name.startswith("vivace.") for name in counts.operators_of(model)):
-        return None
-    leaves = inductor.example_of(captured)
-    whole = counts.cost_of(captured, leaves).flops
-    return counts.cost_of(model, leaves).flops / whole if whole else None
-
-
 class Lister:
-    """Answers what is fused in programs, and how much of the original's work they do."""
-
-    def flops_share(self, program: str, original: str) -> float | None:
-        """See `flops_share`."""
-        return flops_share(Path(program), Path(original))
+    """Answers what is fused in programs."""
 
     def fused(self, program: str, original: str) -> dict[str, Any]:
         """See `fused`; as JSON."""
