@@ -53,6 +53,17 @@ def test_as_many_samples_like_these_as_are_asked_for_decide() -> None:
     assert "samples like these would decide" in few.reason
 
 
+def test_a_drop_at_the_budget_that_no_number_of_samples_tells_from_it_names_none() -> None:
+    found = judge_scores(zero_one(1000, 0), [0] * 9 + [1] * 991, 0.0107)
+    near = judge_scores(zero_one(1000, 0), [0] * 9 + [1] * 991, (found.drop_upper or 0) * 0.65)
+    wanted = [found, near]
+
+    assert all(one.verdict is QualityVerdict.CANNOT_TELL for one in wanted)
+    for one in wanted:
+        assert (one.samples_needed is None) == ("too near for any number of samples" in one.reason)
+        assert one.samples_needed is None or one.samples_needed <= 100 * 1000
+
+
 def test_a_large_drop_is_not_held_and_the_reason_gives_both_numbers() -> None:
     found = judge_scores(zero_one(500, 0), zero_one(500, 50), 0.01)
     assert found.verdict is QualityVerdict.NOT_HELD

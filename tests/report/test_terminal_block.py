@@ -109,12 +109,12 @@ def test_a_crowded_result_says_how_many_were_left_out(crowded: Result) -> None:
 
 
 def test_too_few_samples_are_said_first_with_how_many_would_decide(uncertified: Result) -> None:
-    first = " ".join(printed(uncertified).splitlines()[:3])
+    first = " ".join(printed(uncertified).splitlines()[:4])
     assert first.startswith(
         "kept the original: the quality of another plan could not be certified; openvino(precision=f32) (0.92x"
     )
     assert "quality CANNOT TELL" in first
-    assert "about 298 samples would decide" in first
+    assert "about 298 samples like these would decide" in first
 
 
 def test_nothing_faster_is_said_in_the_first_line(nothing: Result) -> None:
@@ -199,7 +199,7 @@ def test_a_loser_whose_race_reads_faster_says_why_it_lost(result: Result) -> Non
 
 
 def test_a_loser_whose_quality_could_not_be_told_is_called_so_before_its_name(result: Result) -> None:
-    unsure = Quality(QualityVerdict.CANNOT_TELL, "3 of 364", 364, 0.01, reason="about 680 samples would decide")
+    unsure = Quality(QualityVerdict.CANNOT_TELL, "3 of 364", 364, 0.01, reason="about 680 samples like these would decide")
     one = next(trial for trial in result.candidates if trial.outcome is Outcome.NOT_FASTER)
     faster = one.replace(outcome=Outcome.OK, reason="", quality=unsure)
 
@@ -208,7 +208,7 @@ def test_a_loser_whose_quality_could_not_be_told_is_called_so_before_its_name(re
     )
 
     (line,) = (line for line in block.splitlines() if "quality unsure" in line)
-    assert "about 680 samples would decide" in line
+    assert "about 680 samples like these would decide" in line
 
 
 def test_a_comparison_says_who_is_faster_and_what_is_not_estimable(result: Result) -> None:

@@ -110,7 +110,9 @@ class Quality:
 
     `baseline`, `candidate` and `drop` are mean scores (None under the fidelity gate); `drop_upper` is the one-sided 95%
     upper bound of the drop; `margin` is what was allowed. `basis` says what the verdict rests on. `samples_needed` is
-    set with CANNOT TELL. `decisions` are those of the confirmation, None for outputs that decide nothing.
+    set with CANNOT TELL, where some number of samples like these would decide; `samples_hoped` are as many as would, at
+    80% power, if nothing is lost in truth. `decisions` are those of the confirmation, None for outputs that decide
+    nothing.
     """
 
     verdict: QualityVerdict
@@ -125,3 +127,4 @@ class Quality:
     fidelity: Fidelity | None = None
     reason: str = ""
     decisions: Decisions | None = None
+    samples_hoped: int | None = None

@@ -22,8 +22,8 @@ ALPHA = 0.05
 POWER = 0.80
 RESAMPLES = 4000
 SEED = 1337
-MOST_NEEDED = 10_000_000
-"""Samples; a number above this is not told."""
+MOST_TIMES = 100
+"""As many samples as there are; how many would decide is not told above this."""
 FEWEST_UNITS = 30
 """Independent samples (or groups) below which a bootstrap's error is not controlled."""
 FEWEST_CHANGES = 5
@@ -76,13 +76,16 @@ def judge_scores(
         return _judge_point(baseline, candidate, margin)
     bounds = _bounds(baseline, candidate, groups, alpha)
     verdict = _verdict(bounds, margin)
-    needed = _samples_needed(bounds, margin, baseline.size, alpha) if verdict is QualityVerdict.CANNOT_TELL else None
+    is_open = verdict is QualityVerdict.CANNOT_TELL
+    hoped = _samples_hoped(bounds, margin, baseline.size, alpha) if is_open else None
+    needed = None if hoped is None else _samples_needed(bounds, margin, baseline.size, hoped)
     return dataclasses.replace(
         _judge_point(baseline, candidate, margin),
         verdict=verdict,
         basis=bounds.basis,
         drop_upper=bounds.high if math.isfinite(bounds.high) else None,
         samples_needed=needed,
+        samples_hoped=hoped,
         reason=_reason(verdict, bounds, margin, needed, alpha),
     )
 
@@ -272,13 +275,11 @@ def _verdict(bounds: _Bounds, margin: float) -> QualityVerdict:
     return QualityVerdict.CANNOT_TELL
 
 
-def _samples_needed(bounds: _Bounds, margin: float, samples: int, alpha: float) -> int | None:
-    """How many samples would decide if more of them are like these; None with a margin of 0, or where the drop is so
-    near to the margin that no number that anybody has would.
+def _samples_hoped(bounds: _Bounds, margin: float, samples: int, alpha: float) -> int | None:
+    """How many samples would decide with a power of 80% if the true drop is 0; None with a margin of 0.
 
-    n = N (w / (m - d))^2 with d the middle and w half the width of what N samples tell of the drop. At least what
-    decides with a power of 80% if the true drop is 0, (z_alpha + z_power)^2 s^2 / m^2 with s the deviation of a
-    difference (for 0/1 scores s^2 is the share of flips, one added); and what zero flips take, ln(alpha) / ln(1 - m).
+    n = (z_alpha + z_power)^2 s^2 / m^2 with s the deviation of a difference (for 0/1 scores s^2 is the share of flips,
+    one added), at least what zero flips take, ln(alpha) / ln(1 - m), and always more than there are.
     """
     if margin == 0 or not math.isfinite(bounds.deviation):
         return None
@@ -286,20 +287,21 @@ def _samples_needed(bounds: _Bounds, margin: float, samples: int, alpha: float) 
     by_power = math.ceil((z * bounds.deviation / margin) ** 2 * samples / bounds.units)
     by_zero = math.ceil(math.log(alpha) / math.log1p(-margin)) if margin < 1 else 1
     by_units = math.ceil(FEWEST_UNITS * samples / bounds.units)
-    by_these = _as_these(bounds, margin, samples)
-    if by_these is None:
-        return None
-    return max(by_power, by_zero, by_units if bounds.units < FEWEST_UNITS else 0, by_these)
+    return max(by_power, by_zero, by_units if bounds.units < FEWEST_UNITS else 0, samples + 1)
 
 
-def _as_these(bounds: _Bounds, margin: float, samples: int) -> int | None:
-    """How many samples like these leave the margin outside of what they tell."""
+def _samples_needed(bounds: _Bounds, margin: float, samples: int, hoped: int) -> int | None:
+    """How many samples like these leave the margin outside of what they tell, at least as many as are hoped for; None
+    where the drop is so near to the margin that a hundred times as many would not.
+
+    n = N (w / (m - d))^2 with d the middle and w half the width of what N samples tell of the drop.
+    """
     if not math.isfinite(bounds.low) or not math.isfinite(bounds.high):
-        return samples + 1
+        return hoped
     middle, half = (bounds.low + bounds.high) / 2, (bounds.high - bounds.low) / 2
-    if abs(margin - middle) * math.sqrt(MOST_NEEDED) <= half * math.sqrt(samples):
+    if abs(margin - middle) * math.sqrt(MOST_TIMES) <= half:
         return None
-    return max(samples + 1, math.ceil(samples * (half / (margin - middle)) ** 2))
+    return max(hoped, math.ceil(samples * (half / (margin - middle)) ** 2))
 
 
 def _reason(verdict: QualityVerdict, bounds: _Bounds, margin: float, needed: int | None, alpha: float) -> str:
@@ -311,7 +313,9 @@ def _reason(verdict: QualityVerdict, bounds: _Bounds, margin: float, needed: int
     between = f"the drop is between {bounds.low:.4g} and {bounds.high:.4g}, and the budget is {margin:.4g}"
     if margin == 0:
         return f"{between}: no number of samples certifies a drop of exactly nothing; give a budget above 0"
-    return f"{between}; about {needed} samples like these would decide" if needed else between
+    if needed:
+        return f"{between}; about {needed} samples like these would decide"
+    return f"{between}, too near for any number of samples" if math.isfinite(bounds.deviation) else between
 
 
 def _shown(found: torch.Tensor) -> str:

@@ -126,7 +126,7 @@ def _fidelity(quality: Quality) -> str:
 
 
 def _needed(quality: Quality) -> str:
-    return "" if quality.samples_needed is None else f"; about {quality.samples_needed} samples would decide"
+    return "" if quality.samples_needed is None else f"; about {quality.samples_needed} samples like these would decide"
 
 
 def _is_share(score: float | None) -> bool:

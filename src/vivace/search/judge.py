@@ -90,7 +90,12 @@ def judge(part: Evaluation, outputs: StoredOutputs, effect: Effect, rules: Rules
     if effect is not Effect.CHANGED and quality.verdict is QualityVerdict.CANNOT_TELL:
         told = f"it only rounds, as the referee found; by the metric {quality.reason.partition('; about ')[0]}"
         quality = dataclasses.replace(
-            quality, verdict=QualityVerdict.HELD, basis=REFEREE_BASIS, samples_needed=None, reason=told
+            quality,
+            verdict=QualityVerdict.HELD,
+            basis=REFEREE_BASIS,
+            samples_needed=None,
+            samples_hoped=None,
+            reason=told,
         )
     return dataclasses.replace(quality, fidelity=close)
 
@@ -159,7 +164,7 @@ def outcome_of(quality: Quality, confirm_samples: int) -> tuple[Outcome, str]:
     if quality.verdict is QualityVerdict.CANNOT_TELL:
         if quality.drop is not None and quality.drop > quality.margin:
             return Outcome.QUALITY_FAILED, f"drop {quality.drop:.4g} is above the budget {quality.margin:.4g}"
-        if quality.samples_needed is None or quality.samples_needed > HOPEFUL * confirm_samples:
+        if quality.samples_hoped is None or quality.samples_hoped > HOPEFUL * confirm_samples:
             return Outcome.QUALITY_UNKNOWN, f"{quality.reason}; the data leave {confirm_samples} for the verdict"
     return Outcome.OK, ""
 

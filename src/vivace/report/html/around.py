@@ -141,7 +141,7 @@ def _quality(document: ResultDocument) -> str:
     if quality.fidelity is not None and quality.drop is None:
         return "There were no labels: agreement with the original can refuse a plan and cannot certify its quality."
     if quality.verdict is QualityVerdict.CANNOT_TELL:
-        needed = f" about {quality.samples_needed} samples would decide" if quality.samples_needed else ""
+        needed = f" about {quality.samples_needed} samples like these would decide" if quality.samples_needed else ""
         return f"The quality is undecided:{needed or ' nothing says how many samples would decide'}."
     return f"Quality was judged on {plural(quality.samples, 'sample')} given, and says nothing of other data."
 
