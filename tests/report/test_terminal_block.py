@@ -199,7 +199,8 @@ def test_a_loser_whose_race_reads_faster_says_why_it_lost(result: Result) -> Non
 
 
 def test_a_loser_whose_quality_could_not_be_told_is_called_so_before_its_name(result: Result) -> None:
-    unsure = Quality(QualityVerdict.CANNOT_TELL, "3 of 364", 364, 0.01, reason="about 680 samples like these would decide")
+    told = "about 680 samples like these would decide"
+    unsure = Quality(QualityVerdict.CANNOT_TELL, "3 of 364", 364, 0.01, reason=told)
     one = next(trial for trial in result.candidates if trial.outcome is Outcome.NOT_FASTER)
     faster = one.replace(outcome=Outcome.OK, reason="", quality=unsure)
 
