@@ -15,6 +15,7 @@ from vivace.core.errors import ArtifactError
 from vivace.core.program import Model
 from vivace.runtimes import eager, store
 from vivace.runtimes.capture import capture
+from vivace.runtimes.lanes import run
 from vivace.runtimes.lanes.run import Crew, needs_of, operators_in, operators_of
 from vivace.runtimes.lanes.schedule import HANDOVER_SECONDS, pieces, scheduled, staged
 
@@ -102,6 +103,25 @@ def test_each_lane_holds_its_weights_on_a_device_of_its_own(model: Model) -> Non
     assert {lane for lane, _ in crew._held} == {1}
     assert [one.device.type for one in crew._held.values()] == ["meta"] * len(values)
     crew.close()
+
+
+def test_with_a_device_for_each_lane_the_program_itself_goes_to_none(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def placed(*_: object) -> object:
+        raise AssertionError("all weights would lie on the first device")
+
+    monkeypatch.setattr(run, "_devices", lambda *_: [torch.device("cpu")] * 2)
+    settings = model.settings.with_options(lanes="0" * 4 + "1" * (len(operators_in(model.program)) - 4))
+    store.save(model.replace(settings=settings.with_options(parts=2, devices="each")), tmp_path / "many")
+    x = torch.randn(6, 8)
+    wanted = model.program.module()(x)
+    monkeypatch.setattr(run.eager, "placed", placed)
+    many = store.load(tmp_path / "many")
+
+    for one, found in zip(wanted, many(x), strict=True):
+        torch.testing.assert_close(found, one)
+    many.close()
 
 
 @pytest.mark.parametrize("seed", range(6))

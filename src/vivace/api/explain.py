@@ -47,14 +47,14 @@ def explain(result: Result, folder: Path, prepared: Prepared, machine: Machine, 
     logs = prepared.work.folder
     reader = Reader(result, folder / PROGRAM, prepared, schedule)
     found = reader.winner(LISTING_SECONDS)
-    share = store.describe(folder / PROGRAM).flops_share
-    costs = prepared.work.cost, cost_of(result.plan, prepared.work.cost, share)
+    program = store.describe(folder / PROGRAM)
+    costs = prepared.work.cost, cost_of(result.plan, prepared.work.cost, program.flops_share)
     times = result.comparison.baseline.median_seconds, result.comparison.candidate.median_seconds
     ceilings, told = ceilings_for(costs, times, machine, logs / "probe", reader.left())
     cache = last_level_bytes()
     original = reach(costs[0], times[0], ceilings, cache)
     winner = reach(costs[1], times[1], ceilings, cache)
-    is_counted = share is not None or not any(map(changes_flops, result.plan))
+    is_counted = program.flops_share is not None or not any(map(changes_flops, result.plan))
     winner = dataclasses.replace(winner, is_counted=is_counted)
     compute = Compute(prepared.work.cost.flops, original, winner, _told(told, winner))
     if is_mostly_overhead(winner):
@@ -66,7 +66,7 @@ def explain(result: Result, folder: Path, prepared: Prepared, machine: Machine, 
         compute=compute,
         profiles=profiles_of(found, *reader.original()),
         sensitivity=sensitivity_of(result.plan, folder / PROGRAM, prepared, schedule),
-        stored_weights=StoredWeights.of(store.describe(folder / PROGRAM).stored_weights),
+        stored_weights=StoredWeights.of(program.stored_weights),
         wall_seconds=schedule.seconds - schedule.left(),
     )
 

@@ -103,6 +103,18 @@ def lacks_room(error: BaseException) -> bool:
     return any(f"(os error {number})" in str(error) for number in full)
 
 
+def told_of(error: Exception) -> str:
+    """What code of the user's raised, in one line with its kind. What is said already, or is of the machine and not of
+    that code (no memory, no room on the disk), is raised again.
+
+    >>> told_of(KeyError("label_19"))
+    "KeyError: 'label_19'"
+    """
+    if isinstance(error, VivaceError | MemoryError) or lacks_room(error):
+        raise error
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 class Cancelled(VivaceError):
     """The user asked to stop (Ctrl-C or a termination signal)."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vivace.core.errors import UsageError, VivaceError, lacks_room
+from vivace.core.errors import UsageError, told_of
 from vivace.core.structure import Structure, flatten, normalize_inputs
 
 DEFAULT_BYTES = 2 << 30
@@ -76,19 +77,16 @@ def read(
 
 def _given(data: Iterable[Any]) -> Iterator[Any]:
     """The items of the user's data. Raises UsageError for what they raise."""
-    number, left = 0, iter(data)
-    while True:
+    left = iter(data)
+    for number in itertools.count():
         try:
             item = next(left)
         except StopIteration:
             return
         except Exception as error:  # a user's data may raise anything
-            if isinstance(error, VivaceError | MemoryError) or lacks_room(error):
-                raise
-            told = " ".join(f"{type(error).__name__}: {error}".split())
-            raise UsageError(f"batch {number} of data cannot be had: {told}; mend the data or leave it out") from error
+            told = f"batch {number} of data cannot be had: {told_of(error)}; mend the data or leave it out"
+            raise UsageError(told) from error
         yield item
-        number += 1
 
 
 def with_nan(items: Sequence[Batch]) -> str:

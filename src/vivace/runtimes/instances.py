@@ -13,7 +13,9 @@ from torch import Tensor
 
 from vivace.core.errors import ArtifactError
 from vivace.core.program import Model
+from vivace.core.signature import Signature
 from vivace.runtimes.program import Program
+from vivace.runtimes.settings.around import Run
 
 MOST = 256
 
@@ -27,28 +29,45 @@ def load(open_one: Callable[[Model], Program], model: Model) -> Program:
     count, signature = model.settings.instances, model.signature
     if not 1 < count <= MOST:
         raise ArtifactError(f"the program asks for {count} instances; allowed are 2 to {MOST}")
-    axes = [spec.batch_axis for spec in signature.inputs]
-    joined = [spec.batch_axis for spec in signature.outputs]
-    if not signature.has_batch or None in joined:
-        raise ArtifactError("the program asks for several instances, and its calls cannot be split by samples")
-    first, *others = copies = [open_one(model) for _ in range(count)]
-    team = ThreadPoolExecutor(len(others), thread_name_prefix="vivace-instance")
+    copies: list[Program] = []
+    team = ThreadPoolExecutor(count - 1, thread_name_prefix="vivace-instance")
 
-    def run(leaves: Sequence[Tensor]) -> Sequence[Tensor]:
-        size = size_of(leaves, axes)
-        if size < count:
-            return first.run(leaves)
-        parts = split(leaves, axes, size, count)
-        running = [team.submit(copy.run, part) for copy, part in zip(others, parts[1:], strict=True)]
-        answers = [first.run(parts[0]), *(answer.result() for answer in running)]
-        return [torch.cat(values, dim=axis) for values, axis in zip(zip(*answers, strict=True), joined, strict=True)]  # type: ignore[arg-type]
+    def alone(leaves: Sequence[Tensor]) -> Sequence[Tensor]:
+        return copies[0].run(leaves)
+
+    def several(parts: Sequence[Sequence[Tensor]]) -> list[Sequence[Tensor]]:
+        running = [team.submit(copy.run, part) for copy, part in zip(copies[1:], parts[1:], strict=True)]
+        return [alone(parts[0]), *(answer.result() for answer in running)]
 
     def close() -> None:
         team.shutdown()
         for copy in copies:
             copy.close()
 
+    run = divided(signature, count, alone, several)
+    copies += [open_one(model) for _ in range(count)]
     return Program(signature, model.settings, run, model.form, close)
+
+
+def divided(
+    signature: Signature, count: int, alone: Run, several: Callable[[list[list[Tensor]]], Sequence[Sequence[Tensor]]]
+) -> Run:
+    """Calls whose samples are divided into `count` parts, which `several` answers; with fewer samples, `alone` does.
+
+    Raises ArtifactError for calls that cannot be split, or whose answers cannot be joined, by samples.
+    """
+    axes, joined = ([spec.batch_axis for spec in specs] for specs in (signature.inputs, signature.outputs))
+    if not signature.has_batch or None in joined:
+        raise ArtifactError(f"the program asks for {count} parts of a batch, and its calls cannot be split by samples")
+
+    def run(leaves: Sequence[Tensor]) -> Sequence[Tensor]:
+        size = size_of(leaves, axes)
+        if size < count:
+            return alone(leaves)
+        answers = several(split(leaves, axes, size, count))
+        return [torch.cat(one, dim=axis) for one, axis in zip(zip(*answers, strict=True), joined, strict=True)]  # type: ignore[arg-type]
+
+    return run
 
 
 def first_part(model: Model, leaves: Sequence[Tensor]) -> Sequence[Tensor]:

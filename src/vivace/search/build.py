@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ class Builder:
         work = dataclasses.replace(self.work, build_seconds=seconds)
         techniques = read_plan(plan, self.known).techniques
         done, model = self._longest_prefix(techniques)
-        shared = self._seconds.get(prefix_folder(self.work.folder, techniques[:done]), 0.0)
+        shared = self._seconds.get(self._prefix_folder(techniques[:done]), 0.0)
         for count, technique in enumerate(techniques[done:], start=done + 1):
             model = self._counted(technique, _apply(technique, model, work))
             if technique.stage.value <= Stage.PRECISION.value and count < len(techniques):
@@ -76,16 +76,20 @@ class Builder:
 
     def _longest_prefix(self, techniques: tuple[Technique, ...]) -> tuple[int, Model]:
         for count in range(len(techniques), 0, -1):
-            folder = prefix_folder(self.work.folder, techniques[:count])
+            folder = self._prefix_folder(techniques[:count])
             if folder.is_dir():
                 return count, store.read_model(folder)
         return 0, store.read_model(self.original)
 
     def _keep(self, techniques: tuple[Technique, ...], model: Model, seconds: float) -> None:
-        folder = prefix_folder(self.work.folder, techniques)
+        folder = self._prefix_folder(techniques)
         if not folder.exists():
             store.save(model, folder)
             self._seconds[folder] = seconds
+
+    def _prefix_folder(self, techniques: tuple[Technique, ...]) -> Path:
+        key = hashlib.sha256(repr([str(t) for t in techniques]).encode()).hexdigest()[:16]
+        return self.work.folder / "prefixes" / key
 
 
 def flops_share(model: Model, captured: Model) -> float | None:
@@ -106,12 +110,6 @@ def flops_share(model: Model, captured: Model) -> float | None:
 def changes_flops(technique: Technique) -> bool:
     """Whether layers do another amount of work after it. What calls grow by that are padded is no layer's."""
     return technique.stage is Stage.SPARSITY and technique.rewrite(_UNIT).flops != _UNIT.flops
-
-
-def prefix_folder(folder: Path, techniques: Sequence[Technique]) -> Path:
-    """Where a run in `folder` keeps the program that these techniques gave, if a plan went on from there."""
-    key = hashlib.sha256(repr([str(t) for t in techniques]).encode()).hexdigest()[:16]
-    return folder / "prefixes" / key
 
 
 def _apply(technique: Technique, model: Model, work: Work) -> Model:

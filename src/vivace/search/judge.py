@@ -88,14 +88,14 @@ def judge(part: Evaluation, outputs: StoredOutputs, effect: Effect, rules: Rules
         margin = rules.budget.margin(float(baseline.double().mean()))
         quality = gate.judge_scores(baseline, candidate, margin, gate=rules.gate, alpha=rules.alpha)
     if effect is not Effect.CHANGED and quality.verdict is QualityVerdict.CANNOT_TELL:
-        told = f"it only rounds, as the referee found; by the metric {quality.reason.partition('; about ')[0]}"
+        most = "" if quality.drop_upper is None else f"; by the metric alone the drop is below {quality.drop_upper:.4g}"
         quality = dataclasses.replace(
             quality,
             verdict=QualityVerdict.HELD,
             basis=REFEREE_BASIS,
             samples_needed=None,
             samples_hoped=None,
-            reason=told,
+            reason=f"it only rounds, as the referee found{most}",
         )
     return dataclasses.replace(quality, fidelity=close)
 

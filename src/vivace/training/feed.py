@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch.utils.data import default_collate
 
-from vivace.core.errors import UsageError, VivaceError, lacks_room
+from vivace.core.errors import UsageError, told_of
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Feed
 
@@ -163,10 +163,7 @@ def watched(batches: Iterator[Any], epoch: int, first: int = 0) -> Iterator[Any]
         try:
             batch = next(batches, _END)
         except Exception as error:  # a dataset may raise anything
-            if isinstance(error, VivaceError | MemoryError) or lacks_room(error):
-                raise
-            told = " ".join(f"{type(error).__name__}: {error}".split())
-            raise DataFailed(f"the data fail at batch {number} of epoch {epoch}: {told}") from error
+            raise DataFailed(f"the data fail at batch {number} of epoch {epoch}: {told_of(error)}") from error
         if batch is _END:
             return
         yield batch

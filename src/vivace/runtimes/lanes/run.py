@@ -16,10 +16,10 @@ from torch.export import ExportedProgram
 from vivace.core.errors import ArtifactError
 from vivace.core.program import Model
 from vivace.runtimes import eager
-from vivace.runtimes.instances import size_of, split
+from vivace.runtimes.instances import divided
 from vivace.runtimes.lanes.schedule import pieces
 from vivace.runtimes.program import Program
-from vivace.runtimes.settings.around import under_settings
+from vivace.runtimes.settings.around import Run, under_settings
 
 OPTION = "lanes"
 MOST = 9
@@ -60,10 +60,11 @@ def load(model: Model) -> Program:
     more is answered in parts, each of which enters a lane as soon as that has done the part before.
 
     Raises ArtifactError where an option does not fit, and where there is no card for each lane."""
-    program = eager.placed(model.program, model.settings.device)
+    text = str(model.settings.option(OPTION, ""))
+    devices = _devices(model, int(max(text))) if text.isdecimal() else []
+    program = model.program if devices else eager.placed(model.program, model.settings.device)
     graph = eager.copied_graph(program)
     nodes = operators_of(graph)
-    text = str(model.settings.option(OPTION, ""))
     if len(text) != len(nodes) or not text.isdigit() or max(text) > str(MOST - 1):
         raise ArtifactError(
             f"the program has {len(text)} lanes for its {len(nodes)} operators; allowed is a digit from 0 to "
@@ -71,7 +72,7 @@ def load(model: Model) -> Program:
         )
     lanes = [int(digit) for digit in text]
     values = eager.lifted_values(program)
-    crew = Crew(graph, nodes, lanes, program.graph_module, model.settings.threads, _devices(model, max(lanes)))
+    crew = Crew(graph, nodes, lanes, program.graph_module, model.settings.threads, devices)
     crew.hold(values)
     run = under_settings(_in_parts(crew, values, model), model.settings)
     return Program(model.signature, model.settings, run, model.form, crew.close)
@@ -87,23 +88,18 @@ def _devices(model: Model, last: int) -> list[torch.device]:
     return [torch.device("cuda", lane) for lane in range(last + 1)]
 
 
-def _in_parts(crew: Crew, values: Sequence[Any], model: Model) -> Callable[[Sequence[Tensor]], Sequence[Tensor]]:
+def _in_parts(crew: Crew, values: Sequence[Any], model: Model) -> Run:
     """Calls of the crew, a batch in as many parts as the option says."""
     parts = model.settings.option(PARTS, 1)
     if not isinstance(parts, int) or isinstance(parts, bool) or not 1 <= parts <= MOST_PARTS:
         raise ArtifactError(f"the program asks for {parts!r} parts of a batch; allowed are 1 to {MOST_PARTS}")
-    axes, joined = ([one.batch_axis for one in specs] for specs in (model.signature.inputs, model.signature.outputs))
-    if parts > 1 and (not model.signature.has_batch or None in joined):
-        raise ArtifactError("the program asks for parts of a batch, and its calls cannot be split by samples")
 
-    def run(leaves: Sequence[Tensor]) -> Sequence[Tensor]:
-        size = size_of(leaves, axes)
-        if parts == 1 or size < parts:
-            return crew([*values, *leaves])
-        answers = crew.several([[*values, *part] for part in split(leaves, axes, size, parts)])
-        return [torch.cat(one, dim=axis) for one, axis in zip(zip(*answers, strict=True), joined, strict=True)]  # type: ignore[arg-type]
+    def alone(leaves: Sequence[Tensor]) -> Sequence[Tensor]:
+        return crew([*values, *leaves])
 
-    return run
+    if parts == 1:
+        return alone
+    return divided(model.signature, parts, alone, lambda some: crew.several([[*values, *part] for part in some]))
 
 
 @dataclasses.dataclass

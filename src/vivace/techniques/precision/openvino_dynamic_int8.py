@@ -19,7 +19,7 @@ from vivace.runtimes import openvino_session
 from vivace.runtimes.openvino_graph import import_openvino
 from vivace.techniques.precision.openvino_weight_only import OpenvinoWeightOnly
 
-GROUPS = (32, 64, 128, 256)
+GROUPS = tuple(size for size in openvino_session.GROUPS if size > 0)
 
 
 @dataclasses.dataclass(frozen=True)
