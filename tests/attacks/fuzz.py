@@ -222,7 +222,7 @@ class Targets:
     def _records(self) -> None:
         from attacks import forging, records
         from vivace.api.request import options_of
-        from vivace.cli.options import plan_given
+        from vivace.cli.plans import plan_given
         from vivace.core.registry import techniques
         from vivace.core.workload import Workload
         from vivace.devices import ceiling_store

@@ -12,7 +12,7 @@ import pytest
 
 from attacks import forging, records
 from vivace.api.request import options_of
-from vivace.cli.options import plan_given
+from vivace.cli.plans import plan_given
 from vivace.core.documents import strict_json
 from vivace.core.errors import UsageError
 from vivace.core.registry import techniques

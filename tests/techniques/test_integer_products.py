@@ -292,5 +292,5 @@ def test_static_int8_in_the_graph_makes_no_plan_of_its_own():
 
     assert (
         told
-        == "torchao-static-int8 needs a later technique that makes int8 kernels of its graph: inductor with freeze=True"
+        == "torchao-static-int8 needs a later technique that makes int8 kernels of its graph: inductor(freeze=True)"
     )

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from vivace.cli.options import Json, Quiet, TimeOrPreset, plan_given, split_names
+from vivace.cli.options import Json, Quiet, TimeOrPreset, split_names
 from vivace.cli.output import document_only, emit, out_console, progress_shown
+from vivace.cli.plans import plan_given
 from vivace.core.errors import Cancelled, UsageError
 from vivace.core.quality import Budget, Gate
 from vivace.core.result import Result
@@ -77,7 +78,8 @@ def optimize(
         str,
         typer.Option(
             "--plan",
-            help="Try this plan and no other: threads,openvino or the JSON that results.json holds.",
+            help="Try this plan and no other: threads,openvino, or as a report prints it, such as 'threads(count=1) + "
+            "inductor(freeze=True)', or the JSON that results.json holds.",
             metavar="NAME,...|JSON",
         ),
     ] = "",

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from vivace.cli.options import Json, Quiet, plan_given, split_names
+from vivace.cli.options import Json, Quiet, split_names
 from vivace.cli.output import document_only, emit, out_console, progress_shown
+from vivace.cli.plans import plan_given
 from vivace.core.errors import Cancelled, WorkerFailure
 
 
@@ -74,8 +75,8 @@ def train(
         str,
         typer.Option(
             "--plan",
-            help="Train with this plan, proved and not timed: sample-cache,native-step or as run.json holds it; "
-            "'[]' for the layout alone.",
+            help="Train with this plan, proved and not timed: sample-cache,native-step, or as a report or "
+            "run.json has it; '[]' for the layout alone.",
             metavar="NAME,...|JSON",
         ),
     ] = "",

@@ -87,7 +87,7 @@ class TorchaoStaticInt8(Technique):
         """Why a plan with these is slower than float32: nothing in it makes int8 kernels of the graph."""
         if any(other.stage is Stage.COMPILE and other.settings().get("freeze") for other in others):
             return None
-        return f"{self} needs a later technique that makes int8 kernels of its graph: inductor with freeze=True"
+        return f"{self} needs a later technique that makes int8 kernels of its graph: inductor(freeze=True)"
 
     def rewrite(self, cost: Cost) -> Cost:
         """A quarter of the weights, int8 products, and operators around each that only a compiler fuses; nothing where
