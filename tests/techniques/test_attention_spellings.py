@@ -8,7 +8,9 @@ from torch import nn
 from torch.nn import functional
 
 from vivace.core.errors import NotApplicable
+from vivace.core.facts import Fact
 from vivace.runtimes import capture, eager
+from vivace.runtimes.graphs import counts
 from vivace.techniques.rewrite.fuse_attention import FUSED, FuseAttention
 
 PAST = torch.ones(5, 5, dtype=torch.bool).tril()
@@ -233,3 +235,92 @@ def test_a_rarer_spelling_becomes_one_operator_with_the_same_answers(function, i
     assert names.count(str(FUSED)) == 1 and not any("softmax" in name for name in names)
     with torch.no_grad():
         torch.testing.assert_close(eager.run_flat(after, inputs)[0], module(*inputs), rtol=2e-5, atol=2e-5)
+
+
+def _over_the_largest(scores):
+    powers = torch.exp(scores - scores.amax(-1, keepdim=True))
+    return powers / powers.sum(-1, keepdim=True)
+
+
+def _over_the_largest_found(scores):
+    powers = (scores - scores.max(dim=-1, keepdim=True).values.detach()).exp()
+    return powers / torch.sum(powers, dim=3, keepdim=True)
+
+
+def _over_its_sum(scores):
+    powers = scores.exp()
+    return powers / powers.sum(dim=-1, keepdim=True)
+
+
+SPELLED = {
+    "largest": _over_the_largest,
+    "found": _over_the_largest_found,
+    "sum": _over_its_sum,
+    "logarithm": lambda scores: functional.log_softmax(scores, dim=-1).exp(),
+    "logsumexp": lambda scores: (scores - torch.logsumexp(scores, -1, keepdim=True)).exp(),
+}
+
+
+class WrittenOut(nn.Module):
+    """Attention that writes its softmax out."""
+
+    def __init__(self, softmax):
+        super().__init__()
+        self.softmax = softmax
+
+    def forward(self, q, k, v):
+        scores = (q @ k.mT / 2).masked_fill(~PAST, -math.inf)
+        return self.softmax(scores) @ v
+
+
+@pytest.mark.parametrize("softmax", SPELLED.values(), ids=SPELLED)
+def test_a_softmax_that_is_written_out_is_rewritten_with_its_attention(softmax):
+    module = WrittenOut(softmax).eval()
+    model = capture.capture(module, (Q, K, V)).model
+    after = FuseAttention().apply(model, None).program
+
+    (node,) = [node for node in after.graph.nodes if node.target is FUSED]
+    assert node.args[5] is True
+    assert not [node for node in after.graph.nodes if getattr(node.target, "_opname", "") in ("exp", "sum", "sub")]
+    assert Fact.HAS_WRITTEN_ATTENTION in counts.facts_of(model)
+    torch.testing.assert_close(eager.run_flat(after, (Q, K, V))[0], module(Q, K, V), rtol=2e-5, atol=2e-5)
+
+
+def _of_another_dimension(scores):
+    powers = torch.exp(scores - scores.amax(-2, keepdim=True))
+    return powers / powers.sum(-1, keepdim=True)
+
+
+def _over_another_sum(scores):
+    return torch.exp(scores) / torch.exp(2 * scores).sum(-1, keepdim=True)
+
+
+def _the_other_way(scores):
+    powers = torch.exp(scores)
+    return powers.sum(-1, keepdim=True) / powers
+
+
+def _of_all(scores):
+    powers = torch.exp(scores)
+    return powers / powers.sum((-1, -2), keepdim=True)
+
+
+@pytest.mark.parametrize("shares", [_over_another_sum, _the_other_way, _of_all])
+def test_what_only_looks_like_a_softmax_is_left_alone(shares):
+    model = capture.capture(WrittenOut(shares).eval(), (Q, K, V)).model
+
+    assert Fact.HAS_WRITTEN_ATTENTION not in counts.facts_of(model)
+    with pytest.raises(NotApplicable):
+        FuseAttention().apply(model, None)
+
+
+def test_what_is_taken_from_scores_need_not_be_the_largest_of_the_row():
+    """Whatever is the same for a row: here it is not, and the answer is kept as it was."""
+    module = WrittenOut(lambda scores: _of_another_dimension(scores.clamp(min=-9.0))).eval()
+    model = capture.capture(module, (Q, K, V)).model
+
+    try:
+        program = FuseAttention().apply(model, None).program
+    except NotApplicable:
+        program = model.program
+    torch.testing.assert_close(eager.run_flat(program, (Q, K, V))[0], module(Q, K, V), rtol=2e-5, atol=2e-5)

@@ -17,6 +17,7 @@ from vivace.core.facts import Fact
 from vivace.core.program import Form, Model
 from vivace.runtimes import eager
 from vivace.runtimes.graphs import flops, onnx_counts
+from vivace.runtimes.graphs.softmaxes import SOFTMAXES, spelled_softmax
 
 _CONV2D = frozenset({"conv2d", "convolution", "_convolution"})
 _LINEAR = frozenset({"linear", "addmm"})
@@ -226,7 +227,7 @@ def _comes_from_softmax(node: fx.Node) -> bool:
     """Whether a value is a softmax, or a view, copy or dropout of one: the weights of attention."""
     while getattr(node.target, "_opname", "") in VIEWS | _COPIES and node.all_input_nodes:
         node = node.all_input_nodes[0]
-    return getattr(node.target, "_opname", "") in ("softmax", "_softmax")
+    return getattr(node.target, "_opname", "") in SOFTMAXES or spelled_softmax(node) is not None
 
 
 def _folded(node: fx.Node) -> set[Fact]:

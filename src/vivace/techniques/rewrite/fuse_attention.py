@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from operator import getitem
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
 from vivace.runtimes.graphs.layers import names_of
+from vivace.runtimes.graphs.softmaxes import spelled_softmax
 from vivace.techniques.graph import GraphEdit, torch_program
 from vivace.techniques.rewrite.attention import Attention, find
 from vivace.techniques.rewrite.masks import Mask, Unlike
@@ -35,7 +37,8 @@ class FuseAttention(Technique):
 
     Found are products by matmul, bmm, einsum or one that adds a mask at once (baddbmm), a positive scale on either side
     of the mask, a temperature for each head, masks that are added or put in place of scores, grouped and single
-    key-value heads. A mask that is causal by its values becomes a flag. Left alone is a softmax over another dimension,
+    key-value heads; the softmax itself may be written as exponentials over their sum, or as the exponential of
+    log_softmax. A mask that is causal by its values becomes a flag. Left alone is a softmax over another dimension,
     and one whose scores or probabilities have another user. Values in place of scores must be -1e4 or lower, and where
     they hide every key of a query, the answer stays as it was (but for minus infinity, where it was NaN): where adding
     cannot give that, the attention is left alone. Raises NotApplicable with the reason when nothing was rewritten.
@@ -63,6 +66,7 @@ class FuseAttention(Technique):
         edit = GraphEdit(torch_program(model))
         reasons: list[str] = []
         fused: list[Fused] = []
+        _name_softmaxes(edit)
         for found in find(edit):  # lazily: an attention may read what the one before it gave
             if isinstance(found, Unlike):
                 reasons.append(str(found))
@@ -71,6 +75,19 @@ class FuseAttention(Technique):
         if not fused:
             raise NotApplicable(_why_nothing(edit, reasons))
         return model.replace(program=edit.close(), lineage=(*model.lineage, str(self)), fused=(*model.fused, *fused))
+
+
+def _name_softmaxes(edit: GraphEdit) -> None:
+    """Put the one operator in place of each softmax that is spelled out over floats."""
+    for node in edit.calls(aten.div.Tensor, aten.exp.default):
+        found = spelled_softmax(node)
+        if found is None or dtype_of(node) != dtype_of(found[0]):
+            continue
+        with edit.graph.inserting_before(node):
+            softmax = edit.graph.call_function(aten.softmax.int, found)
+        softmax.meta = dict(node.meta)
+        node.replace_all_uses_with(softmax)
+        _sweep(edit, node)
 
 
 def _why_nothing(edit: GraphEdit, reasons: list[str]) -> str:
@@ -204,6 +221,8 @@ def _sweep(edit: GraphEdit, node: Node) -> list[Node]:
     pending, gone = [node], []
     while pending:
         node = pending.pop()
+        for part in [user for user in node.users if user.target is getitem and not user.users]:
+            edit.graph.erase_node(part)
         if node.op != "call_function" or users(node):
             continue
         for check in list(node.users):
