@@ -212,7 +212,7 @@ def test_a_job_that_cannot_be_judged_is_refused_with_what_to_do(tmp_path: Path, 
     [
         (nan_metric, "NaN"),
         (short_metric, "3 scores for"),
-        (broken_metric, "the metric broken_metric failed on batch 0: KeyError"),
+        (broken_metric, "the metric broken_metric failed on batch 0 of the select part: KeyError"),
     ],
 )
 def test_a_metric_that_misbehaves_is_told_as_such(tmp_path: Path, metric: Any, message: str) -> None:
@@ -224,12 +224,23 @@ def test_a_metric_that_misbehaves_is_told_as_such(tmp_path: Path, metric: Any, m
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_late_batch_of_another_shape_is_named(tmp_path: Path) -> None:
+    batches = pairs()
+    batches[7] = (torch.randn(8, 9), batches[7][1])
+    work = vv.Workload(network(), inputs=(X,), data=batches, metric=vv.metrics.accuracy)
+
+    with pytest.raises(
+        UsageError, match=r"batch 7 of data has shape \[8, 9\] in input 0, where the example has \[8, 16\]"
+    ):
+        optimize(tmp_path / "fast", work)
+
+
 def test_data_of_a_shape_that_the_model_does_not_take_are_the_users_to_mend(tmp_path: Path) -> None:
     narrow = [(torch.randn(8, 9), Y) for _ in range(10)]
     work = vv.Workload(network(), inputs=(X,), data=narrow, metric=vv.metrics.accuracy)
 
     with pytest.raises(
-        UsageError, match=r"the model fails on the data: .*8x9 and 16x.*; it answers the example inputs"
+        UsageError, match=r"the model fails on the data: .*8x9 and 16x.*; .*; it answers the example inputs"
     ):
         optimize(tmp_path / "fast", work)
 

@@ -28,11 +28,13 @@ class Batch:
 @dataclasses.dataclass(frozen=True)
 class Batches:
     """All that was read. `varying` are, for each flat input, the dimensions whose size differs between batches or from
-    the example (the batch's own too). `note` says when not everything was read."""
+    the example (the batch's own too). `note` says when not everything was read, `unlike` which batch is the first whose
+    samples have another shape than the example's."""
 
     items: tuple[Batch, ...]
     varying: tuple[frozenset[int], ...]
     note: str = ""
+    unlike: str = ""
 
     def __len__(self) -> int:
         return len(self.items)
@@ -72,7 +74,8 @@ def read(
             "data is empty: it gave no batch; give an iterable of (inputs, target) batches, and a fresh "
             "one if it is a generator that was used before"
         )
-    return Batches(tuple(items), _varying(wanted, items), "; ".join(filter(None, (note, with_nan(items)))))
+    told = "; ".join(filter(None, (note, with_nan(items))))
+    return Batches(tuple(items), _varying(wanted, items), told, _unlike(wanted, items))
 
 
 def _given(data: Iterable[Any]) -> Iterator[Any]:
@@ -209,6 +212,16 @@ def _varying(wanted: Sequence[Tensor], items: Sequence[Batch]) -> tuple[frozense
         frozenset(axis for axis in range(leaf.dim()) if any(b.leaves[i].shape[axis] != leaf.shape[axis] for b in items))
         for i, leaf in enumerate(wanted)
     )
+
+
+def _unlike(wanted: Sequence[Tensor], items: Sequence[Batch]) -> str:
+    """The first batch whose samples have another shape than the example's; empty where none has."""
+    for number, batch in enumerate(items):
+        for place, (leaf, want) in enumerate(zip(batch.leaves, wanted, strict=True)):
+            if leaf.shape[1:] != want.shape[1:]:
+                shape = f"shape {list(leaf.shape)} in input {place}"
+                return f"batch {number} of data has {shape}, where the example has {list(want.shape)}"
+    return ""
 
 
 def _as_tensor(leaf: Any) -> Tensor:

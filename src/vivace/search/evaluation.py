@@ -44,13 +44,13 @@ class Evaluation:
     def scores(self, outputs: StoredOutputs, metric: Metric) -> Tensor:
         """One score per sample, in order. Raises UsageError when the metric fails, gives NaN or the wrong number."""
         parts = [
-            _call_metric(metric, value, target, size, index)
+            _call_metric(metric, value, target, size, f"batch {index} of the {self.name} part")
             for index, (value, target, size) in enumerate(zip(outputs.values(), self.targets, self.sizes, strict=True))
         ]
         return torch.cat(parts)
 
 
-def _call_metric(metric: Metric, output: Any, target: Any, size: int, index: int) -> Tensor:
+def _call_metric(metric: Metric, output: Any, target: Any, size: int, place: str) -> Tensor:
     try:
         scores = metric(output, target)
     except (
@@ -65,7 +65,7 @@ def _call_metric(metric: Metric, output: Any, target: Any, size: int, index: int
     ) as error:
         name = getattr(metric, "__name__", type(metric).__name__)
         raise UsageError(
-            f"the metric {name} failed on batch {index}: {type(error).__name__}: {error}; it is called as "
+            f"the metric {name} failed on {place}: {type(error).__name__}: {error}; it is called as "
             "metric(output, target) with what the model returned and what the data gave"
         ) from error
     return check_scores(scores, size)

@@ -139,9 +139,10 @@ class Laboratory:
         except WorkerFailure as failure:
             if not baseline.worker.alive:
                 raise
+            unlike = f"{self.prepared.unlike}; " if self.prepared.unlike else ""
             raise UsageError(
-                f"the model fails on the data: {failure.__cause__ or failure}; it answers the example inputs, so give "
-                "data like them: only the number of samples, and what the model leaves free, may differ"
+                f"the model fails on the data: {failure.__cause__ or failure}; {unlike}it answers the example inputs, "
+                "so give data like them: only the number of samples, and what the model leaves free, may differ"
             ) from failure
 
     def _joined_answers(self, arm: LiveArm, part: Evaluation, to: Path) -> bool:

@@ -67,6 +67,7 @@ class Prepared:
     lesson: Lesson | None = None
     device: str = "cpu"
     platform: JaxPlatform | None = None
+    unlike: str = ""
 
 
 def prepare(
@@ -125,7 +126,8 @@ def prepare(
     cost = cost.replace(flops=cost.flops * growth, activation_bytes=cost.activation_bytes * growth)
     work = dataclasses.replace(prepared.work, layers=layers, keep=kept, cost=cost)
     notes = tuple(told for told in (*prepared.notes, note) if told)
-    return dataclasses.replace(prepared, work=work, notes=notes, device=original.device)
+    unlike = data.unlike if data is not None else ""
+    return dataclasses.replace(prepared, work=work, notes=notes, device=original.device, unlike=unlike)
 
 
 @dataclasses.dataclass(frozen=True)
