@@ -68,6 +68,28 @@ def test_answers_stay_close_for_other_batches_too(captured, tmp_path, plan, leas
 
 
 @pytest.mark.parametrize(
+    "plan",
+    [
+        [OpenvinoWeightOnly(), OpenVino()],
+        [OpenvinoWeightOnly(bits=4, group_size=64), OpenVino()],
+        [OnnxWeightOnly(int8_products=False), OnnxRuntime()],
+    ],
+    ids=lambda plan: str(plan[0]),
+)
+def test_of_weights_alone_nothing_else_is_rounded(tmp_path, plan):
+    """A layer whose weights are rounded is still linear: f(x + y) = f(x) + f(y)."""
+    layer, x, y = nn.Linear(256, 192, bias=False).eval(), X, X.flip(1)
+    model = capture.capture(layer, (X,)).model
+    work = Work("layer", model.signature, frozenset(Fact), contract.SAMPLE_COST, tmp_path / "work")
+    program = _loaded((model, work), tmp_path / "program", *plan)
+
+    with torch.no_grad():
+        found, whole = program(x) + program(y), program(x + y)
+
+    torch.testing.assert_close(whole, found, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
     ("technique", "compiler", "most"),
     [
         (OpenvinoWeightOnly(), OpenVino(), 0.35),

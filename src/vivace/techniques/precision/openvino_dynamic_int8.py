@@ -27,8 +27,8 @@ class OpenvinoDynamicInt8(Technique):
     """Matrix products of int8 weights, one scale an output channel, and of activations in int8, one scale for each
     `group_size` inputs of a row, found in every call; needs no data.
 
-    Weights are compressed by NNCF as in `openvino-weight-only`, whose products OpenVINO also does in int8 by default,
-    in groups of 32: larger groups are faster and less exact. Convolutions have int8 weights and products in float.
+    Weights are compressed by NNCF as in `openvino-weight-only`. Larger groups are faster and less exact; OpenVINO's own
+    default is 32. Convolutions have int8 weights and products in float.
     Layers that the user named stay in float. Raises NotApplicable where the plug-in has no such kernels, or none for
     these layers: its answers are then those of compressed weights alone. Raises MissingExtra without the packages, and
     UsageError for another group.

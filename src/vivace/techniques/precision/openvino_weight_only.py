@@ -13,7 +13,7 @@ from vivace.core.machine import Machine
 from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
-from vivace.runtimes import onnx_graph, openvino_graph
+from vivace.runtimes import onnx_graph, openvino_graph, openvino_session
 from vivace.techniques.precision.nncf_calls import INTEGERS, import_nncf, integer_layers, kept_random_state
 from vivace.techniques.sensitivity import kept_layers, kept_operators, with_quantized
 
@@ -28,9 +28,10 @@ class OpenvinoWeightOnly(Technique):
     With 8 bits one scale an output channel. With 4 bits one scale (float16) for each `group_size` inputs of a channel,
     0 for one a channel; where `group_size` does not divide a layer's inputs NNCF takes the largest smaller power of two
     from 32 up, or 8 bits; embeddings, convolutions and the last layer are kept in 8 bits. `symmetric` weights have no
-    zero point. OpenVINO may round activations to int8 inside such a layer. Layers that the user named stay in float.
-    Raises NotApplicable when nothing was compressed (NNCF leaves small constants alone) or a named layer is not found
-    again, and MissingExtra without the packages; UsageError for other bits, a negative group, or a group with 8 bits.
+    zero point. OpenVINO would by itself round activations to int8 inside such a layer: it is told not to
+    (`openvino-dynamic-int8` does). Layers that the user named stay in float. Raises NotApplicable when nothing was
+    compressed (NNCF leaves small constants alone) or a named layer is not found again, and MissingExtra without the
+    packages; UsageError for other bits, a negative group, or a group with 8 bits.
 
     Source: https://docs.openvino.ai/2026/openvino-workflow/model-optimization-guide/weight-compression.html; Dettmers
     and Zettlemoyer, The case for 4-bit precision, ICML 2023 (arXiv:2212.09720), section 2, on groups.
@@ -86,6 +87,7 @@ class OpenvinoWeightOnly(Technique):
                 return self._compress(plain, operators)
 
         made = openvino_graph.rewritten(plain, work, str(self), compressed)
+        made = made.replace(settings=made.settings.with_options(**{openvino_session.ACTIVATION_GROUP: 0}))
         return with_quantized(made, integer_layers(made, model), kept)
 
     def _compress(self, plain: Model, kept: list[str]) -> Any:
