@@ -324,3 +324,76 @@ def test_what_is_taken_from_scores_need_not_be_the_largest_of_the_row():
     except NotApplicable:
         program = model.program
     torch.testing.assert_close(eager.run_flat(program, (Q, K, V))[0], module(Q, K, V), rtol=2e-5, atol=2e-5)
+
+
+class InPlace(nn.Module):
+    """Attention whose scores are written into on their way to the softmax."""
+
+    def __init__(self, change, shows=False):
+        super().__init__()
+        self.change, self.shows = change, shows
+
+    def forward(self, q, k, v, bias):
+        scores = q @ k.mT
+        probabilities = torch.softmax(self.change(scores, bias), -1)
+        return (probabilities @ v, scores) if self.shows else probabilities @ v
+
+
+def _all_in_place(scores, bias):
+    scores /= 2.0
+    scores += bias
+    return scores.masked_fill_(~PAST, -math.inf)
+
+
+IN_PLACE = {
+    "divided": lambda scores, bias: scores.div_(3.0),
+    "added": lambda scores, bias: scores.add_(bias),
+    "taken": lambda scores, bias: (scores * 0.5).sub_(bias),
+    "filled": lambda scores, bias: scores.masked_fill_(~PAST, -1e9),
+    "all": _all_in_place,
+    "nothing more": lambda scores, bias: scores + bias + 0,
+}
+FOR_HEADS = torch.randn(2, 5, 5, generator=torch.Generator().manual_seed(5))
+
+
+@pytest.mark.parametrize("change", IN_PLACE.values(), ids=IN_PLACE)
+def test_scores_that_are_written_into_are_rewritten_too(change):
+    module = InPlace(change).eval()
+    after = FuseAttention().apply(capture.capture(module, (Q, K, V, FOR_HEADS)).model, None).program
+
+    assert [node for node in after.graph.nodes if node.target is FUSED]
+    torch.testing.assert_close(
+        eager.run_flat(after, (Q, K, V, FOR_HEADS))[0], module(Q, K, V, FOR_HEADS), rtol=2e-5, atol=2e-5
+    )
+
+
+def test_scores_that_somebody_else_reads_stay_written_into():
+    model = capture.capture(InPlace(_all_in_place, shows=True).eval(), (Q, K, V, FOR_HEADS)).model
+
+    with pytest.raises(NotApplicable, match=r"stands between|used elsewhere"):
+        FuseAttention().apply(model, None)
+
+
+def disentangled(q, k, v, bias):
+    """DeBERTa's: keys are divided before the product; batch and heads are one around it, and apart around the mask."""
+    queries, keys, values = (one.reshape(-1, *one.shape[-2:]) for one in (q, k, v))
+    scores = queries @ (keys.mT / math.sqrt(24)) + bias.repeat(2, 1, 1)
+    weights = torch.softmax(scores.view(2, 2, 5, 5).masked_fill(~PAST, -1e9), -1)
+    return torch.bmm(weights.view(-1, 5, 5), values).view(2, 2, 5, 8)
+
+
+def scaled_twice(q, k, v, bias):
+    """Queries and keys both carry a part of the scale."""
+    return torch.softmax((q * 0.5) @ (k / 2.0).mT / 2 + bias, -1) @ v
+
+
+@pytest.mark.parametrize("function", [disentangled, scaled_twice])
+def test_scales_of_queries_and_keys_join_that_of_the_scores(function):
+    module = Spelled(function).eval()
+    after = FuseAttention().apply(capture.capture(module, (Q, K, V, FOR_HEADS)).model, None).program
+
+    (node,) = [node for node in after.graph.nodes if node.target is FUSED]
+    assert node.kwargs["scale"] == pytest.approx(1 / math.sqrt(24) if function is disentangled else 0.125)
+    torch.testing.assert_close(
+        eager.run_flat(after, (Q, K, V, FOR_HEADS))[0], module(Q, K, V, FOR_HEADS), rtol=2e-5, atol=2e-5
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+import torch
 from torch.fx import Node
 
 from vivace.codegen.lowering import operator_of
@@ -29,6 +30,13 @@ def writes_own(node: Node) -> bool:
     if made.target is operator.getitem:  # who asks for an unsafe split promises to treat its parts so
         return operator_of(made.args[0]).startswith("unsafe_")  # type: ignore[arg-type]
     return writes_own(made) if is_in_place(made) else not _shares(made)
+
+
+def functional(target: Any) -> Any:
+    """The operator that gives what this one writes over its first operand; None where there is none."""
+    packet = getattr(torch.ops.aten, target._opname.removesuffix("_"), None)
+    found = getattr(packet, target._overloadname, None)
+    return None if found is None or found._schema.is_mutable else found
 
 
 def given_that_is_written(node: Node) -> Node | None:

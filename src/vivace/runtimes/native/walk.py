@@ -18,7 +18,7 @@ from vivace.codegen.elementwise import FORMULAS
 from vivace.codegen.lowering import kind_of, operator_of, shape_of
 from vivace.codegen.operators.picking import PICKING
 from vivace.codegen.operators.walk import OPERATORS
-from vivace.codegen.operators.writing import is_in_place, is_mutable, writes_own
+from vivace.codegen.operators.writing import functional, is_in_place, is_mutable, writes_own
 from vivace.core.errors import NotApplicable
 from vivace.runtimes import eager
 from vivace.runtimes.native.activations import ACTIVATIONS
@@ -234,9 +234,8 @@ def _functional(target: Any) -> Any:
     """The same operator, giving what this one writes over its first operand."""
     if not is_mutable(target):
         return target
-    packet = getattr(torch.ops.aten, target._opname.removesuffix("_"), None)
-    found = getattr(packet, target._overloadname, None)
-    if found is None or found._schema.is_mutable:
+    found = functional(target)
+    if found is None:
         raise NotApplicable(f"there is no C for {target}, which writes over its operand")
     return found
 

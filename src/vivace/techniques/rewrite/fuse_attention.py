@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
+from vivace.codegen.operators.writing import functional, is_in_place, writes_own
 from vivace.core.cost import Cost
 from vivace.core.errors import NotApplicable
 from vivace.core.facts import Fact
@@ -19,9 +20,10 @@ from vivace.core.work import Work
 from vivace.runtimes.graphs.layers import names_of
 from vivace.runtimes.graphs.softmaxes import spelled_softmax
 from vivace.techniques.graph import GraphEdit, torch_program
-from vivace.techniques.rewrite.attention import Attention, find
+from vivace.techniques.rewrite.attention import SOFTMAXES, Attention, find
 from vivace.techniques.rewrite.masks import Mask, Unlike
 from vivace.techniques.rewrite.operands import batch_fits, same, shape_of
+from vivace.techniques.rewrite.products import two_operands
 from vivace.techniques.rewrite.values import dtype_of, users
 
 aten = torch.ops.aten
@@ -36,12 +38,13 @@ class FuseAttention(Technique):
     """Compute softmax(scale * q k' + mask) v by one operator, which never stores the scores.
 
     Found are products by matmul, bmm, einsum or one that adds a mask at once (baddbmm), a positive scale on either side
-    of the mask, a temperature for each head, masks that are added or put in place of scores, grouped and single
-    key-value heads; the softmax itself may be written as exponentials over their sum, or as the exponential of
-    log_softmax. A mask that is causal by its values becomes a flag. Left alone is a softmax over another dimension,
-    and one whose scores or probabilities have another user. Values in place of scores must be -1e4 or lower, and where
-    they hide every key of a query, the answer stays as it was (but for minus infinity, where it was NaN): where adding
-    cannot give that, the attention is left alone. Raises NotApplicable with the reason when nothing was rewritten.
+    of the mask, a temperature for each head, masks that are added or put in place of scores, grouped and single key-
+    value heads; the softmax itself may be written as exponentials over their sum, or as the exponential of log_softmax,
+    and operators may write into scores that nobody else reads. A mask that is causal by its values becomes a flag. Left
+    alone is a softmax over another dimension, and one whose scores or probabilities have another user. Values in place
+    of scores must be -1e4 or lower, and where they hide every key of a query, the answer stays as it was (but for minus
+    infinity, where it was NaN): where adding cannot give that, the attention is left alone. Raises NotApplicable with
+    the reason when nothing was rewritten.
 
     Source: Dao et al., FlashAttention, NeurIPS 2022 (arXiv:2205.14135), algorithm 1, as
     torch.nn.functional.scaled_dot_product_attention.
@@ -67,6 +70,7 @@ class FuseAttention(Technique):
         reasons: list[str] = []
         fused: list[Fused] = []
         _name_softmaxes(edit)
+        _write_anew(edit)
         for found in find(edit):  # lazily: an attention may read what the one before it gave
             if isinstance(found, Unlike):
                 reasons.append(str(found))
@@ -88,6 +92,27 @@ def _name_softmaxes(edit: GraphEdit) -> None:
         softmax.meta = dict(node.meta)
         node.replace_all_uses_with(softmax)
         _sweep(edit, node)
+
+
+def _write_anew(edit: GraphEdit) -> None:
+    """Put the operator that makes a new tensor in place of each that writes into scores on their way to a softmax,
+    where nobody else reads what lay there."""
+    for softmax in edit.calls(*SOFTMAXES):
+        node = softmax.args[0]
+        while isinstance(node, Node) and node.op == "call_function" and two_operands(node) is None:
+            other = functional(node.target) if is_in_place(node) and writes_own(node) else None
+            if other is not None:
+                with edit.graph.inserting_before(node):
+                    anew = edit.graph.call_function(other, node.args, node.kwargs)
+                anew.meta = dict(node.meta)
+                edit.infer(anew)
+                if anew.meta["val"].dtype != dtype_of(node):
+                    edit.graph.erase_node(anew)
+                    break
+                node.replace_all_uses_with(anew)
+                edit.graph.erase_node(node)
+                node = anew
+            node = node.args[0] if node.args else None
 
 
 def _why_nothing(edit: GraphEdit, reasons: list[str]) -> str:

@@ -11,7 +11,7 @@ from torch.fx import Node
 
 from vivace.techniques.graph import GraphEdit
 from vivace.techniques.rewrite.masks import HIDES, Mask, Unlike
-from vivace.techniques.rewrite.operands import Operands, is_merge, same, shape_of
+from vivace.techniques.rewrite.operands import Operand, Operands, is_merge, same, shape_of
 from vivace.techniques.rewrite.products import summed_operands, two_operands
 from vivace.techniques.rewrite.values import constant, dtype_of, number, uses
 
@@ -59,7 +59,8 @@ def trace(edit: GraphEdit, node: Any, outer: float) -> Scores:
     if operands is not None:
         if operands.order_of_result is not None:
             raise Unlike(f"{node.name} is not a product of queries and keys")
-        return Scores(operands, outer, (node,))
+        scaled, scale = _scaled(edit, operands)
+        return Scores(scaled, outer * scale, (node,))
     if passes(node):
         return trace(edit, node.args[0], outer).by(node)
     summed = _summed(node, outer)
@@ -71,9 +72,28 @@ def trace(edit: GraphEdit, node: Any, outer: float) -> Scores:
     if node.target in (*MULTIPLY, *DIVIDE):
         return _tempered(edit, node, outer)
     if node.target in (aten.add.Tensor, aten.sub.Tensor):
+        if number(edit, node.args[1]) == 0:
+            return trace(edit, node.args[0], outer).by(node)
         return _sum(edit, node, outer)
     scores, mask = _hidden(edit, node, outer)
     return trace(edit, scores, outer).by(node, mask)
+
+
+def _scaled(edit: GraphEdit, operands: Operands) -> tuple[Operands, float]:
+    """The operands before they are multiplied or divided by positive numbers, and the product of these."""
+    whole, sides = 1.0, []
+    for side in (operands.first, operands.second):
+        plain = side.untransposed()
+        while (factor := _factor(edit, plain.node)) is not None and _keeps_shape(plain.node, factor[0]):
+            plain, whole = Operand(factor[0], plain.axes).untransposed(), whole * factor[1]
+        sides.append(plain)
+    return dataclasses.replace(operands, first=sides[0], second=sides[1]), whole
+
+
+def _keeps_shape(node: Node, source: Any) -> bool:
+    before, after = shape_of(source), shape_of(node)
+    is_like = len(before) == len(after) and all(map(same, before, after))
+    return is_like and dtype_of(source) == dtype_of(node)
 
 
 def _summed(node: Node, outer: float) -> Scores | None:
