@@ -8,15 +8,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
+import hardware_beside
+import hardware_sparse
 import vivace as vv
 from prepare import mnist, pairs, trained
 from vivace.devices.machine import cores_here, detect
@@ -28,7 +29,11 @@ from vivace.report.silicon.hardware import document_of
 
 RESULT = Path(__file__).parent / "results" / "hardware.json"
 BATCH = 64
+TRAINED = 600
+"""Of the small digits, to train on."""
 CHIP = "ecp5-85k"
+SPARSE = "sparse"
+"""What `--only` calls the unrolled network at several sparsities."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,22 +72,27 @@ def _mnist_work(name: str, network: Callable[[], nn.Module], epochs: int) -> vv.
     return vv.Workload(model, inputs=(held_out[0][0],), data=held_out, metric=vv.metrics.accuracy, name=name)
 
 
-def _digits_work(name: str, network: Callable[[], nn.Module]) -> vv.Workload:
+def _digits() -> tuple[Tensor, Tensor]:
+    """1,797 images [N, 1, 8, 8] and labels; the first 600 are to train on."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     order = torch.randperm(len(digits.target), generator=torch.Generator().manual_seed(0))
     images = (torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16)[order]
-    labels = torch.tensor(digits.target)[order]
-    model = trained(f"hardware-{name}", network, images[:600], labels[:600], epochs=40)
-    held_out = pairs(images[600:], labels[600:], BATCH)
-    return vv.Workload(model, inputs=(held_out[0][0],), data=held_out, metric=vv.metrics.accuracy, name=name)
+    return images, torch.tensor(digits.target)[order]
+
+
+def _digits_work() -> vv.Workload:
+    images, labels = _digits()
+    model = trained("hardware-64-32-10", tiny, images[:TRAINED], labels[:TRAINED], epochs=40)
+    held_out = pairs(images[TRAINED:], labels[TRAINED:], BATCH)
+    return vv.Workload(model, inputs=(held_out[0][0],), data=held_out, metric=vv.metrics.accuracy, name="64-32-10")
 
 
 CASES = (
     Case("784-128-10", lambda: _mnist_work("784-128-10", mlp, 8), 100e-6),
     Case("mnist-cnn", lambda: _mnist_work("mnist-cnn", cnn, 4), 2e-3),
-    Case("64-32-10", lambda: _digits_work("64-32-10", tiny), 1.5e-6),
+    Case("64-32-10", _digits_work, 1.5e-6),
 )
 
 
@@ -100,23 +110,6 @@ def run(case: Case, chip: str) -> dict[str, object]:
     return {"case": case.name, "allowed_seconds": case.seconds, "taken_seconds": taken, "result": document}
 
 
-def hls4ml(python: str) -> dict[str, object]:
-    """How far hls4ml's C++ emulation of 64-32-10 is from PyTorch, by its precision."""
-    work = _digits_work("64-32-10", tiny)
-    images, labels = (torch.cat(parts) for parts in zip(*work.data, strict=True))
-    with tempfile.TemporaryDirectory() as folder:
-        weights, inputs = Path(folder) / "weights.safetensors", Path(folder) / "inputs.safetensors"
-        save_file(work.model.state_dict(), weights)
-        save_file({"images": images.contiguous(), "labels": labels.contiguous()}, inputs)
-        script = Path(__file__).with_name("hls4ml_emulation.py")
-        done = subprocess.run([python, script, weights, inputs], capture_output=True, text=True, timeout=600)
-    if done.returncode:
-        return {"failed": done.stderr.strip().splitlines()[-1]}
-    found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
-    print(json.dumps(found, indent=1))
-    return found
-
-
 def told(case: Case, result: Synthesis, taken: float) -> str:
     """One line about a case."""
     if result.latency_seconds is None or result.megahertz is None:
@@ -127,32 +120,57 @@ def told(case: Case, result: Synthesis, taken: float) -> str:
     )
 
 
+def conditions() -> dict[str, Any]:
+    """The machine that a part of the result was made on."""
+    return {
+        "command": "python benchmarks/hardware.py",
+        "processor": detect().processor,
+        "cores": cores_here(),
+        "load_average": environment.snapshot()["load_average"],
+    }
+
+
+def sparse(chip: str) -> Iterator[dict[str, Any]]:
+    """Tables of an unrolled network at several sparsities with their conditions, a row more each time."""
+    images, labels = (part[:TRAINED] for part in _digits())
+    found = []
+    for row in hardware_sparse.rows(_digits_work(), chip, images, labels):
+        how = "unrolled" if row["unrolled"] else "folded"
+        tables, zeros, right = row["resources"]["tables"], row["sparsity"], row["accuracy"]
+        print(f"{how}, {zeros:.0%} zeros: {tables:,} tables, accuracy {right:.1%}", flush=True)
+        found.append(row)
+        yield {"network": "64-32-10", "layers": hardware_sparse.LAYERS, "chip": chip, **conditions(), "rows": found}
+
+
+def write(document: dict[str, Any]) -> None:
+    """Keep the result."""
+    RESULT.write_text(json.dumps(document, indent=1) + "\n")
+
+
 def main() -> None:
     """Run the cases that were asked for, and keep those of earlier runs that were not."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="*", default=[case.name for case in CASES])
+    parser.add_argument("--only", nargs="*", default=[*(case.name for case in CASES), SPARSE])
     parser.add_argument("--chip", default=CHIP)
     parser.add_argument(
         "--peer", help="a Python with hls4ml 1.3.0 installed: its emulation of 64-32-10 is compared too"
     )
     arguments = parser.parse_args()
-    kept = json.loads(RESULT.read_text()) if RESULT.is_file() else {"cases": []}
-    found = {entry["case"]: entry for entry in kept["cases"]}
+    kept = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
+    found = {entry["case"]: entry for entry in kept.get("cases", [])}
     for case in CASES:
         if case.name in arguments.only:
             found[case.name] = run(case, arguments.chip)
-    machine = detect()
-    conditions = {
-        "command": "python benchmarks/hardware.py",
-        "processor": machine.processor,
-        "cores": cores_here(),
-        "load_average": environment.snapshot()["load_average"],
-    }
-    emulated = hls4ml(arguments.peer) if arguments.peer else kept.get("hls4ml")
-    told = [one.sentence() for one in TPU_V1]
-    document = {"conditions": conditions, "cases": list(found.values()), "hls4ml": emulated, "tpu_v1": told}
-    RESULT.write_text(json.dumps(document, indent=1) + "\n")
-    print("the array's cycle model beside TPU v1 as published (PREDICTED):", *told, sep="\n  ")
+            kept["conditions"] = conditions()
+    if SPARSE in arguments.only:
+        for kept["sparse"] in sparse(arguments.chip):
+            write(kept)
+    if arguments.peer:
+        kept["beside_hls4ml"] = {"machine": conditions(), **hardware_beside.compared(_digits_work(), arguments.peer)}
+        print(json.dumps(kept["beside_hls4ml"], indent=1))
+    kept["tpu_v1"] = [one.sentence() for one in TPU_V1]
+    write({**kept, "cases": list(found.values())})
+    print("the array's cycle model beside TPU v1 as published (PREDICTED):", *kept["tpu_v1"], sep="\n  ")
 
 
 if __name__ == "__main__":

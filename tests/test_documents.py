@@ -137,6 +137,13 @@ def test_a_decision_gives_context_choice_and_what_was_rejected_in_under_a_page(p
     assert text.count("\n") <= 60
 
 
+def test_what_ci_adds_to_the_environment_is_pinned_like_everything_else():
+    pins = {line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()}
+    added = re.findall(r"pip install .*-c constraints\.txt (\S+?);", (ROOT / ".ci" / "run").read_text(encoding="utf-8"))
+    assert added == ["libtpu"]
+    assert set(added) <= pins
+
+
 def test_every_version_in_the_constraints_is_pinned_and_names_no_place():
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]

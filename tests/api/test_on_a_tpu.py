@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +15,7 @@ from elsewhere import elsewhere
 from torch import nn
 
 import vivace as vv
+from vivace.api import request as requests
 from vivace.api.request import offered
 from vivace.api.silicon import platform as platforms
 from vivace.api.silicon.platform import opened, platform_of
@@ -20,8 +26,26 @@ from vivace.core.machine import JaxPlatform, Machine, Tpu
 from vivace.core.measurement import Outcome
 from vivace.core.result import Status
 from vivace.devices.machine import detect
+from vivace.runtimes import store
+from vivace.runtimes.capture import capture
+from vivace.runtimes.xla import stablehlo
 
 PLAIN = Machine("p", "x86_64", (), 2, 2, 1 << 30, "Linux")
+PLUGIN = """
+def initialize():
+    from jax._src import xla_bridge
+    from jaxlib import xla_client
+    xla_bridge.register_backend_factory("tpu", xla_client.make_cpu_client, priority=400, fail_quietly=False)
+"""
+"""JAX finds it by itself. Its devices are none of the CPU back end's: arrays must be brought to them as to a TPU's."""
+HALF = """
+import pathlib, torch
+from vivace.runtimes import store
+program = store.load(pathlib.Path("program"))
+x = torch.arange(12.0).reshape(3, 4).bfloat16()
+answer = program(x)
+print(answer.dtype, torch.equal(answer, x + x))
+"""
 TARGET = """
 import torch, vivace as vv
 work = vv.Workload(torch.nn.Linear(4, 2), inputs=(torch.zeros(1, 4),))
@@ -31,6 +55,27 @@ work = vv.Workload(torch.nn.Linear(4, 2), inputs=(torch.zeros(1, 4),))
 def network() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(64, 256), nn.GELU(), nn.Linear(256, 10)).eval()
+
+
+@pytest.fixture
+def pretended_tpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A machine with a TPU on its bus, which JAX opens under that name."""
+    pytest.importorskip("jax", reason="the extra vivace[tpu] is not installed")
+    plugin = tmp_path / "beside" / "jax_plugins" / "pretended"
+    plugin.mkdir(parents=True)
+    (plugin / "__init__.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(tmp_path / "beside")  # of which workers hear
+    machine = dataclasses.replace(detect(), tpus=(Tpu("TPU v5e"),))
+    monkeypatch.setattr(requests, "detect", lambda: machine)
+    monkeypatch.setattr(platforms, "is_installed", lambda package: True)
+    return machine
+
+
+class Double(nn.Module):
+    """Twice a number, in its own precision."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + x
 
 
 class Waves(nn.Module):
@@ -144,3 +189,42 @@ def test_what_won_there_is_stablehlo_that_a_fresh_process_runs_on_what_jax_finds
     assert (workbench / "fast" / "program" / "model.stablehlo").is_file()
     x = torch.rand(3, 8)
     assert torch.allclose(elsewhere("fast", x, workbench), Waves()(x), atol=1e-4)
+
+
+def test_a_tpu_that_jax_opens_is_told_with_the_kinds_of_its_devices(pretended_tpu: Machine) -> None:
+    platform = platform_of("tpu", pretended_tpu)
+
+    assert platform is not None and platform.variables == {"JAX_PLATFORMS": "tpu,cpu"}
+    assert platform.kinds == ("cpu",)
+    assert platform_of("auto", pretended_tpu) == platform
+
+
+def test_calls_in_bfloat16_are_brought_to_the_tpu(pretended_tpu: Machine, workbench: Path) -> None:
+    model = capture(Double().eval(), (torch.rand(3, 4).bfloat16(),)).model
+    store.save(stablehlo.to_xla(model, workbench / "made"), workbench / "program")
+
+    done = subprocess.run(
+        [sys.executable, "-c", HALF], cwd=workbench, capture_output=True, text=True, timeout=120,
+        env={**os.environ, "JAX_PLATFORMS": "tpu,cpu", "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+
+    assert done.stdout.split() == ["torch.bfloat16", "True"], done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("device", ["tpu", "auto"])
+def test_the_command_measures_on_a_tpu_as_on_any_other_device(
+    device: str, pretended_tpu: Machine, workbench: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workbench / "work.py").write_text(TARGET)
+    asked = ["--device", device, "--only", "tpu", "--time", "60s", "--preset", "quick", "--out", "fast", "--json"]
+
+    code = main(["optimize", "work.py:work", *asked, "--quiet"])
+
+    document = json.loads(capsys.readouterr().out)
+    assert code in (0, 3, 4), document
+    assert document["conditions"]["xla_ran_on"] == "tpu (the first of 1 x cpu)"
+    (tried,) = [one for one in document["candidates"] if "tpu" in str(one["plan"])]
+    assert tried["outcome"] in ("ok", "not_faster"), tried
+    assert tried["speedup"]["low"] < tried["speedup"]["value"] < tried["speedup"]["high"]

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from elsewhere import elsewhere
+from elsewhere import answer_elsewhere, elsewhere
 from rich.console import Console
 from torch import nn
 
 import vivace as vv
 from vivace.api.silicon import tpu
 from vivace.api.silicon.steps import Allowance
+from vivace.artifact.load import ArtifactWarning
 from vivace.cli.app import main
 from vivace.core.errors import EnvironmentFault, UsageError, WorkerFailure
 from vivace.hardware.chip.tpus import Mesh
@@ -180,6 +181,7 @@ def test_a_reader_is_told_how_a_mesh_was_checked_and_what_its_chips_send(tmp_pat
     assert "sharded over 8 devices of XLA's CPU back end it differs from the original by 2.0e-07" in told
     assert "between chips, bfloat16 products: 2 all-reduce of 3 MB in all (PREDICTED)" in told
     assert "in bfloat16 it is off float64 by 3.0e-03, and PyTorch by 4.0e-03" in told
+    assert "a TPU where there is one, sharded where it finds 8 devices" in told
 
 
 @pytest.mark.slow
@@ -295,7 +297,9 @@ def test_a_network_is_compiled_for_a_mesh_that_is_not_there(workbench: Path) -> 
     (reduction,) = [one for one in part.collectives if one.kind == "all-reduce"]
     assert reduction.count == 1
     assert reduction.bytes == 32 * 256 * 4  # half of the batch, a quarter of each sum
-    assert torch.allclose(vv.load("mesh")(torch.ones(3, 256)), model(torch.ones(3, 256)), atol=1e-5)
+    with pytest.warns(ArtifactWarning, match="runs on 1 cpu device; it was compiled for 8"):
+        loaded = vv.load("mesh")
+    assert torch.allclose(loaded(torch.ones(3, 256)), model(torch.ones(3, 256)), atol=1e-5)
 
 
 @pytest.mark.slow
@@ -303,3 +307,27 @@ def test_a_batch_that_a_mesh_cannot_share_out_is_told(work: vv.Workload, workben
     pytest.importorskip("jax", reason="the extra vivace[tpu] is not installed")
     with pytest.raises(UsageError, match="data=16, which does not divide the 8 samples of the example"):
         vv.synthesize(work, chip="tpu-v5e", mesh="data=16", out="tpu")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_an_artifact_of_a_mesh_runs_over_as_many_devices_as_there_are_and_says_which(
+    workbench: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("jax", reason="the extra vivace[tpu] is not installed")
+    monkeypatch.setattr(tpu, "is_installed", lambda package: False)  # the compiler's words are not needed here
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 8)).eval()
+    work = vv.Workload(model, inputs=(torch.rand(8, 16),), name="pair")
+    vv.synthesize(work, chip="tpu-v5e", mesh="data=2,tensor=2", out="mesh")
+    x = torch.rand(9, 16)  # a part of 8, shared out, and one sample, which is not
+
+    found = {n: answer_elsewhere("mesh", x, workbench, f"{ahead.HOST_DEVICES}={n}") for n in (4, 3, 1)}
+
+    assert all(torch.allclose(one.y, model(x), atol=1e-5) for one in found.values())
+    mesh = "4 cpu devices, the batch in 2 parts, the weights in 2 parts"
+    assert (found[4].runs_on, found[4].warned) == (mesh, "")
+    assert found[3].runs_on.startswith("2 cpu devices, the weights in 2 parts; it was compiled for 4, the batch in 2")
+    assert found[1].warned.endswith(
+        "mesh runs on 1 cpu device; it was compiled for 4, the batch in 2 parts, the weights in 2 parts"
+    )

@@ -13,11 +13,15 @@ import torch
 from torch import nn
 
 import vivace as vv
-from vivace.api.silicon import fpga
+from vivace.api.silicon import fpga, request
 from vivace.cli.app import main
 from vivace.core.errors import EnvironmentFault, MissingExtra, ProofFailed, UnsupportedModel, UsageError
+from vivace.core.quality import Budget
 from vivace.hardware.chip import tools
+from vivace.hardware.chip.place import placing_seconds
+from vivace.hardware.graph.quantize import Precision
 from vivace.hardware.rtl.top import Design, design_of
+from vivace.report.progress import SilentProgress
 
 FILE = """
 import torch
@@ -28,6 +32,7 @@ torch.manual_seed(0)
 model = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3)).eval()
 work = vv.Workload(model, inputs=(torch.rand(64, 6),), name="plain")
 """
+TEN_MINUTES = 600.0
 ABSENT = tools.Tool("a_package_that_is_nowhere", "run", "a-program-that-is-nowhere")
 
 
@@ -35,6 +40,16 @@ def small(*layers: nn.Module, inputs: int = 6) -> vv.Workload:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(inputs, 4), nn.ReLU(), *(layers or (nn.Linear(4, 3),))).eval()
     return vv.Workload(model, inputs=(torch.rand(64, inputs),), name="plain")
+
+
+class Recorded(SilentProgress):
+    """The names of the stages that a synthesis went through."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+
+    def stage(self, name: str, detail: str = "") -> None:
+        self.stages.append(name)
 
 
 def needs_the_tools() -> None:
@@ -142,8 +157,13 @@ def test_a_design_that_differs_from_its_golden_model_is_never_reported(workbench
 def test_a_placing_that_would_take_too_long_is_refused_with_the_estimate_and_synthesized_only(workbench):
     needs_the_tools()
 
-    result = vv.synthesize(small(), chip="ecp5-25k", budget=vv.Budget(0.5), vectors=500, seeds=2, longest_placing="2s")
+    progress = Recorded()
 
+    result = vv.synthesize(
+        small(), chip="ecp5-25k", budget=vv.Budget(0.5), vectors=500, seeds=2, longest_placing="2s", progress=progress
+    )
+
+    assert progress.stages.count("synthesis") == 1  # nothing is smaller than one multiplier a layer
     assert result.status.value == "synthesized, not placed"
     assert result.status.exit_code == 0
     assert (result.placement, result.bitstream, result.latency_seconds) == (None, None, None)
@@ -154,3 +174,34 @@ def test_a_placing_that_would_take_too_long_is_refused_with_the_estimate_and_syn
     assert result.proof.vectors == 500
     document = json.loads(Path("rtl/results.json").read_text())
     assert document["likely_placing_seconds"] == result.likely_placing_seconds
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_placing_of_more_than_ten_minutes_is_refused_unless_more_is_allowed(workbench, monkeypatch):
+    needs_the_tools()
+    monkeypatch.setattr(request, "cores_here", lambda: 2)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)).eval()
+    work = vv.Workload(model, inputs=(torch.rand(64, 64),), name="64-32-10")
+
+    result = vv.synthesize(
+        work, chip="ecp5-85k", budget=vv.Budget(0.5), gate="point", cycles=65, seeds=32, vectors=500, time="20m"
+    )
+
+    assert result.status.value == "synthesized, not placed"
+    assert result.likely_placing_seconds == 16 * placing_seconds(result.resources.cells)
+    assert TEN_MINUTES < result.likely_placing_seconds < 2 * TEN_MINUTES
+    assert "with 32 seeds are estimated to take 1" in result.notes[-1]
+    assert "and 10m are allowed (--longest-placing); it was synthesized only" in result.notes[-1]
+    assert result.proof.vectors == 500
+    assert (result.placement, result.bitstream) == (None, None)
+
+
+@pytest.mark.parametrize("time", ["5m", "30m", "3h"])
+def test_a_fold_is_chosen_whose_placing_is_not_refused_however_much_time_there_is(time):
+    asked = request.checked(
+        small(), "ecp5-85k", Budget(0.5), "point", Precision(8, 8), time, 3, 500, None, True, "10m", ()
+    )
+
+    assert placing_seconds(asked.most_cells) * asked.rounds <= TEN_MINUTES

@@ -34,7 +34,8 @@ def load(path: str | Path, trust: bool = False) -> Program:
     """The accelerated model of an artifact: the same call as the original's, and no class of the user's needed.
 
     Checks every file's digest, then replays the golden calls within the stated tolerance. Warns (ArtifactWarning) when
-    this machine differs from the one where speed and quality were proved. `trust=True` allows an artifact that
+    this machine differs from the one where speed and quality were proved, or has fewer devices than the mesh that a
+    program was compiled for. `trust=True` allows an artifact that
     contains native code (AOTInductor) to run it; give it only for artifacts that you built or whose maker you trust.
 
     Raises ArtifactError when a file was changed, is missing or was added, when the golden check fails, or when native
@@ -51,7 +52,7 @@ def load(path: str | Path, trust: bool = False) -> Program:
         )
     _compare_machine(folder, manifest)
     try:
-        return _checked(folder, manifest, trust)
+        program = _checked(folder, manifest, trust)
     except NotApplicable as error:
         raise EnvironmentFault(f"{folder} cannot run on this machine: {error.reason}") from error
     except CallError as error:
@@ -61,6 +62,9 @@ def load(path: str | Path, trust: bool = False) -> Program:
     except Exception as error:  # a runtime may raise anything for a program that was changed
         told = f"{type(error).__name__}: {str(error)[:400]}"
         raise ArtifactError(f"{folder / PROGRAM} cannot be used: {told}; make the artifact again here") from error
+    if program.has_fewer_devices:
+        warnings.warn(f"{folder} runs on {program.runs_on}", ArtifactWarning, stacklevel=2)
+    return program
 
 
 def _checked(folder: Path, manifest: Manifest, trust: bool) -> Program:

@@ -24,7 +24,8 @@ class Program:
     Arguments are tensors or numpy arrays; a call that does not fit raises CallError. It may be called from several
     threads: where a runtime keeps one set of buffers, one call waits for the other. `close` frees the runtime; a
     closed program raises CallError. `device_peak_bytes` tells the most that the program held on a device that PyTorch
-    does not know, 0 where there is none.
+    does not know, 0 where there is none. `runs_on` says on which devices a runtime that chooses them put it, empty for
+    others; `has_fewer_devices` that they are fewer than it was compiled for.
     """
 
     def __init__(
@@ -40,6 +41,8 @@ class Program:
         self.form = form
         self._on_close = [] if close is None else [close]
         self.device_peak_bytes: Callable[[], int] = int
+        self.runs_on = ""
+        self.has_fewer_devices = False
         self._run = run
         self._checks = [(spec, torch_dtype(spec.dtype)) for spec in signature.inputs]
         self._moves = settings.device != "cpu"

@@ -30,8 +30,8 @@ from vivace.runtimes.native import session as native_session
 from vivace.runtimes.onnx_graph import external_files
 from vivace.runtimes.program import Program
 from vivace.runtimes.settings import heap, padding
+from vivace.runtimes.xla import layout, stablehlo
 from vivace.runtimes.xla import session as xla_session
-from vivace.runtimes.xla import stablehlo
 
 SCHEMA = 1
 PROGRAM_JSON = "program.json"
@@ -53,7 +53,7 @@ _OPTIONS: dict[Form, dict[str, type]] = {
     Form.AOT_INDUCTOR: _INDUCTOR,
     Form.ONNX: {"allow_spinning": bool, "graph_optimization": str},
     Form.OPENVINO: {"exact_shapes": str, openvino_session.ACTIVATION_GROUP: int},
-    Form.XLA: {"batches": str},
+    Form.XLA: {"batches": str, layout.OPTION: str},
     Form.NATIVE: {native_session.PRODUCTS: str, native_session.KEPT: str, native_session.OTHERS: str},
 }
 _EXPORTED = (Form.TORCH, Form.INDUCTOR, Form.NATIVE)

@@ -37,8 +37,6 @@ from vivace.hardware.rtl.unrolled import is_linear
 from vivace.report.duration import show_duration
 from vivace.report.progress import Progress, SilentProgress
 
-PLACING_SHARE = 0.29
-"""Of the whole time, for placing and routing all seeds."""
 TRIES = 3
 
 
@@ -108,13 +106,17 @@ def _build(
 
     The simulator of each try is compiled beside its synthesis.
     """
-    most = place.cells_within(PLACING_SHARE * request.seconds / request.rounds) if request.placing else None
-    scale = 1.0
+    most = request.most_cells
+    scale, built = 1.0, None
     for attempt in range(TRIES):
         with steps.step("fold", "choosing the multipliers of each layer"):
             fold = _fold(graph, adders, request, None if most is None else round(most / scale))
-            plan, schedule = roomy(graph, fold.lanes, adders)
-            design = design_of(plan)
+        if built is not None and fold.lanes == built.fold.lanes:
+            break  # there is none smaller
+        if built is not None:
+            steps.note(f"the netlist has {built.resources.cells} cells, more than was estimated; folding further")
+        plan, schedule = roomy(graph, fold.lanes, adders)
+        design = design_of(plan)
         told = f"{fold.total_lanes} multipliers, {schedule.latency} cycles"
         with steps.step("synthesis", told):
             simulator = pool.submit(simulate.build, design, folder / f"proof_{attempt}", request.deadline)
@@ -124,11 +126,10 @@ def _build(
         if not lacking and (most is None or request.cycles or resources.cells <= most * 1.1):
             return built
         scale *= max(1.05, resources.cells / max(fold.estimate.cells, 1))
-        steps.note(f"the netlist has {resources.cells} cells, which is more than was estimated; folding further")
-        if attempt == TRIES - 1 and lacking:
-            raise UsageError(
-                f"the design needs {lacking}; ask for a smaller one with cycles (--cycles), or a larger part"
-            )
+    assert built is not None
+    lacking = _actual(built.resources).lacks(request.part, 1.0)
+    if lacking:
+        raise UsageError(f"the design needs {lacking}; ask for a smaller one with cycles (--cycles), or a larger part")
     return built
 
 

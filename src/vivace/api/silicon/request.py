@@ -12,11 +12,14 @@ from vivace.core.workload import Workload
 from vivace.devices.machine import cores_here
 from vivace.hardware.chip.parts import Part
 from vivace.hardware.chip.parts import part as part_named
+from vivace.hardware.chip.place import cells_within
 from vivace.hardware.graph.quantize import Precision
 from vivace.report.duration import parse_duration
 
 SHORTEST_SECONDS = 20.0
 LONGEST_TOOL_SECONDS = 300.0
+PLACING_SHARE = 0.29
+"""Of the whole time, for placing and routing all seeds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +47,12 @@ class Request:
     def rounds(self) -> int:
         """Placings one after the other, with as many at a time as there are cores."""
         return math.ceil(self.seeds / cores_here())
+
+    @property
+    def most_cells(self) -> int | None:
+        """The most cells whose placing fits into its share of the time and is not refused; None where none is asked."""
+        allowed = min(PLACING_SHARE * self.seconds, self.longest_placing)
+        return cells_within(allowed / self.rounds) if self.placing else None
 
 
 def checked(

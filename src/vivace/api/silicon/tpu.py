@@ -173,11 +173,12 @@ class _Job:
 
     def _prove(self, worker: Worker, found: dict[str, Any]) -> None:
         """Translate, and compare on XLA's CPU back end. Raises ProofFailed where the answers are others."""
-        size, referee = self.prepared.batch_size, self.prepared.referee
+        size, referee, mesh = self.prepared.batch_size, self.prepared.referee, self.mesh or Mesh()
         exact = None if referee.exact is None else str(referee.exact)
         calls = str(self.prepared.confirm.calls)
         with self.steps.step("translation", "writing StableHLO"):
-            worker.call("translate", {"size": size}, Phase.CONVERT, self._left())
+            layout = {"data": mesh.data, "tensor": mesh.tensor}
+            worker.call("translate", {"size": size, **layout}, Phase.CONVERT, self._left())
         with self.steps.step("comparison", "running it on XLA's CPU back end beside the original"):
             asked: dict[str, Any] = {"calls": calls, "referee": str(referee.calls), "exact": exact}
             found["compared"] = _right(worker.call("compare", asked, Phase.VERIFY, self._left()))
@@ -185,7 +186,7 @@ class _Job:
             told = f"running it on {self.mesh.chips} devices of XLA's CPU back end"
             with self.steps.step("sharding", told if self.mesh.chips <= MOST_HOST_DEVICES else "running it sharded"):
                 found["splits"] = worker.call("split", {"tensor": self.mesh.tensor}, Phase.VERIFY, self._left())
-                asked = {"calls": calls, "size": size, "data": self.mesh.data, "tensor": self.mesh.tensor}
+                asked = {"calls": calls, "size": size, **layout}
                 found["sharded"] = _right(worker.call("compare_mesh", asked, Phase.VERIFY, self._left()))
 
     def _estimate(self, worker: Worker, found: dict[str, Any]) -> None:

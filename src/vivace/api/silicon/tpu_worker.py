@@ -19,6 +19,7 @@ from vivace.measure import fidelity
 from vivace.runtimes import batches, eager, store
 from vivace.runtimes.graphs.float64 import in_float64
 from vivace.runtimes.xla import ahead, graph, mesh, sharding, stablehlo
+from vivace.runtimes.xla.layout import ALONE, OPTION, Layout
 from vivace.techniques.precision.narrow import narrowed
 
 MOST_CALLS = 32
@@ -41,11 +42,14 @@ class Translator:
         self._folder = folder
         self._made: dict[str, Model] = {}
 
-    def translate(self, size: int) -> dict[str, Any]:
-        """Write the program folder "program" for calls of one and of `size` samples. Raises NotApplicable."""
-        store.save(
-            self._loadable(self._as(products="float32"), size).replace(lineage=("xla",)), self._folder / "program"
-        )
+    def translate(self, size: int, data: int = 1, tensor: int = 1) -> dict[str, Any]:
+        """Write the program folder "program" for calls of one and of `size` samples, to be run over so many parts where
+        there are devices for them. Raises NotApplicable."""
+        made = self._loadable(self._as(products="float32"), size)
+        layout = self._layout(data, tensor)
+        if layout.devices > 1:
+            made = made.replace(settings=made.settings.with_options(**{OPTION: layout.as_option()}))
+        store.save(made.replace(lineage=("xla",)), self._folder / "program")
         return {}
 
     def compare(self, calls: str, referee: str, exact: str | None) -> dict[str, Any]:
@@ -89,17 +93,16 @@ class Translator:
     def compare_mesh(self, calls: str, size: int, data: int, tensor: int) -> dict[str, Any]:
         """The stored program over devices of XLA's CPU back end, sharded as over chips, beside the original.
 
-        Of a mesh of more than MOST_HOST_DEVICES the batch is cut into fewer parts, each then a whole number of them.
-        Raises NotApplicable where no stored call has `size` samples.
+        Of a mesh of more than MOST_HOST_DEVICES there are fewer parts, each then a whole number of them. Raises
+        NotApplicable where no stored call has `size` samples.
         """
-        fewest = next(n for n in range(min(data, MOST_HOST_DEVICES // tensor), 0, -1) if data % n == 0)
         model = self._as("float32")
         shapes = [list(shape) for shape in _shapes(model, size)]
         chosen = [one for one in samples.read(Path(calls)) if [list(leaf.shape) for leaf in one] == shapes]
         chosen = chosen[:MOST_MESH_CALLS]
         if not chosen:
             raise NotApplicable(f"no call of {size} samples to check the sharded program with")
-        layout = self._layout(fewest, tensor)
+        layout = self._layout(data, tensor).within(MOST_HOST_DEVICES)
         wanted, found = self._eager(self._original, chosen), mesh.answers(model, size, layout, chosen)
         reason = _wrong(wanted, found, eager.is_coarse(self._original.program))
         error = _largest(wanted, found)
@@ -136,11 +139,11 @@ class Translator:
     def _axes(self) -> list[int | None]:
         return [spec.batch_axis for spec in self._original.signature.outputs]
 
-    def _layout(self, data: int, tensor: int) -> mesh.Layout:
+    def _layout(self, data: int, tensor: int) -> Layout:
         if data * tensor == 1:
-            return mesh.Layout()
+            return ALONE
         program = graph.translatable(self._original.program)
-        return mesh.Layout(data, tensor, tuple(one.dimension for one in sharding.splits_of(program, tensor)))
+        return Layout(data, tensor, tuple(one.dimension for one in sharding.splits_of(program, tensor)))
 
     def _eager(self, model: Model, calls: Answers) -> list[list[Tensor]]:
         with torch.no_grad():

@@ -86,7 +86,10 @@ def synthesis_block(result: TpuCompilation) -> RenderableType:
         parts += [line(_collectives_sentence(one.products, one.collectives)) for one in result.estimates if result.mesh]
     parts += [line(f"note: {note}") for note in result.notes]
     parts.append(line(took(result.seconds)))
-    parts.append(line(f'next: vivace.load("{result.out}") runs it on whatever JAX finds, a TPU where there is one'))
+    over = "" if result.mesh is None else f", sharded where it finds {result.mesh.chips} devices"
+    parts.append(
+        line(f'next: vivace.load("{result.out}") runs it on whatever JAX finds, a TPU where there is one{over}')
+    )
     return Group(*parts)
 
 

@@ -12,7 +12,8 @@ from vivace.core.errors import NotApplicable
 from vivace.core.program import Model
 from vivace.runtimes.xla import stablehlo
 from vivace.runtimes.xla.collectives import Collective, collectives_of
-from vivace.runtimes.xla.mesh import ALONE, Layout, lowered
+from vivace.runtimes.xla.layout import ALONE, Layout
+from vivace.runtimes.xla.mesh import lowered
 
 VARIABLES = {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
 """For a process that compiles: it computes on the CPU, asks no metadata server what TPU it runs on, and takes no TPU

@@ -18,6 +18,7 @@ from vivace.runtimes.program import Program, as_numpy
 from vivace.runtimes.settings.around import Run
 from vivace.runtimes.settings.parts import in_parts
 from vivace.runtimes.xla import stablehlo
+from vivace.runtimes.xla.layout import Placing, layout_of, placing, words
 
 _MOST_BATCHES = 32
 
@@ -25,23 +26,36 @@ _MOST_BATCHES = 32
 def load(model: Model) -> Program:
     """A program on the first device that JAX finds: a TPU where there is one, else a GPU, else the CPU.
 
-    Everything is compiled here, once for each number of samples in the option `batches`. A call with another number is
-    answered in parts of these sizes, the last one filled up with copies of a sample whose answers are dropped: no call
-    compiles. Raises MissingExtra, ArtifactError, and NotApplicable where XLA cannot compile the program.
+    One that was compiled for a mesh (the option `mesh`) is sharded over as many devices as there are of it, and
+    `runs_on` of the program says over which. Everything is compiled here, once for each number of samples in the option
+    `batches`. A call with another number is answered in parts of these sizes, the last one filled up with copies of a
+    sample whose answers are dropped: no call compiles. Raises MissingExtra, ArtifactError, and NotApplicable where XLA
+    cannot compile the program.
     """
     jax = stablehlo.import_jax()
     path = Path(model.program)
     exported, weights = stablehlo.read(path)
-    sizes = batches_of(model)
+    sizes, wanted, signature = batches_of(model), layout_of(model, weights), model.signature
     with stablehlo.wide(jax):
-        device = jax.devices()[0]
-        held = [jax.device_put(_given(jax, weight), device) for weight in weights]
-        compiled = {size: _compiled(jax, exported, held, model.signature, size, path) for size in sizes}
-    runs = {size: _runner(jax, call, held, model.signature, device) for size, call in compiled.items()}
-    run = in_parts(runs, model.signature) if model.signature.has_batch else runs[sizes[0]]
-    program = Program(model.signature, model.settings, run, Form.XLA)
-    program.device_peak_bytes = lambda: _peak_bytes(device)
+        layout = wanted.within(len(jax.devices()))
+        devices = jax.devices()[: layout.devices]
+        places = {size: placing(jax, devices, layout, signature, len(weights), size) for size in sizes}
+        held = placed(jax, weights, places[sizes[0]].weights)
+        compiled = {size: _compiled(jax, exported, held, signature, size, path, places[size]) for size in sizes}
+    runs = {
+        size: _runner(jax, call, held, signature, places[size], is_shared=_is_one_cpu(devices))
+        for size, call in compiled.items()
+    }
+    run = in_parts(runs, signature) if signature.has_batch else runs[sizes[0]]
+    program = Program(signature, model.settings, run, Form.XLA)
+    program.device_peak_bytes = lambda: sum(map(_peak_bytes, devices))
+    program.runs_on = words(layout, wanted, devices[0].platform)
+    program.has_fewer_devices = layout != wanted
     return program
+
+
+def _is_one_cpu(devices: Sequence[Any]) -> bool:
+    return len(devices) == 1 and devices[0].platform == "cpu"
 
 
 def _peak_bytes(device: Any) -> int:
@@ -77,13 +91,15 @@ def shapes_of(signature: Signature, size: int) -> list[tuple[int, ...]]:
     return [tuple(size if n is None else n for n in spec.shape) for spec in signature.inputs]
 
 
-def _compiled(jax: Any, exported: Any, weights: Sequence[Any], signature: Signature, size: int, path: Path) -> Any:
+def _compiled(
+    jax: Any, exported: Any, weights: Sequence[Any], signature: Signature, size: int, path: Path, place: Placing
+) -> Any:
     specs = [
-        stablehlo.spec(jax, shape, stablehlo.dtype_of(spec))
-        for spec, shape in zip(signature.inputs, shapes_of(signature, size), strict=True)
+        stablehlo.spec(jax, shape, stablehlo.dtype_of(spec), where)
+        for spec, shape, where in zip(signature.inputs, shapes_of(signature, size), place.inputs, strict=True)
     ]
     try:
-        lowered = jax.jit(exported.call).lower(list(weights), specs)
+        lowered = jax.jit(exported.call, out_shardings=tuple(place.outputs)).lower(list(weights), specs)
     except Exception as error:  # JAX's checks of a call have many kinds of errors
         raise ArtifactError(f"{path} does not take what its signature says: {str(error)[:300]}") from error
     try:
@@ -92,20 +108,28 @@ def _compiled(jax: Any, exported: Any, weights: Sequence[Any], signature: Signat
         raise NotApplicable(f"XLA cannot compile the program: {type(error).__name__}: {str(error)[:300]}") from error
 
 
+def placed(jax: Any, leaves: Sequence[Tensor], places: Sequence[Any]) -> list[Any]:
+    """Tensors where JAX is to have them."""
+    return [jax.device_put(_given(jax, leaf), where) for leaf, where in zip(leaves, places, strict=True)]
+
+
 def _given(jax: Any, leaf: Tensor) -> Any:
-    """A tensor as JAX takes it, without a copy where it lies on the CPU in one piece."""
-    return jax.dlpack.from_dlpack(leaf.detach().contiguous()) if leaf.dtype is torch.bfloat16 else as_numpy(leaf)
+    """A tensor as JAX takes it for any device, without a copy where it lies on the CPU in one piece."""
+    if leaf.dtype is torch.bfloat16:
+        return as_numpy(leaf.detach().contiguous().view(torch.int16)).view(jax.numpy.bfloat16)
+    return as_numpy(leaf)
 
 
-def _runner(jax: Any, call: Any, weights: Sequence[Any], signature: Signature, device: Any) -> Run:
-    """Flat tensors to flat tensors, for exactly one shape."""
+def _runner(jax: Any, call: Any, weights: Sequence[Any], signature: Signature, place: Placing, is_shared: bool) -> Run:
+    """Flat tensors to flat tensors, for exactly one shape. `is_shared` says that answers lie where tensors can."""
     promised = [getattr(torch, spec.dtype) for spec in signature.outputs]
-    back = _shared if device.platform == "cpu" else _copied
-    held = list(weights)
+    back = _shared if is_shared else copied
+    held, is_alone = list(weights), len(place.devices) == 1
 
     def run(leaves: Sequence[Tensor]) -> list[Tensor]:
         with stablehlo.wide(jax):
-            answers = call(held, [_given(jax, leaf) for leaf in leaves])
+            given = [_given(jax, leaf) for leaf in leaves] if is_alone else placed(jax, leaves, place.inputs)
+            answers = call(held, given)
             jax.block_until_ready(answers)  # the caller may write to what it gave as soon as this returns
             return [back(answer).to(dtype) for answer, dtype in zip(answers, promised, strict=True)]
 
@@ -118,7 +142,8 @@ def _shared(answer: Any) -> Tensor:
     return tensor
 
 
-def _copied(answer: Any) -> Tensor:
+def copied(answer: Any) -> Tensor:
+    """An answer of any device, or of parts on several, as a tensor."""
     if answer.dtype.name == "bfloat16":
         return torch.from_numpy(np.array(answer.astype("float32"))).bfloat16()
     return torch.from_numpy(np.array(answer))
