@@ -201,6 +201,25 @@ def test_an_operation_without_an_engine_is_named_with_its_layer_and_what_to_do(m
         read_module(module, *shape)
 
 
+@pytest.mark.parametrize(
+    ("layer", "told"),
+    [
+        (nn.Conv2d(2, 2, 3, dilation=2), "operation conv2d in the form .* its engine takes dilation 1"),
+        (nn.AvgPool2d(3, 2, 1, count_include_pad=False), "its engine takes .*with padding, count_include_pad=True"),
+        (nn.AvgPool2d(2, ceil_mode=True), "avg_pool2d .* its engine takes ceil_mode=False where it changes the size"),
+        (nn.MaxPool2d(2, ceil_mode=True), "max_pool2d .* its engine takes ceil_mode=False where it changes the size"),
+        (nn.AdaptiveAvgPool2d(4), "its engine takes an output size that divides the map's height and width"),
+        (nn.Flatten(2), r"its engine takes flattening to \[samples, features\]"),
+        (nn.Linear(9, 3), r"its engine takes a product of one vector a sample, \[samples, features\]"),
+        (nn.ConstantPad2d(1, 0.0), r"give the zeros to the convolution or the pool that follows \(padding=\)"),
+    ],
+    ids=["dilation", "uncounted padding", "average", "maximum", "adaptive", "flatten", "map", "padding"],
+)
+def test_an_operation_in_another_form_is_told_with_the_form_that_its_engine_takes(layer, told):
+    with pytest.raises(UnsupportedModel, match=f"layer 1: .*{told}"):
+        read_module(nn.Sequential(nn.ReLU(), layer, nn.ReLU()), 2, 9, 9)
+
+
 def test_bits_beyond_eight_are_refused():
     with pytest.raises(UsageError, match="allowed are whole numbers from 1 to 8"):
         Precision(weights=9)

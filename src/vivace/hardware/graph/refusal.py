@@ -28,11 +28,32 @@ ADVICE = {
     "group_norm": "train with batch normalization, which is folded into the weights",
     "conv1d": "write it as a conv2d with a height of 1",
     **dict.fromkeys(
-        ("lstm", "gru", "rnn_tanh", "rnn_relu"), "recurrent layers have no engine here; take a convolutional network"
+        ("lstm", "gru", "rnn_tanh", "rnn_relu"), "take a convolutional network in place of recurrent layers"
     ),
-    "scaled_dot_product_attention": "attention has no engine here; take a convolutional network",
+    "scaled_dot_product_attention": "take a convolutional network in place of attention",
+    "pad": "give the zeros to the convolution or the pool that follows (padding=); other padding has no engine",
+    "embedding": "look the rows up on the host and give them as the input",
 }
 """By the operator's name."""
+_CONVOLUTION = "dilation 1, and an odd kernel with padding='same'"
+_POOL = "ceil_mode=False where it changes the size, and no"
+FORMS = {
+    **dict.fromkeys(("conv2d", "convolution"), _CONVOLUTION),
+    "avg_pool2d": f"{_POOL} divisor_override; with padding, count_include_pad=True",
+    **dict.fromkeys(("max_pool2d", "max_pool2d_with_indices"), f"{_POOL} dilation"),
+    **dict.fromkeys(
+        ("adaptive_avg_pool2d", "adaptive_max_pool2d"), "an output size that divides the map's height and width"
+    ),
+    **dict.fromkeys(
+        ("linear", "addmm", "matmul", "mm"), "a product of one vector a sample, [samples, features], with fixed weights"
+    ),
+    "batch_norm": "evaluation with running statistics",
+    "mean": "a mean over height and width",
+    "add": "a sum of two maps of the same shape, unscaled, or of a map and one constant a channel",
+    **dict.fromkeys(("flatten", "view", "reshape", "unsafe_view", "squeeze"), "flattening to [samples, features]"),
+    **dict.fromkeys(("clamp", "hardtanh", "clamp_min", "clamp_max"), "bounds that are constants"),
+}
+"""What an engine takes, for operators that have one."""
 _ROOT = re.compile(r"^L\['?self'?\]\.?|^L__self___?")
 
 
@@ -40,7 +61,10 @@ def refusal(node: fx.Node, operator: str, in_another_form: bool = False) -> Unsu
     """That an operator has no engine, with its layer and what to do; or none in the form in which it is used."""
     plain = operator.strip("_")
     advice = ADVICE.get(plain, "take it out of the model or replace it by one of these")
-    what = "in the form in which the model uses it has no engine here" if in_another_form else "has no engine here"
+    what = "has no engine here"
+    if in_another_form:
+        what = "in the form in which the model uses it has no engine here"
+        advice = f"its engine takes {FORMS[plain]}" if plain in FORMS else advice
     return UnsupportedModel(
         f"layer {name_of(node)}: the operation {plain} {what}; {advice}. Hardware here computes {SUPPORTED}"
     )
