@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from vivace.hardware.chip.place import placing_seconds
+
 RESULT = Path(__file__).parents[1] / "benchmarks" / "results" / "hardware.json"
 FOUND = json.loads(RESULT.read_text(encoding="utf-8"))
 CASES = FOUND["cases"]
@@ -74,3 +76,44 @@ def test_the_guide_tells_the_committed_figures_beside_hls4ml():
     assert f"hls4ml {peer['conditions']['hls4ml']}" in told
     for row in (*peer["precisions"].values(), FOUND["beside_hls4ml"]["vivace"]):
         assert f"{row['largest_difference_from_float']:.2f} | {row['top_1_agreement']:.1%}" in told
+
+
+def sparse_rows(unrolled: bool) -> list[dict]:
+    rows = [row for row in FOUND["sparse"]["rows"] if row["unrolled"] is unrolled]
+    return sorted(rows, key=lambda row: row["sparsity"])
+
+
+def test_zeros_without_a_pattern_save_tables_of_an_unrolled_network():
+    rows = sparse_rows(unrolled=True)
+    tables = [row["resources"]["tables"] for row in rows]
+
+    assert len(rows) >= 3
+    assert tables == sorted(tables, reverse=True)
+    assert tables[-1] < tables[0] / 3
+    assert {row["resources"]["memory_blocks"] for row in rows} == {0}
+
+
+def test_zeros_save_next_to_nothing_of_a_folded_network():
+    dense, sparse = sparse_rows(unrolled=False)
+
+    assert sparse["resources"]["tables"] > 0.9 * dense["resources"]["tables"]
+
+
+@pytest.mark.parametrize("row", FOUND["sparse"]["rows"], ids=lambda row: f"{row['unrolled']}-{row['sparsity']:.0%}")
+def test_a_pruned_network_is_proved_and_as_accurate_in_integers_as_in_floats(row):
+    assert row["vectors_without_a_difference"] >= 10_000
+    assert abs(row["accuracy"] - row["accuracy_of_pytorch"]) <= 0.01
+
+
+def test_the_guide_tells_the_committed_tables_by_sparsity():
+    told = told_in_the_guide()
+
+    for row in sparse_rows(unrolled=True):
+        right = f"{row['sparsity']:.0%} | {row['resources']['tables']:,} | {row['accuracy_of_pytorch']:.1%}"
+        assert f"{right}, {row['accuracy']:.1%}" in told
+
+
+def test_an_unrolled_network_of_many_weights_would_be_placed_for_longer_than_is_allowed():
+    largest = sparse_rows(unrolled=True)[0]
+
+    assert placing_seconds(largest["resources"]["cells"]) > 600

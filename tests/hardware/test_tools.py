@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psutil
 import pytest
 
 from vivace.core.errors import EnvironmentFault
@@ -52,3 +53,16 @@ def test_a_tool_that_takes_too_long_is_stopped_with_what_to_do(home):
 
     with pytest.raises(EnvironmentFault, match=r"a-slow-tool did not end within 1 s; give more time \(--time\)"):
         tools.run(tools.Tool("a_slow_tool", "run", "a-slow-tool"), [], home, 1.0)
+
+
+def test_a_tool_that_takes_too_long_ends_with_all_that_it_started(tmp_path):
+    driver = tmp_path / "driver"
+    driver.write_text("#!/bin/sh\nsleep 300 &\necho $! > started\nwait\n")
+    driver.chmod(0o755)
+
+    with pytest.raises(EnvironmentFault, match=r"driver did not end within 2 s; give more time \(--time\)"):
+        tools.execute(driver, [], 2.0)
+
+    started = [one for one in psutil.process_iter() if one.pid == int((tmp_path / "started").read_text())]
+    _, left = psutil.wait_procs(started, timeout=30)
+    assert [one.status() for one in left if one.status() != psutil.STATUS_ZOMBIE] == []

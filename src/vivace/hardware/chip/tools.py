@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import os
@@ -10,6 +11,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+import psutil
 
 from vivace.core.errors import EnvironmentFault, MissingExtra, install_line
 
@@ -117,15 +120,31 @@ def execute(program: Path, arguments: Sequence[str], seconds: float, folder: Pat
 
 def _run(command: Sequence[str], name: str, folder: Path, seconds: float) -> str:
     try:
-        done = subprocess.run(
-            command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-            timeout=seconds,
+        process = subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            errors="replace",
         )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise EnvironmentFault(f"{name} did not end within {seconds:.0f} s; give more time (--time)") from None
     except OSError as error:
         raise EnvironmentFault(f"{name} could not be started: {error}") from error
-    if done.returncode != 0:
-        tail = [line for line in f"{done.stdout}\n{done.stderr}".splitlines() if line.strip()][-_TAIL_LINES:]
-        raise EnvironmentFault(f"{name} failed with code {done.returncode}:\n" + "\n".join(tail))
-    return done.stdout + done.stderr
+    with process:
+        try:
+            printed, told = process.communicate(timeout=seconds)
+        except BaseException as error:
+            _end(process)
+            if isinstance(error, subprocess.TimeoutExpired):
+                late = f"{name} did not end within {seconds:.0f} s; give more time (--time)"
+                raise EnvironmentFault(late) from None
+            raise
+    if process.returncode != 0:
+        tail = [line for line in f"{printed}\n{told}".splitlines() if line.strip()][-_TAIL_LINES:]
+        raise EnvironmentFault(f"{name} failed with code {process.returncode}:\n" + "\n".join(tail))
+    return printed + told
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Kill a program with all that it started: a compiler's driver leaves its compiler running for minutes."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for one in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+    process.kill()
