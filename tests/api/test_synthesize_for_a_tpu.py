@@ -218,7 +218,6 @@ def test_a_network_is_compiled_for_a_chip_that_is_not_there(work: vv.Workload, w
     assert torch.allclose(vv.load("tpu")(x), network()(x), atol=1e-5)
 
 
-@pytest.mark.slow
 def test_a_call_that_the_chip_has_no_room_for_is_told(workbench: Path) -> None:
     for package in ("jax", "libtpu"):
         pytest.importorskip(package, reason=f"{package} is not installed; Google's compiler is in no extra")
