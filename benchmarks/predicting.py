@@ -40,7 +40,9 @@ parameters are fitted to the series of all other models. A series is equal in al
     "rate": """Samples a second of rows in bf16 are predicted without any measurement of the model: coefficients are
 fitted to the rows of all other models on the same card.""",
     "card": """Calls and steps of four networks that were timed on one H100 are predicted from their operators, counted
-without the card; the law's parameters are fitted to the other three networks and to long products.""",
+without the card; the law's parameters are fitted to the other three networks and to long products. Larger steps: the
+law is fitted to what has at most a half, a quarter, an eighth of the most operators (or operations) and predicts the
+rest.""",
     "processes": """Steps of two processes with one thread each, of three networks in four layouts. Of a network only
 what one process computes of its share was timed, in one process; what exchanges and the framework add comes from bare
 exchanges and from chains of linear layers, in the same sessions. No step of the networks by two was fitted. The form
@@ -74,7 +76,7 @@ def main() -> None:
         "vtrain": {name: steps(places) for name, places in halves().items()},
         "scaling": scaling(),
         "rate": {name: rate(name) for name in published.CARDS},
-        "card": one_card.tested(),
+        "card": card(),
         "processes": processes.tested(),
         "processes_older": processes.tested(processes_measure.OLDER),
         "pods": {f"unseen {name}": pods(name == "generations") for name in ("models", "generations")},
@@ -211,6 +213,12 @@ def pods(is_generation_unseen: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def card() -> dict[str, Any]:
+    """Errors on networks, and on larger steps, that the law of a card had not seen."""
+    found = one_card.tested()
+    return {**found, "larger": one_card.larger(found["factor95"])}
+
+
 def lines(document: dict[str, Any]) -> list[str]:
     """What was found, for a terminal."""
     told = [line for name, found in document["vtrain"].items() for line in _step_lines(name, found)]
@@ -227,6 +235,12 @@ def lines(document: dict[str, Any]) -> list[str]:
     told.append(
         f"{c['steps']} calls and steps on {c['card']}, of networks not fitted: median {c['median']:.1%}, mean"
         f" {c['mean']:.1%}, p90 {c['p90']:.1%}, worst {c['worst']:.1%}"
+    )
+    far = c["larger"]
+    told.append(
+        f"  of {far['steps']} predictions of steps up to {far['farthest']:.1f} times as large as any fitted,"
+        f" {far['held']} within {c['factor95']:.2f} times; the interval grows by the distance to the power of"
+        f" {far['exponent']:.3f}"
     )
     for name, where in (("processes", "here"), ("processes_older", "on an older processor")):
         told += _process_lines(where, document[name])

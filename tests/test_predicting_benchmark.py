@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import predicting
-from predictions import processes, processes_measure, published
+from predictions import card, processes, processes_measure, published
 from vivace.core.prediction.layout import Layout
 from vivace.devices.catalog import device
 from vivace.devices.prediction import sharded_scaling, step_time
@@ -94,6 +94,20 @@ def test_the_package_carries_the_laws_that_the_measurements_imply() -> None:
     assert np.abs(mine / theirs - 1).max() < 0.01
     scaling = sharded_scaling.fit_scaling([pair for _, _, pair in published.pairs()])
     assert carried.scaling.parameters == pytest.approx(scaling, abs=0.05)
+
+
+def test_steps_larger_than_any_that_a_law_saw_are_held_by_its_interval_as_was_committed() -> None:
+    committed, carried = COMMITTED["card"]["larger"], laws().operators["gpu"]
+
+    found = card.larger(carried.factor95)
+
+    assert (found["steps"], found["held"]) == (committed["steps"], committed["held"])
+    assert found["held"] >= 0.95 * found["steps"]
+    assert found["exponent"] == pytest.approx(carried.beyond.exponent, abs=1e-3)
+    assert 1 < carried.beyond.reach <= found["farthest"]
+    assert {name: most for name, (_, most) in carried.bounds.items()} == pytest.approx(
+        card.bounds_of(card.measurements()), abs=0.1
+    )
 
 
 def test_the_shares_of_tpus_are_those_that_their_tables_print() -> None:

@@ -18,6 +18,8 @@ from vivace.devices.prediction.shapes import Shape
 
 FILE = Path(__file__).resolve().parents[2] / "src" / "vivace" / "devices" / "fitted.toml"
 FOLDS = 10
+REACH = 4.0
+"""How many times the largest step that was measured is still predicted: laws of small steps were tested further."""
 
 
 def write(document: Mapping[str, Any]) -> None:
@@ -117,15 +119,15 @@ def _rate(card: str, tested: Mapping[str, Any]) -> list[str]:
 
 
 def _operators(tested: Mapping[str, Any]) -> list[str]:
-    measured = [one for one in one_card.measurements() if one.network != "product"]
-    gigaflops = [sum(operator.flops for operator in one.timed.operators) / 1e9 for one in measured]
+    measured = [one for one in one_card.measurements() if one.network != one_card.PRODUCT]
+    larger = tested["larger"]
     return [
         "[operators.gpu]",
         f'device = "{one_card.CARD}"',
         f'source = "{len(measured)} calls and steps of four networks in eager PyTorch, this project, 2026-11-26"',
         f"factor95 = {tested['factor95']:.4f}",
-        f"gigaflops = {_bounds([0, round(max(gigaflops), 1)])}",
-        f"operators = {_bounds([0, max(len(one.timed.operators) for one in measured)])}",
+        *(f"{name} = {_bounds([0, round(most, 1)])}" for name, most in one_card.bounds_of(measured).items()),
+        f"beyond = {{ reach = {REACH}, exponent = {larger['exponent']:.4f} }}",
         f"parameters = {_numbers(one_card.fit(list(one_card.measurements())))}",
         "",
     ]

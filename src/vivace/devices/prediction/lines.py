@@ -17,6 +17,8 @@ from vivace.devices.prediction.memory import states
 from vivace.devices.prediction.operators import floor_seconds, is_recurrent, parts_of, peaks_of, seconds_of
 from vivace.devices.prediction.sharded_scaling import Shards, exposed_seconds, samples_per_second
 
+OPERATORS_OF = {Purpose.INFERENCE: "call_operators", Purpose.TRAINING: "update_operators"}
+"""What the bounds of a law call the operators of a step: calls were measured to fewer of them than updates."""
 NARROW_BYTES = {"bf16": 0.5, "f16": 0.5, "fp8": 0.25, "int8": 0.25}
 """Of what float32 takes."""
 
@@ -95,8 +97,13 @@ def line_of(step: Step, device: Device, count: int, asked: Asked, laws: Laws) ->
     if waiting := sorted({one.name for one in operators if is_recurrent(one.name)}):
         named = ", ".join(waiting)
         return refused(line, f"no measurement of recurrent layers ({named}), whose steps wait for each other")
-    if reason := law.refusal(gigaflops=sum(one.flops for one in operators) / 1e9, operators=len(operators)):
+    sizes = {"gigaflops": sum(one.flops for one in operators) / 1e9, OPERATORS_OF[step.purpose]: len(operators)}
+    if reason := law.refusal(**sizes):
         return refused(line, reason)
+    if (wider := law.widening(**sizes)) > 1:
+        law = dataclasses.replace(law, factor95=law.factor95 * wider)
+        told = f": interval widened by {wider:.2f}" if round(wider, 2) > 1 else ""
+        basis = f"{basis}; larger than any step that was measured{told}"
     parts = parts_of(operators, peaks, law.parameters, is_update=step.purpose is Purpose.TRAINING)
     line = dataclasses.replace(line, parts=parts, seconds=around(seconds_of(parts), law.factor95), basis=basis)
     if step.purpose is Purpose.TRAINING and count > 1:
@@ -144,14 +151,21 @@ def _scaling_refusal(step: Step, device: Device, count: int, laws: Laws) -> str:
 
 
 def finished(line: Line, step: Step, device: Device, asked: Asked) -> Line:
-    """The line with what follows from its seconds: rate, energy, money, what bounds it."""
+    """The line with what follows from its seconds: rate, energy, money, what bounds it. No end of the interval is below
+    the floor; seconds that are, because of what the user measured, are refused."""
     if line.seconds is None:
         return line
-    seconds, samples = line.seconds, step.batch * (line.count if step.purpose is Purpose.INFERENCE else 1)
+    floor = line.floor_seconds or 0.0
+    if line.seconds.value < floor:
+        told = f"{1e3 * line.seconds.value:.3g} ms, from {line.basis}"
+        return refused(line, f"{told}, would be less than the peaks in {line.precision} allow")
+    seconds = dataclasses.replace(line.seconds, low=max(line.seconds.low, floor))
+    samples = step.batch * (line.count if step.purpose is Purpose.INFERENCE else 1)
     rate = Interval(samples / seconds.value, samples / seconds.high, samples / seconds.low)
     power = device.value("power_watts")
     return dataclasses.replace(
         line,
+        seconds=seconds,
         samples_per_second=rate,
         bound=line.parts.bound if line.parts else "",
         joules=None if power is None else _times(seconds, power * line.count),

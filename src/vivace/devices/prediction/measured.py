@@ -24,6 +24,15 @@ Bounds = tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True)
+class Beyond:
+    """How a law that sums over parts of a step goes on above its bounds: up to `reach` times them, with an interval
+    wider by the distance (1 at the bound) to the power of `exponent`. Most laws stop at their bounds."""
+
+    reach: float = 1.0
+    exponent: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
 class Law:
     """One fitted law: logarithms of its parameters, the factor that held 95% of measurements that a fit had not seen,
     what was measured, and between which bounds, by name."""
@@ -32,18 +41,30 @@ class Law:
     factor95: float
     source: str
     bounds: Mapping[str, Bounds]
+    beyond: Beyond = Beyond()
 
     def refusal(self, **values: float) -> str:
-        """Why these values lie beyond what was measured; empty where they do not.
+        """Why these values lie further from what was measured than the law goes; empty where they do not.
 
         >>> Law(np.zeros(1), 1.1, "", {"devices": (2, 8)}).refusal(devices=16)
         'no measurement of devices 16; measured are 2 to 8'
         """
+        reach = self.beyond.reach
         for name, value in values.items():
             low, high = self.bounds[name]
-            if not low <= value <= high:
-                return f"no measurement of {name.replace('_', ' ')} {value:g}; measured are {low:g} to {high:g}"
+            if not low <= value <= reach * high:
+                told = f"no measurement of {name.replace('_', ' ')} {value:g}; measured are {low:g} to {high:g}"
+                return told + (f", and {reach:g} times that is the most that is predicted" if reach > 1 else "")
         return ""
+
+    def widening(self, **values: float) -> float:
+        """The factor by which the interval is wider for values above those that were measured; 1.0 where none is.
+
+        >>> Law(np.zeros(1), 1.1, "", {"operators": (0, 100)}, Beyond(4.0, 0.5)).widening(operators=400)
+        2.0
+        """
+        distance = max(value / self.bounds[name][1] for name, value in values.items())
+        return float(max(1.0, distance) ** self.beyond.exponent)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +194,8 @@ def transformer_refusal(law: Law, model: Transformer, **others: float) -> str:
 
 def _law(entry: Mapping[str, Any]) -> Law:
     bounds = {name: (float(value[0]), float(value[1])) for name, value in entry.items() if _is_bounds(name, value)}
-    return Law(np.array(entry["parameters"]), entry["factor95"], entry["source"], bounds)
+    beyond = Beyond(**entry["beyond"]) if "beyond" in entry else Beyond()
+    return Law(np.array(entry["parameters"]), entry["factor95"], entry["source"], bounds, beyond)
 
 
 def _is_bounds(name: str, value: object) -> bool:

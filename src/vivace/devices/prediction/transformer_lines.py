@@ -93,7 +93,7 @@ def _alone(job: TransformerJob, device: Device, asked: Asked, laws: Laws) -> Lin
     found = laws.operator_law(device)
     one_pass = len(step_operators(job.model, layout.micro_batch, layout.micro_batch, layout.recompute))
     launched = one_pass * (job.batch // layout.micro_batch)
-    if found and (reason := found[0].refusal(operators=launched)):
+    if found and (reason := found[0].refusal(update_operators=launched)):
         return refused(blank, reason)
     at_once = layout if found else Layout(micro_batch=job.batch)
     return dataclasses.replace(line_of(transformer_step(job, at_once), device, 1, asked, laws), memory=memory)
