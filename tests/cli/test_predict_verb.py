@@ -83,6 +83,29 @@ def test_layouts_limits_prices_and_targets_are_told(capsys: pytest.CaptureFixtur
     assert "hours to the target" in told
 
 
+def test_layouts_are_told_of_every_device_and_count_with_why_the_others_lose(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = ["predict", GPT, "--on", "h100-sxm,a100-sxm-40,t4", "--count", "8,16", "--batch", "256", "--layouts"]
+    assert main(asked) == 0
+    told = capsys.readouterr().out
+    blocks = " ".join(told.split()).split("layouts of 256 samples on ")[1:]
+
+    assert [one.partition(",")[0].partition(":")[0] for one in blocks] == [
+        f"{count} x {device}" for device in ("h100-sxm", "a100-sxm-40", "t4") for count in (8, 16)
+    ]
+    assert all(f" {place}. data" in one for one in blocks[:4] for place in (1, 2, 3))
+    assert all("times the first" in one and "out: " in one for one in blocks[:4])
+    assert all("none; no measurement of more than one t4" in one for one in blocks[4:])
+
+    assert main([*asked, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["layouts"]
+    assert [(one["device"], one["count"], len(one["best"]), bool(one["refusal"])) for one in found] == [
+        *((device, count, 3, False) for device in ("h100-sxm", "a100-sxm-40") for count in (8, 16)),
+        *(("t4", count, 0, True) for count in (8, 16)),
+    ]
+
+
 def test_ten_thousand_devices_are_told_what_binds_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", GPT, "--on", "h100-sxm", "--count", "10000", "--batch", "20000"]) == 0
     told = capsys.readouterr().out

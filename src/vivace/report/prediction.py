@@ -29,9 +29,9 @@ def prediction_document(prediction: Prediction) -> str:
 
 
 def prediction_block(prediction: Prediction) -> RenderableType:
-    """Under 40 lines: the counted work, one row for each device and count, reasons, layouts or else what would bind a
-    large run, notes."""
-    parts = [part for found in prediction.layouts[:1] for part in _layouts(found)]
+    """Under 40 lines, but for layouts, which take some for each device and count: the counted work, one row for each
+    device and count, reasons, layouts or else what would bind a large run, notes."""
+    parts = [part for found in prediction.layouts for part in _layouts(found)]
     parts = parts or [part for found in prediction.scale[-1:] for part in _scale(found)]
     bills = any(one.cost or one.target_seconds for one in prediction.lines)
     shown = prediction.lines[: MAX_LINES // (1 + bool(parts) + bills)]
@@ -106,7 +106,11 @@ def _reasons(lines: Sequence[Line]) -> Iterator[Text]:
 
 
 def _layouts(found: Layouts) -> Iterator[RenderableType]:
-    yield line(f"layouts of {found.batch} samples on {found.count} x {found.device}, {found.considered} considered:")
+    asked = f"layouts of {found.batch} samples on {found.count} x {found.device}"
+    if found.refusal:
+        yield line(f"{asked}: none; {found.refusal}")
+        return
+    yield line(f"{asked}, {found.considered} considered ({LABEL}):")
     for place, one in enumerate(found.best, start=1):
         told = f"; {one.reason}" if one.reason else ""
         yield line(f"  {place}. {one.layout}: {_milliseconds(one.seconds)} ms, {_memory(one.memory)}{told}")

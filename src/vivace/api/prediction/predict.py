@@ -145,7 +145,11 @@ def _to_target(line: Line, target: Convergence | None, batch: int) -> Line:
 def _all_layouts(
     job: Step | TransformerJob, keys: Sequence[str], counts: Sequence[int], known: Laws
 ) -> tuple[Layouts, ...]:
-    """The layouts on each device and count that has some; raises the first refusal where none has."""
+    """The layouts on each device and count, or why there are none; raises the first reason where none has any."""
+    if not isinstance(job, TransformerJob):
+        raise UsageError(
+            "layouts was asked for a job in code; allowed is a vivace.Transformer, whose heads and layers are known"
+        )
     found, refusals = [], []
     for key in keys:
         for count in counts:
@@ -153,16 +157,13 @@ def _all_layouts(
                 found.append(_layouts(job, device(key), count, known))
             except UsageError as refusal:
                 refusals.append(refusal)
-    if not found:
+                found.append(Layouts(key, count, job.batch, (), (), 0, "", str(refusal)))
+    if len(refusals) == len(found):
         raise refusals[0]
     return tuple(found)
 
 
-def _layouts(job: Step | TransformerJob, one: Device, count: int, known: Laws) -> Layouts:
-    if not isinstance(job, TransformerJob):
-        raise UsageError(
-            "layouts was asked for a job in code; allowed is a vivace.Transformer, whose heads and layers are known"
-        )
+def _layouts(job: TransformerJob, one: Device, count: int, known: Laws) -> Layouts:
     found = plan(job.model, job.batch, one, count, known)
     return Layouts(one.key, count, job.batch, _best(found), found.refused, found.considered, _basis(found, known))
 

@@ -56,7 +56,8 @@ class LayoutLine:
 class Layouts:
     """The best layouts of a model on so many of one device, fastest first, and why how many others are out.
 
-    `considered` are all that divide the model and the batch.
+    `considered` are all that divide the model and the batch. Where none can be ranked, `best` is empty and `refusal`
+    says why.
     """
 
     device: str
@@ -66,6 +67,7 @@ class Layouts:
     refused: tuple[tuple[str, int], ...]
     considered: int
     basis: str
+    refusal: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
