@@ -49,6 +49,8 @@ exchanges and from chains of linear layers, in the same sessions. No step of the
 was changed once after figures had been seen: what a stage computes while the other one idles is not crowded.""",
     "processes_older": """The same on a processor without AVX-512, by a law whose form was chosen before anything was
 timed there.""",
+    "processes_elsewhere": """All steps of either machine by the law of the other one, which is moved to the machine at
+hand by what bare messages take there: what the framework adds is scaled by their latency.""",
     "pods": """The share of a TPU's peak is predicted for each model without any row of that model on that TPU, and for
 each generation without any row of it.""",
 }
@@ -79,6 +81,7 @@ def main() -> None:
         "card": card(),
         "processes": processes.tested(),
         "processes_older": processes.tested(processes_measure.OLDER),
+        "processes_elsewhere": processes.elsewhere(),
         "pods": {f"unseen {name}": pods(name == "generations") for name in ("models", "generations")},
     }
     options.results.mkdir(exist_ok=True)
@@ -244,6 +247,11 @@ def lines(document: dict[str, Any]) -> list[str]:
     )
     for name, where in (("processes", "here"), ("processes_older", "on an older processor")):
         told += _process_lines(where, document[name])
+    e = document["processes_elsewhere"]
+    told.append(
+        f"two processes by the law of the other machine: {e['within']} of {e['steps']} steps within"
+        f" {processes.CLOSE:.0%} (mean {e['mean']:.1%}, worst {e['worst']:.1%})"
+    )
     return told
 
 

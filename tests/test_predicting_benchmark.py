@@ -136,6 +136,16 @@ def test_steps_of_two_processes_are_predicted_as_was_committed(name: str, file: 
     assert {spread for _, spread in errors} == {"data", "shard", "tensor", "pipeline"}
 
 
+def test_steps_of_two_processes_are_predicted_by_the_law_of_another_machine_as_was_committed() -> None:
+    found, committed = processes.elsewhere(), COMMITTED["processes_elsewhere"]
+    assert (found["within"], found["steps"]) == (committed["within"], committed["steps"]) == (64, 64)
+    assert found["factor95"] == pytest.approx(laws().processes.factor95, abs=1e-3)
+    law, wires = processes.carried()
+    assert laws().processes.parameters == pytest.approx(law.parameters, abs=1e-3)
+    assert laws().processes_latency_seconds == pytest.approx(processes.latency_of(wires), rel=1e-4)
+    assert {name: pytest.approx(most) for name, most in processes.bounds().items()} == dict(laws().processes.bounds)
+
+
 def test_what_two_processes_took_for_a_network_does_not_change_its_prediction(tmp_path: Path) -> None:
     document = processes.measured()
     targets = [name for name, facts in document["facts"].items() if facts["is_target"]]

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from predictions.processes_measure import FILE, PROCESSES
+from predictions.processes_measure import FILE, OLDER, PROCESSES
+from vivace.devices.prediction.fitting import factor95
 from vivace.devices.prediction.processes import (
     Law,
     Share,
     Spread,
     Wires,
     fit_processes,
-    fitted_wire,
+    latency_of,
+    moved,
     pipeline_seconds,
     predicted_step,
+    seconds_of,
+    wires_of,
 )
 from vivace.measure.stats import hodges_lehmann
 
@@ -35,7 +39,7 @@ def measured(file: Path = FILE) -> dict[str, Any]:
 def tested(file: Path = FILE) -> dict[str, Any]:
     """Each target's step, PREDICTED by a law that was fitted to the chains, and MEASURED."""
     document = measured(file)
-    wires = wires_of(document["sessions"])
+    wires = processes_wires(document)
     names = {target: [name for name, facts in document["facts"].items() if facts["is_target"] is target]
              for target in (False, True)}  # fmt: skip
     chains = [share_of(document, name) for name in names[False]]
@@ -55,18 +59,50 @@ def tested(file: Path = FILE) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def wires_of(sessions: Sequence[Mapping[str, Any]]) -> Wires:
-    """What bare exchanges imply: the median of each size over all sessions. A sum of two is two messages, each of half
-    of the bytes; a gathering one of half; handing on one of all."""
-    seen = [one for session in sessions for one in session["exchanges"]]
+def exchanges_of(document: Mapping[str, Any]) -> list[Any]:
+    """The bare exchanges of all sessions."""
+    return [one for session in document["sessions"] for one in session["exchanges"]]
 
-    def medians(kind: str) -> dict[float, float]:
-        return {float(size): float(np.median([one[kind][size] for one in seen])) for size in seen[0][kind]}
 
-    return Wires(
-        fitted_wire(medians("summing"), 2, 1.0), fitted_wire(medians("gathering"), 1, 0.5),
-        fitted_wire(medians("handing"), 1, 1.0),
-    )  # fmt: skip
+def elsewhere() -> dict[str, Any]:
+    """Errors of all steps on each of the two machines by the law of the other one, moved to the machine's own wires."""
+    entries = []
+    for own, other in ((FILE, OLDER), (OLDER, FILE)):
+        law, wires = carried(own)
+        document = measured(other)
+        theirs = processes_wires(document)
+        found = moved(law.parameters, latency_of(wires), theirs)
+        for name in document["facts"]:
+            seconds = float(seconds_of([share_of(document, name)], theirs, found)[0])
+            entries.append({"case": name, "machine": other.stem, "error": seconds / _together(document, name)[0] - 1})
+    errors = np.abs([entry["error"] for entry in entries])
+    return {
+        "steps": len(entries), "mean": float(errors.mean()), "worst": float(errors.max()),
+        "within": int((errors <= CLOSE).sum()), "factor95": factor95(np.log1p([entry["error"] for entry in entries])),
+        "entries": entries,
+    }  # fmt: skip
+
+
+def carried(file: Path = FILE) -> tuple[Law, Wires]:
+    """The law of everything that was timed on a machine, and its wires."""
+    document = measured(file)
+    wires = processes_wires(document)
+    shares = [share_of(document, name) for name in document["facts"]]
+    return fit_processes(shares, [_together(document, name)[0] for name in document["facts"]], wires), wires
+
+
+def bounds() -> dict[str, tuple[float, float]]:
+    """What was measured, on both machines: a smaller step only adds less, so that each begins at nothing."""
+    shares = [share_of(one, name) for one in map(measured, (FILE, OLDER)) for name in one["facts"]]
+    names = {"exchanges": "exchanges", "exchanged_bytes": "exchanged_bytes", "tensors": "tensors",
+             "seconds_of_one_process": "alone_seconds"}  # fmt: skip
+    found = {name: (0.0, float(max(getattr(share, field) for share in shares))) for name, field in names.items()}
+    return {"processes": (PROCESSES, PROCESSES), **found}
+
+
+def processes_wires(document: Mapping[str, Any]) -> Wires:
+    """What the bare exchanges of all sessions imply."""
+    return wires_of(exchanges_of(document))
 
 
 def share_of(document: Mapping[str, Any], name: str) -> Share:

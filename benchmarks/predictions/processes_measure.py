@@ -17,11 +17,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from torch import nn
 
 from predictions.processes_models import CASES, Case
+from vivace.api.together import exchanges
 from vivace.api.together.ranks import with_layout
 from vivace.core.plan import Plan
 from vivace.core.training.job import Training
@@ -49,7 +49,6 @@ PROCESSES, MICRO = 2, 4
 SECONDS = 0.12
 """How long one case is timed for in a round."""
 WARM_STEPS, MOST_STEPS = 3, 40
-SIZES = (4, 65_536, 1_048_576, 8_388_608)
 LAYOUTS = {
     Spread.DATA: Layout(data=2), Spread.SHARD: Layout(shard=2), Spread.TENSOR: Layout(tensor=2),
     Spread.PIPELINE: Layout(pipeline=2, micro=MICRO),
@@ -110,25 +109,7 @@ class Timing:
 
     def exchanges(self) -> dict[str, dict[int, float]]:
         """Seconds of bare exchanges, by their bytes."""
-        rank, found = dist.get_rank(), {}
-        for kind in ("summing", "gathering", "handing"):
-            for size in SIZES:
-                mine, whole = torch.zeros(max(1, size // 8)), torch.zeros(2 * max(1, size // 8))
-
-                def handing(whole: torch.Tensor = whole) -> None:
-                    for sender in range(PROCESSES):
-                        (dist.send if rank == sender else dist.recv)(whole, 1 - rank)
-
-                calls: dict[str, Call] = {
-                    "summing": lambda whole=whole: dist.all_reduce(whole),
-                    "gathering": lambda whole=whole, mine=mine: dist.all_gather_into_tensor(whole, mine),
-                    "handing": handing,
-                }  # fmt: skip
-                calls[kind]()
-                dist.barrier()
-                found.setdefault(kind, {})[4 * len(whole)] = _seconds_of(calls[kind], 20 if size > 1e6 else 60)
-        found["handing"] = {size: seconds / 2 for size, seconds in found["handing"].items()}
-        return found
+        return exchanges.timed()
 
     def _by_one(self, call: Callable[[], Any]) -> Any:
         """What the first rank does while the other sleeps."""

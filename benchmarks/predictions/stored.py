@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from predictions import card as one_card
-from predictions import published
+from predictions import processes, published
 from predictions.published import rates
 from vivace.devices.prediction import pod_rate, sharded_scaling, step_time, training_rate
 from vivace.devices.prediction.fitting import factor95
+from vivace.devices.prediction.processes import latency_of
 from vivace.devices.prediction.shapes import Shape
 
 FILE = Path(__file__).resolve().parents[2] / "src" / "vivace" / "devices" / "fitted.toml"
@@ -35,6 +36,7 @@ def write(document: Mapping[str, Any]) -> None:
         *(line for name in published.CARDS for line in _rate(name, document["rate"][name])),
         *_operators(document["card"]),
         *_pods(document["pods"]),
+        *_processes(document["processes_elsewhere"]),
     ]
     FILE.write_text("\n".join(text) + "\n", encoding="utf-8")
 
@@ -152,6 +154,21 @@ def _pods(tested: Mapping[str, Any]) -> list[str]:
         text.append(f"chips.{name} = {_bounds([row.chips for row in mine])}")
         text.append(f"slice.{name} = {max(row.slice_chips for row in mine)}")
     return [*text, ""]
+
+
+def _processes(tested: Mapping[str, Any]) -> list[str]:
+    law, wires = processes.carried()
+    document = processes.measured()
+    steps, sessions = len(document["facts"]), len(document["sessions"])
+    return [
+        "[processes]",
+        f'source = "{steps} steps of two processes with one thread each, {sessions} sessions, this project"',
+        f"factor95 = {tested['factor95']:.4f}",
+        f"latency_seconds = {latency_of(wires):.9f}",
+        *(f"{name} = {_bounds(values)}" for name, values in processes.bounds().items()),
+        f"parameters = {_numbers(law.parameters)}",
+        "",
+    ]
 
 
 def _bounds(values: Sequence[float]) -> str:

@@ -22,7 +22,8 @@ def predict(
         list[str] | None,
         typer.Option(
             "--on",
-            help="Devices of the catalogue, with commas between them; or arrays: asic:ROWSxCOLUMNS[:os|ws|is][:2of4].",
+            help="Devices of the catalogue, with commas between them; here: processes of this machine that train; or "
+            "arrays: asic:ROWSxCOLUMNS[:os|ws|is][:2of4].",
             metavar="DEVICE,...",
         ),
     ] = None,

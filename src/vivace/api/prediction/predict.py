@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from vivace.api.prediction.counting import counted_training, counted_workload
+from vivace.api.prediction.here import HERE, Here, predicted_here
 from vivace.api.silicon.foresee import is_for_arrays, predict_arrays
 from vivace.core.errors import UsageError
 from vivace.core.prediction.answer import LayoutLine, Layouts, Line, Prediction, Scale
@@ -61,6 +62,9 @@ def predict(
     every dataflow, dense and 2:4, at a quarter, once and four times the bandwidth unless others are given. Settings of
     the other kind are refused.
 
+    `here` is this machine: `count` processes with one thread each, of a Training whose data are a Dataset. What one of
+    them computes is timed, by itself; what all take together is predicted. `layouts` then ranks copies and shards.
+
     A line is refused, with its reason, beyond every measurement: a kind of device, a count, a size. Raises UsageError
     for a device that is not known, with the nearest names, and for a request that cannot be used.
 
@@ -78,7 +82,8 @@ def predict(
         _refuse("arrays", given)
         return predict_arrays(work, names, board, bandwidths, sweep)
     _refuse("devices of the catalogue", {"board": board != USUAL, "bandwidths": bandwidths})
-    keys, counts = _keys(names), _counts(count)
+    is_here = HERE in names
+    keys, counts = _keys([name for name in names if name != HERE], is_here), _counts(count)
     known = laws()
     job = _job(work, batch)
     step = transformer_step(job) if isinstance(job, TransformerJob) else job
@@ -88,7 +93,8 @@ def predict(
     wanted = precision or ("bf16" if step.narrow else "f32")
     _check(wanted, keys, prices or {}, measured or {})
     target = fit_convergence(runs) if runs else None
-    lines = []
+    here = _here(work, job, counts, precision, known) if is_here else Here((), ())
+    lines = [*here.lines]
     for key in keys:
         asked = Asked(wanted, (prices or {}).get(key), _seen((measured or {}).get(key), step.batch))
         lines += [_line(job, device(key), each, asked, known) for each in counts]
@@ -96,10 +102,18 @@ def predict(
     return Prediction(
         _counted(_name(work), step),
         tuple(lines),
-        _all_layouts(job, keys, counts, known) if layouts else (),
+        (*here.layouts, *_all_layouts(job, keys, counts, known, here.layouts)) if layouts else (),
         tuple(_scale(step, line, rate) for line in lines if line.count >= LARGE and _can_scale(step, line)),
-        tuple(_notes(step, keys, counts)),
+        tuple(_notes(step, keys, counts, is_here)),
     )
+
+
+def _here(work: object, step: Step | TransformerJob, counts: Sequence[int], precision: str | None, known: Laws) -> Here:
+    if not isinstance(work, Training) or not isinstance(step, Step):
+        raise UsageError(f"{HERE} predicts processes that train; give a vivace.Training, or time it: vivace measure")
+    if precision not in (None, "f32"):
+        raise UsageError(f"precision is {precision}; processes on {HERE} were measured in f32 only")
+    return predicted_here(work, step, counts, known)
 
 
 def _refuse(kind: str, given: Mapping[str, object]) -> None:
@@ -143,13 +157,10 @@ def _to_target(line: Line, target: Convergence | None, batch: int) -> Line:
 
 
 def _all_layouts(
-    job: Step | TransformerJob, keys: Sequence[str], counts: Sequence[int], known: Laws
+    job: Step | TransformerJob, keys: Sequence[str], counts: Sequence[int], known: Laws, others: Sequence[Layouts]
 ) -> tuple[Layouts, ...]:
-    """The layouts on each device and count, or why there are none; raises the first reason where none has any."""
-    if not isinstance(job, TransformerJob):
-        raise UsageError(
-            "layouts was asked for a job in code; allowed is a vivace.Transformer, whose heads and layers are known"
-        )
+    """The layouts on each device and count, or why there are none; raises the first reason where none has any, nor the
+    `others` are there."""
     found, refusals = [], []
     for key in keys:
         for count in counts:
@@ -158,12 +169,16 @@ def _all_layouts(
             except UsageError as refusal:
                 refusals.append(refusal)
                 found.append(Layouts(key, count, job.batch, (), (), 0, "", str(refusal)))
-    if len(refusals) == len(found):
+    if refusals and len(refusals) == len(found) and not others:
         raise refusals[0]
     return tuple(found)
 
 
-def _layouts(job: TransformerJob, one: Device, count: int, known: Laws) -> Layouts:
+def _layouts(job: Step | TransformerJob, one: Device, count: int, known: Laws) -> Layouts:
+    if not isinstance(job, TransformerJob):
+        raise UsageError(
+            "layouts was asked for a job in code; allowed is a vivace.Transformer, whose heads and layers are known"
+        )
     found = plan(job.model, job.batch, one, count, known)
     return Layouts(one.key, count, job.batch, _best(found), found.refused, found.considered, _basis(found, known))
 
@@ -214,8 +229,12 @@ def _name(work: Workload | Training | Transformer) -> str:
     return work.name
 
 
-def _notes(step: Step, keys: Sequence[str], counts: Sequence[int]) -> list[str]:
-    told = ["PREDICTED: models of time, fitted to measurements; none of it was timed on the hardware named"]
+def _notes(step: Step, keys: Sequence[str], counts: Sequence[int], is_here: bool) -> list[str]:
+    told = []
+    if keys:
+        told.append("PREDICTED: models of time, fitted to measurements; none of it was timed on the hardware named")
+    if is_here:
+        told.append(f"{HERE}: shares of one process and bare exchanges were timed; steps of several processes were not")
     if step.purpose is Purpose.INFERENCE and max(counts) > 1:
         told.append(
             "several devices answer as copies that know nothing of each other; handing out calls is not counted"
@@ -225,8 +244,8 @@ def _notes(step: Step, keys: Sequence[str], counts: Sequence[int]) -> list[str]:
     return told
 
 
-def _keys(names: Sequence[str]) -> list[str]:
-    if not names:
+def _keys(names: Sequence[str], is_here: bool) -> list[str]:
+    if not names and not is_here:
         raise UsageError("on is empty; give at least one device, such as on=['h100-sxm']")
     return [device(name).key for name in names]
 

@@ -94,7 +94,8 @@ class Laws:
     """All that is stored. `steps` is of transformers in one node of `step_device`, with what shapes take beside it
     (`step_shapes`) and the interval of shapes that were not measured; `scaling` of sharded trainings on the devices in
     `scaling_devices` (least and most of them); `rates` of transformers on each such device; `operators` of single
-    devices of a kind, measured on one of them; `pods` of transformers on TPUs."""
+    devices of a kind, measured on one of them; `pods` of transformers on TPUs; `processes` of one machine, where a bare
+    message took `processes_latency_seconds`, with the interval of another machine."""
 
     steps: Law
     step_shapes: ShapeErrors
@@ -106,6 +107,8 @@ class Laws:
     operators: Mapping[str, Law]
     operator_devices: Mapping[str, str]
     pods: Pods
+    processes: Law
+    processes_latency_seconds: float
 
     @property
     def step_fit(self) -> StepFit:
@@ -177,6 +180,8 @@ def read(text: str) -> Laws:
         operators={name: _law(entry) for name, entry in node.get("operators", {}).items()},
         operator_devices={name: entry["device"] for name, entry in node.get("operators", {}).items()},
         pods=_pods(node["pod_rate"]),
+        processes=_law(node["processes"]),
+        processes_latency_seconds=node["processes"]["latency_seconds"],
     )
 
 
