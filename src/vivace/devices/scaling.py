@@ -111,6 +111,23 @@ def fitted_serial(law: Law, speedups: Mapping[int, float]) -> Interval:
     return Interval(*(min(1.0, max(0.0, bound)) for bound in (value, value - reach, value + reach)))
 
 
+def serial_part(law: Law, speedups: Mapping[int, Interval]) -> Interval:
+    """The serial part of measured speed-ups that have intervals: fitted where there are two counts above 1 or more, by
+    `fitted_serial`; else the one that the single count implies, with the interval that follows from the speed-up's own.
+
+    Raises UsageError as `fitted_serial` does, and where no count is above 1.
+
+    >>> serial_part(Law.AMDAHL, {2: Interval(1.6, 4 / 3, 2.0)})
+    Interval(value=0.25, low=0.0, high=0.5)
+    """
+    above = {workers: ratio for workers, ratio in speedups.items() if workers > 1}
+    if len(above) != 1:
+        return fitted_serial(law, {workers: ratio.value for workers, ratio in above.items()})
+    ((workers, ratio),) = above.items()
+    points = [_on_line(law, workers, bound) for bound in (ratio.value, ratio.high, ratio.low)]
+    return Interval(*(round(min(1.0, max(0.0, y / x)), 12) for x, y in points))
+
+
 def t95(freedom: int) -> float:
     """The two-sided 95% quantile of Student's t; the normal one beyond the table, which is 2% less at most.
 

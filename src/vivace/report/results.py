@@ -20,6 +20,7 @@ from vivace.core.quality import Quality
 from vivace.core.result import Result, Status, Trial, TrialStage
 from vivace.core.technique import Technique
 from vivace.core.workload import Objective
+from vivace.report.cores import CoresDocument, cores_allowed, cores_of
 from vivace.report.document import JsonDocument
 
 SCHEMA_VERSION: Final = 1
@@ -133,6 +134,7 @@ class ResultDocument(JsonDocument):
     wall_seconds: float
     attribution: AttributionDocument | None
     break_even_calls: int | None
+    cores: list[CoresDocument] = Field(default_factory=list)
 
 
 class ComparisonDocument(JsonDocument):
@@ -218,6 +220,7 @@ def to_document(result: Result) -> ResultDocument:
         wall_seconds=result.wall_seconds,
         attribution=None if result.attribution is None else _attribution(result.attribution),
         break_even_calls=result.break_even_calls,
+        cores=cores_of(result.candidates, cores_allowed(result.conditions)),
     )
 
 

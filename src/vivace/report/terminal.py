@@ -16,6 +16,7 @@ from vivace.core.quality import Quality, QualityVerdict
 from vivace.core.result import Result, Status, Trial, TrialStage
 from vivace.core.workload import Objective
 from vivace.report.attribution import attribution, payback
+from vivace.report.cores import cores_allowed, cores_of, cores_words
 from vivace.report.duration import show_duration
 from vivace.report.headline import advice, headline
 from vivace.report.layout import line, plain_table, short
@@ -85,7 +86,8 @@ def result_block(
 
 
 def _machinery(result: Result) -> tuple[str, ...]:
-    return fused_line(result.fused), compute_line(result.compute), overhead_line(result.compute)
+    seen = [cores_words(found) for found in cores_of(result.candidates, cores_allowed(result.conditions))[:1]]
+    return fused_line(result.fused), compute_line(result.compute), overhead_line(result.compute), *seen
 
 
 def comparison_block(comparison: Comparison, a: str, b: str) -> RenderableType:

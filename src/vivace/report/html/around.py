@@ -12,6 +12,7 @@ from vivace.core.measurement import SpeedVerdict
 from vivace.core.quality import QualityVerdict
 from vivace.core.result import Status
 from vivace.report.candidates import winner_of
+from vivace.report.cores import cores_words
 from vivace.report.duration import show_duration
 from vivace.report.html.figure import Cell, Table, table
 from vivace.report.html.skeleton import Tile
@@ -76,7 +77,7 @@ def listed(versions: Mapping[str, Any]) -> str:
 
 def details(document: ResultDocument) -> Iterator[tuple[str, Table]]:
     """What one operator of the delivered program does for several layers; weights that it stores in another form;
-    techniques that were not tried, and why."""
+    what more cores gave; techniques that were not tried, and why."""
     if document.fused:
         rows = [(group.operator, cut(" + ".join(group.layers), LONG)) for group in document.fused]
         yield (
@@ -85,6 +86,12 @@ def details(document: ResultDocument) -> Iterator[tuple[str, Table]]:
         )
     if document.stored_weights is not None:
         yield f"weights stored otherwise: {cut(str(document.stored_weights), LONG)}", _stored(document.stored_weights)
+    if document.cores:
+        rows = [(cut(one.plan_name, LONG), cut(cores_words(one), 2 * LONG)) for one in document.cores]
+        yield (
+            f"what more cores gave {plural(len(rows), 'plan')}, by Amdahl and by Gustafson",
+            table(("plan, beside threads and copies", "what was seen, and the laws"), rows),
+        )
     if document.left_out:
         rows = [(name, cut(why, LONG)) for name, why in document.left_out.items()]
         yield (
