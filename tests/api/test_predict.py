@@ -16,6 +16,7 @@ from vivace.core.prediction.layout import Layout
 from vivace.core.prediction.work import Purpose, Transformer
 from vivace.devices.catalog import device
 from vivace.devices.prediction.layouts import layouts_of, plan
+from vivace.devices.prediction.lines import Asked, line_of
 from vivace.devices.prediction.measured import laws
 from vivace.testing import tiny_training
 
@@ -154,9 +155,26 @@ def test_counts_and_devices_beyond_every_measurement_are_refused() -> None:
     assert "no measurement of more than one t4" in found.line("t4", 8).refusal
 
 
-def test_models_smaller_than_any_that_several_devices_trained_are_refused() -> None:
-    line = vv.predict(tiny_training.job(), on="h100-sxm", count=8, batch=64).line("h100-sxm", 8)
+def test_models_smaller_than_any_that_several_devices_trained_have_a_wider_interval() -> None:
+    small, large = (vv.predict(job, on="h100-sxm", count=[1, 8], batch=64) for job in (tiny_training.job(), wide_job()))
+    one, eight, measured = small.line("h100-sxm", 1), small.line("h100-sxm", 8), large.line("h100-sxm", 8)
+    assert one.seconds and eight.seconds and measured.seconds
+    widths = [line.high / line.low for line in (one.seconds, measured.seconds, eight.seconds)]
+    assert widths == sorted(widths) and widths[1] < widths[2]
+    assert eight.seconds.high > one.seconds.high
+    assert "none were measured with so few weights; gradients by alpha-beta" in eight.basis
+
+
+def test_models_larger_than_any_that_several_devices_trained_are_refused() -> None:
+    step = dataclasses.replace(counted_training(tiny_training.job(), 64), parameters=10**11)
+    line = line_of(step, device("h100-sxm"), 8, Asked("f32"), laws())
     assert line.refusal == "several h100-sxm were measured with 0.124 to 64.837 billion weights only"
+
+
+def test_small_models_on_more_devices_than_were_measured_are_refused() -> None:
+    found = vv.predict(tiny_training.job(), on=["h100-sxm", "t4"], count=1024, batch=1024)
+    assert found.line("h100-sxm", 1024).refusal == "no measurement beyond 512 x h100-sxm"
+    assert "no measurement of more than one t4" in found.line("t4", 1024).refusal
 
 
 def test_what_the_user_measured_is_what_other_counts_rest_on() -> None:

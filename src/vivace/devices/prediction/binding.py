@@ -85,19 +85,30 @@ def scale_of(
     return Scale(device.key, count, (*known, *unknown), hours, every)
 
 
-def _network(device: Device, count: int, compute: Interval, gradient_bytes: float) -> Limit:
+def summing_seconds(device: Device, count: int, size: float) -> float | None:
+    """Seconds in which so many devices sum as many bytes each, at the rates of the catalogue: within a node, or in it
+    and then over nodes. None where the catalogue lacks a rate."""
     link, network, domain = device.link_bytes_per_second, device.network_bytes_per_second, device.domain_devices
     if network is None or link is None or domain is None:
-        missing = "links" if link is None else "the network between domains"
-        return Limit("network", None, f"the catalogue does not know {missing} of {device.key}", "devices/catalog.toml")
+        return None
     inside, outside = Wire(LINK_LATENCY_SECONDS, link), Wire(NETWORK_LATENCY_SECONDS, network)
     full = count - count % domain
     if full < domain:
-        seconds = all_reduce(gradient_bytes, count, inside)
-    else:
-        seconds = hierarchical_all_reduce(gradient_bytes, full, domain, inside, outside)
-    hidden = (2 / 3) * compute.value
-    exposed = max(0.0, seconds - hidden)
+        return all_reduce(size, count, inside)
+    return hierarchical_all_reduce(size, full, domain, inside, outside)
+
+
+def exposed_at_best(summing: float, computing: float) -> float:
+    """Seconds of summing gradients that the backward pass, two thirds of computing, cannot hide."""
+    return max(0.0, summing - (2 / 3) * computing)
+
+
+def _network(device: Device, count: int, compute: Interval, gradient_bytes: float) -> Limit:
+    seconds = summing_seconds(device, count, gradient_bytes)
+    if seconds is None:
+        missing = "links" if device.link_bytes_per_second is None else "the network between domains"
+        return Limit("network", None, f"the catalogue does not know {missing} of {device.key}", "devices/catalog.toml")
+    exposed = exposed_at_best(seconds, compute.value)
     shares = [part / (compute.value + part) for part in (exposed, seconds)]
     sized = f"{gradient_bytes / 1e9:.3g} GB of gradients in {seconds * 1e3:.3g} ms"
     text = f"{sized}, hidden behind the backward pass (two thirds of computing) at best, not at all at worst"

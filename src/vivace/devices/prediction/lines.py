@@ -11,6 +11,7 @@ from vivace.core.prediction.answer import Line
 from vivace.core.prediction.layout import Memory, divisors
 from vivace.core.prediction.work import Operator, Purpose, Transformer
 from vivace.devices.catalog import PRECISIONS, Device
+from vivace.devices.prediction.binding import exposed_at_best, summing_seconds
 from vivace.devices.prediction.fitting import around
 from vivace.devices.prediction.measured import Law, Laws
 from vivace.devices.prediction.memory import states
@@ -114,6 +115,9 @@ def line_of(step: Step, device: Device, count: int, asked: Asked, laws: Laws) ->
 def _communicating(line: Line, step: Step, device: Device, count: int, law: Law, laws: Laws) -> Line:
     """The line with what devices do not hide of exchanging gradients and weights."""
     assert line.parts is not None
+    summing = summing_seconds(device, count, step.gradient_bytes)
+    if _is_small(step, laws) and summing is not None and not _count_refusal(device, count, laws):
+        return _summing(line, summing, law, laws)
     if reason := _scaling_refusal(step, device, count, laws):
         return refused(line, reason)
     exposed = exposed_seconds(laws.scaling.parameters, Shards(step.parameters, count, 1))
@@ -121,6 +125,26 @@ def _communicating(line: Line, step: Step, device: Device, count: int, law: Law,
     factor = math.exp(math.hypot(math.log(law.factor95), math.log(laws.scaling.factor95)))
     basis = f"{line.basis}; devices together: {laws.scaling.source}"
     return dataclasses.replace(line, parts=parts, seconds=around(seconds_of(parts), factor), basis=basis)
+
+
+def _summing(line: Line, summing: float, law: Law, laws: Laws) -> Line:
+    """The line of a model with fewer weights than any that several devices were measured with: gradients are summed by
+    alpha-beta, hidden as well as can be for the middle and the low end, and not at all for the high one."""
+    assert line.parts is not None
+    alone = seconds_of(line.parts)
+    parts = dataclasses.replace(line.parts, communication_seconds=exposed_at_best(summing, alone))
+    factor = math.exp(math.hypot(math.log(law.factor95), math.log(laws.scaling.factor95)))
+    value = seconds_of(parts)
+    seconds = Interval(value, value / factor, (alone + summing) * factor)
+    basis = (
+        f"{line.basis}; devices together: none were measured with so few weights; gradients by alpha-beta at the "
+        "catalogue's rates, hidden behind the backward pass at best, not at all at worst"
+    )
+    return dataclasses.replace(line, parts=parts, seconds=seconds, basis=basis)
+
+
+def _is_small(step: Step, laws: Laws) -> bool:
+    return step.parameters / 1e9 < laws.scaling.bounds["billion_parameters"][0]
 
 
 def _from_measured(line: Line, step: Step, count: int, each: int, device: Device, measured: Seen, laws: Laws) -> Line:
@@ -135,15 +159,21 @@ def _from_measured(line: Line, step: Step, count: int, each: int, device: Device
     return dataclasses.replace(line, seconds=seconds, basis=basis, bound="")
 
 
-def _scaling_refusal(step: Step, device: Device, count: int, laws: Laws) -> str:
-    if count == 1 and device.key in laws.scaling_devices:
-        return ""
+def _count_refusal(device: Device, count: int, laws: Laws) -> str:
     bounds = laws.scaling_devices.get(device.key)
     if bounds is None:
         known = ", ".join(laws.scaling_devices)
         return f"no measurement of more than one {device.key}; several were measured of {known}"
     if count > bounds[1]:
         return f"no measurement beyond {bounds[1]:g} x {device.key}"
+    return ""
+
+
+def _scaling_refusal(step: Step, device: Device, count: int, laws: Laws) -> str:
+    if count == 1 and device.key in laws.scaling_devices:
+        return ""
+    if reason := _count_refusal(device, count, laws):
+        return reason
     low, high = laws.scaling.bounds["billion_parameters"]
     if not low <= step.parameters / 1e9 <= high:
         return f"several {device.key} were measured with {low:g} to {high:g} billion weights only"
