@@ -165,6 +165,13 @@ def test_models_smaller_than_any_that_several_devices_trained_have_a_wider_inter
     assert "none were measured with so few weights; gradients by alpha-beta" in eight.basis
 
 
+def test_links_of_a_node_are_enough_for_a_small_model_and_nodes_need_the_rate_of_a_network() -> None:
+    found = vv.predict(tiny_training.job(), on="a100-sxm-80", count=[8, 64], batch=64)
+    assert device("a100-sxm-80").network_bytes_per_second is None
+    assert found.line("a100-sxm-80", 8).seconds
+    assert found.line("a100-sxm-80", 64).refusal.startswith("several a100-sxm-80 were measured with 0.124")
+
+
 def test_models_larger_than_any_that_several_devices_trained_are_refused() -> None:
     step = dataclasses.replace(counted_training(tiny_training.job(), 64), parameters=10**11)
     line = line_of(step, device("h100-sxm"), 8, Asked("f32"), laws())

@@ -11,8 +11,8 @@ from vivace.core.measurement import Interval, Outcome
 from vivace.core.plan import Plan
 from vivace.core.result import Result, Trial, TrialStage
 from vivace.devices.scaling import Law, amdahl, fitted_serial, gustafson
-from vivace.report.cores import cores_of, cores_words
 from vivace.report.html.page import render
+from vivace.report.laws.cores import cores_of, cores_words
 from vivace.report.results import ResultDocument, to_document
 from vivace.report.terminal import result_block
 from vivace.techniques.parallel.instances import Instances

@@ -20,8 +20,8 @@ from vivace.core.quality import Quality
 from vivace.core.result import Result, Status, Trial, TrialStage
 from vivace.core.technique import Technique
 from vivace.core.workload import Objective
-from vivace.report.cores import CoresDocument, cores_allowed, cores_of
 from vivace.report.document import JsonDocument
+from vivace.report.laws.cores import CoresDocument, cores_allowed, cores_of
 
 SCHEMA_VERSION: Final = 1
 RESULTS: Final = "results.json"

@@ -16,9 +16,9 @@ from vivace.core.quality import Quality, QualityVerdict
 from vivace.core.result import Result, Status, Trial, TrialStage
 from vivace.core.workload import Objective
 from vivace.report.attribution import attribution, payback
-from vivace.report.cores import cores_allowed, cores_of, cores_words
 from vivace.report.duration import show_duration
 from vivace.report.headline import advice, headline
+from vivace.report.laws.cores import cores_allowed, cores_of, cores_words
 from vivace.report.layout import line, plain_table, short
 from vivace.report.machinery import compute_line, fused_line, overhead_line
 from vivace.report.mix import mix_lines

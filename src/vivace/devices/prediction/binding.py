@@ -89,13 +89,15 @@ def summing_seconds(device: Device, count: int, size: float) -> float | None:
     """Seconds in which so many devices sum as many bytes each, at the rates of the catalogue: within a node, or in it
     and then over nodes. None where the catalogue lacks a rate."""
     link, network, domain = device.link_bytes_per_second, device.network_bytes_per_second, device.domain_devices
-    if network is None or link is None or domain is None:
+    if link is None or domain is None:
         return None
-    inside, outside = Wire(LINK_LATENCY_SECONDS, link), Wire(NETWORK_LATENCY_SECONDS, network)
-    full = count - count % domain
-    if full < domain:
+    inside = Wire(LINK_LATENCY_SECONDS, link)
+    if count <= domain:
         return all_reduce(size, count, inside)
-    return hierarchical_all_reduce(size, full, domain, inside, outside)
+    if network is None:
+        return None
+    outside = Wire(NETWORK_LATENCY_SECONDS, network)
+    return hierarchical_all_reduce(size, count - count % domain, domain, inside, outside)
 
 
 def exposed_at_best(summing: float, computing: float) -> float:

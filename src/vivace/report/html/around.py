@@ -12,11 +12,11 @@ from vivace.core.measurement import SpeedVerdict
 from vivace.core.quality import QualityVerdict
 from vivace.core.result import Status
 from vivace.report.candidates import winner_of
-from vivace.report.cores import cores_words
 from vivace.report.duration import show_duration
 from vivace.report.html.figure import Cell, Table, table
 from vivace.report.html.skeleton import Tile
 from vivace.report.html.words import LONG, cut, number, plural
+from vivace.report.laws.cores import cores_words
 from vivace.report.results import ResultDocument
 from vivace.report.wording import P99_CALLS, quality_sentence, show_bytes, show_milliseconds, show_speedup
 

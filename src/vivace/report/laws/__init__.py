@@ -1,0 +1,1 @@
+"""What parallel work gained, as measured and as laws have it."""
