@@ -79,8 +79,8 @@ def cores_words(found: CoresDocument) -> str:
     >>> exact = [CoresCount(cores=2, instances=2, threads=1, speedup=Interval(1.6, 1.6, 1.6))]
     >>> serial = Interval(0.25, 0.25, 0.25)
     >>> cores_words(CoresDocument(plan_name="p", counts=exact, amdahl_serial=serial, gustafson_serial=serial,
-    ...                           is_fitted=False))[:56]
-    'cores: 1.6 [1.6, 1.6] times one thread on 2 (2 copies x 1'
+    ...                           is_fitted=False)).partition(', MEASURED')[0]
+    'cores: 1.6 [1.6, 1.6] times one thread on 2 (2 copies x 1)'
     """
     seen = ", ".join(f"{one.speedup} times one thread on {one.cores} ({_arranged(one)})" for one in found.counts)
     how = "fitted" if found.is_fitted else "which the one count implies"
