@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from vivace.core.errors import NotApplicable, UsageError
-from vivace.distributed.pipeline import inputs_of, rows_of
-from vivace.distributed.stages import balanced, chain_of, shared_between
+from vivace.distributed.pipelining.pipeline import inputs_of, rows_of
+from vivace.distributed.pipelining.stages import balanced, chain_of, tied_between, why_no_chain
 from vivace.distributed.tensor_plan import linear_pairs
 from vivace.techniques.parallel.pipeline_parallel import refuse
 from vivace.techniques.parallel.tensor_parallel import TensorParallel
@@ -46,17 +46,52 @@ def test_a_chain_is_taken_apart_as_finely_as_it_goes() -> None:
     assert [name for name, _ in chain_of(model, lambda: model(X))] == ["0", "1.0", "1.1", "2"]
 
 
-def test_a_model_that_does_something_between_its_parts_is_one_piece() -> None:
+def test_a_model_that_does_something_after_its_parts_is_one_piece_and_says_where() -> None:
     model = Residual()
 
     assert [name for name, _ in chain_of(model, lambda: model(X))] == [""]
+    told = why_no_chain(model, lambda: model(X))
+    assert told == (
+        "the model gives something else than its last module, down, gave; put what follows down into a module, or "
+        "into the loss"
+    )
 
 
-def test_stages_that_hold_the_same_parameter_are_found() -> None:
-    tied = nn.Linear(2, 2)
+class Written(nn.Module):
+    """A network as it is written by hand: it looks up, adds, and then calls one module after the other."""
 
-    assert shared_between([tied, nn.Sequential(tied)])
-    assert not shared_between([nn.Sequential(tied, tied), nn.Linear(2, 2)])
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.places = nn.Embedding(10, 6), nn.Embedding(5, 6)
+        self.blocks = nn.ModuleList([Residual(), Residual()])
+        self.head = nn.Linear(6, 10, bias=False)
+        self.head.weight = self.tokens.weight
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        x = self.tokens(ids) + self.places(torch.arange(ids.shape[1]))
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+def test_what_a_network_computes_before_its_chain_is_the_first_piece() -> None:
+    model, ids = Written(), torch.randint(10, (3, 5))
+
+    chain = chain_of(model, lambda: model(ids))
+
+    assert [name for name, _ in chain] == ["before blocks.0", "blocks.0", "blocks.1", "head"]
+    assert set(chain[0][1].parameters()) == {model.tokens.weight, model.places.weight}
+    assert torch.equal(nn.Sequential(*(module for _, module in chain))(ids[:2]), model(ids[:2]))
+
+
+def test_parameters_of_two_stages_are_found_by_their_names() -> None:
+    model, ids = Written(), torch.randint(10, (3, 5))
+    before, *rest = (module for _, module in chain_of(model, lambda: model(ids)))
+
+    found = tied_between(model, [before, nn.Sequential(*rest)])
+
+    assert found == {"tokens.weight and head.weight": model.tokens.weight}
+    assert not tied_between(model, [nn.Sequential(before, *rest)])
 
 
 def test_a_loss_tells_what_it_calls_its_model_with() -> None:
@@ -68,10 +103,9 @@ def test_a_loss_tells_what_it_calls_its_model_with() -> None:
     assert torch.equal(rows_of((X, "name"), 1, 2)[0], X[1:3])
 
 
-@pytest.mark.parametrize("layer", [nn.BatchNorm1d(6), nn.Dropout(0.1)])
-def test_what_sees_micro_batches_differently_is_refused(layer: nn.Module) -> None:
-    with pytest.raises(NotApplicable, match=r"^1 "):
-        refuse(nn.Sequential(nn.Linear(6, 6), layer))
+def test_what_sees_micro_batches_differently_is_refused() -> None:
+    with pytest.raises(NotApplicable, match=r"^1 normalizes over the batch"):
+        refuse(nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6)))
 
 
 class Gated(nn.Module):

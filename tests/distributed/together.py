@@ -24,6 +24,84 @@ def wide() -> nn.Module:
     return nn.Sequential(nn.Linear(12, 16), nn.Tanh(), Block(16), Block(16), nn.Linear(16, CLASSES))
 
 
+LETTERS, LONGEST = 11, 6
+
+
+class Attention(nn.Module):
+    """Causal attention with dropout inside of it."""
+
+    def __init__(self, size: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.given = nn.Linear(size, 3 * size, bias=False)  # keys' gradients have no bias: Adam would learn noise
+        self.out = nn.Linear(size, size)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        count, length, size = x.shape
+        parts = self.given(x).view(count, length, 3, self.heads, size // self.heads).permute(2, 0, 3, 1, 4)
+        dropped = 0.2 if self.training else 0.0
+        found = functional.scaled_dot_product_attention(*parts, dropout_p=dropped, is_causal=True)
+        return self.out(found.transpose(1, 2).reshape(count, length, size))
+
+
+class Written(nn.Module):
+    """A small GPT as people write it: what is added up before the blocks is in no module, the last layer is tied."""
+
+    def __init__(self, size: int = 16) -> None:
+        super().__init__()
+        self.tokens, self.places = nn.Embedding(LETTERS, size), nn.Embedding(LONGEST, size)
+        self.drop = nn.Dropout(0.2)
+        self.blocks = nn.ModuleList([Both(size) for _ in range(2)])
+        self.norm = nn.LayerNorm(size)
+        self.head = nn.Linear(size, LETTERS, bias=False)
+        self.head.weight = self.tokens.weight
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        _, length = ids.size()
+        assert length <= LONGEST
+        x = self.drop(self.tokens(ids) + self.places(torch.arange(length, device=ids.device)))
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x))
+
+
+class Both(nn.Module):
+    """A block of a transformer."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.norm, self.attention, self.block = nn.LayerNorm(size), Attention(size, 2), Block(size)
+        self.drop = nn.Dropout(0.1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.block(x + self.drop(self.attention(self.norm(x))))
+
+
+class Letters(Points):
+    """Rows of letters that follow one another; 52 of them, so that the last batch is smaller."""
+
+    def __len__(self) -> int:
+        return 52
+
+    def __getitem__(self, index: int) -> Any:
+        if not 0 <= index < 52:
+            raise IndexError(index)
+        ids = (torch.arange(LONGEST + 1) * (1 + index % 3) + index) % LETTERS
+        return ids[:-1], ids[1:]
+
+
+def following(model: nn.Module, batch: Any) -> torch.Tensor:
+    """The cross entropy of the letters that come next."""
+    ids, wanted = batch
+    return functional.cross_entropy(model(ids).view(-1, LETTERS), wanted.reshape(-1))
+
+
+def written_job(**changes: Any) -> Any:
+    """The small GPT on letters."""
+    given = {"model": Written, "loss": following, "data": Letters(), "evaluate": None, "epochs": 2, "name": "letters"}
+    return job(**{**given, **changes})
+
+
 class Block(nn.Module):
     """A linear pair with a way around it, as transformers have it."""
 
@@ -34,6 +112,17 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.down(self.act(self.up(self.norm(x))))
+
+
+class Averaged(nn.Module):
+    """What two layers give, on average: no chain."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(12, CLASSES), nn.Linear(12, CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (self.first(x) + self.last(x)) / 2
 
 
 def wide_job(**changes: Any) -> Any:

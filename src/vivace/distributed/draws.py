@@ -29,7 +29,7 @@ class WholeDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if torch.Tag.nondeterministic_seeded not in getattr(func, "tags", ()) or _is_still(func, args, kwargs):
+        if not is_drawing(func, args, kwargs):
             return func(*args, **kwargs)
         self.draws += 1
         if args and torch.is_tensor(args[0]):
@@ -40,7 +40,7 @@ class WholeDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """An operator on a tensor: run on a whole one, which holds the part's rows at their place; so are all tensors
         that it takes beside it with as many rows, such as the keys and values of an attention."""
         own: Tensor = args[0]
-        where = self._rows(own.shape)
+        where = self.rows_of(own.shape)
         if where is None:
             return func(*args, **kwargs)
         axis, start, length, size = where
@@ -48,7 +48,7 @@ class WholeDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def grown(one: Any) -> Any:
             if not torch.is_tensor(one) or one.ndim <= axis or one.shape[axis] != length:
                 return one
-            whole = _zeros([*one.shape[:axis], size, *one.shape[axis + 1 :]], one)
+            whole = zeros_like_in([*one.shape[:axis], size, *one.shape[axis + 1 :]], one)
             whole.narrow(axis, start, length).copy_(one)
             return whole
 
@@ -66,14 +66,14 @@ class WholeDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _drawn(self, func: Any, args: Any, kwargs: Any) -> Any:
         """An operator that is given a size: `rand`, `randn`, `randint`."""
         place = next((n for n, one in enumerate(args) if isinstance(one, list | tuple | torch.Size)), None)
-        where = None if place is None else self._rows(args[place])
+        where = None if place is None else self.rows_of(args[place])
         if where is None or place is None:
             return func(*args, **kwargs)
         axis, start, length, size = where
         shape = [*args[place][:axis], size, *args[place][axis + 1 :]]
         return func(*args[:place], shape, *args[place + 1 :], **kwargs).narrow(axis, start, length).clone()
 
-    def _rows(self, shape: Any) -> tuple[int, int, int, int] | None:
+    def rows_of(self, shape: Any) -> tuple[int, int, int, int] | None:
         """The axis of the batch, where the part begins on it, how long it is there and how long the whole is."""
         rows = self.part.rows
         if len(shape) and shape[0] and shape[0] % rows == 0:
@@ -124,6 +124,11 @@ class Draws:
                 mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
 
+def is_drawing(func: Any, args: Any, kwargs: Any) -> bool:
+    """Whether an operator draws random numbers when it is called so."""
+    return torch.Tag.nondeterministic_seeded in getattr(func, "tags", ()) and not _is_still(func, args, kwargs)
+
+
 def _is_still(func: Any, args: Any, kwargs: Any) -> bool:
     """Whether an operator that may draw does not: an attention without dropout."""
     for place, argument in enumerate(func._schema.arguments):
@@ -133,7 +138,7 @@ def _is_still(func: Any, args: Any, kwargs: Any) -> bool:
     return False
 
 
-def _zeros(shape: list[int], like: Tensor) -> Tensor:
+def zeros_like_in(shape: list[int], like: Tensor) -> Tensor:
     """Zeros whose axes lie in memory in the order of another tensor's: numbers are drawn in that order."""
     strides = list(like.stride())
     order = sorted(range(like.ndim), key=lambda axis: (-strides[axis], axis))

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from torch import nn
 
+from vivace.core.errors import NotApplicable
+from vivace.distributed.pipelining.stages import Before
 from vivace.distributed.world import World
 
 
@@ -22,7 +24,12 @@ def shard(model: nn.Module, world: World) -> list[str]:
 
 def shard_stage(stage: nn.Module, world: World) -> int:
     """The same of one stage of a pipeline, a sequence of modules, each gathered by itself wherever it is called from;
-    how many have parameters. They are gathered once for all micro-batches of a step, and let go after the last."""
+    how many have parameters. They are gathered once for all micro-batches of a step, and let go after the last. Raises
+    NotApplicable where a model uses parameters of its own before its modules."""
+    if any(isinstance(module, Before) and len(module.loose) for module in stage.modules()):
+        raise NotApplicable(
+            "the model has parameters that are no module's of its own; put them into one, or leave shard out"
+        )
     members = [member for member in stage.children() if next(member.parameters(), None) is not None]
     _split(stage, members, world, lets_go=False)
     return len(members)

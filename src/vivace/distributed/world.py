@@ -67,6 +67,12 @@ class World:
                 dist.all_reduce(value, group=self.batch_mesh.get_group())
         return value
 
+    def sum_over_stages(self, value: Tensor, name: str) -> Tensor:
+        """The sum of a tensor over the stages of a pipeline; in place."""
+        with self.watch.during(f"the all-reduce of {name} over stages", together=True):
+            dist.all_reduce(value, group=self.mesh.get_group("pipeline"))
+        return value
+
     def from_last_stage(self, value: Tensor, name: str) -> Tensor:
         """What the last stage of a pipeline has, for all stages; in place."""
         if self.layout.pipeline > 1:

@@ -19,8 +19,9 @@ from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
 from vivace.core.work import Work
 from vivace.distributed.layout import SCHEDULES
-from vivace.distributed.pipeline import Pipeline, inputs_of
-from vivace.distributed.stages import balanced, chain_of, shared_between
+from vivace.distributed.pipelining.draws_of_stages import StageDraws
+from vivace.distributed.pipelining.pipeline import Pipeline, inputs_of
+from vivace.distributed.pipelining.stages import balanced, chain_of, tied_between, why_no_chain
 from vivace.distributed.world import Axis, World, world_of
 from vivace.measure.clock import SystemClock
 from vivace.techniques.parallel.data_parallel import check_ways
@@ -30,16 +31,19 @@ from vivace.training.rig import seeded
 
 TIMED = 3
 """How often each module is timed; the quickest counts."""
+DRAWN_ROWS = 3
+"""Samples that a model is given to learn what it draws: few other axes are as long, or a multiple of that."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PipelineParallel(Technique):
     """`ways` stages of about the same measured time; a batch passes through them in `micro` parts.
 
-    The model must be a chain of modules, each given the one tensor that the one before it gave. Where `micro` does not
-    divide a batch, the largest smaller number that does is taken. Gradients and optimizer state are on their stage's
-    process alone; the weights of all stages are on each. Raises NotApplicable for a model that is no chain, for
-    batch normalization, which would see parts of a batch, and for dropout, whose masks would be drawn in another order.
+    The model must end in a chain of modules, each given the one tensor that the one before it gave, the last of which
+    gives what the model does; before the first it may compute as it likes, which is the first stage's. Where `micro`
+    does not divide a batch, the largest smaller number that does is taken. Masks are drawn as in one process. Gradients
+    and optimizer state are on their stage's process alone; the weights of all stages are on each. Raises NotApplicable
+    for a model that is no chain, and for batch normalization, which would see parts of a batch.
 
     Source: Huang et al., GPipe, NeurIPS 2019 (arXiv:1811.06965); 1F1B: Narayanan et al., PipeDream, SOSP 2019
     (arXiv:1806.03377).
@@ -78,20 +82,26 @@ class PipelineParallel(Technique):
         world = world_of(rig)
         Axis("pipeline", self.ways).check(world)
         given, chain = self.chain(rig, job)
-        costs = _agreed(costs_of([copied(module) for _, module in chain], given), world)
+        modules = [module for _, module in chain]
+        with seeded(job.seed):
+            draws = StageDraws([copied(module) for module in modules], given[:DRAWN_ROWS])
+            costs = _agreed(costs_of([copied(module) for module in modules], given), world)
         ends = [*balanced(costs, self.ways), len(chain)]
-        stages = [nn.Sequential(*(module for _, module in chain[a:b])) for a, b in itertools.pairwise(ends)]
-        if shared_between(stages):
-            raise NotApplicable("two stages would hold the same parameter")
+        stages = [draws.stage(modules[a:b], a) for a, b in itertools.pairwise(ends)]
+        tied = tied_between(rig.model, stages)
+        if tied and world.layout.processes > self.ways * world.layout.data:
+            raise NotApplicable(
+                f"{next(iter(tied))} are one parameter, which two stages would hold; that works beside data "
+                "alone: leave shard and tensor out, or give each a parameter of its own"
+            )
         world.owned = _owned(rig.model, stages, world.place["pipeline"])
         mine = stages[world.place["pipeline"]]
-        pipeline = Pipeline(world, rig.model, mine, job.loss, self.micro, self.schedule)
+        pipeline = Pipeline(world, rig.model, mine, draws, job.loss, self.micro, self.schedule)
         begins = ", ".join(chain[start][0] or "the model" for start in ends[:-1])
         takes = ", ".join(f"{sum(costs[a:b]) * 1e3:.2g}" for a, b in itertools.pairwise(ends))
         told = f"stages begin with {begins}; their modules were measured to take {takes} ms"
-        return rig.replace(
-            feed=PartFeed(rig.feed, world), gradients=StagedGradients(rig, world, pipeline), notes=(*rig.notes, told)
-        )
+        gradients = StagedGradients(rig, world, pipeline, tied=tied)
+        return rig.replace(feed=PartFeed(rig.feed, world), gradients=gradients, notes=(*rig.notes, told))
 
     def chain(self, rig: Rig, job: Training) -> tuple[torch.Tensor, list[tuple[str, nn.Module]]]:
         """What a small batch gives to a rig's model, and the modules that this is a chain of. Raises NotApplicable
@@ -102,7 +112,8 @@ class PipelineParallel(Technique):
             given = inputs_of(rig.model, job.loss, batch)
             found = chain_of(rig.model, lambda: rig.model(given))
         if len(found) < self.ways:
-            raise NotApplicable(f"the model is a chain of {len(found)} modules, which cannot make {self.ways} stages")
+            told = f"the model is a chain of {len(found)} modules, which cannot make {self.ways} stages"
+            raise NotApplicable(f"{told}: {why_no_chain(rig.model, lambda: rig.model(given))}")
         return given, found
 
 
@@ -110,9 +121,10 @@ def refuse(model: nn.Module) -> None:
     """Raise NotApplicable for a model whose parts would not be computed as in one process."""
     for name, module in model.named_modules():
         if "BatchNorm" in type(module).__name__:
-            raise NotApplicable(f"{name} normalizes over the batch, and would over a part of it")
-        if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
-            raise NotApplicable(f"{name} is a dropout, whose masks would be drawn in another order than in one process")
+            raise NotApplicable(
+                f"{name} normalizes over the batch, and would over a part of it; take another normalization, such as "
+                "nn.GroupNorm, or another layout"
+            )
 
 
 def costs_of(chain: Sequence[nn.Module], given: torch.Tensor) -> list[float]:

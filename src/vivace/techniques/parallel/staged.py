@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from vivace.core.training.rig import Rig
-from vivace.distributed.pipeline import Pipeline
+from vivace.distributed.pipelining.pipeline import Pipeline
 from vivace.distributed.replicas import sum_gradients
 from vivace.distributed.world import World
 from vivace.techniques.parallel.spread import whole_weight
@@ -26,6 +27,8 @@ class StagedGradients:
     sums: bool = False
     """Whether gradients are summed over the copies of the pipeline after each batch: under DistributedDataParallel
     PyTorch's stages sum those of the last micro-batch alone."""
+    tied: Mapping[str, nn.Parameter] = dataclasses.field(default_factory=dict)
+    """Parameters that several stages hold, by their names."""
 
     def __call__(self, batch: Any) -> Tensor:
         share = self.world.cut(batch)
@@ -36,11 +39,10 @@ class StagedGradients:
         else:
             whole = whole_weight(counts * self.rig.weight(share.batch), self.world)
         with around(self.rig.around):
-            loss = self.pipeline.step(
-                share.batch, share.part.whole, lambda part: counts * self.rig.weight(part) / whole
-            )
+            loss = self.pipeline.step(share.batch, share.part, lambda part: counts * self.rig.weight(part) / whole)
         if self.sums:
             sum_gradients(self.pipeline.stage, self.world)
+        self.pipeline.sum_tied(self.tied)
         return self.world.sum_over_batch(loss.clone(), "losses")
 
     def of(self, rig: Rig, sums: bool = False) -> StagedGradients:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from vivace.core.errors import UsageError
-from vivace.distributed.stages import Answered, Captured, Probe
+from vivace.distributed.parts import Part
+from vivace.distributed.pipelining.draws_of_stages import StageDraws
+from vivace.distributed.pipelining.stages import Answered, Captured, Probe
 from vivace.distributed.world import World
 
 Loss = Callable[[Any, Any], Tensor]
@@ -23,10 +25,13 @@ class Pipeline:
     (arXiv:1806.03377).
     """
 
-    def __init__(self, world: World, model: nn.Module, stage: nn.Module, loss: Loss, micro: int, schedule: str) -> None:
+    def __init__(
+        self, world: World, model: nn.Module, stage: nn.Module, draws: StageDraws, loss: Loss, micro: int, schedule: str
+    ) -> None:
         self.world = world
         self.stage = stage
         self._model = model
+        self._draws = draws
         self._loss = loss
         self._micro = micro
         self._schedule = schedule
@@ -34,22 +39,31 @@ class Pipeline:
         self._batch: Any = None
         self._weigh: Callable[[Any], float] = lambda _: 1.0
 
-    def step(self, batch: Any, whole: int, weigh: Callable[[Any], float]) -> Tensor:
-        """Set the gradients of this stage; the weighted loss of the batch, the same for all stages. `whole` is how many
-        rows the batch has of which this is a part, `weigh` says which share of its mean a micro-batch holds."""
+    def step(self, batch: Any, part: Part, weigh: Callable[[Any], float]) -> Tensor:
+        """Set the gradients of this stage; the weighted loss of the batch, the same for all stages. `part` says which
+        rows of the whole batch these are, `weigh` which share of its mean a micro-batch holds."""
         rows = _rows(batch)
         count = max(number for number in range(1, self._micro + 1) if rows % number == 0)
         place, last = self.world.place["pipeline"], self.world.layout.pipeline - 1
-        schedule = self._for(whole, count)
+        schedule = self._for(part.whole, count)
         self._batch, self._weigh = batch, weigh
         losses: list[Tensor] = []
-        with self.world.watch.during("the pipeline's micro-batches"):
+        with self.world.watch.during("the pipeline's micro-batches"), self._draws.of(part, count):
             given = (inputs_of(self._model, self._loss, batch),) if place == 0 else ()
             wanted: dict[str, Any] = {"target": torch.arange(rows), "losses": losses} if place == last else {}
             schedule.step(*given, **wanted, return_outputs=False)
         self._batch = None
         total = torch.stack([loss.detach() for loss in losses]).sum() if losses else torch.zeros(())
         return self.world.from_last_stage(total.to(self.world.device), "losses")
+
+    @torch.no_grad()
+    def sum_tied(self, tied: Mapping[str, nn.Parameter]) -> None:
+        """Sum the gradients of parameters that several stages hold; each of these then learns the same."""
+        mine = {id(one) for one in self.stage.parameters()}
+        for name, parameter in tied.items():
+            own = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
+            whole = self.world.sum_over_stages(own.contiguous().clone(), f"the gradient of {name}")
+            parameter.grad = whole if id(parameter) in mine else None
 
     def _for(self, whole: int, count: int) -> Any:
         """A schedule for batches of so many rows in all: stages know their micro-batches' size. PyTorch learns it from
@@ -59,7 +73,14 @@ class Pipeline:
         if whole not in self._known:
             place, stages = self.world.place["pipeline"], self.world.layout.pipeline
             group = self.world.mesh.get_group("pipeline")
-            stage = PipelineStage(self.stage, place, stages, self.world.device, group=group)
+            draws = self._draws
+
+            class Stage(PipelineStage):
+                def forward_one_chunk(self, fwd_chunk_id: int, *args: Any, **kwargs: Any) -> Any:
+                    draws.begin(fwd_chunk_id)
+                    return super().forward_one_chunk(fwd_chunk_id, *args, **kwargs)
+
+            stage = Stage(self.stage, place, stages, self.world.device, group=group)
             name = self._schedule if count >= stages else "gpipe"  # 1F1B needs a micro-batch for each stage
             kind: Any = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}[name]
             self._known[whole] = kind(stage, count, loss_fn=self._weighted, scale_grads=False)
