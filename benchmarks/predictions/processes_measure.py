@@ -28,9 +28,9 @@ from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
 from vivace.devices.prediction.processes import Spread
 from vivace.distributed.layout import Layout
-from vivace.distributed.pipeline import inputs_of
+from vivace.distributed.pipelining.pipeline import inputs_of
+from vivace.distributed.pipelining.stages import chain_of
 from vivace.distributed.sharding import blocks_of
-from vivace.distributed.stages import chain_of
 from vivace.distributed.team import Team
 from vivace.distributed.tensor_plan import Pair, linear_pairs
 from vivace.distributed.world import World

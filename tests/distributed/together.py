@@ -65,6 +65,14 @@ class Written(nn.Module):
         return self.head(self.norm(x))
 
 
+class Untied(Written):
+    """The same with a last layer of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head.weight = nn.Parameter(self.tokens.weight.detach().clone())
+
+
 class Both(nn.Module):
     """A block of a transformer."""
 
@@ -96,9 +104,23 @@ def following(model: nn.Module, batch: Any) -> torch.Tensor:
     return functional.cross_entropy(model(ids).view(-1, LETTERS), wanted.reshape(-1))
 
 
+def guessed(model: nn.Module) -> float:
+    """The share of letters that are the likeliest ones."""
+    ids, wanted = map(torch.stack, zip(*(Letters()[index] for index in range(20)), strict=True))
+    with torch.no_grad():
+        return float((model(ids).argmax(-1) == wanted).float().mean())
+
+
 def written_job(**changes: Any) -> Any:
     """The small GPT on letters."""
-    given = {"model": Written, "loss": following, "data": Letters(), "evaluate": None, "epochs": 2, "name": "letters"}
+    given = {
+        "model": Written,
+        "loss": following,
+        "data": Letters(),
+        "evaluate": guessed,
+        "epochs": 2,
+        "name": "letters",
+    }
     return job(**{**given, **changes})
 
 

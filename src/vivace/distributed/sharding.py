@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from vivace.core.errors import NotApplicable
+from vivace.distributed.pipelining.draws_of_stages import called_by
 from vivace.distributed.pipelining.stages import Before
 from vivace.distributed.world import World
 
@@ -30,7 +31,7 @@ def shard_stage(stage: nn.Module, world: World) -> int:
         raise NotApplicable(
             "the model has parameters that are no module's of its own; put them into one, or leave shard out"
         )
-    members = [member for member in stage.children() if next(member.parameters(), None) is not None]
+    members = [member for member in called_by(stage) if next(member.parameters(), None) is not None]
     _split(stage, members, world, lets_go=False)
     return len(members)
 

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from vivace.distributed.draws import WholeDraws, is_drawing, zeros_like_in
 from vivace.distributed.parts import Part
+from vivace.distributed.pipelining.stages import Before
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +132,13 @@ class StageDraws:
             torch.cuda.set_rng_state(state, self._device)
         else:
             torch.set_rng_state(state)
+
+
+def called_by(stage: nn.Module) -> Iterator[nn.Module]:
+    """The model's own modules that a stage calls, which are also called where the whole model is evaluated."""
+    for piece in stage.children():
+        own = piece.module if isinstance(piece, _Drawing) else piece
+        yield from own.called if isinstance(own, Before) else (own,)
 
 
 class _Drawing(nn.Module):
