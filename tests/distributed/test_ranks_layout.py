@@ -135,4 +135,23 @@ def test_a_team_that_cannot_be_is_refused(asked: dict[str, object], told: str) -
 
 def test_a_team_shrinks_to_what_its_layout_allows() -> None:
     assert Team(processes=4, layout="tensor=2").smaller() == Team(processes=2, layout="tensor=2")
-    assert Team(processes=2, layout="tensor=2").smaller() is None
+    assert Team(processes=2, layout="tensor=2").smaller() == Team(processes=1, layout="data=1")
+    assert Team(processes=3, layout="shard=3").smaller() == Team(processes=2, layout="shard=2")
+    assert Team(processes=1).smaller() is None
+
+
+@pytest.mark.parametrize(
+    ("layout", "left", "found"),
+    [
+        ("data=4", 3, "data=3"),
+        ("shard=4", 3, "shard=3"),
+        ("data=2,shard=2", 2, "shard=2"),
+        ("tensor=4", 2, "tensor=2"),
+        ("tensor=4", 3, "data=3"),
+        ("pipeline=4,micro=2,schedule=gpipe", 3, "pipeline=3,micro=2,schedule=gpipe"),
+        ("tensor=2,pipeline=2", 2, "pipeline=2,micro=4,schedule=1f1b"),
+        ("shard=2,tensor=2", 1, "data=1"),
+    ],
+)
+def test_what_is_left_of_a_layout_keeps_a_model_in_as_many_parts_as_can_be(layout: str, left: int, found: str) -> None:
+    assert str(Layout.read(layout).left_to(left)) == found

@@ -12,14 +12,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from together import (
+    Averaged,
     Hanging,
     Killing,
     Refusing,
+    Untied,
+    Written,
     contrastive,
     kept,
     ranks,
     weighted_loss,
     wide_job,
+    written_job,
 )
 from torch.utils.data import DataLoader
 
@@ -30,7 +34,7 @@ from vivace.core.errors import EnvironmentFault, UsageError, WorkerFailure
 from vivace.core.quality import QualityVerdict
 from vivace.core.training.parity import Kind
 from vivace.distributed.team import Team
-from vivace.testing.tiny_training import Points, image_job, job, momentum, shifted
+from vivace.testing.tiny_training import Points, convolutional, image_job, job, momentum, shifted
 
 pytestmark = pytest.mark.timeout(280)
 
@@ -118,6 +122,22 @@ def test_a_layout_of_two_processes_trains_as_one(layout: str, plan: str, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
+    ("processes", "layout"),
+    [(2, "pipeline=2"), (2, "pipeline=2,micro=2,schedule=gpipe"), (4, "data=2,pipeline=2"), (4, "shard=2,pipeline=2")],
+)
+def test_a_network_as_people_write_it_trains_in_stages_with_the_masks_of_one_process(
+    processes: int, layout: str, tmp_path: Path
+) -> None:
+    work = written_job(model=Untied if "shard" in layout else Written)
+
+    run = check_same_as_one(work, tmp_path, processes=processes, layout=layout)
+
+    assert not any("dropout is off" in note for note in run.parity.notes)
+    assert any("stages begin with before drop, " in note for note in run.parity.notes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
     "layout",
     ["data=2,pipeline=2", "shard=2,tensor=2", "data=2,shard=2", "data=2,tensor=2", "tensor=2,pipeline=2",
      "shard=2,pipeline=2"],
@@ -147,6 +167,9 @@ def test_sharded_dropout_draws_the_masks_of_one_process(tmp_path: Path) -> None:
     assert not any("dropout is off" in note for note in run.parity.notes)
 
 
+BATCH_NORM: dict[str, Any] = {"model": convolutional, "data": Points(64, (3, 6, 6)), "evaluate": None}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "asked", "told"),
@@ -154,9 +177,14 @@ def test_sharded_dropout_draws_the_masks_of_one_process(tmp_path: Path) -> None:
         ({"loss": contrastive}, {}, "on several processes this job trains differently than on one: gradient of"),
         ({"data": Refusing()}, {}, "rank 1: ValueError: the file of this sample is damaged"),
         ({}, {"layout": "tensor=2"}, "the layout tensor=2 is not possible: tensor-parallel: no two linear layers"),
-        ({}, {"layout": "pipeline=2"}, "2 is a dropout, whose masks"),
+        (BATCH_NORM, {"layout": "pipeline=2"}, "1 normalizes over the batch"),
+        (
+            {"model": Averaged},
+            {"layout": "pipeline=2"},
+            "the model gives something else than its last module, last, gave",
+        ),
     ],
-    ids=["contrastive", "one rank", "no pair", "dropout"],
+    ids=["contrastive", "one rank", "no pair", "batch norm", "no chain"],
 )
 def test_what_several_processes_cannot_train_is_told(changes: Any, asked: Any, told: str, tmp_path: Path) -> None:
     with pytest.raises((UsageError, WorkerFailure), match=told):
@@ -209,15 +237,25 @@ def test_a_rank_that_is_killed_has_all_go_on_from_the_last_checkpoint(tmp_path: 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("checkpoints_often")
-def test_where_no_restart_is_left_fewer_processes_go_on(tmp_path: Path) -> None:
-    killing = Killing("step 10:")
+@pytest.mark.parametrize(
+    ("processes", "layout", "left"),
+    [(2, "", "1 process goes"), (2, "shard=2", "1 process goes"), (3, "shard=3", "2 processes go"),
+     (2, "tensor=2", "1 process goes"), (2, "pipeline=2", "1 process goes")],
+)  # fmt: skip
+def test_where_no_restart_is_left_fewer_processes_go_on(processes: int, layout: str, left: str, tmp_path: Path) -> None:
+    killing, team = Killing("step 10:"), Team(processes=processes, layout=layout, restarts=0)
 
-    run = vv.train(job(), plan=(), team=Team(processes=2, restarts=0), out=tmp_path / "run", progress=killing)
-    alone = vv.train(job(), plan=(), out=tmp_path / "one")
+    run = vv.train(wide_job(epochs=3), plan=(), team=team, out=tmp_path / "run", progress=killing)
+    alone = vv.train(wide_job(epochs=3), plan=(), out=tmp_path / "one")
 
-    assert "no restart was left, so 1 processes go on" in run.restarts[0]
+    assert "no restart was left" in run.restarts[0]
+    assert f"{left} on from step " in run.restarts[0]
+    assert len(run.ranks) == processes - 1
     assert run.steps == alone.steps
     assert run.losses == pytest.approx(alone.losses, rel=2e-4)
+    one, other = weights(tmp_path / "one"), weights(tmp_path / "run")
+    for name, value in one.items():
+        torch.testing.assert_close(other[name], value, rtol=2e-3, atol=2e-4)
 
 
 @pytest.mark.slow

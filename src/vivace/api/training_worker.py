@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import hashlib
 import json
 import shutil
@@ -18,6 +19,7 @@ from typing import Any
 from safetensors.torch import load_model
 
 from vivace.api.parity import proved
+from vivace.api.together.restarts import Restarts
 from vivace.api.together.team import QUIET, RankHand, Restarted, diagnosed, open_ranks
 from vivace.artifact.save import disk_errors
 from vivace.core import registry
@@ -127,7 +129,8 @@ def _session(
                 progress.stage("prove", f"{run.plan}: steps of {team.everyone} processes against one")
                 run = dataclasses.replace(run, parity=proved(hand, run.plan))
                 run = dataclasses.replace(run, diagnosis_after=diagnosed(hand, run.diagnosis))
-            final = _Drive(job, hand, progress, until, home / ACCOUNT).run(run)
+            restarts = Restarts(hand, progress, functools.partial(proved, plan=run.plan))
+            final = _Drive(job, hand, progress, until, home / ACCOUNT, restarts).run(run)
             if team is not None:
                 ranks = tuple(Rank(**one) for one in hand.call("readings", {}, Phase.CONVERT))
                 seen = scaling_of(final, team) if len(ranks) == team.everyone else None  # none where machines have left
@@ -162,7 +165,7 @@ def took_part(job: Training, run: TrainingRun, limits: Limits, team: Team) -> Tr
         open_ranks(worker, team, job, run.plan, {"keep": str(keep.absolute()), "identity": identity(job)})
         reason = worker.call("attend", {}, Phase.CONVERT, seconds=FOREVER_SECONDS)
     if reason:
-        raise WorkerFailure(Outcome.CRASHED, f"the team's machine 0 has gone: {reason}")
+        raise WorkerFailure(Outcome.CRASHED, reason)
     return run
 
 
@@ -206,9 +209,9 @@ def has_checkpoint(folder: Path) -> bool:
 @dataclasses.dataclass
 class _Drive:
     """Trains until the epochs are over or the score is reached, and keeps account. `opened` is what the worker told
-    when it was ready: where the training is, and how many steps an epoch has, where that is known. `restarts` says why
-    ranks have had to start again; what they had done since their last checkpoint is taken out of the account. The
-    file `kept` has the account as it was at checkpoints, for a run that goes on.
+    when it was ready: where the training is, and how many steps an epoch has, where that is known. Where ranks have had
+    to start again (`restarts`), what they had done since their last checkpoint is taken out of the account. The file
+    `kept` has the account as it was at checkpoints, for a run that goes on.
     """
 
     job: Training
@@ -216,8 +219,8 @@ class _Drive:
     progress: Progress
     until: float | None
     kept: Path
+    restarts: Restarts
     account: Account = dataclasses.field(default_factory=Account)
-    restarts: list[str] = dataclasses.field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.clock = SystemClock()
@@ -225,7 +228,7 @@ class _Drive:
         self.opened: Mapping[str, Any] = {}
         self.resumed: int | None = None
         self.began = self.saved = self.prepared = self.clock.now()
-        self._before = 0.0
+        self._before, self._steps = 0.0, 0
         self._kept: dict[int, Account] = {}
 
     def run(self, run: TrainingRun) -> TrainingRun:
@@ -241,7 +244,7 @@ class _Drive:
                 told, steps = self._advance(steps)
                 reached, is_over = self._look(told, stopping)
             except Restarted as restart:
-                self._go_back(restart)
+                self.restarts.begin(restart, self._steps)
                 steps = self._prepare()
                 continue
             if is_over:
@@ -251,7 +254,7 @@ class _Drive:
             run, losses=tuple(account.losses), scores=tuple(account.scores), steps=told["position"]["steps"],
             seconds=self._elapsed(), prepare_seconds=self.prepared - self.began,
             epoch_seconds=tuple(account.epoch_seconds), peak_bytes=self.worker.peak_bytes,
-            resumed_steps=self.resumed or 0, skipped_steps=account.skipped, restarts=tuple(self.restarts),
+            resumed_steps=self.resumed or 0, skipped_steps=account.skipped, restarts=tuple(self.restarts.told),
             reached=None if self.until is None else reached, course=self.course.course(),
         )  # fmt: skip
 
@@ -262,8 +265,9 @@ class _Drive:
                 self.opened = self.worker.call("prepare", {}, Phase.CONVERT)
                 break
             except Restarted as restart:
-                self._go_back(restart)
-        steps = self.opened["steps"]
+                self.restarts.begin(restart, self._steps)
+        self._steps = steps = self.opened["steps"]
+        self.restarts.end(steps)
         if self.resumed is None:
             self.resumed = steps
             known = read_account(self.kept, steps) if steps else None
@@ -285,7 +289,7 @@ class _Drive:
         self.account.take_in(told["losses"], spent)
         if told["losses"]:
             self.course.steps(told["losses"], spent / len(told["losses"]), self._elapsed())
-        self.account.skipped = told["skipped"]
+        self.account.skipped, self._steps = told["skipped"], told["position"]["steps"]
         if told["losses"]:
             each = spent / len(told["losses"])
             steps = max(1, min(MOST_STEPS, int(PATIENCE_SECONDS / max(each, 1e-9))))
@@ -304,11 +308,6 @@ class _Drive:
         if stopping.is_asked and is_whole and not is_over:
             raise KeyboardInterrupt
         return reached, is_over
-
-    def _go_back(self, restart: Restarted) -> None:
-        """Take note of a restart; `_prepare` then goes back to what was known at the last checkpoint."""
-        self.restarts.append(restart.reason)
-        self.progress.note(f"{restart.reason}; {restart.processes} processes go on from the last checkpoint")
 
     def _elapsed(self) -> float:
         """Seconds of training, with those before it was resumed."""

@@ -16,16 +16,17 @@ from typing import Any
 
 import torch.distributed.elastic.rendezvous.registry as registry
 from torch._C._distributed_c10d import Store, TCPStore
-from torch.distributed import DistError
-from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec, WorkerState
-from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
+from torch.distributed import DistError, DistNetworkError
+from torch.distributed.elastic.agent.server.api import WorkerSpec, WorkerState
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
-from torch.distributed.elastic.rendezvous import RendezvousParameters
+from torch.distributed.elastic.rendezvous import RendezvousConnectionError, RendezvousParameters
 
 from vivace.core import errors
 from vivace.core.errors import EnvironmentFault, WorkerFailure
 from vivace.core.measurement import Outcome
-from vivace.distributed.channel import MEETING, MOMENT, Channel, absent, attempts
+from vivace.distributed.agent import Agent, TooFew, introduce
+from vivace.distributed.channel import MOMENT, Channel, absent, attempts
+from vivace.distributed.layout import Layout
 from vivace.distributed.rank import CLOSE, live
 from vivace.distributed.team import Team
 from vivace.distributed.watch import Patience, Place
@@ -33,6 +34,8 @@ from vivace.distributed.watch import Patience, Place
 JOIN_SECONDS = 600
 START_SECONDS = 180
 """How long processes of one machine may take to start, again too, and of several to find each other."""
+LEAVING_SECONDS = 30.0
+"""Within how long a machine that has left is seen to have: three beats of torchrun's rendezvous, and two seconds."""
 STOP_SECONDS = 3
 LOOK_SECONDS = 1.0
 """About how much time passes between two looks at where the ranks are."""
@@ -58,38 +61,38 @@ class Launcher:
         self._answers = 0
         self._said: list[str] = []
         self._told = 0
-        self._restarts_left = team.restarts
+        self._known_starts = 0
         self._starting = _Starting(team)
         self._run: _Run
         self._launch(team)
 
     def ask(self, method: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Let all ranks do something: {"result": the first one's answer}, or {"restarted": why} where they have had to
-        start again, and know nothing of it yet.
+        start again, and know nothing of it yet; both with {"processes": how many there are}.
 
         Raises what a rank raised, with its number; WorkerFailure where they cannot go on.
         """
         channel = self._channel or self._next()
         channel.tell(self._number, method, arguments)
-        patience = Patience(max(1, round(self._team.deadline / LOOK_SECONDS)))
+        patience = Patience(max(1, round(self._deadline() / LOOK_SECONDS)))
         looks = 0
         while True:
             with contextlib.suppress(LookupError):
                 result = channel.answered(self._number)
                 self._number += 1
                 self._answers += 1
-                return {"result": result}
+                return {"result": result, "processes": self._run.ranks}
             self._raise_failure(channel)
             if attempts(self._store) > channel.attempt or not self._run.alive:
                 self._next()
                 why = "; then ".join(self._said[self._told :]) or "the machines that take part have changed"
                 self._told = len(self._said)
-                return {"restarted": why, "processes": self._team.everyone}
+                return {"restarted": why, "processes": self._run.ranks}
             looks += 1
-            if self._run.restarts_left != self._restarts_left:
+            if self._run.starts_again != self._known_starts:
                 self._tick()
             is_time = looks % round(LOOK_SECONDS / MOMENT.total_seconds()) == 0
-            if is_time and self._run.restarts_left == self._restarts_left:  # else what is seen is of ranks that died
+            if is_time and self._run.starts_again == self._known_starts:  # else what is seen is of ranks that died
                 self._end_what_hangs(patience, channel)
 
     def attend(self) -> str:
@@ -105,7 +108,12 @@ class Launcher:
 
     def _launch(self, team: Team) -> None:
         self._team = team
-        self._run = _Run(team, self._port, self._job, self._said)
+        introduce(self._store, team.own_address(), team.node_rank)
+        self._run = _Run(team, self._store, self._port, self._job, self._said)
+
+    def _deadline(self) -> float:
+        """Seconds that ranks may wait: where machines may leave, long enough for that to be seen."""
+        return max(self._team.deadline, LEAVING_SECONDS if self._team.least_nodes < self._team.nodes else 0.0)
 
     def _next(self) -> Channel:
         """Wait for the next attempt's ranks, with fewer of them where no restart is left."""
@@ -117,11 +125,13 @@ class Launcher:
                 smaller = self._team.smaller() if self._answers and self._team.is_on_one_machine else None
                 if smaller is None:
                     raise WorkerFailure(Outcome.CRASHED, self._said[-1] if self._said else self._run.reason)
-                self._said.append(f"no restart was left, so {smaller.processes} processes go on")
+                self._said.append(
+                    f"no restart was left, so fewer processes go on: {Layout.of(smaller.layout, smaller.processes)}"
+                )
                 self._answers = 0
                 self._launch(smaller)
         self._channel, self._number = Channel(self._store, attempts(self._store)), 0
-        self._restarts_left = self._run.restarts_left
+        self._known_starts = self._run.starts_again
         self._starting = _Starting(self._team)
         return self._channel
 
@@ -146,16 +156,16 @@ class Launcher:
         raise WorkerFailure(Outcome(told["outcome"] or Outcome.CRASHED.value), reason)
 
     def _end_what_hangs(self, patience: Patience, channel: Channel) -> None:
-        places = {rank: Place(**json.loads(text)) for rank, text in channel.places(self._team.everyone).items()}
+        places = {rank: Place(**json.loads(text)) for rank, text in channel.places(self._run.ranks).items()}
         found = patience.look(places)
         if found is None:
             return
         rank, sentence = found
-        reason = f"{sentence}; the deadline is {self._team.deadline:g} s"
+        reason = f"{sentence}; the deadline is {self._deadline():g} s"
         if not self._team.restarts or not self._team.is_on_one_machine:
             raise WorkerFailure(Outcome.TIMEOUT, reason)
         self._said.append(reason)
-        self._restarts_left = -1  # nobody is looked for again until they have started again
+        self._known_starts = -1  # nobody is looked for again until they have started again
         with contextlib.suppress(ProcessLookupError):
             os.kill(places[rank].pid, signal.SIGKILL)  # the agent starts all of them again
 
@@ -173,43 +183,15 @@ class _Starting:
         return self._left < 0
 
 
-class _Agent(LocalElasticAgent):
-    """torchrun's agent, which also says whose end made it restart the others."""
-
-    said: list[str]
-    known = 0
-    """How much of it was said of restarts before the next one."""
-    meeting = ""
-
-    def _rendezvous(self, worker_group: WorkerGroup) -> None:
-        """Come together with the other machines' agents, and agree with them on a name for it that is new."""
-        super()._rendezvous(worker_group)
-        group: Any = worker_group  # whose fields are said to be None for ever
-        if group.group_rank == 0:
-            group.store.set(MEETING, str(uuid.uuid4()))  # a store of this rendezvous alone
-        self.meeting = os.environ[MEETING] = group.store.get(MEETING).decode()  # the ranks inherit it
-
-    def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
-        result: RunResult = super()._monitor_workers(worker_group)
-        if result.failures:
-            first = min(result.failures.values(), key=lambda one: one.timestamp)
-            local = first.local_rank
-            rank = worker_group.workers[local].global_rank
-            how = f"was killed by {first.signal_name()}"
-            if first.exitcode > 0:
-                how = f"ended: {_last_line(first.message)}"
-            if not any(one.startswith(f"rank {rank} ") for one in self.said[self.known :]):  # a deadline says it first
-                self.said.append(f"rank {rank} {how}")
-            self.known = len(self.said)
-        return result
-
-
 class _Run:
     """One agent with its ranks, in a thread; `reason` is why it ended, empty while all is well."""
 
-    def __init__(self, team: Team, port: int, job: tuple[str, dict[str, Any], bytes], said: list[str]) -> None:
+    def __init__(
+        self, team: Team, store: Store, port: int, job: tuple[str, dict[str, Any], bytes], said: list[str]
+    ) -> None:
         self.reason = ""
-        self._ranks = team.everyone
+        self._everyone = team.everyone
+        self._meeting = f"{team.address}:{port}"
         entry, arguments, payload = job
         mine = team.own_address()  # a host's name may stand for an address that the other machines cannot reach
         parameters = RendezvousParameters(
@@ -225,8 +207,8 @@ class _Run:
         )  # fmt: skip
         self._logs = tempfile.TemporaryDirectory(prefix="vivace-")
         logs = DefaultLogsSpecs(log_dir=self._logs.name)
-        self._agent = _Agent(spec, logs, "spawn", exit_barrier_timeout=60, shutdown_timeout=STOP_SECONDS)
-        self._agent.said, self._agent.known = said, len(said)
+        self._agent = Agent(spec, logs, "spawn", exit_barrier_timeout=60, shutdown_timeout=STOP_SECONDS)
+        self._agent.said, self._agent.known, self._agent.names = said, len(said), store
         self.thread = threading.Thread(target=self._keep, name="vivace-agent", daemon=True)
         self.thread.start()
 
@@ -236,29 +218,34 @@ class _Run:
         return self.thread.is_alive()
 
     @property
-    def restarts_left(self) -> int:
-        """How often the agent may still start the ranks again."""
-        return int(self._agent._remaining_restarts)
+    def starts_again(self) -> int:
+        """How often the agent has told the ranks to start again."""
+        return self._agent.starts_again
+
+    @property
+    def ranks(self) -> int:
+        """How many ranks there are on the machines that take part; of all machines before these have come together."""
+        return self._agent.ranks or self._everyone
 
     def absent(self, store: Store) -> list[int]:
         """The ranks that have not started since they were last told to."""
-        return absent(store, self._agent.meeting, self._ranks)
+        return absent(store, self._agent.meeting, self.ranks)
 
     def _keep(self) -> None:
+        said = self._agent.said
         try:
             result = self._agent.run()
             if result.state is not WorkerState.SUCCEEDED:
-                self.reason = "the ranks ended"
+                self.reason = f"{said[-1] if said else 'the ranks ended'}, and no restart was left"
+        except TooFew as error:
+            self.reason = str(error)
+        except (RendezvousConnectionError, DistNetworkError):
+            told = "start one of the machines as number 0 (--node-rank 0), all with its address, and with --resume"
+            self.reason = f"machine 0, where the machines meet ({self._meeting}), has gone; to go on, {told}"
         except Exception as error:  # noqa: BLE001  the agent's own failures, such as a rendezvous that nobody comes to
             self.reason = f"{type(error).__name__}: {error}"
         finally:
             self._logs.cleanup()
-
-
-def _last_line(told: object) -> str:
-    """Of what an error says of itself."""
-    text = told.get("message", "") if isinstance(told, dict) else told
-    return next((line.strip() for line in reversed(str(text).splitlines()) if line.strip()), "nobody knows why")[:300]
 
 
 def _run_id(team: Team) -> str:

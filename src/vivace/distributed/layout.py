@@ -75,6 +75,26 @@ class Layout:
             )
         return dataclasses.replace(layout, data=layout.data * left)
 
+    def left_to(self, processes: int) -> Layout:
+        """The layout for as many of its processes as are left: its own axes with more or fewer copies if these divide
+        them, else the one that keeps a model in as many parts as can be. Tensor parts become a divisor of what they
+        were, since that divides the same widths; stages become fewer; what is over are copies.
+
+        >>> [str(Layout(shard=4).left_to(count)) for count in (3, 1)]
+        ['shard=3', 'data=1']
+        >>> [str(Layout(data=2, tensor=2).left_to(count)) for count in (2, 3)]
+        ['tensor=2', 'data=3']
+        """
+        split = self.processes // self.data
+        if processes % split == 0:
+            return dataclasses.replace(self, data=processes // split)
+        found = [
+            one for one in Layout.every(processes)
+            if self.tensor % one.tensor == 0 and one.pipeline <= self.pipeline and (self.shard > 1 or one.shard == 1)
+        ]  # fmt: skip
+        best = max(found, key=lambda one: (-one.data, one.pipeline, one.tensor))
+        return dataclasses.replace(best, micro=self.micro, schedule=self.schedule)
+
     @staticmethod
     def every(processes: int) -> list[Layout]:
         """Every way to arrange so many processes along the four axes; a pipeline has the micro-batches and the schedule

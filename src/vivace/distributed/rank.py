@@ -21,15 +21,15 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from vivace.core.errors import VivaceError
 from vivace.distributed.channel import ATTEMPT, Channel, arrived
-from vivace.distributed.layout import Layout
 from vivace.distributed.team import Team
 from vivace.distributed.watch import Watch
 from vivace.distributed.world import World
 
 PR_SET_PDEATHSIG = 1
 CLOSE = "close"
-GRACE_SECONDS = 10.0
-"""How long a rank whose peer has gone waits to be restarted before it says that it cannot go on by itself."""
+GRACE_SECONDS, LONG_GRACE_SECONDS = 10.0, 30.0
+"""How long a rank whose peer has gone waits to be restarted before it says that it cannot go on by itself: the agents
+of several machines see by their rendezvous, within some 17 seconds, that one of them has gone."""
 
 
 @record  # so that the agent can say what a rank ended by
@@ -52,7 +52,7 @@ def live(entry: str, arguments: Mapping[str, Any], payload: bytes, team: Mapping
     watch.start()
     service: Any = None
     try:
-        layout = Layout.of(mine.layout, dist.get_world_size())
+        layout = mine.layout_for(dist.get_world_size())
         module, _, name = entry.partition(":")
         service = getattr(importlib.import_module(module), name)(arguments, payload, World(layout, watch, device))
         serve(service, channel, watch, rank)
@@ -60,7 +60,9 @@ def live(entry: str, arguments: Mapping[str, Any], payload: bytes, team: Mapping
         traceback.print_exc()
         sys.stderr.flush()
         if not isinstance(error, VivaceError | OSError):
-            threading.Event().wait(GRACE_SECONDS)  # if a peer has died, all are restarted meanwhile
+            threading.Event().wait(
+                GRACE_SECONDS if mine.is_on_one_machine else LONG_GRACE_SECONDS
+            )  # if a peer has died, all are restarted meanwhile
         describe = getattr(service, "describe", _plainly)
         channel.fail({**describe(error), "rank": rank})
         threading.Event().wait()  # until the launcher, which has been told, ends all of us

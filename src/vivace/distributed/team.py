@@ -86,11 +86,18 @@ class Team:
         """The fields and their values."""
         return dataclasses.asdict(self)
 
+    def layout_for(self, ranks: int) -> Layout:
+        """The layout of as many ranks as there are, of which machines that have left or not come have none."""
+        whole = Layout.of(self.layout, self.everyone)
+        return whole if ranks == whole.processes else whole.left_to(ranks)
+
     def smaller(self) -> Team | None:
-        """The largest team of this machine with fewer processes that its layout allows; None where there is none."""
+        """The largest team of this machine with fewer processes that its layout allows, or, where it allows none, with
+        one process less in the layout that is left to them; None for one process."""
         for processes in range(self.processes - 1, 0, -1):
             try:
                 return dataclasses.replace(self, processes=processes)
             except UsageError:
                 continue
-        return None
+        left = self.processes - 1
+        return None if not left else dataclasses.replace(self, processes=left, layout=str(self.layout_for(left)))

@@ -256,6 +256,7 @@ def _course(run: TrainingRun) -> str:
     ]
     resumed = f", of which {run.resumed_steps} before it was resumed" if run.resumed_steps else ""
     left_out = f", {run.skipped_steps} left out (gradients were not finite)" if run.skipped_steps else ""
-    again = f", restarted {len(run.restarts)} times" if run.restarts else ""
+    times = "once" if len(run.restarts) == 1 else f"{len(run.restarts)} times"
+    again = f", restarted {times} ({'; '.join(run.restarts)})" if run.restarts else ""
     took = f"{show_duration(run.seconds)} of training after {show_duration(run.search_seconds)} of choosing"
     return f"{run.steps} steps{resumed}{left_out}{again}, {len(run.losses)} epochs: {loss}{score}{reached}; {took}"

@@ -43,11 +43,13 @@ class Restarted(Exception):
 class RankHand:
     """A team's ranks, with the doors of a worker that trains: what it is told, every rank is told.
 
-    Raises Restarted from `call` where they have had to start again.
+    Raises Restarted from `call` where they have had to start again. `processes` are as many as answered last, and
+    at first those of all machines, which may leave and join (`is_elastic`) where there are several.
     """
 
     def __init__(self, worker: Worker, team: Team) -> None:
         self.processes = team.everyone
+        self.is_elastic = not team.is_on_one_machine
         self._worker = worker
         self._seconds = team.deadline + worker.limits.seconds(Phase.CONVERT) + SLACK_SECONDS
 
@@ -60,8 +62,9 @@ class RankHand:
         """Let every rank do something; the first one's answer."""
         asked = {"method": method, "arguments": dict(arguments or {})}
         told = self._worker.call("ask", asked, phase, seconds=self._seconds)
+        self.processes = told["processes"]
         if "restarted" in told:
-            raise Restarted(told["restarted"], told["processes"])
+            raise Restarted(told["restarted"], self.processes)
         return told["result"]
 
 
@@ -111,10 +114,11 @@ def team_of(plan: Plan, job: Training, like: Team | None = None) -> Team | None:
 
 def steadily(ranks: RankHand, method: str, arguments: Mapping[str, Any]) -> Any:
     """What ranks answer to something that needs nothing told before: again where they have started again meanwhile.
-    Raises WorkerFailure where fewer of them are left: what these would answer is of another layout."""
+    Raises WorkerFailure where fewer are left of those on one machine: what these would answer is of another layout."""
+    before = ranks.processes
     while True:
         try:
             return ranks.call(method, arguments)
         except Restarted as restart:  # as often as the team may
-            if restart.processes < ranks.processes:
+            if restart.processes < before and not ranks.is_elastic:
                 raise WorkerFailure(Outcome.CRASHED, restart.reason) from restart
