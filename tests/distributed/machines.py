@@ -55,7 +55,7 @@ class Machine:
         meeting = ["--nodes", nodes, "--node-rank", str(number), "--rdzv-endpoint", f"127.0.0.1:{port}"]
         words = ["train", target(folder), *meeting, "--plan", "[]", "--out", str(folder / "run"), *options]
         self._log = folder / f"machine-{number}.log"
-        setting = "import vivace.api.training_worker as worker; worker.CHECKPOINT_SECONDS = 1.0; "
+        setting = "import vivace.api.running.drive as worker; worker.CHECKPOINT_SECONDS = 1.0; "
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", f"{started}{setting}sys.exit(main())", *words],

@@ -215,8 +215,8 @@ def test_a_team_that_cannot_be_is_told_before_anything_starts(asked: Any, told: 
 
 @pytest.fixture
 def checkpoints_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vivace.api.training_worker.CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr("vivace.api.training_worker.PATIENCE_SECONDS", 1e-6)
+    monkeypatch.setattr("vivace.api.running.drive.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("vivace.api.running.drive.PATIENCE_SECONDS", 1e-6)
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from vivace.core.plan import Plan
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
+from vivace.report.training import advice_words
 from vivace.search.training.diagnosis import Diagnoser, diagnosis_of
 from vivace.techniques.memory.gradient_accumulation import GradientAccumulation
 from vivace.testing.tiny_training import job
@@ -127,3 +128,23 @@ def test_a_job_whose_own_step_fails_is_told_as_such() -> None:
 
     with pytest.raises(UsageError, match=r"own first step fails, as it was given: RuntimeError: mat1 and mat2"):
         Diagnoser(given, Plan()).read(3)
+
+
+def test_advice_that_was_measured_has_an_interval_and_what_may_be_noise_is_not_given() -> None:
+    read = {
+        "input_seconds": 1e-3, "forward_seconds": 4e-3, "backward_seconds": 4e-3, "update_seconds": 1e-3, "steps": 20,
+        "overhead_share": 0.5, "flops": 1e6, "threads": 1, "evaluate_seconds": None, "notes": [], "parameter_bytes": 0,
+        "gradient_bytes": 0, "optimizer_bytes": 0, "activation_bytes": 0, "cache": "sample-cache", "what_ifs": [
+            {"technique": "noisy", "given": [9e-3, 9e-2, 9e-3], "seconds": [9e-3, 9e-3, 8e-3]},
+            {"technique": "less", "given": [9e-3, 9e-3, 9e-3], "seconds": [7e-3, 7.1e-3, 7e-3]},
+            {"technique": "more", "given": [9e-3, 9.1e-3, 9e-3], "seconds": [5e-3, 5e-3, 5e-3]},
+        ],
+    }  # fmt: skip
+
+    found = diagnosis_of(read, None).advice
+
+    assert [one.technique for one in found] == ["more", "less", "compiled-training", "sample-cache"]
+    assert found[0].interval is not None and 1.6 < found[0].interval.low < found[0].gain < found[0].interval.high
+    assert [one.interval for one in found[2:]] == [None, None]
+    assert advice_words(found[1]).startswith("the same step with less: 1.24 times as fast, MEASURED (95% interval 1.2")
+    assert advice_words(found[2]).endswith("at most 1.82 times as fast, PREDICTED (a bound)")

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import exploding
 import pytest
 import torch
 from safetensors import SafetensorError
@@ -22,6 +23,7 @@ from vivace.core.plan import Plan
 from vivace.search.training.diagnosis import Diagnoser
 from vivace.testing.tiny_training import Points, job, loss
 from vivace.training import checkpoint
+from vivace.training.course import read_accounts
 from vivace.training.loop import Loop
 from vivace.training.rig import assemble
 from vivace.training.service import equip
@@ -124,6 +126,33 @@ def test_a_loss_that_explodes_before_a_checkpoint_does_not_promise_one(tmp_path:
         Loop(wild, assemble(wild), tmp_path, "x").advance(100)
 
 
+@pytest.mark.parametrize("share", [1e9, 1e-9], ids=["written", "held"])
+def test_a_loss_that_is_nan_late_loses_no_epoch_that_was_over(share: float, tmp_path: Path) -> None:
+    told = "the loss is nan after step 201 .*what was trained in 196 steps is kept in .*resume"
+    work = job(model=exploding.counted, loss=exploding.late, epochs=40)
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(UsageError, match=told):
+        patched.setattr("vivace.api.running.drive.SAVING_SHARE", share)
+        vv.train(work, plan=["fused-optimizer"], out=tmp_path)
+
+    with pytest.raises(UsageError, match="the loss is nan after step 201"):
+        vv.train(work, out=tmp_path, resume=True)
+    kept = checkpoint.newest(tmp_path / "checkpoints")
+    assert kept is not None and kept.name == "step-000000196"
+    assert [len(one.losses) for one in read_accounts(tmp_path / "account.json").values()][-1] == 28
+
+
+def test_weights_that_are_not_finite_are_in_no_checkpoint(tmp_path: Path) -> None:
+    work = job(model=exploding.counted, loss=exploding.rooted)
+    loop = Loop(work, assemble(work), tmp_path, "x")
+    loop.advance(8)
+    loop.save()
+    loop.advance(7)
+
+    with pytest.raises(UsageError, match=r"0\.weight holds NaN .* after step 14, .*trained in 7 steps is kept"):
+        loop.save()
+    assert [one.name for one in tmp_path.iterdir()] == ["step-000000007"]
+
+
 def test_a_kill_in_the_middle_of_a_checkpoint_leaves_the_one_before(tmp_path: Path) -> None:
     loop = Loop(job(), assemble(job()), tmp_path, "x")
     loop.advance(3)
@@ -176,7 +205,7 @@ def filling(after: int, error: Exception) -> Any:
 def test_a_disk_that_fills_at_a_checkpoint_keeps_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    monkeypatch.setattr("vivace.api.training_worker.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("vivace.api.running.drive.CHECKPOINT_SECONDS", 0.0)
     work = job(evaluate=filling(after=1, error=error))
 
     with pytest.raises(DiskFull, match="checkpoint before it is kept: make room, and go on with resume"):

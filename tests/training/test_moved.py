@@ -92,7 +92,7 @@ def test_a_plan_that_holds_is_not_compared_with_moved_weights(monkeypatch: Any) 
 
 def test_the_longest_sum_is_over_all_places_and_samples_that_share_a_weight() -> None:
     work = image_job()
-    moved = Moved(work, still=True)
+    moved = Moved(assemble(work), still=True, seed=work.seed)
     batch = next(iter(moved._rig.feed.epoch(0)))
     state = {name: value.clone() for name, value in moved._rig.model.state_dict().items()}
 
@@ -172,7 +172,7 @@ def test_a_weight_with_two_names_is_moved_under_both() -> None:
         def forward(self, points: torch.Tensor) -> torch.Tensor:
             return self.last(self.second(self.first(points).relu()))
 
-    moved = Moved(job(model=Tied), still=True)
+    moved = Moved(assemble(job(model=Tied)), still=True, seed=0)
     state = {name: value.clone() for name, value in moved._rig.model.state_dict().items()}
 
     elsewhere = moved._elsewhere(state)

@@ -145,8 +145,8 @@ class Dying(SilentProgress):
 
 @pytest.mark.slow
 def test_a_killed_training_goes_on_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vivace.api.training_worker.CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr("vivace.api.training_worker.PATIENCE_SECONDS", 1e-6)
+    monkeypatch.setattr("vivace.api.running.drive.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("vivace.api.running.drive.PATIENCE_SECONDS", 1e-6)
     wanted = vv.train(job(), plan=PLAN, out=tmp_path / "whole")
 
     with pytest.raises(WorkerFailure):
@@ -198,13 +198,17 @@ def test_a_technique_that_is_not_known_is_told_before_anything_is_diagnosed(monk
         vv.train(job(), only=["native-stap"])
 
 
-def test_a_diagnosis_advises_in_the_order_of_gains_and_knows_the_ceiling() -> None:
+def test_a_diagnosis_advises_what_was_measured_before_bounds_and_knows_the_ceiling() -> None:
     found = diagnose(job())
 
     assert found.share_of_ceiling is not None and 0 < found.share_of_ceiling < 1
     assert found.communication_seconds == 0
-    gains = [one.gain for one in found.advice]
-    assert gains == sorted(gains, reverse=True)
+    measured = [one.interval for one in found.advice if one.basis is Basis.MEASURED]
+    bounds = [one for one in found.advice if one.basis is Basis.PREDICTED]
+    assert [*found.advice][len(measured) :] == sorted(bounds, key=lambda one: -one.gain)
+    lows = [one.low for one in measured if one is not None]
+    assert len(lows) == len(measured) and lows == sorted(lows, reverse=True) and all(low > 1 for low in lows)
+    assert all(one.interval is None for one in bounds)
     tried = {one.technique for one in found.advice if one.change.startswith("the same step with ")}
     assert {one.basis for one in found.advice if one.technique in tried} <= {Basis.MEASURED}
     assert {one.basis for one in found.advice if one.technique not in tried} == {Basis.PREDICTED}

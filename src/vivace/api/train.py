@@ -12,11 +12,12 @@ from typing import Any
 
 from vivace.api.parity import LIMITS
 from vivace.api.request import machine_of, plan_of
+from vivace.api.running.folder import processes_of, read_plan_of
+from vivace.api.running.session import took_part, trained
 from vivace.api.step_plans import Choice, Chosen
 from vivace.api.together.choosing import TogetherChoice
 from vivace.api.together.team import QUIET, diagnosed, open_ranks, planned, team_for
 from vivace.api.training_request import checked, sending
-from vivace.api.training_worker import processes_of, read_plan_of, took_part, trained
 from vivace.core.errors import UsageError, WorkerFailure
 from vivace.core.machine import Ceiling
 from vivace.core.plan import Plan

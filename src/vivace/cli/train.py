@@ -153,7 +153,7 @@ def _team(
 
 
 def _has_checkpoint(out: Path) -> bool:
-    from vivace.api.training_worker import has_checkpoint  # it brings PyTorch
+    from vivace.api.running.folder import has_checkpoint  # it brings PyTorch
 
     return has_checkpoint(out)
 

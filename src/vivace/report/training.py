@@ -13,11 +13,13 @@ from vivace.core.measurement import Comparison, Interval, Outcome, SpeedVerdict
 from vivace.core.quality import QualityVerdict
 from vivace.core.training.course import Course
 from vivace.core.training.parity import Agreement, Curve, Parity
-from vivace.core.training.run import Diagnosis, Rank, Scaling, StepTrial, TrainingRun
+from vivace.core.training.proofs import LaterProof
+from vivace.core.training.run import Advice, Basis, Diagnosis, Rank, Scaling, StepTrial, TrainingRun
 from vivace.report.document import JsonDocument
 from vivace.report.duration import show_duration
 from vivace.report.layout import line, plain_table, short
 from vivace.report.results import PAGE, TechniqueDocument, technique_documents
+from vivace.report.training_page.later import later_words
 from vivace.report.training_page.laws import scaling_words
 from vivace.report.wording import show_bytes, show_speedup
 
@@ -113,6 +115,9 @@ class TrainingDocument(JsonDocument):
     peak_bytes: int = 0
     restarts: list[str] = Field(default_factory=list)
     dropped: list[str] = Field(default_factory=list)
+    proofs: list[LaterProof] = Field(default_factory=list)
+    unproved: str = ""
+    earlier: str = ""
     scaling: Scaling | None = None
     ranks: list[Rank] = Field(default_factory=list)
 
@@ -141,7 +146,8 @@ def training_document(run: TrainingRun) -> TrainingDocument:
         scores=list(run.scores), steps=run.steps, seconds=run.seconds, search_seconds=run.search_seconds,
         prepare_seconds=run.prepare_seconds, epoch_seconds=list(run.epoch_seconds), peak_bytes=run.peak_bytes,
         resumed_steps=run.resumed_steps, skipped_steps=run.skipped_steps, restarts=list(run.restarts),
-        dropped=list(run.dropped),
+        dropped=list(run.dropped), proofs=list(run.proofs), unproved=run.unproved,
+        earlier=run.earlier,
         scaling=run.scaling, ranks=list(run.ranks), reached=run.reached,
         conditions=run.conditions,
         out=None if run.out is None else str(run.out), diagnosis_after=run.diagnosis_after,
@@ -152,7 +158,8 @@ def training_document(run: TrainingRun) -> TrainingDocument:
 def parity_document(proof: Parity) -> ParityDocument:
     """The document of a proof."""
     return ParityDocument(
-        verdict=proof.verdict, reason=proof.reason, reference=proof.reference, tensors=len(proof.agreements),
+        verdict=proof.verdict, reason=proof.reason, reference=proof.reference,
+        tensors=len(proof.agreements) + proof.untold,
         agreements=list(proof.agreements[:TOLD]), notes=list(proof.notes), curve=proof.curve, scores=proof.scores,
     )  # fmt: skip
 
@@ -182,12 +189,14 @@ def training_block(run: TrainingRun) -> RenderableType:
         table.add_row(str(number), told, kept, short(str(trial.plan)))
     return Group(
         Text(headline(training_document(run)), "bold"),
+        *([line(run.earlier)] if run.earlier else []),
         *([line(f"parity {run.parity.verdict.value}: {run.parity.reason}")] if run.parity else []),
         diagnosis_block(run.diagnosis),
         *([line(_after(run.diagnosis_after))] if run.diagnosis_after else []),
         *([table] if run.trials else []),
         *([line(f"and {len(run.trials) - len(shown)} more, in {RUN}")] if len(run.trials) > len(shown) else []),
         line(_course(run)),
+        *map(line, later_words(run.proofs, run.unproved)),
         *([line(scaling_words(run.scaling))] if run.scaling else []),
         *([line(f"kept in {run.out}: model.safetensors, run.json, {PAGE}")] if run.out else []),
     )
@@ -196,15 +205,16 @@ def training_block(run: TrainingRun) -> RenderableType:
 def headline(document: TrainingDocument) -> str:
     """One sentence: the speed-up of a step and how sure that is, with the verdict on parity; or that nothing won."""
     name, found, proof = document.name, document.comparison, document.parity
+    earlier = ", in the session before it was resumed" if document.earlier else ""
     if document.dropped:
         return f"{name}: {document.dropped[-1]}"
     if not document.plan:
         slow = "" if document.scaling is None else f"; {document.scaling.processes} processes were slower than one"
         return f"{name}: no plan was faster and the same, so it was trained as given{slow}"
-    proved = f"; parity {proof.verdict.value}" if proof is not None else ""
+    proved = f"; parity {proof.verdict.value}{earlier if found is None else ''}" if proof is not None else ""
     if found is None:
         return f"{name}: trained with {document.plan_name}, which was not timed{proved}"
-    sure = f"(95% interval, {found.restarts} pairs of processes, MEASURED: {found.verdict.value}{proved})"
+    sure = f"(95% interval, {found.restarts} pairs of processes, MEASURED{earlier}: {found.verdict.value}{proved})"
     if found.verdict is SpeedVerdict.SLOWER:
         slow = f"{name}: trained with {document.plan_name}, as was asked for: its step is SLOWER than in one process"
         return f"{slow}, {show_speedup(found.speedup)} as fast {sure}"
@@ -237,9 +247,28 @@ def diagnosis_block(found: Diagnosis) -> RenderableType:
         table,
         line(f"{found.flops / 1e6:.3g} MFLOP a step, {ceiling}{evaluated}"),
         line(f"memory: {memory}"),
-        *(line(f"advice: {one.change}: {one.gain:.3g} times as fast, {one.basis.value}") for one in found.advice),
+        *(
+            [line("advice, each change alone; measured ones by the low end, then bounds by size:")]
+            if found.advice
+            else []
+        ),
+        *(line(f"advice: {advice_words(one)}") for one in found.advice),
         *(line(f"note: {note}") for note in found.notes[:MOST_NOTES]),
     )
+
+
+def advice_words(one: Advice) -> str:
+    """One line of advice, with its label, and its interval where it was measured.
+
+    >>> advice_words(Advice("the batch is in memory already", "sample-cache", 1.2, Basis.PREDICTED))
+    'the batch is in memory already: at most 1.2 times as fast, PREDICTED (a bound)'
+    """
+    if one.basis is Basis.PREDICTED:
+        return f"{one.change}: at most {one.gain:.3g} times as fast, PREDICTED (a bound)"
+    sure = (
+        "" if one.interval is None else f" (95% interval {one.interval.low:.3g} to {one.interval.high:.3g}, in turns)"
+    )
+    return f"{one.change}: {one.gain:.3g} times as fast, MEASURED{sure}"
 
 
 def _after(found: Diagnosis) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -136,6 +137,47 @@ class ShortStep(_Planted):
             return done
 
         return rig.replace(update=shortened)
+
+
+@dataclasses.dataclass(frozen=True)
+class LateDetachment(_Planted):
+    """The layer `layer` is cut off from the gradient from its call `after` on: no proof at the start can see it."""
+
+    layer: str = ""
+    after: int = 20
+
+    def equip(self, rig: Rig, job: Training) -> Rig:
+        """The rig with a hook that counts, and then cuts."""
+        calls = itertools.count()
+
+        def cut(module: torch.nn.Module, given: Any, answer: torch.Tensor) -> torch.Tensor:
+            return answer if next(calls) < self.after else answer.detach()
+
+        rig.model.get_submodule(self.layer).register_forward_hook(cut)
+        return rig
+
+
+@dataclasses.dataclass(frozen=True)
+class StaleGradients(_Planted):
+    """From step `after` on every step takes the gradients of the one before, as a communication that is late does."""
+
+    after: int = 20
+
+    def equip(self, rig: Rig, job: Training) -> Rig:
+        """The rig whose update counts, and then repeats."""
+        update, kept, steps = rig.update, dict[torch.nn.Parameter, torch.Tensor](), itertools.count()
+
+        def late() -> Any:
+            is_late = next(steps) >= self.after
+            for parameter in rig.model.parameters():
+                if parameter.grad is not None:
+                    fresh = parameter.grad.clone()
+                    if is_late and parameter in kept:
+                        parameter.grad.copy_(kept[parameter])
+                    kept[parameter] = fresh
+            return update()
+
+        return rig.replace(update=late)
 
 
 class _SharedFeed:

@@ -29,6 +29,8 @@ TENSORS, NOTE = "state.safetensors", "state.json"
 KEPT = 2
 """Checkpoints that stay: the newest, and the one before it."""
 PREFIX = "step-"
+KERNELS = ("fused", "foreach", "capturable", "differentiable")
+"""How an optimizer computes its update, which is no part of where a training is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +59,7 @@ class _Note:
     numpy: list[Any]
     numpy_at_epoch: list[Any]
     scaling: dict[str, float] | None = None
+    proved: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,22 +86,44 @@ class Generators:
             torch.cuda.set_rng_state_all(list(self.devices))
 
 
-def save(folder: Path, job: str, rig: Rig, position: Position, at_epoch: Generators) -> Path:
-    """Keep a checkpoint under `folder`; older ones but one go. Raises OSError where the disk is full; nothing is lost.
+def save(folder: Path, job: str, rig: Rig, position: Position, at_epoch: Generators, is_proved: bool = False) -> Path:
+    """Keep a checkpoint under `folder`; older ones but one go, and but the newest of those that are proved: up to them
+    every step is known to be the original's. Raises OSError where the disk is full; nothing is lost.
 
     `at_epoch` are the generators as they were when the epoch began, from which its order is drawn again. Where several
     processes train, all call this; what is kept is what one process would keep, and the first of them writes it.
     """
-    final = folder / f"{PREFIX}{position.steps:09d}"
+    found = capture(job, rig, position, at_epoch)
+    if rig.ranks is None or rig.ranks.is_first:
+        keep(folder, found, is_proved)
+    if rig.ranks is not None:
+        rig.ranks.meet("a checkpoint")
+    return folder / found.name
+
+
+@dataclasses.dataclass(frozen=True)
+class Captured:
+    """A checkpoint in memory."""
+
+    name: str
+    note: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+
+def capture(job: str, rig: Rig, position: Position, at_epoch: Generators) -> Captured:
+    """All that a checkpoint holds, copied, as one process would have it."""
     tensors, scalars, groups = _optimizer_state(rig)
     tensors |= {f"model/{name}": value for name, value in rig.model.state_dict().items()}
     if rig.ranks is not None:
         tensors = {name: value for name, value in rig.ranks.whole(tensors).items() if value is not None}
-    if rig.ranks is None or rig.ranks.is_first:
-        _write(folder, final, _whole_note(job, rig, position, at_epoch, scalars, groups), tensors, at_epoch)
-    if rig.ranks is not None:
-        rig.ranks.meet("a checkpoint")
-    return final
+    note, now = _whole_note(job, rig, position, at_epoch, scalars, groups), Generators.now()
+    for label, states in (("now", now), ("epoch", at_epoch)):
+        tensors[f"generator/{label}"] = states.torch
+        tensors[f"generator/{label}/numpy"] = torch.from_numpy(states.numpy[1].astype(np.int64))
+        tensors |= {f"generator/{label}/{number}": one for number, one in enumerate(states.devices)}
+    note |= {"python": _listed(now.python), "numpy": _numpy(now.numpy)}
+    copies = {name: value.detach().to("cpu").contiguous().clone() for name, value in tensors.items()}
+    return Captured(f"{PREFIX}{position.steps:09d}", note, copies)
 
 
 def _whole_note(
@@ -113,22 +138,15 @@ def _whole_note(
     }  # fmt: skip
 
 
-def _write(folder: Path, final: Path, note: dict[str, Any], tensors: dict[str, Tensor], at_epoch: Generators) -> None:
-    """The files, beside and then renamed."""
+def keep(folder: Path, found: Captured, is_proved: bool = False) -> None:
+    """Write a checkpoint's files, beside and then renamed; older ones go as `save` says."""
+    final, note = folder / found.name, {**found.note, "proved": is_proved}
     part = folder / f".{final.name}.part"
     for left in folder.glob(f".{PREFIX}*.part"):  # of a process that was killed while it wrote
         shutil.rmtree(left, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        now = Generators.now()
-        for label, states in (("now", now), ("epoch", at_epoch)):
-            tensors[f"generator/{label}"] = states.torch
-            tensors[f"generator/{label}/numpy"] = torch.from_numpy(states.numpy[1].astype(np.int64))
-            tensors |= {f"generator/{label}/{number}": one for number, one in enumerate(states.devices)}
-        note |= {"python": _listed(now.python), "numpy": _numpy(now.numpy)}
-        save_file(
-            {name: value.detach().to("cpu").contiguous().clone() for name, value in tensors.items()}, part / TENSORS
-        )
+        save_file(found.tensors, part / TENSORS)
         (part / NOTE).write_text(json.dumps(note, allow_nan=False), encoding="utf-8")
         for file in (part / TENSORS, part / NOTE):
             _flush(file)
@@ -138,14 +156,38 @@ def _write(folder: Path, final: Path, note: dict[str, Any], tensors: dict[str, T
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
+    proved = newest_proved(folder)
     for old in _all(folder)[:-KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
+        if old != proved:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def newest(folder: Path) -> Path | None:
     """The newest checkpoint that is there, if any."""
     found = _all(folder)
     return found[-1] if found else None
+
+
+def newest_proved(folder: Path) -> Path | None:
+    """The newest of those that are proved, if any."""
+    return next((one for one in reversed(_all(folder)) if _is_proved(one)), None)
+
+
+def back_to_proved(folder: Path) -> int:
+    """Remove what came after the newest checkpoint that is proved; after how many steps that is, 0 where all went."""
+    proved = newest_proved(folder)
+    for one in _all(folder):
+        if proved is None or one.name > proved.name:
+            shutil.rmtree(one)
+    return 0 if proved is None else int(proved.name.removeprefix(PREFIX))
+
+
+def _is_proved(checkpoint: Path) -> bool:
+    try:
+        note = strict_json.loads((checkpoint / NOTE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(note, dict) and note.get("proved") is True
 
 
 def restore(checkpoint: Path, job: str, rig: Rig) -> tuple[Position, Generators]:
@@ -222,11 +264,21 @@ def _restore_optimizer(rig: Rig, tensors: Mapping[str, Tensor], note: _Note) -> 
         if rig.ranks is not None and torch.is_tensor(value):
             value = rig.ranks.part_of(value, parameters[int(number)])
         state.setdefault(int(number), {})[key] = value
+    own = rig.optimizer.state_dict()["param_groups"]
     groups = [
         {key: _typed(value, mine.get(key)) for key, value in group.items()}
-        for group, mine in zip(note.groups, rig.optimizer.state_dict()["param_groups"], strict=True)
+        for group, mine in zip(note.groups, own, strict=True)
     ]
-    rig.optimizer.load_state_dict({"state": state, "param_groups": groups})
+    rig.optimizer.load_state_dict({"state": state, "param_groups": with_own_kernels(groups, own)})
+
+
+def with_own_kernels(groups: list[dict[str, Any]], own: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The settings of an optimizer's groups, but for how an update is computed: that is as in `own`, which a technique
+    may have set."""
+    return [
+        {**group, **{name: mine[name] for name in KERNELS if name in mine}}
+        for group, mine in zip(groups, own, strict=True)
+    ]
 
 
 def _typed(value: Any, like: Any) -> Any:

@@ -113,6 +113,12 @@ class Account:
     elapsed: float = 0.0
     course: Course = Course()
 
+    def copied(self) -> Account:
+        """As it is now."""
+        return dataclasses.replace(
+            self, losses=list(self.losses), scores=list(self.scores), epoch_seconds=list(self.epoch_seconds)
+        )
+
     def take_in(self, losses: list[float], spent: float) -> None:
         """Steps of an epoch, which took so many seconds."""
         self.summed += math.fsum(losses)
@@ -135,10 +141,11 @@ def write_accounts(file: Path, accounts: Mapping[int, Account]) -> None:
     beside.replace(file)
 
 
-def read_account(file: Path, steps: int) -> Account | None:
-    """What was known after so many steps; None where that was not kept, or cannot be read."""
+def read_accounts(file: Path) -> dict[int, Account]:
+    """What was known after so many steps, at each of the checkpoints that were kept; nothing where the file cannot be
+    read."""
     try:
         told: Any = strict_json.loads(file.read_text(encoding="utf-8"))
-        return TypeAdapter(Account).validate_python(told[str(steps)])
-    except (OSError, ValueError, KeyError, TypeError, ValidationError):
-        return None
+        return {int(steps): TypeAdapter(Account).validate_python(one) for steps, one in told.items()}
+    except (OSError, ValueError, AttributeError, TypeError, ValidationError):
+        return {}

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -54,59 +54,101 @@ def examine(
     draw the original's masks. Where several processes train, each calls this and computes the original's steps too.
     Raises UsageError where the original's loss is not finite.
     """
-    original, given, exact = assemble(job), assemble(job), _in_float64(job)
-    plan = equip(given)
-    had_dropout = [stilled(rig.model) if still else [] for rig in (original, plan, exact)]
-    notes = [*([STILLED] if any(had_dropout) else []), *plan.notes]
+    given = assemble(job)
+    originals = Originals(lambda: assemble(job), lambda: in_float64(job), unit_roundoff, still, job.seed)
+    original, plan = originals.rig, equip(given)
+    off = stilled(plan.model) if still else []
+    notes = [*([STILLED] if originals.off or off else []), *plan.notes]
     batches = list(itertools.islice(original.feed.epoch(0), steps))
-    moved: Moved | None = None
-    twin = Twin(job, still)
     is_fed_anew = plan.feed is not given.feed
     found = list(_of_batches(job, original.feed, plan, len(batches))) if is_fed_anew else []
-    reference, judge = FLOAT64, Judge(unit_roundoff)
     for number, batch in enumerate(batches):
         state = {name: value.detach().clone() for name, value in original.model.state_dict().items()}
-        exact.model.load_state_dict(state)
         if plan.ranks is None:
             plan.model.load_state_dict(state)
         else:
             plan.ranks.load(plan.model, state)
-        own = trace(original, batch, job.seed + number)
-        _check_finite(own, number)
-        twin.follow(state, batch, job.seed + number)
-        true = None
-        if reference == FLOAT64:
-            true, lacks = _truth(exact, batch, job.seed + number, own, twin if number == 0 else None)
-            if true is None:
-                reference = FLOAT32
-                notes.append(f"the model {lacks}, so the original in float32 is the reference")
-        other = trace(plan, batch, job.seed + number)
-        compare = functools.partial(judge.agreements, number, true or own, own, other, first=number == 0)
-        of_step = list(compare())
-        if unit_roundoff <= FLOAT32_ROUNDOFF and any(not one.holds and not one.reason for one in of_step):
-            moved = moved or Moved(job, still)
-            of_step = list(compare(moved=moved.traces(state, batch, job.seed + number, own)))
-        if not all(one.holds for one in of_step):
-            of_step = [beside(one, own, twin.traces()[number]) for one in of_step]
-        found += of_step
-        if number == 0 and unit_roundoff > FLOAT32_ROUNDOFF:
-            of_both = (updated_by(_in_float64(job), state, one.gradients) for one in (own, other))
-            found += judge.updates(number, own, other, *of_both)
+        found += originals.compared(plan, state, batch, job.seed + number, number, is_first=number == 0)
     found += _in_one_go(plan, len(batches)) if plan.several is not None else []
-    if had_dropout[0] and plan.gradients is None and plan.ranks is None and batches:
-        found += _draws(job, (original, plan), had_dropout[:2], state, batches[0])
-    if moved is not None:
-        notes.append(moved.note())
-    found.sort(key=lambda one: (one.holds, -one.error / max(one.allowed, 1e-300)))
-    return Examined(tuple(found), reference, tuple(notes))
+    if originals.off and plan.gradients is None and plan.ranks is None and batches:
+        found += _draws(job, (original, plan), (originals.off, off), state, batches[0])
+    return Examined(worst_first(found), originals.reference, (*notes, *originals.notes()))
+
+
+def worst_first(found: Iterable[Agreement]) -> tuple[Agreement, ...]:
+    """Those that do not hold before those that do, each by how far it is off."""
+    return tuple(sorted(found, key=lambda one: (one.holds, -one.error / max(one.allowed, 1e-300))))
+
+
+class Originals:
+    """The original's steps, which a plan's are compared with: in float32 and, where the model can, in float64.
+
+    `make` gives the original's rig as it stands, `widen` the same in float64, each a fresh one in every call.
+    """
+
+    def __init__(
+        self, make: Callable[[], Rig], widen: Callable[[], Rig], unit_roundoff: float, still: bool, seed: int
+    ) -> None:
+        self.rig = make()
+        self.reference = FLOAT64
+        self._widen = widen
+        self._exact = widen()
+        self.off = stilled(self.rig.model) if still else []
+        """The dropout that was switched off."""
+        if still:
+            stilled(self._exact.model)
+        self._roundoff = unit_roundoff
+        self._judge = Judge(unit_roundoff)
+        self._twin = Twin(make, still)
+        self._moved = functools.cache(lambda: Moved(make(), still, seed))
+        self._lacks = ""
+
+    def compared(
+        self,
+        plan: Rig,
+        state: Mapping[str, Tensor],
+        batch: Any,
+        seed: int,
+        number: int,
+        is_first: bool,
+        take: Callable[[], Tensor] | None = None,
+    ) -> list[Agreement]:
+        """One step of the original's rig, which stands at `state`, and of a plan's, which does too (`take`, where it
+        takes that otherwise than by `train_step`). Updates are compared where this `is_first`: where both have the same
+        state of the optimizer."""
+        self._exact.model.load_state_dict(state)
+        own = trace(self.rig, batch, seed)
+        _check_finite(own, number)
+        self._twin.follow(dict(state), batch, seed)
+        true = None
+        if self.reference == FLOAT64:
+            true, lacks = _truth(self._exact, batch, seed, own, self._twin if is_first else None)
+            if true is None:
+                self.reference, self._lacks = FLOAT32, lacks
+        other = trace(plan, batch, seed, take)
+        compare = functools.partial(self._judge.agreements, number, true or own, own, other, first=is_first)
+        found = list(compare())
+        if self._roundoff <= FLOAT32_ROUNDOFF and any(not one.holds and not one.reason for one in found):
+            found = list(compare(moved=self._moved().traces(state, batch, seed, own)))
+        if not all(one.holds for one in found):
+            found = [beside(one, own, self._twin.traces()[-1]) for one in found]
+        if is_first and self._roundoff > FLOAT32_ROUNDOFF:
+            of_both = (updated_by(self._widen(), state, one.gradients) for one in (own, other))
+            found += self._judge.updates(number, own, other, *of_both)
+        return found
+
+    def notes(self) -> list[str]:
+        """What a reader of the comparison should know."""
+        told = [f"the model {self._lacks}, so the original in float32 is the reference"] if self._lacks else []
+        return [*told, *([self._moved().note()] if self._moved.cache_info().currsize else [])]
 
 
 class Twin:
     """The original a second time: what differs between the two is chance. It takes steps only when somebody asks, and
     all of them, since a generator of the model's own goes on with each."""
 
-    def __init__(self, job: Training, still: bool) -> None:
-        self._job = job
+    def __init__(self, make: Callable[[], Rig], still: bool) -> None:
+        self._make = make
         self._still = still
         self._given: list[tuple[dict[str, Tensor], Any, int]] = []
         self._traces: list[Trace] = []
@@ -119,7 +161,7 @@ class Twin:
     def traces(self) -> list[Trace]:
         """The same steps."""
         if self._rig is None:
-            self._rig = assemble(self._job)
+            self._rig = self._make()
             if self._still:
                 stilled(self._rig.model)
         for state, batch, seed in self._given[len(self._traces) :]:
@@ -192,7 +234,7 @@ def _in_one_go(plan: Rig, steps: int) -> Iterator[Agreement]:
         yield Agreement(Kind.UPDATE, told, steps, cosine(own, together[name]), error, 0.0, FLOOR)
 
 
-def _in_float64(job: Training) -> Rig:
+def in_float64(job: Training) -> Rig:
     """The original in float64, by its factory where that knows how (`in_float64`), else by converting its tensors."""
     wide = getattr(job.model, "in_float64", None)
     rig = assemble(job if wide is None else dataclasses.replace(job, model=wide))

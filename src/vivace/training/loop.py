@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,14 @@ from vivace.core.training.rig import Rig
 from vivace.training import checkpoint
 from vivace.training.checkpoint import Generators, Position
 from vivace.training.feed import DataFailed, watched
+from vivace.training.rig import samples_in
 from vivace.training.step import around, train_step
 
 _END = object()
 LOOK_EVERY = 16
 """Steps between two looks at the loss: looking waits for a device."""
+MOST_HELD_BYTES = 64 << 20
+"""Of weights, whose optimizer may hold as much twice more, in a checkpoint that is kept in memory."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +42,15 @@ class Progress:
     skipped: int = 0
 
 
+@dataclasses.dataclass(frozen=True)
+class Last:
+    """A batch that a step was taken on: its place, and itself unless the rig has cut it by itself."""
+
+    epoch: int
+    number: int
+    batch: Any = None
+
+
 class Loop:
     """Trains a rig. `keep` is the folder of its checkpoints, `identity` what they must be of."""
 
@@ -51,6 +64,8 @@ class Loop:
         self._batches: Iterator[Any] | None = None
         self._is_restored = False
         self._sure = 0
+        self._held: checkpoint.Captured | None = None
+        self._last: deque[Last] = deque(maxlen=2)
 
     def resume(self) -> Position:
         """Go to the newest checkpoint, if there is one; where that is."""
@@ -78,9 +93,9 @@ class Loop:
                 losses.append(found)
                 taken += len(found)
                 if self.position.steps == 1 or taken % LOOK_EVERY == 0 or len(found) > 1:
-                    self._check(found)
+                    self._check(found, losses)
             if losses:
-                self._check(losses[-1])
+                self._check(losses[-1], losses)
             values = tuple(torch.cat(losses).tolist()) if losses else ()
             score = self._end_epoch() if ended else None
         return Progress(self.position, values, score, self.position.epoch >= self.job.epochs, self._skipped())
@@ -102,6 +117,7 @@ class Loop:
             return None if loss is None else loss.reshape(1)
         self._at_epoch, self._is_restored = at_epoch, False
         self.position = Position(where.epoch, where.batch + len(losses), where.steps + len(losses))
+        self._last.append(Last(where.epoch, self.position.batch - 1))
         return losses
 
     def step(self) -> torch.Tensor | None:
@@ -117,10 +133,18 @@ class Loop:
             return None
         loss = train_step(self.rig, batch)
         where = self.position
+        self._last.append(Last(where.epoch, where.batch, batch))
         self.position = Position(where.epoch, where.batch + 1, where.steps + 1)
         if self.rig.schedule is not None and self.job.advance is Advance.STEP:
             self.rig.schedule.step()
         return loss
+
+    def last(self) -> Last | None:
+        """The last batch that a step was taken on, or the one before it where that is larger, as before the smaller one
+        that ends an epoch. None before the first step."""
+        return max(
+            reversed(self._last), key=lambda one: math.inf if one.batch is None else samples_in(one.batch), default=None
+        )
 
     def _skipped(self) -> int:
         return 0 if self.rig.scaling is None else self.rig.scaling.skipped
@@ -132,12 +156,14 @@ class Loop:
                 self.rig.look()
         self._sure = self.position.steps
 
-    def save(self) -> Path | None:
-        """Keep a checkpoint of where the training is. Raises StepChanged as `look` does, and keeps none then."""
+    def save(self, is_proved: bool = False) -> Path | None:
+        """Keep a checkpoint of where the training is, whose last step was proved where that is said. Raises StepChanged
+        as `look` does, and keeps none then."""
         self.look()
         if self.keep is None:
             return None
-        return checkpoint.save(self.keep, self.identity, self.rig, self.position, self._at_epoch)
+        self._check_weights()
+        return checkpoint.save(self.keep, self.identity, self.rig, self.position, self._at_epoch, is_proved)
 
     def _begin_epoch(self) -> Iterator[Any]:
         """The epoch's batches from where the training is. The order of an iterable may be drawn from the global
@@ -187,17 +213,52 @@ class Loop:
             return None
         return score_of(self.job, self.rig.model)
 
-    def _check(self, losses: torch.Tensor) -> None:
-        """Raise UsageError where one of the losses of the last steps is not finite."""
-        values = losses.tolist()
+    def _check(self, last: torch.Tensor, losses: list[torch.Tensor]) -> None:
+        """Raise UsageError where one of the last losses is not finite, with the first of all that is not."""
+        if all(map(math.isfinite, last.tolist())):
+            return
+        values = torch.cat(losses).tolist()
         number = next((place for place, loss in enumerate(values) if not math.isfinite(loss)), None)
-        if number is not None:
-            step = self.position.steps - len(values) + number + 1
+        assert number is not None
+        step = self.position.steps - len(values) + number + 1
+        raise UsageError(
+            f"the loss is {values[number]} after step {step} (epoch {self.position.epoch}); allowed is a "
+            "finite number: lower the learning rate, clip gradients, or look for a division by zero or a logarithm "
+            f"of zero in the loss; {self._kept_up_to()}"
+        )
+
+    def hold(self) -> bool:
+        """Keep a checkpoint in memory, which is written if a loss is not finite later; whether it is small enough."""
+        weights = sum(one.numel() * one.element_size() for one in self.rig.model.parameters())
+        if self.rig.ranks is not None or weights > MOST_HELD_BYTES:
+            return False
+        self._check_weights()
+        self._held = checkpoint.capture(self.identity, self.rig, self.position, self._at_epoch)
+        return True
+
+    def _check_weights(self) -> None:
+        """Raise UsageError where a weight is not finite, which no checkpoint is to hold."""
+        if self.rig.ranks is not None:
+            return
+        learning = ((name, one) for name, one in self.rig.model.named_parameters() if one.requires_grad)
+        bad = next((name for name, one in learning if not bool(one.detach().isfinite().all())), None)
+        if bad is not None:
             raise UsageError(
-                f"the loss is {values[number]} after step {step} (epoch {self.position.epoch}); allowed is a "
-                "finite number: lower the learning rate, clip gradients, or look for a division by zero or a logarithm "
-                f"of zero in the loss; {self._kept('the last checkpoint')}"
+                f"{bad} holds NaN or infinite values after step {self.position.steps}, though the loss was finite; "
+                "allowed are finite numbers: lower the learning rate, clip gradients, or look for a square root or a "
+                f"logarithm near zero in the loss, whose gradient is infinite; {self._kept_up_to()}"
             )
+
+    def _kept_up_to(self) -> str:
+        """What the newest checkpoint keeps, and how the training may come further than it did."""
+        newest = None if self.keep is None else checkpoint.newest(self.keep)
+        if self.keep is not None and self._held is not None and (newest is None or newest.name < self._held.name):
+            checkpoint.keep(self.keep, self._held)
+            newest = self.keep / self._held.name
+        steps = 0 if newest is None else int(newest.name.removeprefix(checkpoint.PREFIX))
+        plan = self.rig.lineage if steps else ()
+        hint = f"; without (--without) leaves out techniques of its plan, {' + '.join(plan)}" if plan else ""
+        return f"{self._kept(f'what was trained in {steps} steps')}{hint}"
 
     def _kept(self, what: str) -> str:
         if self.keep is None or checkpoint.newest(self.keep) is None:

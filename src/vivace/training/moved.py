@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vivace.core.training.job import Training
+from vivace.core.training.rig import Rig
 from vivace.training.agreement import FLOAT32_ROUNDOFF, FLOOR
-from vivace.training.rig import assemble
 from vivace.training.trace import Trace, stilled, trace
 
 DRAWS = 4
@@ -25,7 +24,8 @@ FEWEST, MOST = 256, 1 << 20
 
 
 class Moved:
-    """Steps of the original from moved weights, where they are asked for. `still` switches dropout off.
+    """Steps of the original from moved weights, where they are asked for, with a rig of its own and the optimizer's
+    state as it is there. `still` switches dropout off.
 
     Every weight is multiplied with 1 + r z, z normal: a sum over n values may come out r = sqrt(n) u apart in another
     order, with u the unit roundoff of float32. Source: Higham and Mary, A new approach to probabilistic rounding error
@@ -33,14 +33,14 @@ class Moved:
     over all places and samples that use the same weight.
     """
 
-    def __init__(self, job: Training, still: bool) -> None:
+    def __init__(self, rig: Rig, still: bool, seed: int) -> None:
         self.longest_sum = FEWEST
         self.reason = ""
-        self._rig = assemble(job)
+        self._rig = rig
         if still:
             stilled(self._rig.model)
         self._optimizer = copy.deepcopy(self._rig.optimizer.state_dict())
-        self._chance = torch.Generator().manual_seed(job.seed)
+        self._chance = torch.Generator().manual_seed(seed)
 
     @property
     def relative(self) -> float:

@@ -19,6 +19,8 @@ from vivace.core.training.job import Training
 from vivace.core.training.rig import Ranks, Rig
 from vivace.training.examine import STILLED, Examined, examine
 from vivace.training.loop import Loop, score_of
+from vivace.training.proof.later import Unproved, proved_again
+from vivace.training.proof.snapshot import Key, set_by
 from vivace.training.rig import assemble, seeded, takes_step
 
 Payload = tuple[Training, Plan]
@@ -65,15 +67,8 @@ class Examiner:
         if together and STILLED in notes:
             agreements += self._examined(drawing, 1, still=False)[1].agreements
             notes.append(f"with dropout on, one more step compares the masks of {drawing} with those of one process")
-        return {
-            "whole_step": takes_step(rig),
-            "reference": found.reference,
-            "notes": notes,
-            "agreements": [
-                {**dataclasses.asdict(one), "kind": one.kind.value, "error": None if one.reason else one.error}
-                for one in agreements
-            ],
-        }
+        told = dataclasses.replace(found, agreements=tuple(agreements), notes=tuple(notes))
+        return {**as_json(told), "whole_step": takes_step(rig)}
 
     def _examined(self, plan: Plan, steps: int, still: bool) -> tuple[Rig, Examined]:
         roundoff = max((technique.unit_roundoff for technique in plan), default=2.0**-24)
@@ -97,6 +92,15 @@ class Examiner:
         if with_plan and self._ranks is not None:
             self._ranks.refresh(loop.rig.model)
         return {"losses": losses, "score": loop.score()}
+
+
+def as_json(found: Examined) -> dict[str, Any]:
+    """What was found, with infinite errors as null."""
+    agreements = [
+        {**dataclasses.asdict(one), "kind": one.kind.value, "error": None if one.reason else one.error}
+        for one in found.agreements
+    ]
+    return {"reference": found.reference, "notes": list(found.notes), "agreements": agreements}
 
 
 def _draws_anew(technique: Technique) -> bool:
@@ -198,6 +202,7 @@ class Trainer:
         self._keep = keep
         self._identity = identity
         self._ranks = ranks
+        self._changed: dict[Key, Any] = {}
 
     def prepare(self) -> dict[str, Any]:
         """Make the parts and go to the newest checkpoint; where that is. What makes the same batches faster may fail by
@@ -224,12 +229,27 @@ class Trainer:
             return None
         if self._ranks is not None:
             self._ranks.refresh(self._loop.rig.model)
+        model = self._loop.rig.model
         with self._loop.kept_if_it_fails():
-            return score_of(self._job, self._loop.rig.model)
+            found: float = set_by(lambda: score_of(self._job, model), model, self._changed)
+        return found
 
-    def save(self) -> None:
-        """A checkpoint."""
-        self._loop.save()
+    def prove(self) -> dict[str, Any]:
+        """What `proved_again` found of the training's own step, as JSON, or {"unproved": why there is nothing}. Raises
+        StepChanged."""
+        self._loop.look()
+        try:
+            return as_json(proved_again(self._job, self._plan, self._loop, self._changed))
+        except Unproved as why:
+            return {"unproved": str(why)}
+
+    def hold(self) -> bool:
+        """Keep a checkpoint in memory, written where a loss is not finite later; whether it is small enough."""
+        return self._loop.hold()
+
+    def save(self, is_proved: bool = False) -> None:
+        """A checkpoint, whose last step was proved where that is said."""
+        self._loop.save(is_proved)
 
     def held(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """The parameters, and the tensors of the optimizer's state."""

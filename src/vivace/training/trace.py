@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -25,13 +25,13 @@ class Trace:
     buffers: Mapping[str, Tensor]
 
 
-def trace(rig: Rig, batch: Any, seed: int) -> Trace:
-    """Take one step, with every generator set to `seed` before, and tell what it changed."""
+def trace(rig: Rig, batch: Any, seed: int, take: Callable[[], Tensor] | None = None) -> Trace:
+    """Take one step, by `take` where that is given, with every generator set to `seed` before; what it changed."""
     learning = {name: value for name, value in rig.model.named_parameters() if value.requires_grad}
     before = _there(_wide(rig, learning))
     seed_everything(seed)
     with around(rig.outside):
-        loss = train_step(rig, batch)
+        loss = train_step(rig, batch) if take is None else take()
     after = _there(_wide(rig, learning))
     kept = {name: value for name, value in rig.model.named_buffers() if value.is_floating_point()}
     return Trace(

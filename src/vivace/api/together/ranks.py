@@ -78,9 +78,17 @@ class Member:
         """The score of the model as it is, which every process computes."""
         return self._trainer.score()
 
-    def save(self) -> None:
+    def prove(self) -> dict[str, Any]:
+        """What `Trainer.prove` says."""
+        return self._trainer.prove()
+
+    def hold(self) -> bool:
+        """What `Trainer.hold` says."""
+        return self._trainer.hold()
+
+    def save(self, is_proved: bool = False) -> None:
         """A checkpoint, written by the first process."""
-        self._trainer.save()
+        self._trainer.save(is_proved)
 
     def readings(self) -> list[dict[str, Any]]:
         """What `Rank` says, of every process."""

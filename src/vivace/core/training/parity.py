@@ -80,7 +80,8 @@ class Parity:
 
     `reference` says what the gradients were compared with. `agreements` are all tensors, the worst first. `curve` and
     `scores` are None where they were not asked for. `whole_step` says whether the plan takes the step as a whole, so
-    that no loop of the user's own can hold it.
+    that no loop of the user's own can hold it. `untold` agreements, which hold, are not among those of a proof that was
+    read back from a file.
     """
 
     plan: str
@@ -93,6 +94,7 @@ class Parity:
     scores: Curve | None = None
     notes: tuple[str, ...] = ()
     whole_step: bool = False
+    untold: int = 0
 
     @property
     def culprits(self) -> tuple[Agreement, ...]:

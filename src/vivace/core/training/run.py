@@ -11,6 +11,7 @@ from vivace.core.measurement import Comparison, Interval, Outcome
 from vivace.core.plan import Plan
 from vivace.core.training.course import Course
 from vivace.core.training.parity import Parity
+from vivace.core.training.proofs import LaterProof
 
 if TYPE_CHECKING:
     import torch
@@ -37,14 +38,16 @@ class Basis(Enum):
 class Advice:
     """One change to a step, and what it brings alone: `gain` is the original's seconds over those with it.
 
-    `technique` is what makes the change, as `only` names it. MEASURED: some steps were taken so, one after the other,
-    which is rough; `train` measures in pairs. PREDICTED: what would be left of the step at best.
+    `technique` is what makes the change, as `only` names it. MEASURED: some steps were taken so and as given, in turns,
+    with the 95% `interval` that the turns give; `train` measures in fresh pairs of processes. PREDICTED: a bound, what
+    would be left of the step at best, so that it has no interval.
     """
 
     change: str
     technique: str
     gain: float
     basis: Basis
+    interval: Interval | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +63,9 @@ class Diagnosis:
     rate in float32 with this many `threads`, None where it was not measured. Bytes are of parameters, their gradients,
     the optimizer's state and what the forward pass keeps for the backward pass. `communication_seconds` is the time
     in which anything is exchanged between processes that train together, also beside computing; 0 where one trains. Of
-    several, all is what the first one sees, and what it holds of the model; activations are not weighed. `advice` is in
-    the order of gains, and none for a plan. `device` is where the model lies, cpu or cuda: there each phase is timed
+    several, all is what the first one sees, and what it holds of the model; activations are not weighed. `advice`
+    begins with what was measured, by the low ends of the intervals, and goes on with bounds, by size; there is none for
+    a plan. `device` is where the model lies, cpu or cuda: there each phase is timed
     until the device has finished, and time in which no kernel runs on it is overhead.
     """
 
@@ -190,8 +194,11 @@ class TrainingRun:
     were left out because scaled gradients were not finite. `restarts` says why processes that train together have had
     to start again from a checkpoint, one sentence each time; `scaling` is their step beside that of one process, also
     where one process was faster and trained; `dropped` says which techniques were taken out while it trained, because
-    a step that they had recorded had become another one, one sentence each time, and nothing was compared with the plan
-    that is left; `ranks` are those that trained, none where it was one.
+    a step that they had recorded had become another one, or a step of the run's own was not the original's, one
+    sentence each time, and nothing was timed of the plan that is left; `ranks` are those that trained, none where it
+    was one. `proofs` are of steps in the midst of the run, those that did not hold included; `unproved` says which
+    steps after the last of them none speaks for, and why, nothing where all are spoken for.
+    `earlier` says of which session the trials, the proof and the comparison of a resumed run are.
     """
 
     name: str
@@ -212,6 +219,9 @@ class TrainingRun:
     skipped_steps: int = 0
     restarts: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    proofs: tuple[LaterProof, ...] = ()
+    unproved: str = ""
+    earlier: str = ""
     scaling: Scaling | None = None
     ranks: tuple[Rank, ...] = ()
     reached: bool | None = None

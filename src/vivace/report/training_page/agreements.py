@@ -51,7 +51,7 @@ def figure(document: TrainingDocument) -> Figure:
 
 
 def _unproved(document: TrainingDocument) -> str:
-    if document.resumed_steps and document.plan:
+    if document.resumed_steps and document.plan and not document.dropped:
         return "the plan was proved before this run was resumed"
     return "it was trained as given, and nothing has to be proved of that"
 

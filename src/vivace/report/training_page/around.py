@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from vivace.core.measurement import Outcome, SpeedVerdict
+from vivace.core.quality import QualityVerdict
 from vivace.report.duration import show_duration
 from vivace.report.html import around
 from vivace.report.html.figure import Table
 from vivace.report.html.skeleton import Tile
 from vivace.report.html.words import cut, number, outcome_word, plural, show_seconds
 from vivace.report.training import TrainingDocument
+from vivace.report.training_page.later import later_words
 from vivace.report.training_page.phases import bound_words, reached
 from vivace.report.wording import show_speedup
 
@@ -46,13 +48,17 @@ def key_numbers(document: TrainingDocument) -> Iterator[Tile]:
         yield (
             "speed-up of a step, MEASURED",
             show_speedup(found.speedup),
-            f"{found.verdict.value}; 95% interval; {pairs}",
+            f"{found.verdict.value}; 95% interval; {pairs}{', before it was resumed' if document.earlier else ''}",
         )
         times = f"{show_seconds(found.baseline.median_seconds)} → {show_seconds(found.candidate.median_seconds)}"
         yield "median step, MEASURED", times, f"{found.baseline.calls:,} and {found.candidate.calls:,} steps"
     if document.parity is not None:
         tensors = f"{plural(document.parity.tensors, 'comparison')} of tensors with {document.parity.reference}"
         yield "parity", document.parity.verdict.value, tensors
+    if document.proofs:
+        held = sum(one.verdict is QualityVerdict.HELD for one in document.proofs)
+        told = f"proofs of the run's own steps that held; the last after step {document.proofs[-1].step}"
+        yield "proved again", f"{held} of {len(document.proofs)}", told
     bounds = bound_words(before) + ("" if after is None else f" → {bound_words(after)}")
     yield "what bounds a step", bounds, "the original" + ("" if after is None else " → the plan")
     yield (
@@ -147,8 +153,11 @@ def limits(document: TrainingDocument) -> Iterator[str]:
         yield "Parity compares single steps. Losses and scores over seeds were not compared (vv.parity with seeds=3)."
     if proof is not None and proof.tensors > len(proof.agreements):
         yield f"Of {proof.tensors} comparisons of tensors the {len(proof.agreements)} nearest to their limit are kept."
+    yield from (f"{told[0].upper()}{told[1:]}." for told in later_words(document.proofs, document.unproved))
     yield "The losses and scores of this page are of one seed: another gives others."
-    if document.resumed_steps:
+    if document.earlier:
+        yield f"It was resumed: {document.earlier}."
+    elif document.resumed_steps:
         yield "It was resumed: choosing, proof and the steps before are in no file of this run."
     if document.diagnosis.share_of_ceiling is None:
         yield "The machine's ceiling was not measured, so no share of it is given: vivace doctor measures it once."

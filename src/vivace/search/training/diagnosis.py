@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.profiler import ProfilerActivity, profile
 
 from vivace.core.errors import NotApplicable, UsageError
+from vivace.core.measurement import Interval
 from vivace.core.plan import Plan
 from vivace.core.technique import Technique
 from vivace.core.training.job import Training
@@ -22,6 +23,7 @@ from vivace.core.training.run import Advice, Basis, Diagnosis, StepBound
 from vivace.devices import machine
 from vivace.distributed.world import bytes_here
 from vivace.measure.clock import SystemClock
+from vivace.measure.stats import mean_interval
 from vivace.runtimes.graphs.flops import counter
 from vivace.techniques.memory.channels_last import ChannelsLast
 from vivace.techniques.memory.fused_optimizer import FusedOptimizer
@@ -37,7 +39,7 @@ from vivace.training.service import equip
 from vivace.training.step import around, split, train_step
 
 WARM_STEPS, PROFILED_STEPS = 3, 5
-WHAT_IF_SECONDS, TURNS = 0.3, 3
+WHAT_IF_SECONDS, TURNS = 0.2, 5
 """How long each turn of a technique that is tried in passing may take, beside three steps, and how many there are."""
 WORTH = 1.05
 """The least gain that is advised: less is noise, measured like this."""
@@ -178,14 +180,15 @@ class Diagnoser:
 
     def _what_ifs(self, steps: int) -> list[dict[str, Any]]:
         """The seconds of computing a step on a batch that is in memory with techniques that cost nothing to try, each
-        alone, and as given (`given`), in turns: the machine's state changes more than most of them bring."""
+        alone, and as given (`given`), in turns: the machine's state changes more than most of them bring. One median
+        for each turn."""
         batch = next(self._batches)
         found: list[dict[str, Any]] = []
         for technique in self._cheap():
             with contextlib.suppress(NotApplicable, RuntimeError):  # such as sparse gradients, which no kernel takes
                 rig = equip(assemble(self._job), self._job, Plan((technique,)))
                 turns = [(one, self._computing(one, batch, steps)) for _ in range(TURNS) for one in (self._rig, rig)]
-                given, seconds = (min(taken for of, taken in turns if of is one) for one in (self._rig, rig))
+                given, seconds = ([taken for of, taken in turns if of is one] for one in (self._rig, rig))
                 found.append({"technique": str(technique), "given": given, "seconds": seconds})
         return found
 
@@ -257,17 +260,31 @@ def diagnosis_of(read: Mapping[str, Any], ceiling_gflops: float | None) -> Diagn
 
 
 def _advice(step: float, overhead: float, read: Mapping[str, Any]) -> tuple[Advice, ...]:
-    """What is worth doing, the largest gain first."""
+    """What is worth doing: first what was measured, by the low end of its interval, then bounds, the largest first."""
     waiting = read["input_seconds"]
-    found = [
+    bounds = [
         Advice("the batch is in memory already", read["cache"], step / max(step - waiting, 1e-9), Basis.PREDICTED),
         Advice("no time between operators", "compiled-training", step / max(step - overhead, 1e-9), Basis.PREDICTED),
     ]
-    for one in read["what_ifs"]:  # what waiting costs stays
-        gain = (waiting + one["given"]) / (waiting + one["seconds"])
-        found.append(Advice(f"the same step with {one['technique']}", one["technique"], gain, Basis.MEASURED))
-    worth = [one for one in found if one.gain >= WORTH]
-    return tuple(sorted(worth, key=lambda one: one.gain, reverse=True))
+    measured: list[tuple[float, Advice]] = []
+    for one in read["what_ifs"]:
+        gain = gained(one["given"], one["seconds"], waiting)
+        change = f"the same step with {one['technique']}"
+        measured.append((gain.low, Advice(change, one["technique"], gain.value, Basis.MEASURED, gain)))
+    sure = [one for low, one in sorted(measured, key=lambda pair: -pair[0]) if low > 1.0 and one.gain >= WORTH]
+    return (*sure, *sorted((one for one in bounds if one.gain >= WORTH), key=lambda one: -one.gain))
+
+
+def gained(given: Sequence[float], seconds: Sequence[float], waiting: float) -> Interval:
+    """How many times as fast a step is, with its 95% interval over turns that were taken one after the other: Student's
+    t of the logarithms of their ratios. What `waiting` for the batch takes stays.
+
+    >>> gained([2.0, 2.0, 2.0], [1.0, 1.0, 1.0], waiting=0.0).low
+    2.0
+    """
+    pairs = zip(given, seconds, strict=True)
+    found = mean_interval([math.log((waiting + one) / (waiting + other)) for one, other in pairs], error=0.025)
+    return Interval(*(math.exp(min(value, 700.0)) for value in (found.value, found.low, found.high)))
 
 
 def _fails(error: Exception) -> str:

@@ -13,7 +13,7 @@ from vivace.core.facts import Fact
 from vivace.core.machine import Machine
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.training.job import Training
-from vivace.core.training.rig import Rig
+from vivace.core.training.rig import Feed, Rig
 from vivace.core.work import Work
 from vivace.data.fingerprint import fingerprint
 from vivace.data.replacement import PINNED, POLICIES, policy_of, spread
@@ -23,6 +23,7 @@ from vivace.data.sample_table import ReplacedSamples, SampleTable, Shape, fill
 from vivace.measure.clock import SystemClock
 from vivace.measure.memory import available_bytes
 from vivace.techniques.feed.cached import CachedFeed, ReplacedFeed
+from vivace.techniques.feed.held import collates_itself, held_feed
 from vivace.training.examine import same
 from vivace.training.feed import Order, SampleFeed
 from vivace.training.feeding.purity import probes, why_random
@@ -47,6 +48,9 @@ class SampleCache(Technique):
     that this cache takes, `total_gigabytes` what all caches in the folder may: the ones that were not used for longest
     are removed. Where not all samples fit, `policy` says which are held: pinned, belady, arc, lfu, lru or fifo. In
     epochs no policy can hit more often than pinned does (decision 0017), and it alone can be kept on disk.
+
+    Where the job collates samples itself, or gives a DataLoader, single samples are held in memory, all of them, and
+    collated as before for each batch; a DataLoader's own sampler and collate_fn make the batches.
 
     Raises NotApplicable where samples differ when they are asked for twice, where they cannot be stacked, where too few
     fit, and where the disk is full.
@@ -94,13 +98,13 @@ class SampleCache(Technique):
     def equip(self, rig: Rig, job: Training) -> Rig:
         """The rig with its feed cut from samples that were read before."""
         feed = rig.feed
+        if collates_itself(job, feed):
+            return rig.replace(feed=self._held(job, feed))
         if not isinstance(feed, SampleFeed):
             raise NotApplicable(
                 "the data give whole batches, not samples by their number (give a Dataset and batch_size), or are "
                 "cached or prefetched already"
             )
-        if job.collate is not None:
-            raise NotApplicable("the job collates samples itself, and what it makes of them cannot be cut from tensors")
         if job.epochs == 1 and self.on == MEMORY:
             raise NotApplicable("in one epoch every sample is read once, so reading it before saves nothing")
         key = fingerprint(feed.data) if self.on == DISK else ""  # as given: reading may change the dataset's own state
@@ -123,6 +127,14 @@ class SampleCache(Technique):
         else:
             table = self._from_disk(feed, shape, chosen, fingerprint(key, seen, numbers, capacity), sample_seconds)
         return rig.replace(feed=CachedFeed(feed, table))
+
+    def _held(self, job: Training, feed: Feed) -> Feed:
+        """Samples held one by one, for whoever collates them."""
+        if self.on != MEMORY:
+            raise NotApplicable("samples that are collated by the job itself are held in memory alone (on='memory')")
+        if job.epochs == 1:
+            raise NotApplicable("in one epoch every sample is read once, so reading it before saves nothing")
+        return held_feed(job, feed, min(self.gigabytes * 1e9, SHARE_OF_MEMORY * available_bytes()))
 
     def _capacity(self, shape: Shape, samples: int) -> int:
         """How many samples fit. Raises NotApplicable where that is next to nothing."""

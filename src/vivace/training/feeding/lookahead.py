@@ -66,6 +66,10 @@ class PrefetchedFeed:
         """Batches in an epoch."""
         return self.order.steps()
 
+    def reads(self) -> bool:
+        """Whether any batch still needs the dataset."""
+        return self._feed.reads()
+
     def _restart(self, epoch: int, position: int) -> None:
         """Go on from another place; what was under way is let go."""
         for future in self._waiting:

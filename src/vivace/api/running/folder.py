@@ -1,0 +1,72 @@
+"""What a run's folder keeps beside its checkpoints: the plan, and of which job it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from vivace.core import registry
+from vivace.core.documents import strict_json
+from vivace.core.errors import UsageError
+from vivace.core.plan import Plan, read_plan
+from vivace.core.training.job import Training
+from vivace.core.training.run import TrainingRun
+from vivace.training.checkpoint import newest, settings_of
+from vivace.training.feed import length_of
+from vivace.training.rig import seeded
+
+MODEL, PLAN, CHECKPOINTS, ACCOUNT = "model.safetensors", "plan.json", "checkpoints", "account.json"
+SCHEMA = 1
+
+
+def identity(job: Training) -> str:
+    """What checkpoints must be of: the job's name and numbers, the names and shapes of its model's tensors, the
+    settings of its optimizer, and the length of its data, where that is known."""
+    with seeded(job.seed):
+        model = job.model()
+        groups = settings_of(job.optimizer(model.parameters()))
+    shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
+    numbers = [job.name, job.batch_size, job.epochs, job.seed, job.shuffle, shapes, groups, length_of(job.data)]
+    return hashlib.sha256(json.dumps(numbers).encode()).hexdigest()[:32]
+
+
+def read_plan_of(folder: Path, job: Training) -> Plan | None:
+    """The plan of a run that is to go on; None where there is none. Raises UsageError where it is of another job."""
+    file = folder / PLAN
+    if not file.is_file():
+        return None
+    try:
+        note = strict_json.loads(file.read_text(encoding="utf-8"))
+        plan, of = read_plan(note["plan"], registry.techniques()), note["job"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{file} cannot be read ({error}); give another out, or leave resume out") from error
+    if of != identity(job):
+        raise UsageError(f"{file} is of another job, or this one has changed; give another out, or leave resume out")
+    return plan
+
+
+def processes_of(folder: Path) -> int:
+    """How many processes a run was asked to be of, whether or not that many trained."""
+    found = strict_json.loads((folder / PLAN).read_text(encoding="utf-8")).get("processes", 1)
+    return found if isinstance(found, int) else 1
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run's folder holds something to go on from."""
+    return newest(folder / CHECKPOINTS) is not None
+
+
+def write_plan(folder: Path, job: Training, run: TrainingRun) -> None:
+    """Keep what a run that goes on must know: the plan, of which job, and how many processes were asked for."""
+    asked_for = (run.conditions.get("options", {}).get("team") or {}).get("processes", 1)
+    note = {"schema_version": SCHEMA, "job": identity(job), "plan": run.plan.to_json(), "processes": asked_for}
+    _write(folder / PLAN, note)
+
+
+def _write(file: Path, document: dict[str, Any]) -> None:
+    """A whole file or none."""
+    beside = file.with_suffix(".part")
+    beside.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    beside.replace(file)

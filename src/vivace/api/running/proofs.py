@@ -1,0 +1,123 @@
+"""Proves steps of a run's own while it trains, as often as its time allows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vivace.api.parity import parity_of
+from vivace.api.together.team import RankHand
+from vivace.core.quality import QualityVerdict
+from vivace.core.training.parity import Parity
+from vivace.core.training.proofs import LaterProof
+from vivace.core.training.run import Diagnosis, TrainingRun
+from vivace.measure.clock import SystemClock
+from vivace.measure.memory import available_bytes
+from vivace.measure.process import Phase, Worker
+from vivace.report.duration import show_duration
+
+SHARE = 0.03
+"""Of a run's time since it was asked for, choosing included, so much may go to proofs in the midst of it."""
+STEPS_OF_ONE, LEAST_SECONDS = 6, 0.02
+"""What the first proof is expected to take: so many of the original's steps, two of which are in float64; and making
+the models."""
+SHARE_OF_MEMORY = 0.5
+"""Of the memory that is free, so much may a proof take."""
+
+
+class StepDiffers(Exception):
+    """A step of the run's own is not the original's: what the proof said, the last one of `proofs`; and after how many
+    steps the run had been resumed."""
+
+    def __init__(self, parity: Parity, proofs: Sequence[LaterProof], resumed: int) -> None:
+        self.parity = parity
+        self.proofs = tuple(proofs)
+        self.resumed = resumed
+        super().__init__(parity.reason)
+
+
+class LaterProofs:
+    """Decides when a step of the run's own is proved, and keeps what came of it."""
+
+    def __init__(self, run: TrainingRun) -> None:
+        self.found = list(run.proofs)
+        self._plan = run.plan
+        self._chosen_in = run.search_seconds
+        self._spent = sum(one.seconds for one in run.proofs)
+        self._expected = STEPS_OF_ONE * run.diagnosis.step_seconds + LEAST_SECONDS
+        self._needed = bytes_needed(run.diagnosis)
+        self._why = ""
+        self._gap = ""
+        held = [one.step for one in run.proofs if one.verdict is QualityVerdict.HELD]
+        self._held = held[-1] if held else 0
+        self._asked = 0
+        self.proved_steps = 0
+        """The steps of the run up to the last one that was proved, or to where it began."""
+
+    def begin(self, steps: int) -> None:
+        """The run goes on from here, with a plan that was proved by itself."""
+        if steps > self._held:
+            self._gap = f"steps {self._held + 1} to {steps} were not proved before the run was stopped"
+        self.proved_steps = self._asked = steps
+
+    def prove(self, worker: Worker | RankHand, steps: int, elapsed: float, resumed: int, is_last: bool = True) -> bool:
+        """Prove the step that the training would take now, if that can be afforded `elapsed` seconds after it began;
+        whether it was. What was asked before after so many steps is not looked at again. Raises StepDiffers
+        where it is not the original's."""
+        if not len(self._plan) or steps == self._asked:
+            return steps > 0 and steps == self._held
+        self._asked = steps
+        self._why = self._unaffordable(self._chosen_in + elapsed, is_last)
+        if self._why:
+            return False
+        clock = SystemClock()
+        began = clock.now()
+        told = worker.call("prove", {}, Phase.CONVERT)
+        seconds = clock.now() - began
+        self._spent += seconds
+        if "unproved" in told:
+            self._why = told["unproved"]
+            return False
+        self._expected = seconds
+        proof = parity_of(self._plan, {**told, "whole_step": False})
+        self.found.append(self._entry(proof, steps, seconds))
+        if proof.verdict is QualityVerdict.NOT_HELD:
+            raise StepDiffers(proof, self.found, resumed)
+        if proof.verdict is not QualityVerdict.HELD:
+            self._why = proof.reason
+            return False
+        self.proved_steps = self._held = steps
+        return True
+
+    def unproved(self, steps: int) -> str:
+        """Which of so many steps no proof speaks for, and why; nothing where there is none."""
+        if not len(self._plan):
+            return ""
+        is_open = steps > self.proved_steps and self._why
+        end = f"steps {self.proved_steps + 1} to {steps} were not proved again: {self._why}" if is_open else ""
+        return "; ".join(filter(None, (self._gap, end)))
+
+    def _unaffordable(self, seconds: float, is_last: bool) -> str:
+        """Why a proof cannot be made now, nothing where it can; one that is not the last leaves as much for that."""
+        if self._spent + self._expected * (1 if is_last else 2) > SHARE * seconds:
+            return (
+                f"a proof takes about {show_duration(self._expected)}, and with those before more than {SHARE:.0%} of "
+                f"the run's {show_duration(seconds)}"
+            )
+        free = available_bytes()
+        if self._needed > SHARE_OF_MEMORY * free:
+            return f"a proof needs about {self._needed / 1e9:.2g} GB, and {free / 1e9:.2g} GB of memory are free"
+        return ""
+
+    def _entry(self, proof: Parity, steps: int, seconds: float) -> LaterProof:
+        worst = next(iter(proof.agreements), None)
+        return LaterProof(
+            proof.plan, steps, self.proved_steps, proof.verdict, proof.reason, proof.reference, len(proof.agreements),
+            worst, seconds,
+        )  # fmt: skip
+
+
+def bytes_needed(found: Diagnosis) -> int:
+    """What a proof takes beside the run at most: the original in float32 and in float64, a copy of what the run holds,
+    and gradients and updates of three steps in float64."""
+    held = found.parameter_bytes + found.gradient_bytes + found.optimizer_bytes
+    return 4 * held + 3 * found.activation_bytes + 3 * 2 * (found.parameter_bytes + found.gradient_bytes)

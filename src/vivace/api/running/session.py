@@ -1,0 +1,149 @@
+"""The training itself, in a worker that is asked how far it is; checkpoints in between, the model at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import shutil
+import statistics
+import tempfile
+from pathlib import Path
+
+from safetensors.torch import load_model
+
+from vivace.api.parity import proved
+from vivace.api.running.drive import FIRST_STEPS, Drive
+from vivace.api.running.earlier import with_earlier, write_chosen
+from vivace.api.running.folder import ACCOUNT, CHECKPOINTS, MODEL, identity, write_plan
+from vivace.api.running.leaving import Leaving, without_recording
+from vivace.api.running.proofs import LaterProofs, StepDiffers
+from vivace.api.together.restarts import Restarts
+from vivace.api.together.team import QUIET, RankHand, diagnosed, open_ranks
+from vivace.artifact.save import disk_errors
+from vivace.core.errors import StepChanged, UsageError, WorkerFailure
+from vivace.core.measurement import Outcome
+from vivace.core.training.job import Training
+from vivace.core.training.run import Rank, Scaling, TrainingRun
+from vivace.distributed.layout import Layout
+from vivace.distributed.team import Team
+from vivace.measure.process import Limits, Phase, Worker
+from vivace.report.pages import page_of
+from vivace.report.progress import Progress
+from vivace.report.reading import read_training
+from vivace.report.results import PAGE
+from vivace.report.training import RUN, training_document
+from vivace.training.checkpoint import back_to_proved
+from vivace.training.rig import seeded
+
+ENTRY = "vivace.training.service:open_loop"
+FOREVER_SECONDS = 3e7
+"""How long a machine may take part in what another one leads: a year."""
+
+
+def trained(
+    job: Training,
+    run: TrainingRun,
+    until: float | None,
+    resume: bool,
+    progress: Progress,
+    limits: Limits,
+    team: Team | None = None,
+) -> TrainingRun:
+    """Train with the plan of `run`, and return it with what came of it and with the model. With a `team` that is done
+    by its processes, after a proof that their steps are those of one.
+
+    Where a step that was recorded becomes another one, what had recorded it is taken out of the plan, and the training
+    begins again: its steps may have been others for a while, and what they depend on is in no checkpoint. Where a step
+    of the run's own is proved not to be the original's, what makes it another is taken out, and the training goes on
+    from the last checkpoint that was proved.
+    """
+    leaving = Leaving()
+    if resume and run.out is not None:
+        run = with_earlier(run, run.out)
+    with tempfile.TemporaryDirectory(prefix="vivace-") as name:
+        home = run.out or Path(name) / "run"
+        while True:
+            try:
+                return _session(job, run, until, resume, progress, limits, team, home)
+            except StepChanged as change:
+                run, kept = without_recording(run, change), 0
+                shutil.rmtree(home / CHECKPOINTS, ignore_errors=True)
+            except StepDiffers as found:
+                kept = back_to_proved(home / CHECKPOINTS)
+                run = leaving.after(run, found, kept)
+            progress.note(run.dropped[-1])
+            resume = kept > 0
+            if not resume:
+                (home / ACCOUNT).unlink(missing_ok=True)
+
+
+def _session(
+    job: Training,
+    run: TrainingRun,
+    until: float | None,
+    resume: bool,
+    progress: Progress,
+    limits: Limits,
+    team: Team | None,
+    home: Path,
+) -> TrainingRun:
+    with tempfile.TemporaryDirectory(prefix="vivace-") as name, disk_errors(run.out or Path(name)):
+        home.mkdir(parents=True, exist_ok=True)
+        keep = home / CHECKPOINTS
+        if not resume and keep.is_dir() and any(keep.iterdir()):
+            raise UsageError(
+                f"{home} holds checkpoints of a training; go on with it (resume=True, --resume), give another out, or "
+                "remove it"
+            )
+        write_plan(home, job, run)
+        write_chosen(home, run)
+        variables, fresh = (None, False) if team is None else (QUIET, True)
+        with Worker(Path(name) / "worker", limits, variables, fresh=fresh) as worker:
+            asked = {"keep": str(keep.absolute()), "identity": identity(job)}
+            if team is None:
+                worker.open(ENTRY, asked, (job, run.plan), Phase.LOAD)
+                hand: Worker | RankHand = worker
+            else:
+                progress.stage("launch", f"{team.everyone} processes, {Layout.of(team.layout, team.everyone)}")
+                hand = open_ranks(worker, team, job, run.plan, asked)
+                progress.stage("prove", f"{run.plan}: steps of {team.everyone} processes against one")
+                run = dataclasses.replace(run, parity=proved(hand, run.plan))
+                run = dataclasses.replace(run, diagnosis_after=diagnosed(hand, run.diagnosis))
+            restarts = Restarts(hand, progress, functools.partial(proved, plan=run.plan))
+            final = Drive(job, hand, progress, until, home / ACCOUNT, restarts, LaterProofs(run)).run(run)
+            if team is not None:
+                ranks = tuple(Rank(**one) for one in hand.call("readings", {}, Phase.CONVERT))
+                seen = scaling_of(final, team) if len(ranks) == team.everyone else None  # none where machines have left
+                final = dataclasses.replace(final, scaling=run.scaling or seen, ranks=ranks)
+            hand.call("write_model", {"to": str((home / MODEL).absolute())}, Phase.CONVERT)
+        with seeded(job.seed):
+            model = job.model()
+        load_model(model, home / MODEL)
+        final = dataclasses.replace(final, model=model.eval())
+        text = training_document(final).to_text()
+        (home / RUN).write_text(text, encoding="utf-8")
+        (home / PAGE).write_text(page_of(read_training(text)), encoding="utf-8")  # what `vivace report` writes again
+        return final
+
+
+def scaling_of(run: TrainingRun, team: Team) -> Scaling | None:
+    """The step of all processes, the median of what was seen but for the first steps, beside that of one; None where
+    too little was seen, or processes have left."""
+    seen = [span.step_seconds for span in run.course.spans if span.step_seconds is not None and span.step > FIRST_STEPS]
+    if not seen or run.restarts or team.everyone < 2:
+        return None
+    return Scaling(team.everyone, run.diagnosis.step_seconds, statistics.median(seen))
+
+
+def took_part(job: Training, run: TrainingRun, limits: Limits, team: Team) -> TrainingRun:
+    """Train on a machine other than the first of a team, which tells the processes here what to do; the run as it was.
+
+    Raises WorkerFailure where the team has ended without being told to.
+    """
+    with tempfile.TemporaryDirectory(prefix="vivace-") as name, Worker(Path(name), limits, QUIET) as worker:
+        keep = (run.out or Path(name)) / CHECKPOINTS
+        open_ranks(worker, team, job, run.plan, {"keep": str(keep.absolute()), "identity": identity(job)})
+        reason = worker.call("attend", {}, Phase.CONVERT, seconds=FOREVER_SECONDS)
+    if reason:
+        raise WorkerFailure(Outcome.CRASHED, reason)
+    return run

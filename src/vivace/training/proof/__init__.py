@@ -1,0 +1,1 @@
+"""A step of a training proved again while the training runs."""

@@ -1,0 +1,187 @@
+"""A rig as it stands at one moment: put back afterwards to the bit, or into a fresh rig of the same job."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vivace.core.training.rig import Rig
+from vivace.training.checkpoint import Generators, with_own_kernels
+from vivace.training.standing import PLAIN
+
+OF_TORCH = frozenset(vars(nn.Module()))
+"""What every module has, which its tensors, modules and hooks lie in."""
+LIBRARIES = ("torch.", "keras.")
+"""Whose modules set no attribute of their own when they are called."""
+Key = tuple[str, str]
+"""A module's name, and that of its attribute; of a parameter its own name, and `requires_grad`."""
+
+
+class Snapshot:
+    """Everything of a rig that a step may change: parameters, buffers, the optimizer's state and settings, the scale of
+    the loss, what modules keep in plain attributes, what the loss counts beside them, and the generators. `changed` are
+    attributes that the job's own code has set since the model was made (`standing`).
+
+    >>> rig = assemble(job())  # doctest: +SKIP
+    >>> kept = Snapshot(rig, {}, job().loss)  # doctest: +SKIP
+    >>> kept.restore()  # doctest: +SKIP
+    """
+
+    def __init__(self, rig: Rig, changed: Mapping[Key, Any], loss: Callable[..., Any]) -> None:
+        self._rig = rig
+        self.state = {name: value.detach().clone() for name, value in rig.model.state_dict().items()}
+        self._tensors = [(one, one.detach().clone()) for one in (*rig.model.parameters(), *rig.model.buffers())]
+        self._buffers = {name: value.detach().clone() for name, value in rig.model.named_buffers()}
+        self._optimizer = copy.deepcopy(rig.optimizer.state_dict())
+        self._entries = [(state, dict(state), _copies(state)) for state in rig.optimizer.state.values()]
+        self._groups = [(group, _copies(group)) for group in rig.optimizer.param_groups]
+        self._scaling = None if rig.scaling is None else rig.scaling.state()
+        self._attributes = [
+            (vars(module), name, value, _copied(value))
+            for module in rig.model.modules()
+            for name, value in vars(module).items()
+            if name not in OF_TORCH - {"training"} and _is_data(value)
+        ]
+        self._attributes += [(held, name, held[name], _copied(held[name])) for held, name in beside(loss)]
+        self._given = {key: _copied(value) for key, value in own_attributes(rig.model).items()} | dict(changed)
+        self._generators = Generators.now()
+
+    def restore(self) -> None:
+        """Put the rig and the generators back; tensors stay where they are."""
+        with torch.no_grad():
+            for tensor, before in self._tensors:
+                tensor.copy_(before)
+            for state, objects, kept in self._entries:
+                state.clear()
+                state.update(objects)
+                _put_back(state, kept)
+            for group, kept in self._groups:
+                _put_back(group, kept)
+            for holder, name, value, content in self._attributes:
+                holder[name] = value
+                _put_back(holder, {name: content})
+        if self._rig.scaling is not None and self._scaling is not None:
+            self._rig.scaling.load(self._scaling)
+        self._generators.restore()
+
+    def into(self, rig: Rig) -> Rig:
+        """A fresh rig of the same job, which stands as this one did from now on; its kernels stay its own."""
+        modules = dict(rig.model.named_modules())
+        parameters = dict(rig.model.named_parameters(remove_duplicate=False))
+        for (owner, name), value in self._given.items():
+            if name == "requires_grad":
+                parameters[owner].requires_grad_(value)
+            elif owner in modules:
+                modules[owner].__dict__[name] = _copied(value)
+        rig.model.load_state_dict(self.state)
+        with torch.no_grad():
+            for name, buffer in rig.model.named_buffers():  # also those that no state_dict has
+                buffer.copy_(self._buffers[name])
+        loaded = copy.deepcopy(self._optimizer)
+        own = rig.optimizer.state_dict()["param_groups"]
+        loaded["param_groups"] = with_own_kernels(loaded["param_groups"], own)
+        rig.optimizer.load_state_dict(loaded)
+        return rig
+
+
+def own_attributes(model: nn.Module) -> dict[Key, Any]:
+    """What modules of the job's own classes keep in attributes: a step may change it, a technique does not."""
+    return {
+        (owner, name): value
+        for owner, module in model.named_modules()
+        if not type(module).__module__.startswith(LIBRARIES)
+        for name, value in vars(module).items()
+        if name not in OF_TORCH and _is_data(value)
+    }
+
+
+def standing(model: nn.Module) -> dict[Key, Any]:
+    """What somebody may set beside a step: plain attributes of any module, and which parameters learn."""
+    found: dict[Key, Any] = {
+        (owner, name): value
+        for owner, module in model.named_modules()
+        for name, value in vars(module).items()
+        if name not in OF_TORCH and type(value) in PLAIN
+    }
+    learns = {(name, "requires_grad"): value.requires_grad for name, value in model.named_parameters()}
+    return found | learns
+
+
+def set_by(act: Callable[[], Any], model: nn.Module, known: dict[Key, Any]) -> Any:
+    """What `act` returns, code of the job's own; what it sets meanwhile is added to `known`."""
+    before = standing(model)
+    try:
+        return act()
+    finally:
+        known |= {key: value for key, value in standing(model).items() if key not in before or before[key] != value}
+
+
+def beside(loss: Callable[..., Any]) -> list[tuple[dict[str, Any], str]]:
+    """Where a loss may count or keep something: the globals that it names, and the attributes of its object."""
+    of_object = vars(type(loss)).get("__call__")
+    code = getattr(loss, "__code__", None) or getattr(of_object, "__code__", None)
+    known: dict[str, Any] = getattr(loss, "__globals__", {})
+    names = code.co_names if code is not None else ()
+    found = [(known, name) for name in names if _is_small(known.get(name))]
+    own: dict[str, Any] = getattr(getattr(loss, "__self__", loss), "__dict__", {})
+    return [*found, *((own, name) for name in own if _is_small(own[name]))]
+
+
+GENERATORS = (torch.Generator, random.Random, np.random.Generator)
+NUMBERS = (Tensor, np.ndarray)
+
+
+def _is_data(value: Any) -> bool:
+    """Whether a value is nothing but numbers, texts, arrays and generators, in containers of Python's own."""
+    if type(value) is dict:
+        return all(map(_is_data, value.values()))
+    if type(value) in (list, tuple, set):
+        return all(map(_is_data, value))
+    return isinstance(value, (*PLAIN, *GENERATORS, *NUMBERS)) and not isinstance(value, nn.Parameter)
+
+
+def _is_small(value: Any) -> bool:
+    """Whether a value is data, and no array, which a loss reads and hardly writes."""
+    return value is not None and _is_data(value) and not isinstance(value, NUMBERS)
+
+
+def _copies(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copied(value) for key, value in state.items() if key != "params"}
+
+
+def _copied(value: Any) -> Any:
+    """A copy of data; of a tensor its numbers, without what they were computed from."""
+    if torch.is_tensor(value):
+        return value.detach().clone()
+    if type(value) is dict:
+        return {key: _copied(one) for key, one in value.items()}
+    return type(value)(map(_copied, value)) if type(value) in (list, tuple) else copy.deepcopy(value)
+
+
+def _put_back(holder: dict[str, Any], kept: Mapping[str, Any]) -> None:
+    """The values as they were, in the objects that were there."""
+    for name, value in kept.items():
+        now = holder.get(name)
+        if torch.is_tensor(now) and torch.is_tensor(value) and now.shape == value.shape:
+            now.copy_(value)
+        elif isinstance(now, np.ndarray):
+            now[...] = value
+        elif isinstance(now, torch.Generator):
+            now.set_state(value.get_state())
+        elif isinstance(now, random.Random):
+            now.setstate(value.getstate())
+        elif isinstance(now, np.random.Generator):
+            now.bit_generator.state = value.bit_generator.state
+        elif isinstance(now, list):
+            now[:] = value
+        elif isinstance(now, dict | set):
+            now.clear()
+            now.update(value)
+        else:
+            holder[name] = value
