@@ -38,7 +38,13 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vivace.api.running.proofs.SHARE", 1e9)
 
 
-@pytest.mark.usefixtures("unhurried")
+@pytest.fixture
+def between_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No checkpoint where an epoch ends, however quickly it were written."""
+    monkeypatch.setattr("vivace.api.running.drive.SAVING_SHARE", -1.0)
+
+
+@pytest.mark.usefixtures("unhurried", "between_epochs")
 @pytest.mark.parametrize(
     "late", [planted.LateDetachment(layer="0"), planted.StaleGradients()], ids=["detached", "stale"]
 )
