@@ -36,6 +36,15 @@ def test_the_catalogue_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "coral-edge-tpu" in told
 
 
+def test_the_catalogue_shows_whole_numbers_at_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["predict", "--list"]) == 0
+
+    assert "…" not in capsys.readouterr().out
+
+
 def test_the_catalogue_as_a_document_has_every_source(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "--list", "--json"]) == 0
     found = {one["key"]: one for one in json.loads(capsys.readouterr().out)["devices"]}

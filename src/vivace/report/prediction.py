@@ -48,12 +48,12 @@ def prediction_block(prediction: Prediction) -> RenderableType:
 
 
 def device_table(devices: Sequence[Device]) -> RenderableType:
-    """The catalogue: dense rates, memory and power; what no source gives is a dash."""
-    table = plain_table("device", "kind", "f32", "bf16", "int8", "memory GB", "GB/s", "W", "name")
+    """The catalogue: dense rates, memory and power; what no source gives is a dash. Names are in the document."""
+    table = plain_table("device", "kind", "f32", "bf16", "int8", "GB", "GB/s", "W")
     for one in devices:
         names = ("dense_f32_tflops", "dense_bf16_tflops", "dense_int8_tops", "memory_gigabytes")
         values = [one.value(name) for name in (*names, "memory_gigabytes_per_second", "power_watts")]
-        table.add_row(one.key, one.kind, *(_number(value) for value in values), one.name)
+        table.add_row(one.key, one.kind, *(_number(value) for value in values))
     return table
 
 

@@ -117,7 +117,7 @@ def _build(
             steps.note(f"the netlist has {built.resources.cells} cells, more than was estimated; folding further")
         plan, schedule = roomy(graph, fold.lanes, adders)
         design = design_of(plan)
-        told = f"{fold.total_lanes} multipliers, {schedule.latency} cycles"
+        told = f"{fold.total_lanes} multiplier{'s' * (fold.total_lanes != 1)}, {schedule.latency} cycles"
         with steps.step("synthesis", told):
             simulator = pool.submit(simulate.build, design, folder / f"proof_{attempt}", request.deadline)
             resources = place.synthesize(design, request.part, folder / "chip", request.deadline)
