@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
 from vivace.core.measurement import Interval
 
@@ -177,3 +177,29 @@ def _shares(parts: Iterable[tuple[str, float]]) -> tuple[TimeShare, ...]:
         before = found.get(name, TimeShare(name, 0.0, 0))
         found[name] = TimeShare(name, before.seconds + seconds, before.count + 1)
     return tuple(sorted(found.values(), key=lambda share: -share.seconds))
+
+
+@dataclasses.dataclass(frozen=True)
+class CoresCount:
+    """So many copies of a program (`instances`) with so many threads each: its speed-up over one copy with one thread,
+    MEASURED in the race."""
+
+    cores: int
+    instances: int
+    threads: int
+    speedup: Interval
+
+
+@dataclasses.dataclass(frozen=True)
+class Cores:
+    """A plan on several counts of cores, and the part of a call that more cores do not shorten, which Amdahl's and
+    Gustafson's laws need to give these speed-ups. `is_fitted` where two counts or more were timed, of which the fastest
+    each is fitted; else one count implies it, and the interval is that of its speed-up. `plan_name` is the plan beside
+    threads and copies."""
+
+    plan_name: str
+    counts: tuple[CoresCount, ...]
+    amdahl_serial: Interval
+    gustafson_serial: Interval
+    is_fitted: bool
+    kind: Literal["MEASURED"] = "MEASURED"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vivace.core.attribution import Attribution
-from vivace.core.compute import Compute, Profiles
+from vivace.core.compute import Compute, Cores, Profiles
 from vivace.core.layer import FusedList, LayerSensitivity, StoredWeights
 from vivace.core.measurement import Comparison, Interval, Outcome, SpeedVerdict
 from vivace.core.plan import Plan
@@ -111,6 +111,7 @@ class Result:
     `fused` lists what one operator of the winner does for several layers, `compute` says how near the original and the
     winner came to the machine's ceilings; None where it was not asked.
     `stored_weights` are the winner's weights that are stored in another form, with their bytes; None where none is.
+    `cores` are plans that were timed on one core and on more, with what Amdahl's and Gustafson's laws make of them.
     """
 
     name: str
@@ -134,6 +135,7 @@ class Result:
     profiles: Profiles | None = None
     sensitivity: tuple[LayerSensitivity, ...] = ()
     stored_weights: StoredWeights | None = None
+    cores: tuple[Cores, ...] = ()
 
     @property
     def speedup(self) -> Interval:

@@ -60,9 +60,8 @@ def live(entry: str, arguments: Mapping[str, Any], payload: bytes, team: Mapping
         traceback.print_exc()
         sys.stderr.flush()
         if not isinstance(error, VivaceError | OSError):
-            threading.Event().wait(
-                GRACE_SECONDS if mine.is_on_one_machine else LONG_GRACE_SECONDS
-            )  # if a peer has died, all are restarted meanwhile
+            grace = GRACE_SECONDS if mine.is_on_one_machine else LONG_GRACE_SECONDS
+            threading.Event().wait(grace)  # if a peer has died, all are restarted meanwhile
         describe = getattr(service, "describe", _plainly)
         channel.fail({**describe(error), "rank": rank})
         threading.Event().wait()  # until the launcher, which has been told, ends all of us

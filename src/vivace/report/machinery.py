@@ -1,9 +1,10 @@
-"""The lines on what was fused, on how much of the machine was used, and on what calling alone costs."""
+"""The lines on what was fused, on how much of the machine was used, on what calling alone costs and cores bring."""
 
 from __future__ import annotations
 
-from vivace.core.compute import Bound, Compute, Overhead
+from vivace.core.compute import Bound, Compute, Cores, CoresCount, Overhead
 from vivace.core.layer import FusedList
+from vivace.core.measurement import Interval
 from vivace.report.wording import show_place
 
 BOUND_WORDS = {
@@ -73,3 +74,32 @@ def _empty(found: Overhead) -> str:
 
 def _microseconds(seconds: float) -> str:
     return f"{seconds * 1e6:.3g} us"
+
+
+def cores_words(found: Cores) -> str:
+    """One line: the speed-ups, and what both laws make of them.
+
+    >>> from vivace.core.measurement import Interval
+    >>> exact = (CoresCount(2, 2, 1, Interval(1.6, 1.6, 1.6)),)
+    >>> serial = Interval(0.25, 0.25, 0.25)
+    >>> cores_words(Cores("p", exact, serial, serial, is_fitted=False)).partition(', MEASURED')[0]
+    'cores: 1.6 [1.6, 1.6] times one thread on 2 (2 copies x 1)'
+    """
+    seen = ", ".join(f"{one.speedup} times one thread on {one.cores} ({_arranged(one)})" for one in found.counts)
+    how = "fitted" if found.is_fitted else "which the one count implies"
+    amdahl, gustafson = found.amdahl_serial, found.gustafson_serial
+    limit = f"at most {1 / amdahl.value:.3g} times on any number" if amdahl.value > 0 else "no limit"
+    most = max(one.cores for one in found.counts)
+    work = most - gustafson.value * (most - 1)
+    return (
+        f"cores: {seen}, MEASURED in the race with {found.plan_name}; serial part, {how}: {_share(amdahl)} by Amdahl "
+        f"({limit}), {_share(gustafson)} by Gustafson ({work:.3g} times the work in the time of one)"
+    )
+
+
+def _arranged(one: CoresCount) -> str:
+    return f"{one.threads} threads" if one.instances == 1 else f"{one.instances} copies x {one.threads}"
+
+
+def _share(one: Interval) -> str:
+    return f"{one.value:.2g} [{one.low:.2g}, {one.high:.2g}]"

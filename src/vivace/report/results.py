@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 from pydantic import Field
 
 from vivace.core.attribution import Attribution, LeftOut, Step
-from vivace.core.compute import Compute, Profiles
+from vivace.core.compute import Compute, Cores, Profiles
 from vivace.core.forecast import Expected, Forecast
 from vivace.core.layer import Fused, LayerSensitivity, StoredWeights
 from vivace.core.measurement import Comparison, Interval, Outcome, SpeedVerdict
@@ -21,7 +21,6 @@ from vivace.core.result import Result, Status, Trial, TrialStage
 from vivace.core.technique import Technique
 from vivace.core.workload import Objective
 from vivace.report.document import JsonDocument
-from vivace.report.laws.cores import CoresDocument, cores_allowed, cores_of
 
 SCHEMA_VERSION: Final = 1
 RESULTS: Final = "results.json"
@@ -134,7 +133,7 @@ class ResultDocument(JsonDocument):
     wall_seconds: float
     attribution: AttributionDocument | None
     break_even_calls: int | None
-    cores: list[CoresDocument] = Field(default_factory=list)
+    cores: list[Cores] = Field(default_factory=list)
 
 
 class ComparisonDocument(JsonDocument):
@@ -220,7 +219,7 @@ def to_document(result: Result) -> ResultDocument:
         wall_seconds=result.wall_seconds,
         attribution=None if result.attribution is None else _attribution(result.attribution),
         break_even_calls=result.break_even_calls,
-        cores=cores_of(result.candidates, cores_allowed(result.conditions)),
+        cores=list(result.cores),
     )
 
 

@@ -18,9 +18,8 @@ from vivace.core.workload import Objective
 from vivace.report.attribution import attribution, payback
 from vivace.report.duration import show_duration
 from vivace.report.headline import advice, headline
-from vivace.report.laws.cores import cores_allowed, cores_of, cores_words
 from vivace.report.layout import line, plain_table, short
-from vivace.report.machinery import compute_line, fused_line, overhead_line
+from vivace.report.machinery import compute_line, cores_words, fused_line, overhead_line
 from vivace.report.mix import mix_lines
 from vivace.report.results import PAGE, to_document
 from vivace.report.tried import ladder, tried
@@ -86,7 +85,7 @@ def result_block(
 
 
 def _machinery(result: Result) -> tuple[str, ...]:
-    seen = [cores_words(found) for found in cores_of(result.candidates, cores_allowed(result.conditions))[:1]]
+    seen = [cores_words(found) for found in result.cores[:1]]
     return fused_line(result.fused), compute_line(result.compute), overhead_line(result.compute), *seen
 
 

@@ -18,6 +18,7 @@ from vivace.devices.roofline import TINY_SECONDS
 from vivace.measure import environment, stats
 from vivace.measure.claims.conclude import exponential, noise_floor_of
 from vivace.search.account.bench import Bench
+from vivace.search.account.cores import cores_of
 from vivace.search.account.payback import break_even_calls
 from vivace.search.journal import Journal
 from vivace.search.laboratory import Laboratory
@@ -105,6 +106,7 @@ class Search:
         return dataclasses.replace(
             result,
             left_out=self.space.left_out,
+            cores=cores_of(result.candidates, self.machine.cores_allowed),
             notes=(*result.notes, *untold),
             conditions=conditions,
             wall_seconds=self.options.seconds - self.schedule.left(),

@@ -47,6 +47,7 @@ class Drive:
     restarts: Restarts
     proofs: LaterProofs
     account: Account = dataclasses.field(default_factory=Account)
+    _run: TrainingRun = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
         self.clock = SystemClock()
@@ -58,8 +59,6 @@ class Drive:
         self._steps = 0
         self._kept: dict[int, Account] = {}
         self._held: dict[int, Account] = {}
-
-    _run: TrainingRun = dataclasses.field(init=False)
 
     def run(self, run: TrainingRun) -> TrainingRun:
         """Raises KeyboardInterrupt after Ctrl-C, with a checkpoint of the step that had begun."""

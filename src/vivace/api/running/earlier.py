@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vivace.api.running.folder import write_whole
 from vivace.core import registry
 from vivace.core.errors import UsageError
 from vivace.core.plan import Plan, read_plan
@@ -24,9 +25,7 @@ CHOSEN = "chosen.json"
 
 def write_chosen(folder: Path, run: TrainingRun) -> None:
     """Keep what is known of a run's plan: a whole file or none."""
-    beside = folder / f"{CHOSEN}.part"
-    beside.write_text(training_document(run).to_text(), encoding="utf-8")
-    beside.replace(folder / CHOSEN)
+    write_whole(folder / CHOSEN, training_document(run).to_text())
 
 
 def with_earlier(run: TrainingRun, folder: Path) -> TrainingRun:

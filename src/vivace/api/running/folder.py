@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 from vivace.core import registry
 from vivace.core.documents import strict_json
@@ -62,11 +61,11 @@ def write_plan(folder: Path, job: Training, run: TrainingRun) -> None:
     """Keep what a run that goes on must know: the plan, of which job, and how many processes were asked for."""
     asked_for = (run.conditions.get("options", {}).get("team") or {}).get("processes", 1)
     note = {"schema_version": SCHEMA, "job": identity(job), "plan": run.plan.to_json(), "processes": asked_for}
-    _write(folder / PLAN, note)
+    write_whole(folder / PLAN, json.dumps(note, indent=2, allow_nan=False) + "\n")
 
 
-def _write(file: Path, document: dict[str, Any]) -> None:
+def write_whole(file: Path, text: str) -> None:
     """A whole file or none."""
     beside = file.with_suffix(".part")
-    beside.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    beside.write_text(text, encoding="utf-8")
     beside.replace(file)

@@ -59,7 +59,7 @@ class LaterProofs:
             self._gap = f"steps {self._held + 1} to {steps} were not proved before the run was stopped"
         self.proved_steps = self._asked = steps
 
-    def prove(self, worker: Worker | RankHand, steps: int, elapsed: float, resumed: int, is_last: bool = True) -> bool:
+    def prove(self, worker: Worker | RankHand, steps: int, elapsed: float, resumed: int, is_last: bool) -> bool:
         """Prove the step that the training would take now, if that can be afforded `elapsed` seconds after it began;
         whether it was. What was asked before after so many steps is not looked at again. Raises StepDiffers
         where it is not the original's."""

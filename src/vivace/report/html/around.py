@@ -16,7 +16,7 @@ from vivace.report.duration import show_duration
 from vivace.report.html.figure import Cell, Table, table
 from vivace.report.html.skeleton import Tile
 from vivace.report.html.words import LONG, cut, number, plural
-from vivace.report.laws.cores import cores_words
+from vivace.report.machinery import cores_words
 from vivace.report.results import ResultDocument
 from vivace.report.wording import P99_CALLS, quality_sentence, show_bytes, show_milliseconds, show_speedup
 

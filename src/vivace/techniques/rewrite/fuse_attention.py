@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from operator import getitem
 from typing import Any
 
 import torch
 from torch.fx import Node
 
-from vivace.codegen.operators.writing import functional, is_in_place, writes_own
 from vivace.core.cost import Cost
 from vivace.core.errors import NotApplicable
 from vivace.core.facts import Fact
@@ -18,13 +16,12 @@ from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
 from vivace.runtimes.graphs.layers import names_of
-from vivace.runtimes.graphs.softmaxes import spelled_softmax
 from vivace.techniques.graph import GraphEdit, torch_program
-from vivace.techniques.rewrite.attention import SOFTMAXES, Attention, find
+from vivace.techniques.rewrite.attention import Attention, find
 from vivace.techniques.rewrite.masks import Mask, Unlike
 from vivace.techniques.rewrite.operands import batch_fits, same, shape_of
-from vivace.techniques.rewrite.products import two_operands
-from vivace.techniques.rewrite.values import dtype_of, users
+from vivace.techniques.rewrite.spelling import spell_plainly, swept
+from vivace.techniques.rewrite.values import dtype_of
 
 aten = torch.ops.aten
 FUSED = aten.scaled_dot_product_attention.default
@@ -69,8 +66,7 @@ class FuseAttention(Technique):
         edit = GraphEdit(torch_program(model))
         reasons: list[str] = []
         fused: list[Fused] = []
-        _name_softmaxes(edit)
-        _write_anew(edit)
+        spell_plainly(edit)
         for found in find(edit):  # lazily: an attention may read what the one before it gave
             if isinstance(found, Unlike):
                 reasons.append(str(found))
@@ -79,40 +75,6 @@ class FuseAttention(Technique):
         if not fused:
             raise NotApplicable(_why_nothing(edit, reasons))
         return model.replace(program=edit.close(), lineage=(*model.lineage, str(self)), fused=(*model.fused, *fused))
-
-
-def _name_softmaxes(edit: GraphEdit) -> None:
-    """Put the one operator in place of each softmax that is spelled out over floats."""
-    for node in edit.calls(aten.div.Tensor, aten.exp.default):
-        found = spelled_softmax(node)
-        if found is None or dtype_of(node) != dtype_of(found[0]):
-            continue
-        with edit.graph.inserting_before(node):
-            softmax = edit.graph.call_function(aten.softmax.int, found)
-        softmax.meta = dict(node.meta)
-        node.replace_all_uses_with(softmax)
-        _sweep(edit, node)
-
-
-def _write_anew(edit: GraphEdit) -> None:
-    """Put the operator that makes a new tensor in place of each that writes into scores on their way to a softmax,
-    where nobody else reads what lay there."""
-    for softmax in edit.calls(*SOFTMAXES):
-        node = softmax.args[0]
-        while isinstance(node, Node) and node.op == "call_function" and two_operands(node) is None:
-            other = functional(node.target) if is_in_place(node) and writes_own(node) else None
-            if other is not None:
-                with edit.graph.inserting_before(node):
-                    anew = edit.graph.call_function(other, node.args, node.kwargs)
-                anew.meta = dict(node.meta)
-                edit.infer(anew)
-                if anew.meta["val"].dtype != dtype_of(node):
-                    edit.graph.erase_node(anew)
-                    break
-                node.replace_all_uses_with(anew)
-                edit.graph.erase_node(node)
-                node = anew
-            node = node.args[0] if node.args else None
 
 
 def _why_nothing(edit: GraphEdit, reasons: list[str]) -> str:
@@ -128,7 +90,7 @@ def _rewrite(edit: GraphEdit, attention: Attention) -> Fused:
     with edit.graph.inserting_before(attention.result):
         result = _Writer(edit, attention).write()
     attention.result.replace_all_uses_with(result)
-    gone = _sweep(edit, attention.result)
+    gone = swept(edit, attention.result)
     return Fused(FUSED._opname, names_of(node for node in reversed(gone) if node.target not in VIEWS))
 
 
@@ -239,21 +201,3 @@ class _Writer:
         if len(shape_of(result)) < len(shape_of(node)):
             return self._call(aten.flatten.using_ints, node, 0, len(batch) - 1)
         return node
-
-
-def _sweep(edit: GraphEdit, node: Node) -> list[Node]:
-    """Take a node away that nothing uses, the checks on it, and what was made for it alone; gives what went."""
-    pending, gone = [node], []
-    while pending:
-        node = pending.pop()
-        for part in [user for user in node.users if user.target is getitem and not user.users]:
-            edit.graph.erase_node(part)
-        if node.op != "call_function" or users(node):
-            continue
-        for check in list(node.users):
-            edit.graph.erase_node(check)
-        inputs = node.all_input_nodes
-        edit.graph.erase_node(node)
-        gone.append(node)
-        pending.extend(source for source in inputs if source not in pending)
-    return gone

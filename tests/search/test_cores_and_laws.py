@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-
 import pytest
 
 from vivace.core.measurement import Interval, Outcome
 from vivace.core.plan import Plan
-from vivace.core.result import Result, Trial, TrialStage
+from vivace.core.result import Trial, TrialStage
 from vivace.devices.scaling import Law, amdahl, fitted_serial, gustafson
-from vivace.report.html.page import render
-from vivace.report.laws.cores import cores_of, cores_words
-from vivace.report.results import ResultDocument, to_document
-from vivace.report.terminal import result_block
+from vivace.search.account.cores import cores_of
 from vivace.techniques.parallel.instances import Instances
 from vivace.techniques.parallel.threads import Threads
 
@@ -59,20 +53,4 @@ def test_one_count_implies_the_part_with_the_interval_of_its_speedup() -> None:
 
 @pytest.mark.parametrize("seen", [[], SEEN[1:], [SEEN[0]], [trial(1.0), trial(1.5, Instances(2))]])
 def test_without_one_thread_or_without_more_there_is_no_law(seen: list[Trial]) -> None:
-    assert cores_of(seen, 4) == []
-
-
-def test_the_report_tells_them_in_the_document_on_the_page_and_in_the_terminal(result: Result) -> None:
-    conditions = {**result.conditions, "machine": {"cores_allowed": 4}}
-    others = [one for one in result.candidates if [each.name() for each in one.plan] != ["threads"]]
-    seen = dataclasses.replace(result, candidates=(*others, *SEEN), conditions=conditions)
-
-    document = to_document(seen)
-    words = cores_words(document.cores[0])
-
-    assert json.loads(document.to_text())["cores"][0]["kind"] == "MEASURED"
-    assert ResultDocument.model_validate_json(document.to_text()) == document
-    assert "serial part, fitted: 0.1 [" in words and "by Amdahl (at most 10 times on any number)" in words
-    assert "by Gustafson (" in words and "MEASURED in the race" in words
-    assert "by Amdahl" in render(document) and "by Gustafson" in render(document)
-    assert any(words in str(part) for part in result_block(seen).renderables)  # type: ignore[attr-defined]
+    assert cores_of(seen, 4) == ()

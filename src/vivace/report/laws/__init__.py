@@ -1,1 +1,0 @@
-"""What parallel work gained, as measured and as laws have it."""
