@@ -20,12 +20,11 @@ from vivace.core.prediction.answer import LayoutLine, Layouts, Line
 from vivace.core.prediction.layout import Layout, Memory, Parts
 from vivace.core.training.job import Training
 from vivace.devices.machine import detect
-from vivace.devices.prediction.fitting import around
+from vivace.devices.prediction.fitting import around, once_more
 from vivace.devices.prediction.lines import Step, refused
 from vivace.devices.prediction.measured import Laws
 from vivace.devices.prediction.memory import states
 from vivace.devices.prediction.processes import Share, Spread, Wires, moved, seconds_of, wires_of
-from vivace.devices.scaling import t95
 from vivace.distributed.sharding import blocks_of
 from vivace.measure import clock
 from vivace.measure.process import Limits, Worker
@@ -135,7 +134,7 @@ def _line(line: Line, job: Training, step: Step, found: _Timed, laws: Laws) -> L
     if line.count == 1:
         parts = Parts(arithmetic_seconds=alone)
         return _rated(
-            line, step, _again(starts), parts, f"{timed}, MEASURED in {STARTS} starts; the interval is theirs"
+            line, step, once_more(starts), parts, f"{timed}, MEASURED in {STARTS} starts; the interval is theirs"
         )
     basis = f"copies (DDP); {timed}, MEASURED; exchanges between two as well; {laws.processes.source}"
     share = _share(job, step, line.count, alone, Spread.DATA)
@@ -195,13 +194,6 @@ def _lost(other: LayoutLine, first: LayoutLine) -> str:
     more = (other.parts.communication_seconds - first.parts.communication_seconds) * 1e3
     apart = "" if other.seconds.low > first.seconds.high else ", and the intervals overlap"
     return f"{other.seconds.value / first.seconds.value:.2f} times the first: exchanges take {more:.3g} ms more{apart}"
-
-
-def _again(starts: Sequence[float]) -> Interval:
-    """What one more start would take, from those that were timed: Student's interval of logarithms."""
-    logs = [math.log(one) for one in starts]
-    reach = t95(len(logs) - 1) * statistics.stdev(logs) * math.sqrt(1 + 1 / len(logs))
-    return around(math.exp(statistics.fmean(logs)), math.exp(reach))
 
 
 def _rated(line: Line, step: Step, seconds: Interval, parts: Parts, basis: str) -> Line:
