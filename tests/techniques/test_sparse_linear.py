@@ -1,5 +1,8 @@
 """Pruning and sparse products: which weights go, what is stored, what is measured, and what a bad file may not do."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -142,6 +145,28 @@ def test_a_sparse_product_equals_the_dense_one(form, by_columns, shape):
 
     exact = nn.functional.linear(x.double(), weight.double(), bias.double())
     torch.testing.assert_close(found.double(), exact, rtol=1e-4, atol=1e-4)
+
+
+FIRST_IN_ITS_PROCESS = """
+import torch
+from torch import nn
+from vivace.core.errors import NotApplicable
+from vivace.runtimes import capture
+from vivace.techniques.sparsity.magnitude_pruning import MagnitudePruning
+from vivace.techniques.sparsity.sparse_kernels import SparseKernels
+
+model = capture.capture(nn.Sequential(nn.Linear(128, 256)).eval(), (torch.randn(8, 128),)).model
+try:
+    SparseKernels().apply(MagnitudePruning(share=0.75).apply(model, None), None)
+except NotApplicable:  # none of them pays here
+    pass
+"""
+
+
+def test_who_prunes_first_in_a_process_is_told_nothing_of_betas():
+    done = subprocess.run([sys.executable, "-c", FIRST_IN_ITS_PROCESS], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.fixture

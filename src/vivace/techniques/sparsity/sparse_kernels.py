@@ -179,13 +179,14 @@ def _fastest(layer: _Layer) -> _Choice:
 
 def _forms(weight: Tensor) -> Iterator[_Form]:
     """All ways to store a weight that it allows."""
+    product = compressed.operator()  # before any sparse tensor is made: PyTorch tells once that they are in beta
     halves = semi_structured.packed(weight)
     if halves is not None:
         yield _Form("2:4", semi_structured.operator(), dict(zip(("values", "places"), halves, strict=True)))
     blocks = ((f"BSR {BLOCK} x {BLOCK}", parts) for parts in _blocks(weight))
     for name, parts in (("CSR", _parts(weight.to_sparse_csr())), *blocks):
         for by_columns in (False, True):
-            yield _Form(name, compressed.operator(), parts, (by_columns,))
+            yield _Form(name, product, parts, (by_columns,))
 
 
 def _sure_speedup(choice: _Choice) -> float:
