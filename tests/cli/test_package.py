@@ -30,6 +30,14 @@ def test_loading_imports_none_of_the_verbs_that_make_what_is_loaded() -> None:
     assert run("import sys, vivace; vivace.load; print('vivace.api' in sys.modules)") == "False\n"
 
 
+def test_the_package_runs_as_a_module() -> None:
+    def ran(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", "vivace", *words], check=False, capture_output=True, text=True)
+
+    assert ran("--version").stdout == f"vivace {vv.__version__}\n"
+    assert ran("optimise").returncode == 2
+
+
 def test_the_nouns_come_from_the_core() -> None:
     assert (vv.Budget, vv.Workload, vv.errors) == (quality.Budget, workload.Workload, errors)
     assert vv.__version__ == "0.1.0"
