@@ -38,7 +38,9 @@ def test_a_diagnosis_is_one_document(file: Path, capsys: pytest.CaptureFixture[s
     assert main(["train", f"{file}:made", "--diagnose-only", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
 
-    assert found["diagnosis"]["bound"] in ("input", "overhead", "memory", "compute")
+    assert found["diagnosis"]["bound"] in ("input", "overhead", "memory", "compute", "kernels")
+    phases = {one["phase"] for one in found["diagnosis"]["roofline"]["operators"]}
+    assert phases == {"forward", "backward", "update"}
     assert found["diagnosis"]["step_seconds"] > 0
 
 

@@ -9,7 +9,8 @@ import pytest
 from vivace.core.measurement import Interval, Outcome
 from vivace.core.plan import Plan
 from vivace.core.technique import Technique
-from vivace.core.training.run import Advice, Basis, Diagnosis, StepBound, StepTrial
+from vivace.core.training.bound import StepBound
+from vivace.core.training.run import Advice, Basis, Diagnosis, StepTrial
 from vivace.search.training.promise import Promising, Room, no_time, promise
 from vivace.techniques.compile.compiled_training import CompiledTraining
 from vivace.techniques.compile.native_step import NativeStep

@@ -21,8 +21,9 @@ from vivace.api import diagnose
 from vivace.core.errors import UsageError, WorkerFailure
 from vivace.core.plan import Plan
 from vivace.core.quality import QualityVerdict
+from vivace.core.training.bound import StepBound
 from vivace.core.training.parity import Kind
-from vivace.core.training.run import Basis, StepBound
+from vivace.core.training.run import Basis
 from vivace.report.pages import page_of
 from vivace.report.progress import SilentProgress
 from vivace.report.reading import read_run

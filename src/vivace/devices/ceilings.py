@@ -104,12 +104,12 @@ def copy(copied_bytes: int, device: str = "cpu") -> Kernel:
     return lambda: target.copy_(source)
 
 
-def _ceiling(threads: int, seconds_of: SecondsOf, precisions: Sequence[str], copy_bytes: int) -> Ceiling:
-    with _threads(threads), torch.inference_mode():
+def _ceiling(count: int, seconds_of: SecondsOf, precisions: Sequence[str], copy_bytes: int) -> Ceiling:
+    with threads(count), torch.inference_mode():
         rates = {name: _best_rate(name, seconds_of) for name in precisions}
         least = rates.get("f32") or 0.0
         found = {name: rate for name, rate in rates.items() if rate is not None and rate >= least}
-        return Ceiling(threads, found, copy_rate(copy_bytes, seconds_of(copy(copy_bytes))))
+        return Ceiling(count, found, copy_rate(copy_bytes, seconds_of(copy(copy_bytes))))
 
 
 def _best_on_device(precision: str, seconds_of: SecondsOf, sides: Sequence[int], device: str) -> float | None:
@@ -146,7 +146,8 @@ def _tf32() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
+def threads(count: int) -> Iterator[None]:
+    """So many threads of PyTorch's inside."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -21,6 +21,7 @@ from vivace.report.layout import line, plain_table, short
 from vivace.report.results import PAGE, TechniqueDocument, technique_documents
 from vivace.report.training_page.later import later_words
 from vivace.report.training_page.laws import scaling_words
+from vivace.report.training_page.operators import roofline_table
 from vivace.report.wording import show_bytes, show_speedup
 
 SCHEMA_VERSION = 1
@@ -245,6 +246,7 @@ def diagnosis_block(found: Diagnosis) -> RenderableType:
             f"a step of the original: {found.step_seconds * 1e3:.3g} ms, bound by {found.bound.value}: {found.evidence}"
         ),
         table,
+        *([] if found.roofline is None else [roofline_table(found.roofline)]),
         line(f"{found.flops / 1e6:.3g} MFLOP a step, {ceiling}{evaluated}"),
         line(f"memory: {memory}"),
         *(

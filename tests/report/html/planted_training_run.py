@@ -10,9 +10,10 @@ from planted_results import HOSTILE, arm, interval, plan_name, technique
 
 from vivace.core.measurement import Comparison, Interval, Outcome, SpeedVerdict
 from vivace.core.quality import QualityVerdict
+from vivace.core.training.bound import Bandwidth, OperatorWork, StepBound, StepRoofline, Work
 from vivace.core.training.course import Course, EpochEnd, Span
 from vivace.core.training.parity import Agreement, Curve, Kind
-from vivace.core.training.run import Count, Diagnosis, Rank, Scaling, StepBound
+from vivace.core.training.run import Count, Diagnosis, Rank, Scaling
 from vivace.report.training import ParityDocument, StepTrialDocument, TrainingDocument
 
 CACHE, CHANNELS, FUSED, COMPILED = (
@@ -33,6 +34,16 @@ def diagnosis(**changes: Any) -> Diagnosis:
         "evidence": "62% of a step is waiting for its batch",
     }  # fmt: skip
     return Diagnosis(**{**fields, **changes})
+
+
+def roofline() -> StepRoofline:
+    """A step whose products compute and whose update moves data."""
+    operators = (
+        OperatorWork("backward", "mm", StepBound.COMPUTE, Work(4, 5e-4, 20e9, 3e6, 3e-4, 1e-5)),
+        OperatorWork("update", "addcdiv_", StepBound.MEMORY, Work(6, 2e-4, 0.0, 2e6, 0.0, 1.6e-4)),
+    )
+    spent = {**{bound.value: 0.0 for bound in StepBound}, "input": 2.5e-3, "compute": 1e-3, "memory": 5e-4}
+    return StepRoofline(operators, (Bandwidth(1 << 20, 90.0, 60.0), Bandwidth(1 << 28, 12.5, 1.5)), 2e-6, spent)
 
 
 def diagnosis_after() -> Diagnosis:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from html import unescape
@@ -306,3 +307,19 @@ def test_commands_and_conditions_do_it_again(run: TrainingDocument) -> None:
     assert told["versions"] == "torch 2.13.0, numpy 2.3.0"
     assert told["job: batch size"] == "64"
     assert "processor ticks" not in told
+
+
+def test_the_operators_stand_on_the_roofline_with_the_bandwidths_that_were_measured(run: TrainingDocument) -> None:
+    watched = dataclasses.replace(run.diagnosis, roofline=planted_training_run.roofline())
+    found = phases.figure(read_again(changed(run, diagnosis=watched)))
+
+    operators, bandwidths = found.tables[1:]
+    rows = [[cell.text for cell in row] for row in operators.rows]
+    assert ["backward", "mm", "4", "0.5", "4e+04", "60%", "3", "6", "2%", "compute"] in rows
+    assert ["optimizer", "addcdiv_", "6", "0.2", "-", "-", "2", "10", "80%", "memory"] in rows
+    assert [cell.text for cell in bandwidths.rows[1]][1:] == ["12.5", "1.5"]
+
+
+def read_again(document: TrainingDocument) -> TrainingDocument:
+    """The document after it was written and read."""
+    return TrainingDocument.model_validate_json(document.to_text())

@@ -9,22 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from vivace.core.measurement import Comparison, Interval, Outcome
 from vivace.core.plan import Plan
+from vivace.core.training.bound import StepBound, StepRoofline
 from vivace.core.training.course import Course
 from vivace.core.training.parity import Parity
 from vivace.core.training.proofs import LaterProof
 
 if TYPE_CHECKING:
     import torch
-
-
-class StepBound(Enum):
-    """What most of a step's time goes to."""
-
-    INPUT = "input"
-    OVERHEAD = "overhead"
-    MEMORY = "memory"
-    COMPUTE = "compute"
-    COMMUNICATION = "communication"
 
 
 class Basis(Enum):
@@ -66,7 +57,9 @@ class Diagnosis:
     several, all is what the first one sees, and what it holds of the model; activations are not weighed. `advice`
     begins with what was measured, by the low ends of the intervals, and goes on with bounds, by size; there is none for
     a plan. `device` is where the model lies, cpu or cuda: there each phase is timed
-    until the device has finished, and time in which no kernel runs on it is overhead.
+    until the device has finished, and time in which no kernel runs on it is overhead. `bound` is what explains the most
+    of a step, `evidence` how that shows. `roofline` has the step's operators with what each moves and computes; None
+    where they were not watched: of several processes, of what was compiled, or without a measured ceiling.
     """
 
     steps: int
@@ -91,6 +84,7 @@ class Diagnosis:
     communication_seconds: float = 0.0
     advice: tuple[Advice, ...] = ()
     device: str = "cpu"
+    roofline: StepRoofline | None = None
 
     @property
     def floor_seconds(self) -> float | None:

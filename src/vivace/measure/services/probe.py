@@ -13,23 +13,24 @@ SECONDS = 0.25
 CALLS = 200
 
 
-def fastest_seconds(kernel: Callable[[], object]) -> float:
-    """Seconds of the fastest of many runs of a kernel, after a warm-up, in about a quarter of a second."""
+def fastest_seconds(kernel: Callable[[], object], within: float = SECONDS) -> float:
+    """Seconds of the fastest of many runs of a kernel, after a warm-up, in about so many seconds."""
+    return _fastest(kernel, time_calls, within)
 
-    return _fastest(kernel, time_calls)
 
-
-def fastest_device_seconds(kernel: Callable[[], object]) -> float:
+def fastest_device_seconds(kernel: Callable[[], object], within: float = SECONDS) -> float:
     """The same of a kernel on a CUDA device, until the device has finished."""
-    return _fastest(kernel, time_device_calls)
+    return _fastest(kernel, time_device_calls, within)
 
 
-def _fastest(kernel: Callable[[], object], timed: Callable[[Callable[[int], object], range], list[float]]) -> float:
+def _fastest(
+    kernel: Callable[[], object], timed: Callable[[Callable[[int], object], range], list[float]], within: float
+) -> float:
     def run(_: int) -> object:
         return kernel()
 
     first = min(timed(run, range(2)))
-    runs = min(CALLS, max(3, int(SECONDS / max(first, 1e-9))))
+    runs = min(CALLS, max(3, int(within / max(first, 1e-9))))
     return min(timed(run, range(runs)))
 
 

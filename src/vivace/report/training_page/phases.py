@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 
 from markupsafe import Markup
 
-from vivace.core.training.run import Diagnosis, StepBound
+from vivace.core.training.bound import StepBound
+from vivace.core.training.run import Diagnosis
 from vivace.report.html import chart, svg
 from vivace.report.html.figure import Cell, Figure, Table, table
 from vivace.report.html.scale import Scale, linear
 from vivace.report.html.words import cut, number, plural, show_seconds, time_unit
 from vivace.report.training import PHASES, TrainingDocument
+from vivace.report.training_page.operators import bandwidths_table, operators_table
 
 NUMBER, KEY, TITLE = 1, "phases", "Where the time of a step goes"
 LEFT, RIGHT = 10.0, 470.0
@@ -37,11 +39,22 @@ def figure(document: TrainingDocument) -> Figure:
         "the median of each phase over these steps; waiting lasts until the batch is there. The grey bar is the part "
         "of all but waiting in which no operator of PyTorch ran, by its profiler, whose own cost is in it; what a "
         "compiler made of operators counts as one. FLOPs are counted in a step of the original, a multiplication and "
-        "an addition as two; the ceiling is this machine's float32 rate with as many threads, measured too",
+        "an addition as two; the ceiling is this machine's float32 rate with as many threads, measured too. "
+        "Operators are timed one by one, the fastest of three steps; bytes are of every tensor that one reads and "
+        "writes, a tensor read at the bandwidth of as much as was used since its last use (Williams, Waterman and "
+        "Patterson 2009; Mattson et al. 1970)",
         f"MEASURED; {unit} of a step, and % of it",
-        (_table(both, factor, unit),),
+        (_table(both, factor, unit), *_rooflines(both)),
         is_wide=True,
     )
+
+
+def _rooflines(both: Diagnoses) -> Iterator[Table]:
+    for name, found in both:
+        if found.roofline is not None:
+            yield operators_table(found.roofline, name)
+    known = [found.roofline for _, found in both if found.roofline is not None]
+    yield from (bandwidths_table(one) for one in known[:1])
 
 
 def diagnoses(document: TrainingDocument) -> Diagnoses:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import math
 import statistics
@@ -16,15 +17,20 @@ from torch.profiler import ProfilerActivity, profile
 from vivace.core.errors import NotApplicable, UsageError
 from vivace.core.measurement import Interval
 from vivace.core.plan import Plan
-from vivace.core.technique import Technique
+from vivace.core.technique import Stage, Technique
+from vivace.core.training.bound import Bandwidth
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Ranks, Rig
-from vivace.core.training.run import Advice, Basis, Diagnosis, StepBound
+from vivace.core.training.run import Advice, Basis, Diagnosis
 from vivace.devices import machine
+from vivace.devices.bandwidths import measure_bandwidths, seconds_to_move
 from vivace.distributed.world import bytes_here
 from vivace.measure.clock import SystemClock
+from vivace.measure.services.probe import fastest_device_seconds, fastest_seconds
 from vivace.measure.stats import mean_interval
 from vivace.runtimes.graphs.flops import counter
+from vivace.search.training.bounds import Split, bound_with_evidence, contradiction, of_rows, roofline_of
+from vivace.search.training.traffic import Traffic, fastest
 from vivace.techniques.memory.channels_last import ChannelsLast
 from vivace.techniques.memory.fused_optimizer import FusedOptimizer
 from vivace.techniques.parallel.threads import Threads
@@ -45,14 +51,14 @@ WORTH = 1.05
 """The least gain that is advised: less is noise, measured like this."""
 FILL_SECONDS = 10.0
 """How long the feed of a plan may take for its first epoch, in which caches are filled, before it is timed."""
-MOSTLY = 0.4
-"""The share of a step from which on waiting, or overhead, is what bounds it."""
+WATCHED_STEPS = 3
+"""Steps whose operators are watched one by one, after one that tells in which order memory is used."""
+COPY_SECONDS = 0.03
+"""How long each copy runs that says how fast this machine moves working sets."""
 COMPILED = "## Call CompiledFxGraph"
 """How the profiler calls what a compiler made of many operators (torch._inductor.output_code)."""
 EXCHANGED = ("gloo:", "nccl:", "ncclDevKernel")
 """How the profiler's names of what processes exchange begin."""
-NEAR_CEILING = 0.3
-"""The share of the ceiling from which on arithmetic bounds the rest."""
 
 
 def open_diagnosis(arguments: Mapping[str, Any], payload: tuple[Training, Plan]) -> Diagnoser:
@@ -67,6 +73,7 @@ class Diagnoser:
     def __init__(self, job: Training, plan: Plan, ranks: Ranks | None = None) -> None:
         self._job = job
         self._rig = equip(assemble(job).replace(ranks=ranks), job, plan)
+        self._is_compiled = any(technique.stage in (Stage.COMPILE, Stage.TARGET) for technique in plan)
         self._epoch = 0
         self._batches = self._endless()
         self._clock = SystemClock()
@@ -101,6 +108,7 @@ class Diagnoser:
         names = ("input_seconds", "forward_seconds", "backward_seconds", "update_seconds", "whole_seconds")
         states = [value for state in rig.optimizer.state.values() for value in state.values()]
         overhead, exchanging = self._profiled()
+        watched_calls = self._watched(notes)
         tried = max(3, min(steps, int(WHAT_IF_SECONDS / max(sum(columns[1:]), 1e-9))))
         return {
             **dict(zip(names, columns, strict=True)), "steps": steps, "threads": torch.get_num_threads(),
@@ -112,6 +120,7 @@ class Diagnoser:
             "gradient_bytes": _bytes(p.grad for p in rig.model.parameters() if p.grad is not None),
             "optimizer_bytes": _bytes(value for value in states if torch.is_tensor(value)),
             "activation_bytes": self._activations() if rig.ranks is None else 0, "notes": notes,
+            "operators": watched_calls,
             "what_ifs": self._what_ifs(tried) if flops is None else None,
             "cache": "sample-cache" if self._job.has_samples else "",
         }  # fmt: skip
@@ -175,8 +184,35 @@ class Diagnoser:
         if self._device == "cuda":
             busy = sum(float(e.self_device_time_total) for e in _kernels(found)) * 1e-6
             return max(0.0, 1.0 - busy / wall), exchanging
+        self._is_compiled |= any(event.key.startswith(COMPILED) for event in found.key_averages())
         ran = (event for event in found.key_averages() if "::" in event.key or event.key.startswith(COMPILED))
         return max(0.0, 1.0 - sum(float(event.self_cpu_time_total) for event in ran) * 1e-6 / wall), exchanging
+
+    def _watched(self, notes: list[str]) -> dict[str, Any]:
+        """The operators of a step, each with its work and how fast this machine moves working sets; nothing where
+        several processes train. Of what was compiled single operators are not seen: then there are none."""
+        if self._rig.ranks is not None:
+            return {}
+        timed = fastest_device_seconds if self._device == "cuda" else fastest_seconds
+        known = measure_bandwidths(lambda kernel: timed(kernel, COPY_SECONDS), self._device)
+        traffic, steps = Traffic(self._now, known, self._device), []
+        rig = self._rig.replace(
+            forward=traffic.noting("forward", self._rig.forward), update=traffic.noting("update", self._rig.update)
+        )
+        batches = [] if self._is_compiled else [next(self._batches) for _ in range(1 + WATCHED_STEPS)]
+        try:
+            for batch in batches:
+                with traffic:
+                    train_step(rig, batch)
+                steps.append(traffic.taken())
+        except Exception as error:  # noqa: BLE001  a mode of PyTorch's below the user's own code may fail in any way
+            notes.append(f"operators were not watched one by one: {type(error).__name__}: {_first_line(error)}")
+            steps = []
+        return {
+            "calls": of_rows([dataclasses.astuple(call) for call in fastest(steps[1:])]),
+            "bandwidths": [dataclasses.astuple(one) for one in known],
+            "launch_seconds": traffic.launch_seconds(),
+        }
 
     def _what_ifs(self, steps: int) -> list[dict[str, Any]]:
         """The seconds of computing a step on a batch that is in memory with techniques that cost nothing to try, each
@@ -246,17 +282,32 @@ def diagnosis_of(read: Mapping[str, Any], ceiling_gflops: float | None) -> Diagn
     >>> diagnosis_of(read, None).bound.value, [f"{one.gain:.2g}" for one in diagnosis_of(read, None).advice]
     ('input', ['4', '1.1'])
     """
-    fields = {key: value for key, value in read.items() if key not in ("overhead_share", "notes", "what_ifs", "cache")}
+    apart = ("overhead_share", "notes", "what_ifs", "cache", "operators")
+    fields = {key: value for key, value in read.items() if key not in apart}
     computing = sum(read.get(f"{phase}_seconds", 0.0) for phase in ("forward", "backward", "update", "whole"))
     step = computing + read["input_seconds"]
     overhead = read["overhead_share"] * computing
-    floor = None if ceiling_gflops is None else read["flops"] / (ceiling_gflops * 1e9)
-    bound, evidence = _bound(step, read["input_seconds"], overhead, floor, read.get("communication_seconds", 0.0))
+    split = Split(
+        step, read["input_seconds"], overhead, read.get("communication_seconds", 0.0),
+        None if ceiling_gflops is None else read["flops"] / (ceiling_gflops * 1e9), _least_traffic(read),
+    )  # fmt: skip
+    roofline = roofline_of(read.get("operators", {}), ceiling_gflops, split)
+    wrong = "" if roofline is None else contradiction(roofline)
+    bound, evidence = bound_with_evidence(split, None if wrong else roofline)
     return Diagnosis(
         **fields, step_seconds=step, overhead_seconds=overhead, ceiling_gflops=ceiling_gflops, bound=bound,
-        evidence=evidence, notes=tuple(read["notes"]),
+        evidence=evidence, notes=(*read["notes"], *([wrong] if wrong else [])), roofline=None if wrong else roofline,
         advice=() if read["what_ifs"] is None else _advice(step, overhead, read),
     )  # fmt: skip
+
+
+def _least_traffic(read: Mapping[str, Any]) -> float | None:
+    """Seconds to read weights in both passes and write them, and to write and read gradients and state once."""
+    known = [Bandwidth(*numbers) for numbers in read.get("operators", {}).get("bandwidths", ())]
+    if not known:
+        return None
+    weights, gradients, state = (read[f"{kind}_bytes"] for kind in ("parameter", "gradient", "optimizer"))
+    return seconds_to_move(3 * weights + 2 * gradients + 2 * state, weights + gradients + state, known)
 
 
 def _advice(step: float, overhead: float, read: Mapping[str, Any]) -> tuple[Advice, ...]:
@@ -288,35 +339,20 @@ def gained(given: Sequence[float], seconds: Sequence[float], waiting: float) -> 
 
 
 def _fails(error: Exception) -> str:
-    told = next(iter(str(error).strip().splitlines()), "no message")
     return (
-        f"the job's own first step fails, as it was given: {type(error).__name__}: {told}; "
+        f"the job's own first step fails, as it was given: {type(error).__name__}: {_first_line(error)}; "
         "look whether the model takes what the data give, and the loss what the model answers"
     )
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "no message")
 
 
 def _not_finite(loss: float) -> str:
     return (
         f"the loss is {loss} in the first steps of the original; allowed is a finite number: look for a division by "
         "zero or a logarithm of zero in the loss, for NaN in the data, or lower the learning rate"
-    )
-
-
-def _bound(
-    step: float, waiting: float, overhead: float, floor: float | None, communication: float
-) -> tuple[StepBound, str]:
-    if 0 < communication >= max(MOSTLY * step, waiting):
-        return StepBound.COMMUNICATION, f"for {communication / step:.0%} of a step processes exchange what they have"
-    if waiting >= MOSTLY * step and waiting >= overhead:
-        return StepBound.INPUT, f"{waiting / step:.0%} of a step is waiting for its batch"
-    if overhead >= MOSTLY * step:
-        return StepBound.OVERHEAD, f"in {overhead / step:.0%} of a step no operator runs: it is Python and launching"
-    if floor is None:
-        return StepBound.MEMORY, "neither input nor overhead; the machine's ceiling was not measured"
-    if floor >= NEAR_CEILING * step:
-        return StepBound.COMPUTE, f"the counted operations alone take {floor / step:.0%} of a step at the ceiling"
-    return StepBound.MEMORY, (
-        f"the counted operations take {floor / step:.0%} of a step at the ceiling, so most of it moves data"
     )
 
 
