@@ -14,6 +14,7 @@ from torch.utils.data import (
     Sampler,
     SequentialSampler,
     WeightedRandomSampler,
+    get_worker_info,
 )
 
 import vivace as vv
@@ -109,6 +110,19 @@ class Random(Words):
         return {**super().__getitem__(index), "x": np.random.rand(12).astype(np.float32)}
 
 
+class Flipped(Words):
+    """Augments at random in worker processes alone, as its own evaluation does not."""
+
+    def __getitem__(self, index: int) -> Any:
+        found = super().__getitem__(index)
+        is_flipped = get_worker_info() is not None and torch.rand(()) < 0.5
+        return {**found, "x": found["x"][::-1].copy()} if is_flipped else found
+
+
+def of_workers(data: Any) -> Training:
+    return job(data=DataLoader(data, 16, collate_fn=padded, num_workers=1), batch_size=None)
+
+
 @pytest.mark.parametrize(
     ("work", "technique", "told"),
     [
@@ -119,12 +133,16 @@ class Random(Words):
             job(data=DataLoader(Words(), batch_sampler=Own(SequentialSampler(Words()), 4, False)), batch_size=None),
             SampleCache(), "its batch_sampler is a Own; give the Dataset itself",
         ),
-        (loading(num_workers=1), SampleCache(), "it has num_workers=1, which draw the order ahead"),
+        (loading(num_workers=1, in_order=False), SampleCache(), "its workers give batches as they come"),
+        (loading(num_workers=1, collate_fn=noisy), SampleCache(), "with num_workers=1"),
+        (of_workers(Flipped()), SampleCache(), "a worker process of the DataLoader makes another batch"),
+        (of_workers(Random()), SampleCache(), "differs when it is asked for twice"),
         (job(data=Random(), collate=padded), SampleCache(), "differs when it is asked for twice"),
         (job(data=Words(), collate=padded), SampleCache(on="disk"), "held in memory alone"),
         (job(data=Words(), collate=padded), SampleCache(gigabytes=1e-6), "held whole or not at all"),
     ],
-    ids=["init", "iterable", "sampler", "batch-sampler", "workers", "random", "disk", "large"],
+    ids=["init", "iterable", "sampler", "batch-sampler", "as-they-come", "collate-draws", "augmented-in-workers",
+         "augmented", "random", "disk", "large"],
 )  # fmt: skip
 def test_what_cannot_be_followed_is_refused_with_its_reason(work: Training, technique: SampleCache, told: str) -> None:
     with pytest.raises(NotApplicable, match=told):
@@ -136,3 +154,46 @@ def test_a_training_with_a_dataloader_is_the_same_with_its_samples_held() -> Non
     found = vv.train(loading(shuffle=True), plan=["sample-cache"])
 
     assert str(found.plan) == "sample-cache" and found.losses == wanted.losses
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"shuffle": True},
+        {"shuffle": True, "persistent_workers": True},
+        {"shuffle": True, "persistent_workers": True, "generator": torch.Generator().manual_seed(3)},
+        {"sampler": WeightedRandomSampler(torch.rand(103).tolist(), 50), "persistent_workers": True},
+    ],
+    ids=["shuffled", "staying", "own-generator", "weighted"],
+)
+def test_batches_of_workers_are_the_same_and_every_sample_comes_once_an_epoch(settings: dict[str, Any]) -> None:
+    generator = settings.get("generator")
+    before = None if generator is None else generator.get_state()
+    plain = epochs(loading(num_workers=2, **settings), Plan())
+    if generator is not None:
+        generator.set_state(before)
+    work = loading(num_workers=2, **settings)
+    feed = equip(assemble(work), work, Plan((SampleCache(),))).feed
+    reads = work.data.dataset.reads
+    seed_everything(5)
+    held = [[*feed.epoch(number)] for number in range(2)] + [torch.rand(1)]
+
+    assert same(plain, held) and work.data.dataset.reads == reads
+    assert "sampler" in settings or sum(len(labels) for _, labels in held[0]) == 103
+
+
+def test_a_training_with_workers_that_stay_is_proved_and_the_same_with_its_samples_held() -> None:
+    wanted = vv.train(loading(shuffle=True, num_workers=1, persistent_workers=True), plan=())
+    found = vv.train(loading(shuffle=True, num_workers=1, persistent_workers=True), plan=["sample-cache"])
+
+    assert str(found.plan) == "sample-cache" and found.losses == wanted.losses
+
+
+def test_a_dataloader_draws_what_it_draws_in_a_loop_of_ones_own() -> None:
+    own = loading(shuffle=True).data
+    feed = assemble(loading(shuffle=True)).feed
+    seed_everything(5)
+    wanted = [list(own), list(own), torch.rand(1)]
+
+    seed_everything(5)
+    assert same(wanted, [list(feed.epoch(0)), list(feed.epoch(1)), torch.rand(1)])

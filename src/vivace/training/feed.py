@@ -202,7 +202,7 @@ class BatchFeed:
     def epoch(self, number: int, skip: int = 0) -> Iterator[Any]:
         """The batches of one epoch, without the first `skip`, which are walked at once. Raises UsageError where there
         are fewer, and for the second epoch of an iterator."""
-        if iter(self.data) is self.data and self._walked:
+        if self._walked and hasattr(self.data, "__next__") and iter(self.data) is self.data:  # others draw in `iter`
             raise UsageError(
                 "data is an iterator, which ends for good after one epoch; give a list of batches, or a Dataset with "
                 "batch_size, which can be walked again"

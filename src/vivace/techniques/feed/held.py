@@ -20,6 +20,7 @@ from torch.utils.data import (
 from vivace.core.errors import NotApplicable
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Feed
+from vivace.techniques.feed.worked import PersistentlyWorked, check_workers
 from vivace.training.feed import BatchFeed, Order, SampleFeed, read
 from vivace.training.feeding.purity import probes, why_random
 
@@ -63,9 +64,11 @@ def held_feed(job: Training, feed: Any, most_bytes: float) -> Feed:
     if loader is not None:
         _check_loader(loader)
     numbers = probes(len(data))
-    reason = why_random(SampleFeed(Order(len(data), 1), data, _comparable), numbers)
+    reason = why_random(SampleFeed(Order(len(data), 1), data, _comparable), [[number] for number in numbers])
     if reason is not None:
         raise NotApplicable(reason)
+    if loader is not None and loader.num_workers:
+        check_workers(loader, numbers, _comparable)
     seen = [_bytes(read(data, [number])[0]) for number in numbers]
     expected = sum(seen) / len(seen) * len(data)
     if expected > most_bytes:
@@ -80,6 +83,8 @@ def held_feed(job: Training, feed: Any, most_bytes: float) -> Feed:
         held, batch_sampler=loader.batch_sampler, collate_fn=loader.collate_fn, generator=loader.generator,  # type: ignore[arg-type]
         pin_memory=loader.pin_memory,
     )  # fmt: skip
+    if loader.num_workers and loader.persistent_workers:
+        return BatchFeed(PersistentlyWorked(loader, again), feed.augment)
     return BatchFeed(again, feed.augment)
 
 
@@ -90,7 +95,7 @@ def _check_loader(loader: Any) -> None:
         f"it is a {type(loader).__name__}, whose iteration may be its own": type(loader) is not DataLoader,
         "it is of an IterableDataset, whose samples have no numbers": isinstance(loader.dataset, IterableDataset),
         "it has a worker_init_fn, which may change what its workers read": loader.worker_init_fn is not None,
-        f"it has num_workers={loader.num_workers}, which draw the order ahead of the steps": loader.num_workers > 0,
+        "its workers give batches as they come (in_order=False)": loader.num_workers > 0 and not loader.in_order,
         "it makes no batches (batch_size=None)": loader.batch_sampler is None,
         f"its batch_sampler is a {type(loader.batch_sampler).__name__}": type(loader.batch_sampler) is not BatchSampler,
         f"its sampler is a {type(sampler).__name__}": type(sampler) not in SAMPLERS,

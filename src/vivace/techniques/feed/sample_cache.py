@@ -50,7 +50,8 @@ class SampleCache(Technique):
     epochs no policy can hit more often than pinned does (decision 0017), and it alone can be kept on disk.
 
     Where the job collates samples itself, or gives a DataLoader, single samples are held in memory, all of them, and
-    collated as before for each batch; a DataLoader's own sampler and collate_fn make the batches.
+    collated as before for each batch; a DataLoader's own sampler and collate_fn make the batches, without its workers,
+    where these were seen to make the same.
 
     Raises NotApplicable where samples differ when they are asked for twice, where they cannot be stacked, where too few
     fit, and where the disk is full.
@@ -109,7 +110,7 @@ class SampleCache(Technique):
             raise NotApplicable("in one epoch every sample is read once, so reading it before saves nothing")
         key = fingerprint(feed.data) if self.on == DISK else ""  # as given: reading may change the dataset's own state
         numbers = probes(feed.order.samples)
-        reason = why_random(feed, numbers)
+        reason = why_random(feed, [[number] for number in numbers])
         if reason is not None:
             raise NotApplicable(reason)
         clock = SystemClock()

@@ -84,7 +84,7 @@ class SamplePrefetch(Technique):
             )
         if not feed.reads() and (self.workers > 1 or self.by == PROCESSES):
             raise NotApplicable("every sample is cached, so that a batch is one copy; one thread is enough for it")
-        reason = why_random(feed, probes(feed.order.samples)) if feed.reads() else None
+        reason = why_random(feed, [[one] for one in probes(feed.order.samples)]) if feed.reads() else None
         if reason is not None:
             raise NotApplicable(reason)
         opened = open_file_of(job.data) if self.by == THREADS and self.workers > 1 and feed.reads() else None

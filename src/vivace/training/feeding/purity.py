@@ -25,17 +25,18 @@ def probes(samples: int) -> list[int]:
     return sorted({last * place // (PROBED - 1) for place in range(PROBED)})
 
 
-def why_random(feed: StagedFeed, numbers: Sequence[int]) -> str | None:
+def why_random(feed: StagedFeed, batches: Sequence[Sequence[int]]) -> str | None:
     """Why samples cannot be read at another time than when they are needed; None when nothing speaks against it.
 
-    Each of these samples is asked for twice. The global generators are left as they were.
+    Each batch of samples, by their numbers, is asked for twice. The global generators are left as they were.
     """
     before = Generators.now()
     try:
-        for number in numbers:
-            if not same(feed.collect([number]), feed.collect([number])):
+        for numbers in batches:
+            if not same(feed.collect(numbers), feed.collect(numbers)):
+                what = f"sample {numbers[0]}" if len(numbers) == 1 else f"a batch of {len(numbers)} samples"
                 return (
-                    f"sample {number} differs when it is asked for twice: the dataset changes samples at random; do "
+                    f"{what} differs when it is asked for twice: the dataset changes samples at random; do "
                     "that in the job's `augment`, (batch) -> batch, which runs on every batch when it is used"
                 )
         drawn = _drawn(before, Generators.now())
