@@ -39,6 +39,13 @@ class Locked(Points):
         self.lock = threading.Lock()
 
 
+def test_data_that_no_worker_can_be_sent_are_told_as_such() -> None:
+    loader = torch.utils.data.DataLoader(Locked(), 16, num_workers=1, multiprocessing_context="spawn")
+
+    with pytest.raises(UsageError, match=r"the data cannot be walked in epoch 0: .*pickle"):
+        Diagnoser(job(data=loader, batch_size=None), Plan()).read(2)
+
+
 def per_sample(model: torch.nn.Module, batch: Any) -> torch.Tensor:
     points, labels = batch
     return torch.nn.functional.cross_entropy(model(points), labels, reduction="none")

@@ -208,7 +208,10 @@ class BatchFeed:
                 "batch_size, which can be walked again"
             )
         self._walked += 1
-        batches = iter(self.data)
+        try:
+            batches = iter(self.data)
+        except Exception as error:  # such as a DataLoader's workers, which cannot be sent the user's dataset
+            raise DataFailed(f"the data cannot be walked in epoch {number}: {told_of(error)}") from error
         skipped = sum(1 for _ in itertools.islice(batches, skip))  # now, while the generators are the epoch's own
         if skipped < skip:
             raise UsageError(

@@ -6,25 +6,26 @@ from rich.table import Table as Lines
 
 from vivace.core.training.bound import StepRoofline, Work
 from vivace.report.html.figure import Cell, Table, table
-from vivace.report.html.words import number
+from vivace.report.html.words import cut, number
 from vivace.report.layout import plain_table
 
 PHASES = {"forward": "forward and loss", "backward": "backward", "update": "optimizer"}
-MOST_TOLD, MOST_LISTED = 3, 40
-"""Operators that the terminal has room for, and that the page lists."""
+MOST_TOLD, MOST_LISTED = 2, 40
+"""Operators of each phase that the terminal has room for, and of all that the page lists."""
+
+LONGEST, LEAST = 18, 0.01
+"""Characters of an operator's name that the terminal has room for, and the least number that is told as it is."""
 
 
 def roofline_table(found: StepRoofline) -> Lines:
-    """For the terminal: each phase, and the operators that take longest."""
-    lines = plain_table(
-        "operators of", "ms", "GFLOP/s", "of peak", "MB", "GB/s", "of rate", "bound", giving="operators of"
-    )
+    """For the terminal: each phase, with its operators that take longest."""
+    lines = plain_table("operators of", "ms", "GFLOP/s", "of peak", "MB", "GB/s", "of rate", "bound")
     for phase, words in PHASES.items():
         bound = found.bound_of(phase)
         if bound is not None:
             lines.add_row(words, *_numbers(found.of_phase(phase)), bound.value)
-    for one in found.operators[:MOST_TOLD]:
-        lines.add_row(f"  {one.operator} ({one.phase})", *_numbers(one.work), one.bound.value)
+        for one in [one for one in found.operators if one.phase == phase][:MOST_TOLD]:
+            lines.add_row(f"  {cut(one.operator, LONGEST)}", *_numbers(one.work), one.bound.value)
     return lines
 
 
@@ -60,9 +61,13 @@ def _numbers(work: Work) -> tuple[str, ...]:
     counted = bool(work.flops)
     return (
         f"{work.seconds * 1e3:.3g}",
-        f"{work.gflops:.3g}" if counted else "-", f"{work.share_of_arithmetic:.0%}" if counted else "-",
-        f"{work.moved_bytes / 1e6:.3g}", f"{work.gigabytes_per_second:.3g}", f"{work.share_of_memory:.0%}",
+        _short(work.gflops) if counted else "-", f"{work.share_of_arithmetic:.0%}" if counted else "-",
+        _short(work.moved_bytes / 1e6), _short(work.gigabytes_per_second), f"{work.share_of_memory:.0%}",
     )  # fmt: skip
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}" if value >= LEAST or not value else f"<{LEAST}"
 
 
 def _cells(work: Work) -> tuple[Cell, ...]:
