@@ -141,10 +141,17 @@ def as_asked(failure: WorkerFailure, plan: Plan) -> Exception:
     return UsageError(failure.reason) if is_asked else failure
 
 
-def parity_of(plan: Plan, found: Mapping[str, Any], curve: Curve | None = None, scores: Curve | None = None) -> Parity:
-    """The proof, from what `training.service.Examiner` found of a plan."""
+def parity_of(
+    plan: Plan,
+    found: Mapping[str, Any],
+    curve: Curve | None = None,
+    scores: Curve | None = None,
+    effect: Effect | None = None,
+) -> Parity:
+    """The proof, from what `training.service.Examiner` found of a plan; by an `effect` other than the plan's own, where
+    what was found allows for that already."""
     agreements = tuple(map(_agreement, found["agreements"]))
-    verdict, reason = judged(plan.training_effect, agreements, curve, scores)
+    verdict, reason = judged(effect or plan.training_effect, agreements, curve, scores)
     return Parity(
         str(plan), plan.training_effect.value, found["reference"], verdict, reason, agreements, curve, scores,
         tuple(found["notes"]), found["whole_step"],

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vivace.core.errors import NotApplicable
 from vivace.core.training.rig import Rig
+from vivace.distributed import copies
 from vivace.distributed.layout import AXES, Layout
 from vivace.distributed.parts import Part, Share, cut
 from vivace.distributed.split_tensors import here, is_split
@@ -59,6 +60,18 @@ class World:
     def cut(self, batch: Any) -> Share:
         """What of a whole batch this rank computes."""
         return cut(batch, self.copy_number, self.layout.copies)
+
+    def rows_of(self, share: Share) -> int:
+        """How many samples the whole batch has of which this is a rank's share."""
+        return share.part.whole
+
+    def joined(self, share: Share) -> Any:
+        """The whole batch, from every rank's share of it."""
+        return copies.joined(share, self.told_by_all)
+
+    def strayed(self, model: nn.Module) -> list[tuple[str, int, float]]:
+        """Tensors that several ranks hold the same of, and that differ by now."""
+        return copies.strayed(model, self.owned, self.told_by_all)
 
     def sum_over_batch(self, value: Tensor, name: str) -> Tensor:
         """The sum of a tensor over the ranks that divide a batch; in place."""

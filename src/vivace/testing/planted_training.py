@@ -180,6 +180,34 @@ class StaleGradients(_Planted):
         return rig.replace(update=late)
 
 
+@dataclasses.dataclass(frozen=True)
+class LateStray(_Planted):
+    """From step `after` on the last of several processes goes its own way: its gradient of the parameter `name` is
+    `factor` times that of the others, as one whose sum over processes is left out."""
+
+    name_of_parameter: str = ""
+    after: int = 20
+    factor: float = 1.5
+
+    stage = Stage.PARALLEL
+    order = 9
+
+    def equip(self, rig: Rig, job: Training) -> Rig:
+        """The rig whose gradients are counted, and then its own."""
+        gradients, ranks, steps = rig.gradients, rig.ranks, itertools.count()
+        if gradients is None or ranks is None:
+            return rig
+        kept = rig.model.get_parameter(self.name_of_parameter)
+
+        def own(batch: Any) -> torch.Tensor:
+            loss = gradients(batch)
+            if next(steps) >= self.after and not ranks.is_first and kept.grad is not None:
+                kept.grad.mul_(self.factor)
+            return loss
+
+        return rig.replace(gradients=own)
+
+
 class _SharedFeed:
     def __init__(self, feed: Any) -> None:
         self._feed = feed

@@ -75,6 +75,20 @@ def examine(
     return Examined(worst_first(found), originals.reference, (*notes, *originals.notes()))
 
 
+@dataclasses.dataclass(frozen=True)
+class Taken:
+    """A step that the original took: from where, on what, what it made (`own`), and the same in float64 (`true`), where
+    there is that."""
+
+    state: Mapping[str, Tensor]
+    batch: Any
+    seed: int
+    number: int
+    is_first: bool
+    own: Trace
+    true: Trace | None
+
+
 def worst_first(found: Iterable[Agreement]) -> tuple[Agreement, ...]:
     """Those that do not hold before those that do, each by how far it is off."""
     return tuple(sorted(found, key=lambda one: (one.holds, -one.error / max(one.allowed, 1e-300))))
@@ -116,6 +130,11 @@ class Originals:
         """One step of the original's rig, which stands at `state`, and of a plan's, which does too (`take`, where it
         takes that otherwise than by `train_step`). Updates are compared where this `is_first`: where both have the same
         state of the optimizer."""
+        taken = self.taken(state, batch, seed, number, is_first)
+        return self.beside(taken, trace(plan, batch, seed, take))
+
+    def taken(self, state: Mapping[str, Tensor], batch: Any, seed: int, number: int, is_first: bool) -> Taken:
+        """A step of the original, which a plan's is to be compared with."""
         self._exact.model.load_state_dict(state)
         own = trace(self.rig, batch, seed)
         _check_finite(own, number)
@@ -125,8 +144,14 @@ class Originals:
             true, lacks = _truth(self._exact, batch, seed, own, self._twin if is_first else None)
             if true is None:
                 self.reference, self._lacks = FLOAT32, lacks
-        other = trace(plan, batch, seed, take)
-        compare = functools.partial(self._judge.agreements, number, true or own, own, other, first=is_first)
+        return Taken(state, batch, seed, number, is_first, own, true)
+
+    def beside(self, taken: Taken, other: Trace) -> list[Agreement]:
+        """A plan's step beside the original's from the same state, on the same batch."""
+        state, batch, seed, own, is_first = taken.state, taken.batch, taken.seed, taken.own, taken.is_first
+        compare = functools.partial(
+            self._judge.agreements, taken.number, taken.true or own, own, other, first=is_first
+        )  # fmt: skip
         found = list(compare())
         if self._roundoff <= FLOAT32_ROUNDOFF and any(not one.holds and not one.reason for one in found):
             found = list(compare(moved=self._moved().traces(state, batch, seed, own)))
@@ -134,7 +159,7 @@ class Originals:
             found = [beside(one, own, self._twin.traces()[-1]) for one in found]
         if is_first and self._roundoff > FLOAT32_ROUNDOFF:
             of_both = (updated_by(self._widen(), state, one.gradients) for one in (own, other))
-            found += self._judge.updates(number, own, other, *of_both)
+            found += self._judge.updates(taken.number, own, other, *of_both)
         return found
 
     def notes(self) -> list[str]:

@@ -142,8 +142,9 @@ class Loop:
     def last(self) -> Last | None:
         """The last batch that a step was taken on, or the one before it where that is larger, as before the smaller one
         that ends an epoch. None before the first step."""
+        rows = samples_in if self.rig.ranks is None else self.rig.ranks.rows_of
         return max(
-            reversed(self._last), key=lambda one: math.inf if one.batch is None else samples_in(one.batch), default=None
+            reversed(self._last), key=lambda one: math.inf if one.batch is None else rows(one.batch), default=None
         )
 
     def _skipped(self) -> int:

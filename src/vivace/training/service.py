@@ -19,8 +19,9 @@ from vivace.core.training.job import Training
 from vivace.core.training.rig import Ranks, Rig
 from vivace.training.examine import STILLED, Examined, examine
 from vivace.training.loop import Loop, score_of
-from vivace.training.proof.later import Unproved, proved_again
+from vivace.training.proof.later import proved_again, steps_of_one
 from vivace.training.proof.snapshot import Key, set_by
+from vivace.training.proof.together import Unproved, copies
 from vivace.training.rig import assemble, seeded, takes_step
 
 Payload = tuple[Training, Plan]
@@ -208,12 +209,16 @@ class Trainer:
         """Make the parts and go to the newest checkpoint; where that is. What makes the same batches faster may fail by
         now (a full disk), and is then left out."""
         untold = dataclasses.replace(self._job, evaluate=None)  # whoever asks for steps asks for scores too
-        rig = equip(assemble(self._job).replace(ranks=self._ranks), self._job, self._plan, may_lack=(Stage.FEED,))
+        rig = self._rig()
         self._loop = loop = Loop(untold, rig, self._keep, self._identity)
         return {
             **dataclasses.asdict(loop.resume()), "steps_an_epoch": rig.feed.steps(), "lineage": list(rig.lineage),
-            "notes": list(rig.notes),
+            "notes": list(rig.notes), "steps_of_a_proof": steps_of_one(self._plan, rig),
         }  # fmt: skip
+
+    def _rig(self) -> Rig:
+        """A fresh one of the plan."""
+        return equip(assemble(self._job).replace(ranks=self._ranks), self._job, self._plan, may_lack=(Stage.FEED,))
 
     def advance(self, steps: int) -> dict[str, Any]:
         """Some steps; `Progress` as JSON. Raises StepChanged."""
@@ -234,12 +239,17 @@ class Trainer:
             found: float = set_by(lambda: score_of(self._job, model), model, self._changed)
         return found
 
-    def prove(self) -> dict[str, Any]:
-        """What `proved_again` found of the training's own step, as JSON, or {"unproved": why there is nothing}. Raises
-        StepChanged."""
+    def prove(self, copies_alone: bool = False, first: Mapping[str, float] | None = None) -> dict[str, Any]:
+        """What `proved_again` found of the training's own step, as JSON, or {"unproved": why there is nothing}. Where
+        several processes hold the same tensors, these are compared first, or alone. `first` is how far off the plan's
+        first steps were. Raises StepChanged."""
         self._loop.look()
+        if self._ranks is not None:
+            found = tuple(copies(self._ranks, self._loop.rig.model, self._loop.position.steps))
+            if found or copies_alone:
+                return as_json(Examined(found, "the first process's", ()))
         try:
-            return as_json(proved_again(self._job, self._plan, self._loop, self._changed))
+            return as_json(proved_again(self._job, self._plan, self._loop, self._changed, first, self._rig))
         except Unproved as why:
             return {"unproved": str(why)}
 

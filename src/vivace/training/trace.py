@@ -28,17 +28,17 @@ class Trace:
 def trace(rig: Rig, batch: Any, seed: int, take: Callable[[], Tensor] | None = None) -> Trace:
     """Take one step, by `take` where that is given, with every generator set to `seed` before; what it changed."""
     learning = {name: value for name, value in rig.model.named_parameters() if value.requires_grad}
-    before = _there(_wide(rig, learning))
+    before = there(_wide(rig, learning))
     seed_everything(seed)
     with around(rig.outside):
         loss = train_step(rig, batch) if take is None else take()
-    after = _there(_wide(rig, learning))
+    after = there(_wide(rig, learning))
     kept = {name: value for name, value in rig.model.named_buffers() if value.is_floating_point()}
     return Trace(
         loss=float(loss),
         gradients=_wide(rig, {name: value.grad for name, value in learning.items()}),
         updates={name: after[name] - value for name, value in before.items()},
-        buffers=_there(_wide(rig, kept)),
+        buffers=there(_wide(rig, kept)),
     )
 
 
@@ -61,7 +61,8 @@ def _wide(rig: Rig, tensors: Mapping[str, Tensor | None]) -> dict[str, Tensor | 
     return {name: None if (value := whole[name]) is None else wide(value) for name in tensors}
 
 
-def _there(tensors: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+def there(tensors: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+    """Those that are not None."""
     return {name: value for name, value in tensors.items() if value is not None}
 
 

@@ -46,6 +46,8 @@ class Drive:
     kept: Path
     restarts: Restarts
     proofs: LaterProofs
+    is_again: bool = False
+    """Whether this session has trained before, and something was taken out since."""
     account: Account = dataclasses.field(default_factory=Account)
     _run: TrainingRun = dataclasses.field(init=False)
 
@@ -84,7 +86,7 @@ class Drive:
             run, losses=tuple(account.losses), scores=tuple(account.scores), steps=told["position"]["steps"],
             seconds=self._elapsed(), prepare_seconds=self.prepared - self.began,
             epoch_seconds=tuple(account.epoch_seconds), peak_bytes=self.worker.peak_bytes,
-            resumed_steps=run.resumed_steps if run.dropped else self.resumed or 0, skipped_steps=account.skipped,
+            resumed_steps=run.resumed_steps if self.is_again else self.resumed or 0, skipped_steps=account.skipped,
             restarts=tuple(self.restarts.told),
             reached=None if self.until is None else reached, course=self.course.course(),
             proofs=tuple(self.proofs.found), unproved=self.proofs.unproved(told["position"]["steps"]),
@@ -104,9 +106,11 @@ class Drive:
             self.resumed = steps
             self._kept = {at: one for at, one in read_accounts(self.kept).items() if at <= steps} if steps else {}
             self._kept.setdefault(steps, Account())
-            self.proofs.begin(steps)
+            self.proofs.begin(steps, self.opened["steps_of_a_proof"])
             self._before = self._kept[steps].elapsed
             self.prepared = self.clock.now()
+        else:
+            self.proofs.again(steps)
         self.account = self._kept[steps].copied()
         spans = self.account.course.spans
         self.course = CourseKeeper.of(self.account.course) if spans else CourseKeeper(steps)

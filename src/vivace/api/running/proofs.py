@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from vivace.api.parity import parity_of
 from vivace.api.together.team import RankHand
 from vivace.core.quality import QualityVerdict
+from vivace.core.technique import Effect
 from vivace.core.training.parity import Parity
 from vivace.core.training.proofs import LaterProof
 from vivace.core.training.run import Diagnosis, TrainingRun
@@ -14,12 +15,12 @@ from vivace.measure.clock import SystemClock
 from vivace.measure.memory import available_bytes
 from vivace.measure.process import Phase, Worker
 from vivace.report.duration import show_duration
+from vivace.training.proof.by_design import key_of
 
 SHARE = 0.03
 """Of a run's time since it was asked for, choosing included, so much may go to proofs in the midst of it."""
-STEPS_OF_ONE, LEAST_SECONDS = 6, 0.02
-"""What the first proof is expected to take: so many of the original's steps, two of which are in float64; and making
-the models."""
+LEAST_SECONDS = 0.02
+"""What the first proof is expected to take beside steps: making the models."""
 SHARE_OF_MEMORY = 0.5
 """Of the memory that is free, so much may a proof take."""
 
@@ -36,15 +37,19 @@ class StepDiffers(Exception):
 
 
 class LaterProofs:
-    """Decides when a step of the run's own is proved, and keeps what came of it."""
+    """Decides when a step of the run's own is proved, and keeps what came of it. Where a team trains, `processes` of it
+    on this machine, the tensors that several of them hold are compared even where a proof cannot be afforded."""
 
-    def __init__(self, run: TrainingRun) -> None:
+    def __init__(self, run: TrainingRun, processes: int | None = None) -> None:
         self.found = list(run.proofs)
         self._plan = run.plan
         self._chosen_in = run.search_seconds
         self._spent = sum(one.seconds for one in run.proofs)
-        self._expected = STEPS_OF_ONE * run.diagnosis.step_seconds + LEAST_SECONDS
-        self._needed = bytes_needed(run.diagnosis)
+        self._step_seconds = run.diagnosis.step_seconds
+        self._expected = LEAST_SECONDS
+        self._is_together = processes is not None
+        self._needed = bytes_needed(run.diagnosis) * (processes or 1)  # each takes the original's steps by itself
+        self._first = _first(run)
         self._why = ""
         self._gap = ""
         held = [one.step for one in run.proofs if one.verdict is QualityVerdict.HELD]
@@ -53,11 +58,19 @@ class LaterProofs:
         self.proved_steps = 0
         """The steps of the run up to the last one that was proved, or to where it began."""
 
-    def begin(self, steps: int) -> None:
-        """The run goes on from here, with a plan that was proved by itself."""
+    def begin(self, steps: int, steps_of_one: int) -> None:
+        """The run goes on from here, with a plan that was proved by itself. A proof takes about so many of the
+        original's steps."""
+        self._expected = steps_of_one * self._step_seconds + LEAST_SECONDS
         if steps > self._held:
             self._gap = f"steps {self._held + 1} to {steps} were not proved before the run was stopped"
         self.proved_steps = self._asked = steps
+
+    def again(self, steps: int) -> None:
+        """Processes have started again from the checkpoint of so many steps: what was proved after it is not in the
+        run any more."""
+        self._asked = -1
+        self.proved_steps, self._held = min(self.proved_steps, steps), min(self._held, steps)
 
     def prove(self, worker: Worker | RankHand, steps: int, elapsed: float, resumed: int, is_last: bool) -> bool:
         """Prove the step that the training would take now, if that can be afforded `elapsed` seconds after it began;
@@ -65,20 +78,24 @@ class LaterProofs:
         where it is not the original's."""
         if not len(self._plan) or steps == self._asked:
             return steps > 0 and steps == self._held
-        self._asked = steps
         self._why = self._unaffordable(self._chosen_in + elapsed, is_last)
-        if self._why:
+        copies_alone = bool(self._why)
+        if copies_alone and not self._is_together:
+            self._asked = steps
             return False
         clock = SystemClock()
         began = clock.now()
-        told = worker.call("prove", {}, Phase.CONVERT)
+        told = worker.call("prove", {"copies_alone": copies_alone, "first": self._first}, Phase.CONVERT)
+        self._asked = steps
         seconds = clock.now() - began
         self._spent += seconds
         if "unproved" in told:
             self._why = told["unproved"]
             return False
+        if copies_alone and not told["agreements"]:
+            return False
         self._expected = seconds
-        proof = parity_of(self._plan, {**told, "whole_step": False})
+        proof = parity_of(self._plan, {**told, "whole_step": False}, effect=Effect.ROUNDED)
         self.found.append(self._entry(proof, steps, seconds))
         if proof.verdict is QualityVerdict.NOT_HELD:
             raise StepDiffers(proof, self.found, resumed)
@@ -114,6 +131,17 @@ class LaterProofs:
             proof.plan, steps, self.proved_steps, proof.verdict, proof.reason, proof.reference, len(proof.agreements),
             worst, seconds,
         )  # fmt: skip
+
+
+def _first(run: TrainingRun) -> dict[str, float]:
+    """How far tensors were off in the first steps of a plan that changes the computation by design."""
+    if run.plan.training_effect is not Effect.CHANGED or run.parity is None:
+        return {}
+    found: dict[str, float] = {}
+    for one in run.parity.agreements:
+        if not one.reason:
+            found[key_of(one)] = max(one.error, found.get(key_of(one), 0.0))
+    return found
 
 
 def bytes_needed(found: Diagnosis) -> int:

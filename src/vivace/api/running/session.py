@@ -55,23 +55,29 @@ def trained(
     Where a step that was recorded becomes another one, what had recorded it is taken out of the plan, and the training
     begins again: its steps may have been others for a while, and what they depend on is in no checkpoint. Where a step
     of the run's own is proved not to be the original's, what makes it another is taken out, and the training goes on
-    from the last checkpoint that was proved.
+    from the last checkpoint that was proved. Of several processes the layout stays: where none of the other techniques
+    was it, UsageError says how to go on.
     """
-    leaving = Leaving()
+    leaving = Leaving(1 if team is None else team.everyone)
     if resume and run.out is not None:
         run = with_earlier(run, run.out)
     with tempfile.TemporaryDirectory(prefix="vivace-") as name:
         home = run.out or Path(name) / "run"
+        is_again = False
         while True:
             try:
-                return _session(job, run, until, resume, progress, limits, team, home)
+                return _session(job, run, until, resume, progress, limits, team, home, is_again)
             except StepChanged as change:
                 run, kept = without_recording(run, change), 0
                 shutil.rmtree(home / CHECKPOINTS, ignore_errors=True)
             except StepDiffers as found:
                 kept = back_to_proved(home / CHECKPOINTS)
                 run = leaving.after(run, found, kept)
+                if leaving.is_stuck:
+                    write_chosen(home, run)
+                    raise UsageError(leaving.how_to_go_on(home, kept)) from None
             progress.note(run.dropped[-1])
+            is_again = True
             resume = kept > 0
             if not resume:
                 (home / ACCOUNT).unlink(missing_ok=True)
@@ -86,6 +92,7 @@ def _session(
     limits: Limits,
     team: Team | None,
     home: Path,
+    is_again: bool,
 ) -> TrainingRun:
     with tempfile.TemporaryDirectory(prefix="vivace-") as name, disk_errors(run.out or Path(name)):
         home.mkdir(parents=True, exist_ok=True)
@@ -110,7 +117,8 @@ def _session(
                 run = dataclasses.replace(run, parity=proved(hand, run.plan))
                 run = dataclasses.replace(run, diagnosis_after=diagnosed(hand, run.diagnosis))
             restarts = Restarts(hand, progress, functools.partial(proved, plan=run.plan))
-            final = Drive(job, hand, progress, until, home / ACCOUNT, restarts, LaterProofs(run)).run(run)
+            proofs = LaterProofs(run, None if team is None else team.processes)
+            final = Drive(job, hand, progress, until, home / ACCOUNT, restarts, proofs, is_again).run(run)
             if team is not None:
                 ranks = tuple(Rank(**one) for one in hand.call("readings", {}, Phase.CONVERT))
                 seen = scaling_of(final, team) if len(ranks) == team.everyone else None  # none where machines have left

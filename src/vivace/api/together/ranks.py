@@ -78,9 +78,9 @@ class Member:
         """The score of the model as it is, which every process computes."""
         return self._trainer.score()
 
-    def prove(self) -> dict[str, Any]:
+    def prove(self, copies_alone: bool = False, first: dict[str, float] | None = None) -> dict[str, Any]:
         """What `Trainer.prove` says."""
-        return self._trainer.prove()
+        return self._trainer.prove(copies_alone, first)
 
     def hold(self) -> bool:
         """What `Trainer.hold` says."""

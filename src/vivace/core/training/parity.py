@@ -19,6 +19,7 @@ class Kind(Enum):
     GRADIENT = "gradient"
     UPDATE = "update"
     BUFFER = "buffer"
+    COPY = "copy"
 
 
 @dataclasses.dataclass(frozen=True)

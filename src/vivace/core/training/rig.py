@@ -52,7 +52,7 @@ class Scaling(Protocol):
 class Ranks(Protocol):
     """The processes that train one model together, as each of them, a rank, sees them.
 
-    Every method but `cut` and `part_of` is for all ranks to call at the same time.
+    Every method but `cut`, `rows_of` and `part_of` is for all ranks to call at the same time.
     """
 
     @property
@@ -62,6 +62,23 @@ class Ranks(Protocol):
 
     def cut(self, batch: Any) -> Any:
         """What of a whole batch this rank computes."""
+        ...
+
+    def rows_of(self, share: Any) -> int:
+        """How many samples the whole batch has of which this is a rank's share."""
+        ...
+
+    def joined(self, share: Any) -> Any:
+        """The whole batch, from every rank's share of it."""
+        ...
+
+    def told_by_all(self, told: dict[str, Any]) -> list[dict[str, Any]]:
+        """What every rank tells, in the order of their numbers."""
+        ...
+
+    def strayed(self, model: torch.nn.Module) -> list[tuple[str, int, float]]:
+        """Parameters and buffers that several ranks hold whole, or the same part of, and that are not the same: the
+        name, the rank, and how far it is from the first that holds it, beside its norm."""
         ...
 
     def whole(self, tensors: Mapping[str, torch.Tensor | None]) -> dict[str, torch.Tensor | None]:

@@ -19,8 +19,13 @@ from vivace.report.training import ParityDocument, TrainingDocument
 NUMBER, KEY, TITLE = 4, "agreements", "Parity: whether the steps are the same"
 WIDE = 960.0
 NAMED = 8
-NAMES = {Kind.GRADIENT: "gradients", Kind.UPDATE: "updates", Kind.BUFFER: "buffers", Kind.BATCH: "batches"}
-SHAPES = {Kind.GRADIENT: "circle", Kind.UPDATE: "square", Kind.BUFFER: "triangle", Kind.BATCH: "diamond"}
+NAMES = {
+    Kind.GRADIENT: "gradients", Kind.UPDATE: "updates", Kind.BUFFER: "buffers", Kind.BATCH: "batches",
+    Kind.COPY: "copies",
+}  # fmt: skip
+SHAPES = {
+    Kind.GRADIENT: "circle", Kind.UPDATE: "square", Kind.BUFFER: "triangle", Kind.BATCH: "diamond", Kind.COPY: "cross",
+}  # fmt: skip
 
 
 def figure(document: TrainingDocument) -> Figure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from vivace.codegen.tiles import Vector
 from vivace.core.errors import NotApplicable, UsageError
 from vivace.core.training.rig import Rig
 from vivace.training.fused_update import has_hooks, steps_as_its_class
+from vivace.training.native.as_drawn import AsDrawn
 from vivace.training.native.compiled import Compiled
 from vivace.training.native.leaves import leaf_of
 from vivace.training.native.source import StepPlan, source_of
@@ -77,12 +79,14 @@ class NativeTraining:
         self._last: tuple[_Built, Callable[[], Any]] | None = None
         self._rows: tuple[int, Tensor] | None = None
         self._rounded = RoundedTables()
+        self._drawn_by_code = 0
 
     def __call__(self, batch: Any) -> Tensor:
         """One step on a batch; its loss."""
         leaves = pytree.tree_leaves(batch)
         found = self._ready(_told(leaves), lambda: batch)
         if found is None:
+            self._drawn_by_code = 0
             loss = self._plain(batch)
             self._rig.update()
             return loss
@@ -114,6 +118,10 @@ class NativeTraining:
             found, batch = self._last
             check_same(found.recording, record(self._rig, batch(), decomposed()))
         self._plain.look()
+
+    def masks(self) -> tuple[Callable[[], AsDrawn], ...]:
+        """What the original takes its forward pass in, to draw from the same generator what the last step drew."""
+        return (functools.partial(AsDrawn, self._drawn_by_code),) if self._drawn_by_code else ()
 
     def _rows_of(self, epoch: int, table: Any) -> Tensor:
         if self._rows is None or self._rows[0] != epoch:
@@ -203,6 +211,7 @@ class NativeTraining:
                 "that the model does not have; allowed are whole numbers from 0 to the count of classes or rows less 1"
             )
         self._steps += count
+        self._drawn_by_code = built.draws
         steps = [state[parameter]["step"] for parameter in learning if "step" in state[parameter]]
         if steps:
             torch._foreach_add_(steps, count)

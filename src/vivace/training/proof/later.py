@@ -15,55 +15,77 @@ from vivace.core.plan import Plan
 from vivace.core.technique import Effect, Stage, Technique
 from vivace.core.training.job import Training
 from vivace.core.training.parity import Agreement, Kind
-from vivace.core.training.rig import Rig
-from vivace.training.agreement import FLOAT32_ROUNDOFF, GROWTH, VANISHING
+from vivace.core.training.rig import Context, Rig
+from vivace.training.agreement import FLOAT32_ROUNDOFF, GROWTH, VANISHING, Judge
 from vivace.training.examine import STILLED, Examined, Originals, in_float64, same, worst_first
 from vivace.training.feed import feed_of
 from vivace.training.loop import Last, Loop
+from vivace.training.proof import by_design, drawn
+from vivace.training.proof.by_design import First
 from vivace.training.proof.snapshot import Key, Snapshot
+from vivace.training.proof.together import Unproved, agreed, of_all
 from vivace.training.rig import assemble
-from vivace.training.trace import stilled
+from vivace.training.trace import Trace, stilled, trace, updated_by
+
+STEPS_OF_ONE = 6
+"""The original's and the plan's, and two in float64, which take twice as long."""
+FAILS = "the original's step fails beside it"
 
 
-class Unproved(Exception):
-    """Why a step cannot be compared here."""
-
-
-def proved_again(job: Training, plan: Plan, loop: Loop, changed: Mapping[Key, Any]) -> Examined:
+def proved_again(
+    job: Training,
+    plan: Plan,
+    loop: Loop,
+    changed: Mapping[Key, Any],
+    first: First | None = None,
+    fresh: Callable[[], Rig] | None = None,
+) -> Examined:
     """Compare the step that a training's own rig takes on its last batch with the original's, tensor by tensor.
 
     It is the very rig that trains, with whatever it has counted, recorded or compiled: a fresh one would not show what
     goes wrong after some steps. Both start from the run's weights, optimizer's state and attributes, and draw the same
     random numbers; `changed` are attributes that the job's own code has set (`snapshot.set_by`). Gradients, buffers and
-    updates are compared as `examine` does. The run is as it was afterwards, to the bit.
+    updates are compared as `examine` does. The run is as it was afterwards, to the bit. Of a plan that changes the
+    computation by design, `first` says how far off its first steps were, and `fresh` makes a rig (see `by_design`).
 
+    Where several processes train, all call this: each takes the original's step by itself, on the whole batch and with
+    the whole tensors, so that none waits longer for the others than in a step, and all know what any of them found.
     Raises Unproved where nothing can be compared, and StepChanged as the rig's step does.
     """
     last = loop.last()
     if last is None:
         raise Unproved("no step was taken since it was resumed")
-    if loop.rig.ranks is not None:
-        raise Unproved("several processes train together")
-    try:
+    with agreed(loop.rig.ranks, "what the run holds cannot be copied"):  # modules may refuse that in any way
         snapshot = Snapshot(loop.rig, changed, job.loss)
-    except Exception as error:  # what the user's modules keep may refuse to be copied in any way
-        raise Unproved(f"what the run holds cannot be copied: {type(error).__name__}: {error}") from error
     try:
-        _check_comparable(job, plan, loop.rig)
-        return _compared(job, plan, loop, last, snapshot)
+        return _compared(job, plan, loop, last, snapshot, first or {}, fresh)
     except (Unproved, StepChanged):
         raise
     except Exception as error:  # the user's code may raise anything, and the training must not end by a proof
-        raise Unproved(f"the original's step fails beside it: {type(error).__name__}: {error}") from error
+        if loop.rig.ranks is not None:  # the others wait for this one, as in any step of the training that fails
+            raise
+        raise Unproved(f"{FAILS}: {type(error).__name__}: {error}") from error
     finally:
         snapshot.restore()
 
 
+def steps_of_one(plan: Plan, rig: Rig) -> int:
+    """About how many of the original's steps such a comparison takes as long as."""
+    return drawn.STEPS_OF_ONE if _has_other_masks(plan, rig) else STEPS_OF_ONE
+
+
 def _check_comparable(job: Training, plan: Plan, rig: Rig) -> None:
-    if plan.training_effect is Effect.CHANGED:
-        raise Unproved("the plan changes the computation by design, and was judged by its losses")
-    if _has_other_masks(plan, rig) and stilled(assemble(job).model):
+    if not draws_otherwise(job, plan, rig):
+        return
+    if rig.ranks is not None or rig.scaling is not None:
         raise Unproved("its compiled code draws other dropout masks than the original")
+    if plan.training_effect is Effect.CHANGED:
+        raise Unproved("the plan changes the computation by design, and its compiled code draws other dropout masks")
+
+
+def draws_otherwise(job: Training, plan: Plan, rig: Rig) -> bool:
+    """Whether a step draws masks that are not the original's, and cannot be taken without them."""
+    return _has_other_masks(plan, rig) and bool(stilled(assemble(job).model))
 
 
 def _has_other_masks(plan: Plan, rig: Rig) -> bool:
@@ -77,32 +99,104 @@ def _draws_anew(technique: Technique) -> bool:
     return is_other or technique.unit_roundoff > FLOAT32_ROUNDOFF
 
 
-def _compared(job: Training, plan: Plan, loop: Loop, last: Last, snapshot: Snapshot) -> Examined:
+def _compared(
+    job: Training,
+    plan: Plan,
+    loop: Loop,
+    last: Last,
+    snapshot: Snapshot,
+    first: First,
+    fresh: Callable[[], Rig] | None,
+) -> Examined:
     rig, steps = loop.rig, loop.position.steps
     roundoff = max((technique.unit_roundoff for technique in plan), default=FLOAT32_ROUNDOFF)
     still = any(map(_draws_anew, plan)) and not _has_other_masks(plan, rig)
-    originals = Originals(
-        lambda: snapshot.into(assemble(job)), lambda: snapshot.into(in_float64(job)), roundoff, still, job.seed
-    )
-    if still:
-        stilled(rig.model)
+    snapshot.gather()
     batch, take = _last_batch(rig, last)
-    found = list(_of_batch(job, rig, last, batch))
+    masks: tuple[Context, ...] = ()
+    if rig.ranks is None and draws_otherwise(job, plan, rig):
+        _check_comparable(job, plan, rig)
+        gradients: Any = rig.gradients
+        if not hasattr(gradients, "masks"):
+            found = list(_of_batch(job, rig, last, batch))
+            return _over_draws(job, rig, snapshot, batch, take, steps, roundoff, found)
+        trace(rig, batch, job.seed + steps, take)  # so that it knows by whom such a step's masks are drawn
+        snapshot.restore()
+        masks = gradients.masks()
+
+    def standing(original: Rig) -> Rig:
+        return snapshot.into(original).replace(around=masks)
+
+    with agreed(rig.ranks, FAILS):
+        _check_comparable(job, plan, rig)
+        originals = Originals(
+            lambda: standing(assemble(job)), lambda: standing(in_float64(job)), roundoff, still, job.seed
+        )
+        if still:
+            stilled(rig.model)
+        found = list(_of_batch(job, rig, last, batch))
+        taken = originals.taken(snapshot.state, batch, job.seed + steps, steps, is_first=True)
     skipped = 0 if rig.scaling is None else rig.scaling.skipped
-    found += originals.compared(rig, snapshot.state, batch, job.seed + steps, steps, is_first=True, take=take)
-    if rig.scaling is not None and rig.scaling.skipped > skipped:
-        raise Unproved("the step was left out, as its scaled gradients were not finite")
-    told = [one for one in found if not _is_rounding(one)]
-    notes = [*([STILLED] if originals.off else []), *originals.notes()]
+    mine = batch if rig.ranks is None else rig.ranks.cut(batch)
+    other = trace(rig, mine, taken.seed, take)
+    with agreed(rig.ranks, FAILS):
+        if rig.scaling is not None and rig.scaling.skipped > skipped:
+            raise Unproved("the step was left out, as its scaled gradients were not finite")
+        found += originals.beside(taken, other)
+        found = [one for one in found if not _is_rounding(one)]
+        if plan.training_effect is Effect.CHANGED:
+            again = None if fresh is None or rig.ranks is not None else lambda: trace(
+                snapshot.into(fresh()), batch, taken.seed
+            )  # fmt: skip
+            found = by_design.judged(found, first, other, again, steps)
+        notes = [*([STILLED] if originals.off else []), *originals.notes()]
+    told = of_all(rig.ranks, found)
     return Examined(worst_first(told), originals.reference, tuple(notes))
 
 
+def _over_draws(
+    job: Training,
+    rig: Rig,
+    snapshot: Snapshot,
+    batch: Any,
+    take: Callable[[], Tensor] | None,
+    steps: int,
+    roundoff: float,
+    found: list[Agreement],
+) -> Examined:
+    """The same where masks differ: gradients over many draws, and the update beside what the original's optimizer
+    makes of the gradients that the plan's step has left."""
+    own = snapshot.into(assemble(job))
+    held = Snapshot(own, {}, job.loss)
+
+    def original(seed: int) -> Trace:
+        held.restore()
+        return trace(own, batch, seed)
+
+    def live(seed: int) -> Trace:
+        snapshot.restore()
+        return trace(rig, batch, seed, take)
+
+    seed = job.seed + steps
+    found += drawn.compared(original, live, seed, steps, roundoff)
+    both = original(seed), live(seed)
+    made = [updated_by(snapshot.into(in_float64(job)), snapshot.state, one.gradients) for one in both]
+    found += Judge(roundoff).updates(steps, *both, *made)
+    told = [one for one in found if not _is_rounding(one)]
+    note = f"masks differ, so gradients are compared as the means of {drawn.DRAWS} draws, and by their size"
+    return Examined(worst_first(told), f"float32, over {drawn.DRAWS} draws", (note,))
+
+
 def _last_batch(rig: Rig, last: Last) -> tuple[Any, Callable[[], Tensor] | None]:
-    """A copy of the batch, and how the rig takes a step on it where it cuts batches by itself."""
+    """A copy of the whole batch, and how the rig takes a step on it where it cuts batches by itself."""
+    if rig.ranks is not None and last.batch is not None:
+        return rig.ranks.joined(last.batch), None
     if last.batch is not None:
         return pytree.tree_map(lambda leaf: leaf.clone() if torch.is_tensor(leaf) else leaf, last.batch), None
     several = rig.several
     assert several is not None
+    if rig.ranks is not None:
+        raise Unproved("each process cuts its batches by itself")
     batch = next(iter(rig.feed.epoch(last.epoch, skip=last.number)))
 
     def take() -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vivace.core.training.rig import Rig
 from vivace.training.checkpoint import Generators, with_own_kernels
 from vivace.training.standing import PLAIN
+from vivace.training.trace import there
 
 OF_TORCH = frozenset(vars(nn.Module()))
 """What every module has, which its tensors, modules and hooks lie in."""
@@ -51,6 +52,23 @@ class Snapshot:
         self._attributes += [(held, name, held[name], _copied(held[name])) for held, name in beside(loss)]
         self._given = {key: _copied(value) for key, value in own_attributes(rig.model).items()} | dict(changed)
         self._generators = Generators.now()
+
+    def gather(self) -> None:
+        """Where several processes train, know the whole of what they hold parts of: `into` needs it. For all of them to
+        call."""
+        ranks = self._rig.ranks
+        if ranks is None:
+            return
+        self.state = there(ranks.whole(self.state))
+        self._buffers |= there(ranks.whole(self._buffers))
+        states = self._optimizer["state"]
+        parts = {f"optimizer/{number}/{key}": value for number, kept in states.items() for key, value in kept.items()}
+        whole = there(ranks.whole({name: value for name, value in parts.items() if torch.is_tensor(value)}))
+        found: dict[int, dict[str, Any]] = {number: dict(kept) for number, kept in states.items()}
+        for name, value in whole.items():
+            _, number, key = name.split("/", 2)
+            found.setdefault(int(number), {})[key] = value if value.ndim else value.cpu()  # counts stay off the device
+        self._optimizer = {**self._optimizer, "state": found}
 
     def restore(self) -> None:
         """Put the rig and the generators back; tensors stay where they are."""
@@ -95,10 +113,15 @@ def own_attributes(model: nn.Module) -> dict[Key, Any]:
     return {
         (owner, name): value
         for owner, module in model.named_modules()
-        if not type(module).__module__.startswith(LIBRARIES)
+        if not _kind(module).__module__.startswith(LIBRARIES)
         for name, value in vars(module).items()
         if name not in OF_TORCH and _is_data(value)
     }
+
+
+def _kind(module: nn.Module) -> type:
+    """A module's class; of one that FSDP2 has put a class of its own in front of, the one behind it."""
+    return next(one for one in type(module).__mro__ if not one.__module__.startswith("torch.distributed."))
 
 
 def standing(model: nn.Module) -> dict[Key, Any]:
