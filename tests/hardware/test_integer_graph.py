@@ -102,6 +102,52 @@ def test_an_activation_of_a_pool_clips_the_pool():
     assert network.layers[1].clamp.low == 0.0
 
 
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten(), nn.ReLU(), nn.Linear(32, 3)),
+        nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(16, 3)),
+        nn.Sequential(nn.Conv2d(1, 2, 1), nn.AvgPool2d(2), nn.Flatten(), nn.ReLU6()),
+    ],
+    ids=["between products", "of the input", "at the end"],
+)
+def test_an_activation_after_flattening_clips_the_integers(made, module):
+    for layer in module:
+        if isinstance(layer, nn.Conv2d):  # so that values of both signs reach the activation
+            nn.init.ones_(layer.weight)
+            nn.init.zeros_(layer.bias)
+    graph = made(module, (1, 4, 4))
+    x = torch.rand(64, 1, 4, 4) - 0.5
+
+    answers = golden.answers(graph, x.double().numpy())
+
+    exact = module(x).detach().double().numpy().reshape(answers.shape)
+    assert 20 * np.log10(np.linalg.norm(exact) / np.linalg.norm(answers - exact)) > 25
+
+
+class Measured(nn.Module):
+    """Reads the size of a layer's answer and nothing else of it, and computes a head that it does not return."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.other, self.head = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 1), nn.Linear(2, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        size = self.other(self.conv(x)).shape[2:]
+        answer = self.head(nn.functional.avg_pool2d(self.conv(x), tuple(size)).flatten(1))
+        self.other(self.conv(x)).softmax(1)
+        return answer
+
+
+def test_layers_that_the_answer_does_not_need_are_left_out():
+    module = Measured()
+    network = read_module(module, 1, 5, 5)
+    x = torch.rand(8, 1, 5, 5)
+
+    assert [layer.name for layer in network.layers] == ["conv", "avg_pool2d", "head"]
+    torch.testing.assert_close(network.run(x)[-1][:, :, 0, 0].float(), module(x).detach())
+
+
 def test_a_pool_keeps_the_scale_of_what_it_reads(residual):
     place = next(n for n, operation in enumerate(residual.operations) if isinstance(operation, MaximumPool))
 
@@ -123,6 +169,26 @@ def test_one_bit_weights_are_minus_one_and_one():
 
     assert scales.tolist() == [1.0]
     assert rounded_weights(weight, scales, 1).tolist() == [[1, -1, 1, 1]]
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8])
+def test_an_output_without_weights_leaves_the_grids_of_the_others_as_fine_as_they_were(bits):
+    weight = torch.randn(6, 50, generator=torch.Generator().manual_seed(0)).double().numpy() / 100
+    pruned = np.concatenate([weight, np.zeros((1, 50))])
+
+    scales = weight_scales(pruned, bits)
+
+    assert scales[:6].tolist() == weight_scales(weight, bits).tolist()
+    assert scales[6] <= scales[:6].max()
+
+
+def test_a_network_that_answered_nothing_but_zeros_still_has_integers(made):
+    module = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 2, bias=False))
+    nn.init.zeros_(module[2].weight)
+
+    graph = made(module, (6,))
+
+    assert not golden.answers(graph, torch.rand(8, 6).double().numpy()).any()
 
 
 def test_halves_are_rounded_up_and_what_is_beyond_is_clipped():

@@ -110,7 +110,7 @@ class Network:
 def simplified(network: Network) -> Network:
     """The same network with normalizations folded into products and clamps taken into the layers before them."""
     layers = [_without_normalization(layer) for layer in _folded(network).layers]
-    merged = Network(network.name, network.shape, tuple(layers))
+    merged = _flattened_last(Network(network.name, network.shape, tuple(layers)))
     while (found := _clamp_to_merge(merged)) is not None:
         merged = _merged(merged, found)
     return merged
@@ -162,10 +162,26 @@ def _without_normalization(layer: Layer) -> Layer:
     return dataclasses.replace(layer, kind=kind)
 
 
+def _flattened_last(network: Network) -> Network:
+    """The network with clamps before the flattening that they follow, which only moves elements and can take in none."""
+    layers = list(network.layers)
+    for number, layer in enumerate(layers):
+        before = layer.sources[0] - 1
+        flat = layers[before] if before >= 0 else layer
+        if isinstance(layer.kind, Clamp) and isinstance(flat.kind, Flat) and len(network.users(before + 1)) == 1:
+            shape = layers[flat.sources[0] - 1].shape if flat.sources[0] else network.shape
+            layers[before] = dataclasses.replace(layer, sources=flat.sources, shape=shape)
+            layers[number] = dataclasses.replace(flat, sources=layer.sources)
+            return _flattened_last(dataclasses.replace(network, layers=tuple(layers)))
+    return network
+
+
 def _clamp_to_merge(network: Network) -> int | None:
     for number, layer in enumerate(network.layers):
         before = layer.sources[0] - 1
-        if isinstance(layer.kind, Clamp) and before >= 0 and len(network.users(before + 1)) == 1:
+        if not isinstance(layer.kind, Clamp) or before < 0 or isinstance(network.layers[before].kind, Flat):
+            continue
+        if len(network.users(before + 1)) == 1:
             return number
     return None
 

@@ -69,8 +69,9 @@ class _Reader:
             self._shapes.append(_shape(given[0], "the input"))
         except UnsupportedModel as reason:
             raise _first_refusal(self._program) or reason from None
+        needed = _needed(self._program.graph)
         for node in self._program.graph.nodes:
-            if node.op == "call_function":
+            if node.op == "call_function" and node in needed:
                 self._call(node)
         self._check_output()
         return Network(name, self._shapes[0], tuple(self._layers))
@@ -318,6 +319,17 @@ _READERS: dict[str, Callable[[_Reader, fx.Node], Kind | None]] = {
     **dict.fromkeys(_RELUS, _relu),
     **dict.fromkeys(_CLAMPS, _clamp),
 }
+
+
+def _needed(graph: fx.Graph) -> set[fx.Node]:
+    """What the answer depends on; a layer whose values nobody reads, but for their sizes, would have no stream to feed."""
+    needed, waiting = set(), [graph.output_node()]
+    while waiting:
+        node = waiting.pop()
+        if node not in needed:
+            needed.add(node)
+            waiting.extend(node.all_input_nodes)
+    return needed
 
 
 def _first_refusal(program: ExportedProgram) -> UnsupportedModel | None:

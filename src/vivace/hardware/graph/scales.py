@@ -32,14 +32,14 @@ def scale_of(numbers: Real, form: Format) -> float:
 def wide_scale_of(numbers: Real, form: Format, headroom: float) -> float:
     """The scale of a grid that nothing seen is clipped by, with room for numbers `headroom` times as large."""
     largest = float(np.abs(numbers).max(initial=0.0))
-    return max(largest, _SMALLEST) * headroom / form.high
+    return (largest if largest >= _SMALLEST else 1.0) * headroom / form.high
 
 
 def weight_scales(weight: Real, bits: int) -> Real:
     """One scale for each output of a weight, by the smallest squared error of that output's weights.
 
     With one bit the weights are -1 and 1 times the mean magnitude (Rastegari et al., XNOR-Net, arXiv:1603.05279,
-    equation 6). An output whose weights are all 0 gets the scale of the others' largest.
+    equation 6). An output whose weights are all 0 gets the largest scale of the others, 1 where all are 0.
     """
     rows = weight.reshape(len(weight), -1)
     if bits == 1:
@@ -52,7 +52,8 @@ def weight_scales(weight: Real, bits: int) -> Real:
         scale = np.maximum(largest * share / form.high, _SMALLEST)[:, None]
         error = np.square(rows - np.clip(np.rint(rows / scale), form.low, form.high) * scale).sum(1)
         best, least = np.where(error < least, scale[:, 0], best), np.minimum(error, least)
-    return np.where(largest < _SMALLEST, best.max(initial=1.0), best)
+    dead = largest < _SMALLEST
+    return np.where(dead, best[~dead].max(initial=0.0) if not dead.all() else 1.0, best)
 
 
 def rounded_weights(weight: Real, scales: Real, bits: int) -> Array:
