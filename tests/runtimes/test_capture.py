@@ -47,6 +47,30 @@ def test_the_batch_axis_may_be_the_second() -> None:
     assert found.model.signature.inputs[0].shape == (5, None, 8)
 
 
+class Categories(nn.Module):
+    """A table: two columns of categories, each with its own embedding, beside two numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.many, self.few, self.head = nn.Embedding(40, 3), nn.Embedding(2, 3), nn.Linear(8, 2)
+
+    def forward(self, kinds: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.cat([self.many(kinds[:, 0]), self.few(kinds[:, 1]), numbers], 1))
+
+
+@pytest.mark.parametrize("samples", [1, 4])
+def test_columns_of_categories_with_tables_of_different_lengths_keep_the_batch_free(samples: int) -> None:
+    module = Categories().eval()
+    kinds = torch.tensor([[39, 1], [7, 0], [20, 1], [3, 0], [30, 1]])
+    numbers = torch.rand(5, 2)
+
+    captured = capture(module, (kinds[:samples], numbers[:samples]))
+
+    assert captured.model.signature.has_batch
+    answer = eager.run_flat(captured.model.program, [kinds, numbers])[0]
+    torch.testing.assert_close(answer, module(kinds, numbers))
+
+
 def test_a_size_that_equals_the_batch_is_not_mistaken_for_it() -> None:
     module = Function(lambda x, table: x @ table).eval()
 

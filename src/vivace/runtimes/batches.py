@@ -26,23 +26,35 @@ def find(function: Callable[..., Sequence[Tensor]], example: Sequence[Tensor], p
     """The batch axes of a function of flat tensors, or None.
 
     The batch is doubled with other rows (each sample reversed along its own dimensions) along axis 0 and then 1 of the
-    tensors that share its size. Every output must double along one axis, or be the same constant, and the answers to
+    tensors that share its size. Where that fails, integers keep their places in the sample: columns of categories may
+    have tables of different lengths. Every output must double along one axis, or be the same constant, and the answers to
     each half must be those of that half alone: a recurrent model's time axis doubles too, but its second half then
     depends on the first.
     """
     for axes in _candidates(example):
-        try:
-            with torch.no_grad():
-                inputs = [_doubled(leaf, axis) for leaf, axis in zip(example, axes, strict=True)]
-                doubled = function(*inputs)
-                second = function(*[_second_half(leaf, axis) for leaf, axis in zip(inputs, axes, strict=True)])
-        except (RuntimeError, ValueError, IndexError, TypeError, AssertionError):
+        answered = _answered(function, example, axes) or _answered(function, example, axes, integers_in_place=True)
+        if answered is None:
             continue
+        doubled, second = answered
         size = next(leaf.shape[axis] for leaf, axis in zip(example, axes, strict=True) if axis is not None)
         outputs = [_grown(*answers, size) for answers in zip(plain, second, doubled, strict=True)]
         if all(ok for ok, _ in outputs) and any(axis is not None for _, axis in outputs):
             return Axes(tuple(axes), tuple(axis for _, axis in outputs))
     return None
+
+
+def _answered(
+    function: Callable[..., Sequence[Tensor]], example: Sequence[Tensor], axes: Sequence[Axis],
+    integers_in_place: bool = False,
+) -> tuple[Sequence[Tensor], Sequence[Tensor]] | None:  # fmt: skip
+    """What a doubled batch and its second half alone are answered with; None where the function fails."""
+    try:
+        with torch.no_grad():
+            inputs = [_doubled(leaf, axis, integers_in_place) for leaf, axis in zip(example, axes, strict=True)]
+            halves = [_second_half(leaf, axis) for leaf, axis in zip(inputs, axes, strict=True)]
+            return function(*inputs), function(*halves)
+    except (RuntimeError, ValueError, IndexError, TypeError, AssertionError):
+        return None
 
 
 def resized(leaves: Sequence[Tensor], axes: Sequence[Axis], size: int) -> list[Tensor]:
@@ -94,11 +106,11 @@ def _candidates(example: Sequence[Tensor]) -> Iterator[tuple[Axis, ...]]:
                 yield axes
 
 
-def _doubled(leaf: Tensor, axis: Axis) -> Tensor:
+def _doubled(leaf: Tensor, axis: Axis, integers_in_place: bool) -> Tensor:
     if axis is None:
         return leaf
-    others = [i for i in range(leaf.dim()) if i != axis]
-    reversed_rows = leaf.flip(others) if others else leaf
+    is_moved = leaf.dtype.is_floating_point or not integers_in_place
+    reversed_rows = leaf.flip([i for i in range(leaf.dim()) if i != axis and is_moved])
     if leaf.dtype.is_floating_point:
         reversed_rows = reversed_rows * 0.75
     return torch.cat([leaf, reversed_rows.roll(1, axis)], dim=axis)

@@ -19,7 +19,8 @@ Axes = Sequence[int | None]
 
 
 def perturbed(example: Sequence[Tensor], count: int, seed: int = 0) -> list[list[Tensor]]:
-    """Calls like the example: itself first, then with noise on floats and integers drawn from those that occur.
+    """Calls like the example: itself first, then with noise on floats and integers drawn from those that occur, none
+    above the largest at its place.
 
     Booleans, and floats that hold infinities or huge values (masks), are kept as they are.
     """
@@ -90,8 +91,17 @@ def _perturb(leaf: Tensor, generator: torch.Generator) -> Tensor:
         spread = float(values.std(correction=0)) if leaf.numel() > 1 else 0.0
         noise = torch.randn(leaf.shape, generator=generator, dtype=torch.float64) * INPUT_NOISE * (spread or 1.0)
         return (values + noise).to(leaf.dtype)
-    order = torch.randint(leaf.numel(), (leaf.numel(),), generator=generator)
-    return leaf.flatten()[order].reshape(leaf.shape)
+    return _redrawn(leaf, generator)
+
+
+def _redrawn(leaf: Tensor, generator: torch.Generator) -> Tensor:
+    """Integers of the leaf, none above the largest that its place holds in any sample: columns of categories may have
+    tables of different lengths, which a larger one would leave."""
+    known = leaf.flatten().sort().values
+    largest = (leaf.amax(0, keepdim=True) if leaf.dim() > 1 else leaf.max()).expand_as(leaf)
+    allowed = torch.searchsorted(known, largest.contiguous(), right=True)
+    drawn = torch.rand(leaf.shape, generator=generator, dtype=torch.float64) * allowed
+    return known[drawn.long()]
 
 
 def _row_shapes(axes: Axes, leaves: Sequence[Tensor]) -> list[tuple[int, ...]]:
