@@ -27,8 +27,8 @@ def find(function: Callable[..., Sequence[Tensor]], example: Sequence[Tensor], p
 
     The batch is doubled with other rows (each sample reversed along its own dimensions) along axis 0 and then 1 of the
     tensors that share its size. Where that fails, integers keep their places in the sample: columns of categories may
-    have tables of different lengths. Every output must double along one axis, or be the same constant, and the answers to
-    each half must be those of that half alone: a recurrent model's time axis doubles too, but its second half then
+    have tables of different lengths. Every output must double along one axis, or be the same constant, and the answers
+    to each half must be those of that half alone: a recurrent model's time axis doubles too, but its second half then
     depends on the first.
     """
     for axes in _candidates(example):

@@ -163,7 +163,7 @@ def _without_normalization(layer: Layer) -> Layer:
 
 
 def _flattened_last(network: Network) -> Network:
-    """The network with clamps before the flattening that they follow, which only moves elements and can take in none."""
+    """The network with clamps before the flattening that they follow, which can take in none."""
     layers = list(network.layers)
     for number, layer in enumerate(layers):
         before = layer.sources[0] - 1

@@ -322,7 +322,7 @@ _READERS: dict[str, Callable[[_Reader, fx.Node], Kind | None]] = {
 
 
 def _needed(graph: fx.Graph) -> set[fx.Node]:
-    """What the answer depends on; a layer whose values nobody reads, but for their sizes, would have no stream to feed."""
+    """What the answer depends on: a layer of which nothing but its size is read would have no stream to feed."""
     needed, waiting = set(), [graph.output_node()]
     while waiting:
         node = waiting.pop()
