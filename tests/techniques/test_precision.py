@@ -185,6 +185,25 @@ def test_a_trained_net_keeps_its_answers_close(trained, tmp_path, plan, least_db
     assert fidelity.agreement >= 0.97
 
 
+class Tied(nn.Module):
+    """Scores by the embedding's own weight, after one square layer that is used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.square = nn.Embedding(40, 16), nn.Linear(16, 16)
+        self.scores = nn.Linear(16, 40, bias=False)
+        self.scores.weight = self.embedding.weight
+
+    def forward(self, words: torch.Tensor) -> torch.Tensor:
+        return self.scores(self.square(torch.relu(self.square(self.embedding(words).mean(1)))))
+
+
+def test_dynamic_int8_keeps_weights_right_that_others_read_too(tmp_path):
+    tied = tiny.Tiny("tied", Tied, lambda samples, drawn: (torch.randint(0, 40, (samples, 5), generator=drawn),))
+
+    assert contract.check_applied(OnnxDynamicInt8(**AS_HERE), tied, tmp_path) == ""
+
+
 @pytest.mark.parametrize("technique", [OnnxStaticInt8(), NncfStaticInt8()], ids=str)
 def test_static_quantization_without_data_says_what_to_give(trained, technique):
     model, work, _, _ = trained

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from vivace.core.cost import Cost
 from vivace.core.errors import NotApplicable
@@ -95,6 +97,7 @@ class OnnxDynamicInt8(Technique):
             prepared = onnx_graph.prepared(plain, path.with_name("prepared.onnx"))
             original = onnx.load(str(prepared))
             excluded = [name for node in kept(prepared) for name in (node, f"{node}{AS_PRODUCT}")]
+            _unshare(original.graph)
             del original.graph.value_info[:]  # the quantizer transposes weights of Gemm and trips over their old shapes
             quantize_dynamic(
                 original,
@@ -108,3 +111,15 @@ class OnnxDynamicInt8(Technique):
             )
         if not any("Integer" in node.op_type or "Dynamic" in node.op_type for node in onnx.load(str(path)).graph.node):
             raise NotApplicable("no matrix product or LSTM of the model has constant weights to quantize")
+
+
+def _unshare(graph: Any) -> None:
+    """Give each Gemm a weight of its own: the quantizer turns a Gemm's round where it lies, for all who read it."""
+    weights = {one.name: one for one in graph.initializer}
+    seen = Counter(name for node in graph.node for name in node.input)
+    for number, node in enumerate(graph.node):
+        shared = weights.get(node.input[1]) if node.op_type == "Gemm" else None
+        if shared is not None and seen[shared.name] > 1:
+            own = graph.initializer.add()
+            own.CopyFrom(shared)
+            own.name = node.input[1] = f"{shared.name}_of_{node.name or number}"
