@@ -201,6 +201,11 @@ def _check_model(model: Any, inputs: Any) -> None:
             f"model is {_type_name(model)}; allowed are a torch.nn.Module and the path of a file ending "
             f"in {', '.join(MODEL_FILES)}"
         )
+    if type(model).__module__.startswith("torch.jit"):
+        raise UsageError(
+            f"model is {_type_name(model)}, which TorchScript made; allowed are the torch.nn.Module that it was traced "
+            f"or scripted from, and the path of a file ending in {', '.join(MODEL_FILES)}"
+        )
     if inputs is None:
         raise UsageError("inputs is missing; give one example call, such as inputs=(x,) or inputs={'input_ids': ids}")
 
