@@ -86,6 +86,18 @@ def scheduled(statements: Iterable[Statement], threads: int) -> list[str]:
     return [*lines, *([f"  {BARRIER}"] if threads > 1 else [])]
 
 
+def alone_on(one: Statement, thread: int) -> Statement:
+    """A statement, written for one thread, that a thread of several does alone: the others do not wait for it until
+    they need what it writes.
+
+    >>> alone_on(Statement("  a[t] = 1;", (), (Read("a", 4),)), 1).text
+    '  if (t == 1) { const long t = 0; (void)t;\n  a[t] = 1;\n  }'
+    """
+    text = f"  if (t == {thread}) {{ const long t = 0; (void)t;\n{one.alone(1).text}\n  }}"
+    reads, writes = (tuple(Read(each.name, -1 - thread) for each in all_) for all_ in (one.reads, one.writes))
+    return Statement(text, reads, writes)
+
+
 def _must_wait(one: Statement, written: dict[str, Part], read: dict[str, set[Part]]) -> bool:
     def differs(each: Read) -> bool:
         return each.name in written and (each.part is None or written[each.name] != each.part)

@@ -20,6 +20,7 @@ class Fact(Enum):
     ON_CUDA = "the program to be on a CUDA device"
     CHANNELS_LAST = "channels-last tensors"
     PRUNED = "weights that were pruned (add channel-pruning, low-rank or magnitude-pruning)"
+    WRITTEN = "a program that is written out as C++ (add native-program or native-int8)"
     SPARSE_LINEAR = "linear weights that are mostly zeros (prune the model, or add magnitude-pruning)"
 
     # of a training step, changing along a plan
@@ -37,6 +38,7 @@ class Fact(Enum):
     HAS_LINEAR = "a linear layer"
     HAS_CONV_BATCHNORM = "a convolution followed by batch normalization"
     HAS_LINEAR_BATCHNORM = "a linear layer followed by batch normalization"
+    HAS_BRANCHES = "branches of like size that need nothing of each other, or a recurrence in both directions"
     HAS_ATTENTION = "attention"
     HAS_WRITTEN_ATTENTION = "attention that is spelled out (a softmax and products around it)"
 

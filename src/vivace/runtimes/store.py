@@ -54,7 +54,12 @@ _OPTIONS: dict[Form, dict[str, type]] = {
     Form.ONNX: {"allow_spinning": bool, "graph_optimization": str},
     Form.OPENVINO: {"exact_shapes": str, openvino_session.ACTIVATION_GROUP: int},
     Form.XLA: {"batches": str, layout.OPTION: str},
-    Form.NATIVE: {native_session.PRODUCTS: str, native_session.KEPT: str, native_session.OTHERS: str},
+    Form.NATIVE: {
+        native_session.PRODUCTS: str,
+        native_session.KEPT: str,
+        native_session.OTHERS: str,
+        native_session.BRANCHES: str,
+    },
 }
 _EXPORTED = (Form.TORCH, Form.INDUCTOR, Form.NATIVE)
 _PLAIN = (Form.TORCH, Form.NATIVE)

@@ -18,6 +18,7 @@ from vivace.core.program import Form, Model
 from vivace.runtimes import eager
 from vivace.runtimes.graphs import flops, onnx_counts
 from vivace.runtimes.graphs.softmaxes import SOFTMAXES, spelled_softmax
+from vivace.runtimes.lanes import branches
 
 _CONV2D = frozenset({"conv2d", "convolution", "_convolution"})
 _LINEAR = frozenset({"linear", "addmm"})
@@ -206,12 +207,21 @@ def _graph_facts(model: Model) -> set[Fact]:
             found |= _folded(node)
         if name in _PRODUCTS and any(_comes_from_softmax(source) for source in node.all_input_nodes):
             found |= {Fact.HAS_ATTENTION, Fact.HAS_WRITTEN_ATTENTION}
+    if branches.told(model.program, _weights(model), 2):
+        found.add(Fact.HAS_BRANCHES)
     values = [v for v in model.program.state_dict.values() if isinstance(v, Tensor)]
     if not any(str(v.dtype).removeprefix("torch.") in _INTEGER and v.dim() > 1 for v in values):
         found.add(Fact.UNQUANTIZED)
     if all(v.dtype == torch.float32 for v in values if v.dtype.is_floating_point):
         found.add(Fact.FLOAT32)
     return found
+
+
+def _weights(model: Model) -> dict[str, int]:
+    """How many weights each operator takes: what is known of its work before there is a call."""
+    named = model.program.graph_signature.inputs_to_parameters
+    sizes = {name: model.program.state_dict[full].numel() for name, full in named.items()}
+    return {node.name: sum(sizes.get(one.name, 0) for one in node.all_input_nodes) for node in _operators(model)}
 
 
 def _zeros(model: Model, node: fx.Node) -> set[Fact]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -56,9 +56,15 @@ def waiting(
 class Program(Lowering):
     """The statements of a program so far, and the constants that they read."""
 
-    def __init__(self, vector: Vector, threads: int, precision: Precision) -> None:
+    def __init__(
+        self, vector: Vector, threads: int, precision: Precision, lanes: Mapping[str, int] | None = None
+    ) -> None:
         super().__init__(frozenset(), vector, threads)
         self.precision = precision
+        self.crew = threads
+        """Threads of the whole program; `threads` share what is being written down now."""
+        self.lanes = lanes
+        """The threads that take some of the graph's nodes alone; None where all threads share all."""
         self._made: dict[int, tuple[Waiting, Array]] = {}
         self.constants: dict[str, Tensor] = {}
         self.tables: dict[tuple[int, ...], str] = {}
@@ -75,6 +81,8 @@ class Program(Lowering):
         """The nodes that each product with a constant weight does the work of."""
         self._owners: list[tuple[str, ...]] = []
         self._owner: tuple[str, ...] = ()
+        self._lane: int | None = None
+        self._taken: list[int | None] = []
         self._by_tensor: dict[Any, Array] = {}
         self._lines: dict[str, tuple[int, int]] = {}
 
@@ -160,15 +168,38 @@ class Program(Lowering):
         self.owners()
         before, self._owner = self._owner, nodes
         try:
-            yield
+            with self.on((self.lanes or {}).get(nodes[0]) if nodes else None):
+                yield
         finally:
             self.owners()
             self._owner = before
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether an operator may be taken by several threads, each a part of its own."""
+        return self.lanes is not None and self.threads > 1
+
+    @contextlib.contextmanager
+    def on(self, lane: int | None) -> Iterator[None]:
+        """What is written down inside is done by one thread alone; None: by all of them."""
+        self.taken()
+        before = self._lane, self.threads
+        self._lane, self.threads = lane, self.crew if lane is None else 1
+        try:
+            yield
+        finally:
+            self.taken()
+            self._lane, self.threads = before
 
     def owners(self) -> list[tuple[str, ...]]:
         """The nodes that each statement so far does the work of; none for what only hands answers over."""
         self._owners += [self._owner] * (len(self.statements) - len(self._owners))
         return self._owners
+
+    def taken(self) -> list[int | None]:
+        """The thread that takes each statement so far; None for those that all threads share."""
+        self._taken += [self._lane] * (len(self.statements) - len(self._taken))
+        return self._taken
 
     def function(self, name: str, text: str) -> str:
         """The name of a function, which is defined once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -107,7 +108,8 @@ def _recurrent(
             place = layer * ways + way
             first = [stored(_of_layer(one, place)) for one in begin]
             own = whole[each * place : each * (place + 1)]
-            out, kept = _layer(program, lines, cell, own, first[0], first[-1], precision, way == 1)
+            with program.on(way) if ways == 2 and program.is_apart else contextlib.nullcontext():
+                out, kept = _layer(program, lines, cell, own, first[0], first[-1], precision, way == 1)
             made.append(out)
             at = 0 if way else (out.shape[0] - 1) * out.strides[0]
             lasts.append((stored(Array(out.name, out.shape[1:], out.strides[1:], FLOAT, at)), kept))

@@ -17,7 +17,7 @@ from vivace.codegen.build import flags_for, library
 from vivace.codegen.panels import FLOAT32, INT8
 from vivace.codegen.team import enlist
 from vivace.codegen.tiles import vector_of
-from vivace.core.errors import CallError, NotApplicable, ProofFailed
+from vivace.core.errors import ArtifactError, CallError, NotApplicable, ProofFailed
 from vivace.core.facts import Fact
 from vivace.core.program import Form, Model
 from vivace.devices import machine
@@ -25,12 +25,16 @@ from vivace.runtimes import batches, eager
 from vivace.runtimes import program as programs
 from vivace.runtimes.calls import torch_dtype
 from vivace.runtimes.inductor import example_of
+from vivace.runtimes.lanes.branches import SHARED
+from vivace.runtimes.lanes.run import MOST, operators_in
 from vivace.runtimes.native.lowering import Program
 from vivace.runtimes.native.source import source_of
 from vivace.runtimes.native.walk import write
 from vivace.runtimes.settings.around import Run, under_settings
 from vivace.runtimes.settings.parts import in_parts
 
+BRANCHES = "branches"
+"""An option: the thread that takes each operator alone, a digit for each of the graph's, or `SHARED`."""
 PRODUCTS, KEPT, OTHERS = "products", "kept", "others"
 """Options: what products are computed in, the layers that are not (separated by commas), and in what those are."""
 LEAST_FLOPS = 1_000_000
@@ -150,13 +154,28 @@ def written(model: Model, example: Sequence[Tensor]) -> tuple[Program, list[Arra
         raise NotApplicable("there is C for int8 only for x86 processors with AVX2")
     arrays = [_array(f"x{place}", leaf) for place, leaf in enumerate(example)]
     threads = max(1, min(here.cores_allowed, model.settings.threads or torch.get_num_threads()))
-    program = Program(vector, threads, precision_of(model))
+    lanes = _lanes(model, threads)
+    program = Program(vector, threads, precision_of(model), lanes)
     results = write(program, model.program, example, arrays)
     enough = max(1, min(threads, program.flops // LEAST_FLOPS))
-    if model.settings.threads is None and enough < threads:
+    if lanes is None and model.settings.threads is None and enough < threads:
         program = Program(vector, enough, precision_of(model))
         results = write(program, model.program, example, arrays)
     return program, arrays, results
+
+
+def _lanes(model: Model, threads: int) -> dict[str, int] | None:
+    """The thread of each node that one takes alone; None where no branches are to be taken apart."""
+    text = str(model.settings.option(BRANCHES, ""))
+    if not text or threads == 1:
+        return None
+    nodes = [node.name for node in operators_in(model.program)]
+    if len(text) != len(nodes) or not set(text) <= {SHARED, *map(str, range(MOST))}:
+        raise ArtifactError(
+            f"the program has {len(text)} branches for its {len(nodes)} operators; allowed is a digit from 0 to "
+            f"{MOST - 1}, or {SHARED}, for each"
+        )
+    return {name: int(lane) % threads for name, lane in zip(nodes, text, strict=True) if lane != SHARED}
 
 
 def precision_of(model: Model) -> Callable[[str], str]:

@@ -9,7 +9,7 @@ from vivace.codegen.arrays import Array, stored
 from vivace.codegen.panels import BFLOAT16, INT8
 from vivace.codegen.parts import parts
 from vivace.codegen.shares import shares
-from vivace.codegen.statements import BARRIER, loop, scheduled
+from vivace.codegen.statements import BARRIER, alone_on, loop, scheduled
 from vivace.codegen.threads import POOL, head
 from vivace.codegen.tiles import tile
 from vivace.codegen.turning import turned
@@ -66,7 +66,9 @@ def source_of(
 
 def _work(program: Program, inputs: Sequence[Array], outputs: Sequence[Array], is_timed: bool) -> list[str]:
     """What a thread does in a call."""
-    lines = scheduled(program.statements, program.threads)
+    pairs = zip(program.statements, program.taken(), strict=True)
+    statements = [one if lane is None else alone_on(one, lane) for one, lane in pairs]
+    lines = scheduled(statements, program.threads)
     functions, calls = parts(lines, _kinds(program, inputs, outputs))
     clock = [CLOCK.replace("$COUNT", str(len(program.statements)))] if is_timed else []
     calls = _timed(lines, calls) if is_timed else calls

@@ -48,6 +48,7 @@ class NativeInt8(Technique):
     family = Family.ALGORITHM
     effect = Effect.CHANGED
     needs = NEEDS | {Fact.FLOAT32, Fact.INT8_PRODUCTS}
+    gives = frozenset({Fact.WRITTEN})
     breaks = frozenset(
         {
             *(Fact.UNCOMPILED, Fact.TORCH_GRAPH, Fact.ONNX_READY, Fact.OPENVINO_READY),

@@ -34,6 +34,7 @@ class NativeProgram(Technique):
     family = Family.ALGORITHM
     effect = Effect.ROUNDED
     needs = NEEDS
+    gives = frozenset({Fact.WRITTEN})
     breaks = frozenset({Fact.UNCOMPILED, Fact.TORCH_GRAPH, Fact.ONNX_READY, Fact.OPENVINO_READY})
     build_seconds = 2.0
     source = SOURCE
