@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 
 from vivace.core.errors import UsageError
+from vivace.devices.catalog import device
 from vivace.devices.collectives import Wire, all_gather, all_reduce, hierarchical_all_reduce, tree_all_reduce
+from vivace.devices.prediction.binding import summing_seconds
 
 WIRE = Wire(1e-6, 1e9)
 
@@ -40,9 +46,64 @@ def test_measured_all_reduces_of_a100_are_met() -> None:
     assert 2 * 7 / 8 * 1e9 / (seconds - 79e-6) == pytest.approx(227e9, rel=1e-6)
 
 
-def test_domains_that_are_not_full_are_refused() -> None:
-    with pytest.raises(UsageError, match="12 devices do not fill domains of 8"):
-        hierarchical_all_reduce(1e9, 12, 8, WIRE, WIRE)
+@pytest.mark.parametrize(("devices", "domain"), [(12, 8), (9, 4), (15, 8), (16, 8), (24, 8)])
+def test_a_last_domain_with_fewer_devices_takes_as_long_as_bytes_sent_one_by_one(devices: int, domain: int) -> None:
+    inside, outside = Wire(3e-6, 4e11), Wire(1e-5, 5e10)
+
+    summed, seconds = _sent(devices, domain, inside, outside)
+
+    size = 4.0 * summed.shape[1]
+    assert (summed == summed[0]).all()
+    assert summed[0].sum() == sum(range(1, devices + 1)) * summed.shape[1]
+    assert hierarchical_all_reduce(size, devices, domain, inside, outside) == pytest.approx(seconds, rel=1e-9)
+
+
+def _sent(devices: int, domain: int, inside: Wire, outside: Wire) -> tuple[np.ndarray, float]:
+    """What devices hold after an all-reduce by domains, and its seconds: numbers move block by block, and the slowest
+    sender of each step counts."""
+    domains = [list(range(first, min(first + domain, devices))) for first in range(0, devices, domain)]
+    size = math.lcm(*map(len, domains), len(domains)) * len(domains) * domain
+    held = np.repeat(np.arange(1.0, devices + 1)[:, None], size, 1)
+    wholes = np.empty((len(domains), size))
+    slowest = 0.0
+    for place, members in enumerate(domains):
+        own = held[members]
+        seconds = _ring_scatter(own, lambda sent: inside.message(4 * sent))
+        slowest = max(slowest, seconds)
+        wholes[place] = _own_blocks(own)
+    between = _ring_scatter(wholes, lambda sent: max(outside.message(4 * sent / len(one)) for one in domains))
+    total = _own_blocks(wholes)
+    return np.repeat(total[None], devices, 0), 2 * slowest + 2 * between
+
+
+def _ring_scatter(own: np.ndarray, seconds_of: Callable[[int], float]) -> float:
+    """Each sends its neighbour a block, which that adds to its own, until one block of each is the sum of all; the
+    seconds, given those of a block of so many numbers. Gathering the blocks again takes as long."""
+    count, seconds = len(own), 0.0
+    blocks = np.split(np.arange(own.shape[1]), count)
+    for step in range(count - 1):
+        sent = [
+            (one, blocks[(one - step) % count], own[one, blocks[(one - step) % count]].copy()) for one in range(count)
+        ]
+        for one, block, numbers in sent:
+            own[(one + 1) % count, block] += numbers
+        seconds += seconds_of(len(blocks[0]))
+    return seconds
+
+
+def _own_blocks(own: np.ndarray) -> np.ndarray:
+    """The blocks that are sums of all, one of each, put together."""
+    blocks = np.split(np.arange(own.shape[1]), len(own))
+    return np.concatenate([own[(place - 1) % len(own), block] for place, block in enumerate(blocks)])
+
+
+def test_devices_beyond_whole_nodes_are_summed_over_too() -> None:
+    """32 DGX H100 nodes hold 256 devices; of the next node's, four share what its eight would send."""
+    h100 = device("h100-sxm")
+    full, started = summing_seconds(h100, 256, 1e9), summing_seconds(h100, 260, 1e9)
+
+    assert full is not None and started is not None
+    assert started > 1.5 * full
 
 
 @pytest.mark.parametrize(("latency", "rate"), [(-1, 1), (0, 0), (0, -1)])

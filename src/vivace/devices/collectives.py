@@ -56,19 +56,19 @@ def tree_all_reduce(message_bytes: float, devices: int, wire: Wire) -> float:
 
 
 def hierarchical_all_reduce(message_bytes: float, devices: int, domain: int, inside: Wire, outside: Wire) -> float:
-    """Seconds to sum S bytes over domains of g devices: scattered inside each, summed between them a part of S/g for
-    each device, gathered inside.
+    """Seconds to sum S bytes over k domains of g devices: scattered inside each, summed between them, gathered inside.
 
-    Raises UsageError where there is more than one domain and the domains are not full.
+    Each device of a domain exchanges its part, S/g, with other domains. The last domain may have fewer devices, r: the
+    same bytes leave it by r wires, so each of them carries S/r, and the others wait for these. That is
+    2 ((g - 1) alpha + (g - 1)/g S beta) inside and 2 (k - 1) alpha + 2 (k - 1)/k (S/r) beta outside.
 
     >>> hierarchical_all_reduce(1e9, 4, 8, Wire(0, 1e10), Wire(0, 1e9)) == all_reduce(1e9, 4, Wire(0, 1e10))
     True
     """
     if _count(devices) <= domain:
         return all_reduce(message_bytes, devices, inside)
-    if devices % domain:
-        raise UsageError(f"{devices} devices do not fill domains of {domain}; give a multiple of {domain}")
-    between = all_reduce(message_bytes / domain, devices // domain, outside)
+    fewest = devices % domain or domain
+    between = all_reduce(message_bytes / fewest, math.ceil(devices / domain), outside)
     return 2 * all_gather(message_bytes, domain, inside) + between
 
 

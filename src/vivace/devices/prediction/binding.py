@@ -97,7 +97,7 @@ def summing_seconds(device: Device, count: int, size: float) -> float | None:
     if network is None:
         return None
     outside = Wire(NETWORK_LATENCY_SECONDS, network)
-    return hierarchical_all_reduce(size, count - count % domain, domain, inside, outside)
+    return hierarchical_all_reduce(size, count, domain, inside, outside)
 
 
 def exposed_at_best(summing: float, computing: float) -> float:
