@@ -108,6 +108,13 @@ def test_what_sees_micro_batches_differently_is_refused() -> None:
         refuse(nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6)))
 
 
+def test_batch_normalization_that_is_frozen_sees_no_other_rows() -> None:
+    refuse(nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6).eval()))
+
+    with pytest.raises(NotApplicable, match=r"^0 normalizes over the batch.*freeze it"):
+        refuse(nn.Sequential(nn.BatchNorm1d(6, track_running_stats=False).eval()))
+
+
 class Gated(nn.Module):
     """A gate: the product of two branches."""
 

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from together import (
     Averaged,
+    Frozen,
     Hanging,
     Killing,
     Refusing,
@@ -165,6 +166,11 @@ def test_sharded_dropout_draws_the_masks_of_one_process(tmp_path: Path) -> None:
     run = check_same_as_one(job(epochs=2), tmp_path, processes=2, layout="shard=2")
 
     assert not any("dropout is off" in note for note in run.parity.notes)
+
+
+@pytest.mark.slow
+def test_frozen_batch_normalization_is_the_same_in_stages(tmp_path: Path) -> None:
+    check_same_as_one(job(model=Frozen, epochs=2), tmp_path, processes=2, layout="pipeline=2")
 
 
 BATCH_NORM: dict[str, Any] = {"model": convolutional, "data": Points(64, (3, 6, 6)), "evaluate": None}

@@ -136,6 +136,18 @@ class Block(nn.Module):
         return x + self.down(self.act(self.up(self.norm(x))))
 
 
+class Frozen(nn.Sequential):
+    """A chain with a batch normalization that stays in evaluation mode."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(12, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, CLASSES))
+
+    def train(self, mode: bool = True) -> Frozen:
+        super().train(mode)
+        self[1].eval()
+        return self
+
+
 class Averaged(nn.Module):
     """What two layers give, on average: no chain."""
 

@@ -18,6 +18,7 @@ from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
 from vivace.core.work import Work
+from vivace.techniques.batch_norms import taking_statistics
 
 KEEPS = ("inputs", "products")
 _PRODUCTS = frozenset(
@@ -70,7 +71,7 @@ class ActivationCheckpointing(Technique):
         if not blocks:
             raise NotApplicable("the model has no list of blocks (nn.ModuleList or nn.Sequential of composite modules)")
         for name, block in blocks:
-            if any("BatchNorm" in type(part).__name__ for part in block.modules()):
+            if taking_statistics(block):
                 raise NotApplicable(f"{name} has batch normalization, whose statistics would count every batch twice")
         for _, block in blocks:
             block.forward = _again(block.forward, self.keep)

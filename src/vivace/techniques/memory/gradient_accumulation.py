@@ -14,6 +14,7 @@ from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
 from vivace.core.work import Work
+from vivace.techniques.batch_norms import taking_statistics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +59,6 @@ class GradientAccumulation(Technique):
 
 def refuse_mixed(model: torch.nn.Module) -> None:
     """Raise NotApplicable for a model that normalizes over its batch: in parts it would over a part of it."""
-    mixing = [name for name, module in model.named_modules() if "BatchNorm" in type(module).__name__]
+    mixing = taking_statistics(model)
     if mixing:
         raise NotApplicable(f"{mixing[0]} normalizes over the batch, and would over a part of it")

@@ -24,6 +24,7 @@ from vivace.distributed.pipelining.pipeline import Pipeline, inputs_of
 from vivace.distributed.pipelining.stages import balanced, chain_of, tied_between, why_no_chain
 from vivace.distributed.world import Axis, World, world_of
 from vivace.measure.clock import SystemClock
+from vivace.techniques.batch_norms import taking_statistics
 from vivace.techniques.parallel.data_parallel import check_ways
 from vivace.techniques.parallel.spread import PartFeed, copied, example_of
 from vivace.techniques.parallel.staged import StagedGradients
@@ -43,7 +44,7 @@ class PipelineParallel(Technique):
     gives what the model does; before the first it may compute as it likes, which is the first stage's. Where `micro`
     does not divide a batch, the largest smaller number that does is taken. Masks are drawn as in one process. Gradients
     and optimizer state are on their stage's process alone; the weights of all stages are on each. Raises NotApplicable
-    for a model that is no chain, and for batch normalization, which would see parts of a batch.
+    for a model that is no chain, and for batch normalization that is not frozen, which would see parts of a batch.
 
     Source: Huang et al., GPipe, NeurIPS 2019 (arXiv:1811.06965); 1F1B: Narayanan et al., PipeDream, SOSP 2019
     (arXiv:1806.03377).
@@ -119,12 +120,11 @@ class PipelineParallel(Technique):
 
 def refuse(model: nn.Module) -> None:
     """Raise NotApplicable for a model whose parts would not be computed as in one process."""
-    for name, module in model.named_modules():
-        if "BatchNorm" in type(module).__name__:
-            raise NotApplicable(
-                f"{name} normalizes over the batch, and would over a part of it; take another normalization, such as "
-                "nn.GroupNorm, or another layout"
-            )
+    for name in taking_statistics(model):
+        raise NotApplicable(
+            f"{name} normalizes over the batch, and would over a part of it; take another normalization, such as "
+            "nn.GroupNorm, or another layout, or freeze it: a model whose train() puts it in evaluation mode"
+        )
 
 
 def costs_of(chain: Sequence[nn.Module], given: torch.Tensor) -> list[float]:
