@@ -78,6 +78,7 @@ bench: setup
 	@$(BIN)/python benchmarks/inference.py $(ARGS)
 	@$(BIN)/python benchmarks/training.py
 	@$(BIN)/python benchmarks/predicting.py
+	@$(BIN)/python benchmarks/branches.py
 
 clean:
 	rm -rf $(VENV) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info benchmarks/work
