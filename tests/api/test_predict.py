@@ -135,6 +135,18 @@ def test_an_update_is_counted_without_computing_it() -> None:
     assert step.activation_bytes > 0
 
 
+def test_a_model_that_this_machine_could_not_hold_is_counted_without_making_it() -> None:
+    made = []
+
+    def model() -> nn.Module:
+        made.append(torch.empty(0).device.type)
+        return tiny_training.perceptron()
+
+    counted_training(tiny_training.job(model=model))
+
+    assert set(made) == {"meta"}
+
+
 def test_an_update_is_divided_among_devices_and_says_what_they_rest_on() -> None:
     found = vv.predict(wide_job(), on="h100-sxm", count=[1, 8], batch=64)
     one, eight = found.line("h100-sxm", 1), found.line("h100-sxm", 8)

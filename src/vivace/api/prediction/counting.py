@@ -22,7 +22,8 @@ from vivace.runtimes import source
 from vivace.runtimes.calls import example_leaves, flat_call
 from vivace.runtimes.capture import capture
 from vivace.runtimes.graphs import counts, recorder
-from vivace.training.rig import assemble, samples_in, seeded
+from vivace.training.feed import feed_of
+from vivace.training.rig import assemble, samples_in, seed_everything, seeded
 
 
 def counted_workload(work: Workload) -> Step:
@@ -152,9 +153,9 @@ class _Counting:
 
 
 def _first(job: Training) -> Any:
-    """The first batch of the job, as its own data give it."""
-    feed = assemble(job).feed
-    first = next(itertools.islice(feed.epoch(0), 1), None)
+    """The first batch of the job, as its own data give it. No model is made: it may be larger than this machine."""
+    seed_everything(job.seed)
+    first = next(itertools.islice(feed_of(job).epoch(0), 1), None)
     if first is None:
         raise UsageError("data gives no batch; give at least one")
     return first
