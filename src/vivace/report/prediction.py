@@ -100,6 +100,8 @@ def _reasons(lines: Sequence[Line]) -> Iterator[Text]:
         counts, floor = ", ".join(str(one.count) for one in same), same[0].floor_seconds
         least = f" (floor: {show_milliseconds(floor)} ms)" if floor else ""
         yield line(f"refused: {counts} x {device}: {reason}{least}")
+    if (more := len(refusals) - MAX_REASONS) > 0:
+        yield line(f"refused for other reasons: {more} more; --json has each line's own")
     bases = dict.fromkeys((one.device, one.basis) for one in lines if one.basis)
     for device, basis in list(bases)[:MAX_REASONS]:
         yield line(f"from: {device}: {basis}")
