@@ -15,7 +15,6 @@ import torch
 import vivace as vv
 from vivace.core.errors import NotApplicable
 from vivace.core.plan import Plan
-from vivace.core.quality import QualityVerdict
 from vivace.core.technique import Effect
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
