@@ -289,6 +289,7 @@ def test_arrays_beyond_a_small_networks_memory_are_refused() -> None:
 def test_the_threads_of_a_closed_program_end() -> None:
     inputs = torch.randn(70, 20)
     network, model = captured(perceptron, inputs)
+    session.load(threaded(model, 2)).close()  # whatever PyTorch starts for the first one is there now
     before = threading_tasks()
 
     program = session.load(threaded(model, 2))
