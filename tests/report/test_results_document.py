@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from pydantic import ValidationError
 
+from vivace.api.readme import readme_of
+from vivace.artifact.manifest import Manifest
 from vivace.core.compute import OperatorTime, Profile, Profiles
 from vivace.core.forecast import Forecast
 from vivace.core.layer import LayerSensitivity
+from vivace.core.measurement import Interval, SpeedVerdict
 from vivace.core.quality import Fidelity
 from vivace.core.result import Result
 from vivace.core.workload import Objective
+from vivace.report.html.around import key_numbers
 from vivace.report.results import ResultDocument, comparison_document, preview_document, to_document
 
 
@@ -32,6 +37,35 @@ def test_the_keys_are_the_field_names_of_the_python_objects(result: Result) -> N
     assert document["status"] == "faster"
     assert document["plan"][1] == {"technique": "openvino", "settings": {"precision": "bf16"}}
     assert document["plan_name"] == "threads(count=1) + openvino(precision=bf16)"
+
+
+def test_an_original_that_was_kept_is_no_faster_than_itself_whatever_its_captured_graph_was(nothing: Result) -> None:
+    quick = dataclasses.replace(nothing.comparison, speedup=Interval(1.06, 1.03, 1.09), verdict=SpeedVerdict.UNDECIDED)
+
+    document = loaded(dataclasses.replace(nothing, comparison=quick))
+
+    assert (document["speedup"], document["verdict"]) == ({"value": 1.0, "low": 1.0, "high": 1.0}, "SAME")
+    assert document["comparison"]["speedup"] == {"value": 1.06, "low": 1.03, "high": 1.09}
+
+
+def test_the_page_tells_what_the_captured_graph_of_a_kept_original_was_measured_to_be(nothing: Result) -> None:
+    quick = dataclasses.replace(nothing.comparison, speedup=Interval(1.06, 1.03, 1.09), verdict=SpeedVerdict.UNDECIDED)
+
+    name, value, evidence = next(key_numbers(to_document(dataclasses.replace(nothing, comparison=quick))))
+
+    assert name.startswith("the original's artifact over the original")
+    assert "1.06" in str(value)
+    assert evidence.startswith("UNDECIDED")
+
+
+def test_the_readme_of_an_original_that_was_kept_claims_no_speed(nothing: Result) -> None:
+    fields: dict[str, Any] = {"executes_native_code": False, "name": "net", "vivace_version": "0", "plan_name": "p"}
+    machine = {"processor": "any", "cores_allowed": 2}
+
+    text = readme_of(nothing, cast(Manifest, SimpleNamespace(**fields, machine=machine, accepts="x")))
+
+    assert "no speed-up is claimed" in text
+    assert "times the original's" not in text
 
 
 def test_every_field_of_a_result_is_in_the_document(result: Result) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from typing import Any
 
@@ -136,6 +137,16 @@ def test_a_hugging_face_model_answers_with_its_own_class() -> None:
 def test_models_that_cannot_be_captured_are_refused_with_the_reason(module: nn.Module, message: str) -> None:
     with pytest.raises(UnsupportedModel, match=message):
         capture(module, (torch.randn(2, 3),))
+
+
+def test_the_line_of_the_model_that_cannot_be_captured_is_told() -> None:
+    with pytest.raises(UnsupportedModel) as refused:
+        capture(Branching(), (torch.randn(2, 3),))
+
+    lines, start = inspect.getsourcelines(Branching.forward)
+    at = next(number for number, line in enumerate(lines) if "if " in line)
+    assert f'{inspect.getsourcefile(Branching)}:{start + at}, in forward: "{lines[at].strip()}"' in str(refused.value)
+    assert "non_strict_utils" not in str(refused.value)
 
 
 def test_too_many_positional_inputs_are_refused() -> None:

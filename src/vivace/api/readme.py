@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from vivace.artifact.manifest import Manifest
-from vivace.core.result import Result
+from vivace.core.result import Result, Status
 
 
 def readme_of(result: Result, manifest: Manifest) -> str:
     """Markdown text."""
     trust = ", trust=True" if manifest.executes_native_code else ""
-    speed = result.comparison.speedup
     quality = result.quality
     lines = [
         f"# {manifest.name}, made by Vivace {manifest.vivace_version}",
         "",
         f"Plan: {manifest.plan_name}",
         "",
-        f"Speed (MEASURED): {speed.value:.2f} times the original's [{speed.low:.2f}, {speed.high:.2f}], "
-        f"{result.verdict.value}.",
+        _speed(result),
         f"Quality: {quality.verdict.value} ({quality.basis}, {quality.samples} samples).",
         f"Proved on: {manifest.machine['processor']}, {manifest.machine['cores_allowed']} cores.",
         f"Accepts: {manifest.accepts}",
@@ -41,3 +39,13 @@ def readme_of(result: Result, manifest: Manifest) -> str:
             "trust whoever did.",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _speed(result: Result) -> str:
+    if result.status is not Status.FASTER:
+        return "Speed: it is the original, for nothing else was proved to be better; no speed-up is claimed."
+    speed = result.speedup
+    return (
+        f"Speed (MEASURED): {speed.value:.2f} times the original's [{speed.low:.2f}, {speed.high:.2f}], "
+        f"{result.verdict.value}."
+    )

@@ -100,11 +100,12 @@ class Rung:
 class Result:
     """What an optimization gave: the winner's plan (empty: the original), all evidence, and where the artifact is.
 
-    `comparison` is the original against the winner from the confirmation run. `best_rung` is the best plain rung of
-    the ladder, confirmed in the same way. `conditions` is what was recorded with the numbers. `left_out` says
-    why each technique that was not tried had nothing to offer here. `attribution` says what each technique of the
-    winner is worth; None when the original was kept. `break_even_calls` is from how many calls on building and loading
-    the winner have paid for themselves; None when they never do.
+    `comparison` is the original against the winner from the confirmation run; where the original was kept, the original
+    as it was given against its captured graph, which the artifact holds: no gain is claimed of that. `best_rung` is the
+    best plain rung of the ladder, confirmed in the same way. `conditions` is what was recorded with the numbers.
+    `left_out` says why each technique that was not tried had nothing to offer here. `attribution` says what each
+    technique of the winner is worth; None when the original was kept. `break_even_calls` is from how many calls on
+    building and loading the winner have paid for themselves; None when they never do.
     `noise_ratios` are the blocks of the original against itself, in time order: the evidence of `noise_floor`.
     `profiles` say where the time of a call goes in the original and in the winner; None where it was not asked.
     `sensitivity` ranks layers by what int8 does to the answers; empty where nothing needed it.
@@ -139,10 +140,10 @@ class Result:
 
     @property
     def speedup(self) -> Interval:
-        """The winner against the original, from the confirmation run."""
-        return self.comparison.speedup
+        """The winner against the original, from the confirmation run; 1 where the original was kept."""
+        return self.comparison.speedup if self.status is Status.FASTER else Interval(1.0, 1.0, 1.0)
 
     @property
     def verdict(self) -> SpeedVerdict:
-        """FASTER, SLOWER, SAME or UNDECIDED."""
-        return self.comparison.verdict
+        """FASTER, SLOWER, SAME or UNDECIDED; SAME where the original was kept."""
+        return self.comparison.verdict if self.status is Status.FASTER else SpeedVerdict.SAME

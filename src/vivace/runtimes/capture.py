@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import traceback
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +22,17 @@ from vivace.runtimes import batches, eager
 from vivace.runtimes.calls import flat_call, leaf_names, specs_of
 
 _REASON_CHARACTERS = 600
+_OF_PYTORCH = (
+    "Caused by:",
+    "For more ",
+    "For extended logs",
+    "For C++ stack trace",
+    "If you suspect",
+    "consider using",
+)
+"""Lines of PyTorch's reasons that are for its own developers."""
+_CALLED = "The following call raised this error:"
+"""Before its own quotation of the line, which not every reason has."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,16 +175,31 @@ def _export(flat: nn.Module, example: Sequence[Tensor], dynamic: list[dict[int, 
                 program = torch.export.export(flat, example, dynamic_shapes=shapes and shapes[0], strict=False)
     except Exception as error:  # torch.export raises whatever the user's code or its own tracer raises
         raise UnsupportedModel(
-            f"torch.export could not capture the model: {_short(error)}. Avoid control flow that "
+            f"torch.export could not capture the model: {_short(error)}. {_stopped_at(error)}Avoid control flow that "
             "depends on values, or give an .onnx file instead"
         ) from error
     _refuse_mutation(program)
     return program
 
 
+def _stopped_at(error: BaseException) -> str:
+    """The line of the model's code that PyTorch was in, as a sentence; empty where there is none."""
+    own = tuple(f"{folder}{os.sep}" for folder in (Path(torch.__file__).parent, Path(__file__).parents[1]))
+    frames = [
+        one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith((*own, "<string>"))
+    ]
+    if not frames:
+        return ""
+    last = frames[-1]
+    code = f': "{last.line}"' if last.line else ""
+    return f"It stopped at {last.filename}:{last.lineno}, in {last.name}{code}. "
+
+
 def _short(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = f"{type(error).__name__}: {' '.join(lines[:6])}"
+    """What an error says, without PyTorch's own files and how to debug PyTorch."""
+    said = (line.strip() for line in str(error).partition(_CALLED)[0].splitlines())
+    lines = [line for line in said if line and not line.startswith(_OF_PYTORCH)]
+    text = f"{type(error).__name__}: {' '.join(lines[:6])}".rstrip(".")
     return text if len(text) <= _REASON_CHARACTERS else text[:_REASON_CHARACTERS] + "..."
 
 

@@ -23,13 +23,11 @@ from vivace.report.wording import P99_CALLS, quality_sentence, show_bytes, show_
 
 def key_numbers(document: ResultDocument) -> Iterator[Tile]:
     """The row of numbers below the first line."""
-    before, after = document.comparison.baseline, document.comparison.candidate
+    measured = document.comparison
+    before, after = measured.baseline, measured.candidate
     name = "speed-up" if document.plan else "the original's artifact over the original"
-    evidence = (
-        f"{plural(document.comparison.blocks, 'paired block')} in {plural(document.comparison.restarts, 'pair')} of "
-        "fresh processes"
-    )
-    yield f"{name}, MEASURED", show_speedup(document.speedup), f"{document.verdict.value}; 95% interval; {evidence}"
+    evidence = f"{plural(measured.blocks, 'paired block')} in {plural(measured.restarts, 'pair')} of fresh processes"
+    yield f"{name}, MEASURED", show_speedup(measured.speedup), f"{measured.verdict.value}; 95% interval; {evidence}"
     if document.best_rung is not None:
         rung = document.best_rung
         yield (
@@ -129,7 +127,7 @@ def commands(document: ResultDocument) -> Iterator[tuple[str, str]]:
 def limits(document: ResultDocument) -> Iterator[str]:
     """What the numbers do not say."""
     yield "Every speed was measured on the machine named here, with the shapes given; elsewhere, measure again."
-    if document.verdict is SpeedVerdict.UNDECIDED:
+    if document.comparison.verdict is SpeedVerdict.UNDECIDED:
         yield "The comparison of what was delivered with the original is UNDECIDED: more time narrows the interval."
     yield _quality(document)
     for name, times in (("original", document.comparison.baseline), ("delivered", document.comparison.candidate)):

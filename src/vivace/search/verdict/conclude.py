@@ -184,11 +184,17 @@ class Conclusion:
 
 def unclaimed(comparison: Comparison) -> Comparison:
     """The comparison of the original as an artifact with itself as it was given, which claims no gain: capturing the
-    graph is no plan."""
+    graph is no plan. Where it is slower, the note says so: whoever keeps the model as given loses nothing."""
+    if comparison.verdict is SpeedVerdict.SLOWER:
+        told = f"the original's captured graph runs at {comparison.speedup} times the speed of the model as given"
+        return _noted(comparison, f"{told}, which is the faster one to keep")
     if comparison.verdict is not SpeedVerdict.FASTER:
         return comparison
     told = (
         "the original's captured graph was faster than the model as given; it is no plan, and nothing is claimed of it"
     )
-    note = "; ".join(filter(None, (comparison.note, told)))
-    return dataclasses.replace(comparison, verdict=SpeedVerdict.UNDECIDED, note=note)
+    return dataclasses.replace(_noted(comparison, told), verdict=SpeedVerdict.UNDECIDED)
+
+
+def _noted(comparison: Comparison, told: str) -> Comparison:
+    return dataclasses.replace(comparison, note="; ".join(filter(None, (comparison.note, told))))
