@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import re
 import shutil
@@ -14,12 +15,14 @@ from torch import nn
 
 import vivace as vv
 from vivace.api.silicon import fpga, request
+from vivace.api.silicon.publish import publish_texts
 from vivace.cli.app import main
-from vivace.core.errors import EnvironmentFault, MissingExtra, ProofFailed, UnsupportedModel, UsageError
+from vivace.core.errors import DiskFull, EnvironmentFault, MissingExtra, ProofFailed, UnsupportedModel, UsageError
 from vivace.core.quality import Budget
 from vivace.hardware.chip import tools
 from vivace.hardware.chip.place import placing_seconds
 from vivace.hardware.graph.quantize import Precision
+from vivace.hardware.proof import simulate
 from vivace.hardware.rtl.top import Design, design_of
 from vivace.report.progress import SilentProgress
 
@@ -205,3 +208,56 @@ def test_a_fold_is_chosen_whose_placing_is_not_refused_however_much_time_there_i
     )
 
     assert placing_seconds(asked.most_cells) * asked.rounds <= TEN_MINUTES
+
+
+@pytest.mark.parametrize("chip", ["ecp5-25k", "asic:4x4"])
+@pytest.mark.parametrize(
+    ("out", "told"),
+    [("file/rtl", "is a file, so no folder can be made"), ("file", "not a folder"), ("link", "not a folder")],
+)
+def test_a_place_that_cannot_take_the_design_is_refused_before_any_work(chip, out, told, workbench):
+    needs_the_tools()
+    (workbench / "file").write_text("mine")
+    (workbench / "earlier").mkdir()
+    for top in ("vivace_top.v", "vivace_array.v"):
+        (workbench / "earlier" / top).write_text("module")
+    (workbench / "link").symlink_to(workbench / "earlier")
+    recorded = Recorded()
+
+    with pytest.raises(UsageError, match=told):
+        vv.synthesize(small(), chip=chip, out=out, progress=recorded)
+    assert recorded.stages == []
+
+
+def test_a_disk_that_fills_while_the_design_is_written_leaves_nothing_beside_the_earlier_one(workbench, monkeypatch):
+    def full(*paths: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    publish_texts({"vivace_top.v": "first"}, "{}", workbench / "rtl")
+    monkeypatch.setattr(shutil, "copyfile", full)
+
+    with pytest.raises(DiskFull, match="the disk is full"):
+        publish_texts({"vivace_top.v": "second"}, "{}", workbench / "rtl", [Path(__file__)])
+    assert [path.name for path in workbench.iterdir()] == ["rtl"]
+    assert (workbench / "rtl" / "vivace_top.v").read_text() == "first"
+
+
+class Interrupting(SilentProgress):
+    """Presses Ctrl-C when the design is about to be placed, while another thread compiles its simulator."""
+
+    def stage(self, name: str, detail: str = "") -> None:
+        if name == "placing":
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c_waits_for_no_tool_and_leaves_nothing(workbench, monkeypatch):
+    needs_the_tools()
+    proved = []
+    prove = simulate.Simulator.prove
+    monkeypatch.setattr(simulate.Simulator, "prove", lambda *given: proved.append(prove(*given)))
+
+    with pytest.raises(KeyboardInterrupt):
+        vv.synthesize(small(), chip="ecp5-25k", budget=vv.Budget(0.5), gate="point", progress=Interrupting())
+
+    assert proved == []
+    assert not list(workbench.iterdir())

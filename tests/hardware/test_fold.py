@@ -12,7 +12,8 @@ from vivace.core.errors import UnsupportedModel, UsageError
 from vivace.hardware.chip import fold
 from vivace.hardware.chip.parts import PARTS, part
 from vivace.hardware.chip.place import cells_within, placing_seconds
-from vivace.hardware.rtl.plan import plan_of
+from vivace.hardware.rtl.adders import adder_graph
+from vivace.hardware.rtl.plan import plan_of, weights_in_order
 from vivace.hardware.rtl.schedule import roomy, schedule
 
 
@@ -66,6 +67,27 @@ def test_the_front_goes_from_small_to_fast(wide):
     sizes = [(point.latency, point.cycles, point.estimate.cells) for point in points]
     for size in sizes:  # none is as good as another in everything
         assert not any(all(a <= b for a, b in zip(one, size, strict=True)) for one in sizes if one is not size)
+
+
+def test_the_cycles_of_a_fold_are_those_of_its_slowest_stage_unrolled_ones_too(made):
+    torch.manual_seed(0)
+    graph = made(nn.Sequential(nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 4)), (16,))
+    plan = plan_of(graph, {})
+    adders = {number: adder_graph(weights_in_order(plan, number)) for number in (0, 1)}
+
+    found = fold.priced(graph, 16, part("ecp5-25k"), adders)
+
+    assert found.cycles == 16 + adders[0].depth + 1 == roomy(graph, {}, adders)[1].interval
+    assert [point.cycles for point in fold.front(graph, part("ecp5-25k"), adders)] == [found.cycles]
+
+
+def test_multipliers_that_were_added_for_the_latency_count_for_the_cycles_too(made):
+    torch.manual_seed(0)
+    graph = made(nn.Sequential(nn.Linear(20, 24), nn.ReLU(), nn.Linear(24, 12), nn.ReLU(), nn.Linear(12, 5)), (20,))
+
+    found = fold.fastest(graph, part("ecp5-25k"))
+
+    assert found.cycles == roomy(graph, found.lanes)[1].interval
 
 
 def test_a_wider_word_may_fit_where_one_multiplier_does_not(made):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import psutil
@@ -9,6 +10,7 @@ import pytest
 
 from vivace.core.errors import EnvironmentFault
 from vivace.hardware.chip import tools
+from vivace.hardware.chip.crew import crew
 
 PACKAGE = '''
 from pathlib import Path
@@ -66,3 +68,22 @@ def test_a_tool_that_takes_too_long_ends_with_all_that_it_started(tmp_path):
     started = [one for one in psutil.process_iter() if one.pid == int((tmp_path / "started").read_text())]
     _, left = psutil.wait_procs(started, timeout=30)
     assert [one.status() for one in left if one.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_work_that_is_given_up_ends_the_tools_of_all_threads_and_starts_no_other(tmp_path):
+    slow = tmp_path / "slow"
+    slow.write_text('#!/bin/sh\ntouch "began_$1"\nmkfifo "never_$1"\nread line < "never_$1"\n')
+    slow.chmod(0o755)
+    jobs = []
+
+    with pytest.raises(KeyboardInterrupt), crew(1) as pool:
+        jobs = [pool.submit(tools.execute, slow, [str(number)], 60.0) for number in range(2)]
+        while not (tmp_path / "began_0").exists():
+            assert not jobs[0].done(), jobs[0].result()
+            threading.Event().wait(0.02)
+        raise KeyboardInterrupt
+
+    with pytest.raises(EnvironmentFault, match="slow failed with code -9"):
+        jobs[0].result(0)
+    assert jobs[1].cancelled()
+    assert not (tmp_path / "began_1").exists()

@@ -6,7 +6,7 @@ import ctypes
 import errno
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,20 +18,17 @@ _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
 
 
-def check_destination(out: Path) -> None:
+def check_destination(out: Path, marks: Sequence[str] = (MANIFEST,), earlier: str = "an artifact") -> None:
     """Raise a clear error when an artifact cannot be written at `out`, before any work is done.
 
-    Allowed are a path that does not exist, an empty folder, and an artifact, which is replaced in the end.
+    Allowed are a path that does not exist, an empty folder, and an artifact, which is replaced in the end: a folder
+    that holds one of the files `marks`, which the message calls `earlier`.
     """
+    allowed = f"give a new path, an empty folder or {earlier} to replace"
     if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise UsageError(
-            f"out (--out) is {out}, which is not a folder; give a new path, an empty folder or an artifact to replace"
-        )
-    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
-        raise UsageError(
-            f"out (--out) is {out}, a folder with other files in it; give a new path, an empty folder or an "
-            "artifact to replace"
-        )
+        raise UsageError(f"out (--out) is {out}, which is not a folder; {allowed}")
+    if out.is_dir() and any(out.iterdir()) and not any((out / mark).is_file() for mark in marks):
+        raise UsageError(f"out (--out) is {out}, a folder with other files in it; {allowed}")
     parent = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
     if not parent.is_dir():
         raise UsageError(

@@ -21,6 +21,7 @@ from vivace.core.workload import Workload
 from vivace.devices.machine import cores_here
 from vivace.hardware.chip import fold as folds
 from vivace.hardware.chip import place, tools
+from vivace.hardware.chip.crew import crew
 from vivace.hardware.chip.fold import Fold
 from vivace.hardware.chip.place import Placement, Resources
 from vivace.hardware.graph.integer import IntegerGraph, Product
@@ -64,7 +65,7 @@ def synthesize_fpga(work: Workload, request: Request, out: str | Path, progress:
         for tool in tools.cold(*needed):
             with steps.step("tools", f"compiling {tool.program}, once"):
                 tools.warm(tool)
-        with ThreadPoolExecutor(max_workers=cores_here()) as pool:
+        with crew(cores_here()) as pool:
             built = _build(found.graph, adders, request, folder, steps, pool)
             return _finish(result, built, found, request, folder, destination, steps, pool)
 

@@ -9,7 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from vivace.artifact import save
-from vivace.core.errors import UsageError
 from vivace.hardware.chip.parts import Part
 from vivace.hardware.result import Synthesis
 from vivace.report.results import RESULTS
@@ -21,14 +20,8 @@ TOPS = ("vivace_top.v", "vivace_array.v")
 
 
 def check_destination(out: Path) -> None:
-    """Refuse a folder with somebody else's files; the result of another synthesis is replaced."""
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"out (--out) is {out}, a file; give the path of a folder")
-    if out.is_dir() and any(out.iterdir()) and not any((out / top).is_file() for top in TOPS):
-        raise UsageError(
-            f"out (--out) is {out}, a folder with other files in it; give a new path, an empty folder or that of an "
-            "earlier synthesis"
-        )
+    """Refuse, before any work, what cannot be written, and somebody else's files; another synthesis is replaced."""
+    save.check_destination(out, TOPS, "the folder of an earlier synthesis")
 
 
 def conditions(part: Part) -> dict[str, str]:
@@ -57,14 +50,18 @@ def publish_texts(texts: Mapping[str, str], document: str, destination: Path, ke
     """Texts by name, files to copy, and the document, beside the destination; then moved there in one step."""
     with save.disk_errors(destination):
         destination.absolute().parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.absolute().parent))
-        staged.chmod(0o755)
-        for name, text in texts.items():
-            (staged / name).write_text(text, encoding="utf-8")
-        for path in kept:
-            shutil.copyfile(path, staged / path.name)
-        (staged / RESULTS).write_text(document, encoding="utf-8")
-    save.publish(staged, destination)
+        home = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.absolute().parent))
+        try:
+            staged = home / "design"
+            staged.mkdir()
+            for name, text in texts.items():
+                (staged / name).write_text(text, encoding="utf-8")
+            for path in kept:
+                shutil.copyfile(path, staged / path.name)
+            (staged / RESULTS).write_text(document, encoding="utf-8")
+            save.publish(staged, destination)
+        finally:
+            shutil.rmtree(home, ignore_errors=True)
 
 
 def _kept(folder: Path) -> Sequence[str]:

@@ -91,8 +91,8 @@ def priced(graph: IntegerGraph, cycles: int, part: Part, unrolled: Adders | None
     """The fold for a number of cycles, and its estimate."""
     lanes = fold_of(graph, cycles, unrolled)
     plan = plan_of(graph, lanes, unrolled=unrolled)
-    slowest = max((engine_cycles(engine) for _, engine in plan.engines), default=graph.input.elements)
-    return Fold(lanes, slowest, schedule(plan).latency, estimate_of(plan, part))
+    found = schedule(plan)
+    return Fold(lanes, found.interval, found.latency, estimate_of(plan, part))
 
 
 def fastest(graph: IntegerGraph, part: Part, most_cells: int | None = None, unrolled: Adders | None = None) -> Fold:
@@ -132,7 +132,8 @@ def _quickened(
                 continue
             wider = {**fold.lanes, number: more[0]}
             plan = plan_of(graph, wider, unrolled=unrolled)
-            found = Fold(wider, fold.cycles, schedule(plan).latency, estimate_of(plan, part))
+            times = schedule(plan)
+            found = Fold(wider, times.interval, times.latency, estimate_of(plan, part))
             tried += 1
             if fits(found):
                 better.append((found.latency, number, found))

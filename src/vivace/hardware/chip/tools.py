@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib.util
 import os
@@ -12,9 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil
-
 from vivace.core.errors import EnvironmentFault, MissingExtra, install_line
+from vivace.hardware.chip import crew
 
 EXTRA = "fpga"
 _TAIL_LINES = 12
@@ -126,11 +124,11 @@ def _run(command: Sequence[str], name: str, folder: Path, seconds: float) -> str
         )  # fmt: skip
     except OSError as error:
         raise EnvironmentFault(f"{name} could not be started: {error}") from error
-    with process:
+    with process, crew.counted(process):
         try:
             printed, told = process.communicate(timeout=seconds)
         except BaseException as error:
-            _end(process)
+            crew.end(process)
             if isinstance(error, subprocess.TimeoutExpired):
                 late = f"{name} did not end within {seconds:.0f} s; give more time (--time)"
                 raise EnvironmentFault(late) from None
@@ -139,12 +137,3 @@ def _run(command: Sequence[str], name: str, folder: Path, seconds: float) -> str
         tail = [line for line in f"{printed}\n{told}".splitlines() if line.strip()][-_TAIL_LINES:]
         raise EnvironmentFault(f"{name} failed with code {process.returncode}:\n" + "\n".join(tail))
     return printed + told
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """Kill a program with all that it started: a compiler's driver leaves its compiler running for minutes."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        for one in psutil.Process(process.pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                one.kill()
-    process.kill()
