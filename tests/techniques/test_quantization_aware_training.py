@@ -1,16 +1,20 @@
 """Weights that are trained for int8 lose less in int8, on samples they were not trained on."""
 
+import dataclasses
+
 import pytest
 import torch
 from taught import job_of, trained_network
 from torch import nn
 
-from vivace.core.errors import UsageError
+from vivace.core.errors import NotApplicable, UsageError
 from vivace.core.facts import Fact
+from vivace.core.layer import Layer
 from vivace.core.plan import Plan
 from vivace.core.registry import techniques
 from vivace.devices import machine
 from vivace.runtimes import eager, store
+from vivace.runtimes.graphs.layers import layers_of
 from vivace.techniques import fake_quantization
 from vivace.techniques.fine_tuning import noise
 from vivace.techniques.memory.inference_mode import InferenceMode
@@ -142,6 +146,42 @@ def test_every_product_of_a_graph_takes_rounded_operands(job):
 
     assert counted == [3]
     assert 0 < noise(rounded, plain).item() < 0.5
+
+
+def test_a_layer_that_the_user_keeps_in_float_is_not_rounded_in_training(job, monkeypatch):
+    model, work, _ = job
+    names = [layer.name for layer in layers_of(model)]
+    rounded, insert = [], fake_quantization.insert
+    monkeypatch.setattr(fake_quantization, "insert", lambda graph, **how: rounded.append(insert(graph, **how)))
+
+    QuantizationAwareTraining(steps=30).apply(model, dataclasses.replace(work, keep=(names[1],)))
+
+    assert (len(names), rounded) == (3, [2])
+
+
+def test_what_trains_computes_a_kept_layer_exactly(job):
+    model, _, rows = job
+    kept = {layer.name for layer in layers_of(model)}
+
+    answers = eager.open_function(model.program, lambda graph: fake_quantization.insert(graph, kept=kept))
+    exact = answers(*eager.lifted_values(model.program), rows)
+
+    assert torch.equal(exact[0], eager.run_flat(model.program, [rows])[0])
+
+
+def test_a_kept_layer_that_is_no_longer_there_is_refused_by_name(job):
+    model, work, _ = job
+    gone = dataclasses.replace(work, keep=("linear_9",), layers=(Layer("linear_9", "head", "linear"),))
+
+    with pytest.raises(NotApplicable, match="linear_9 cannot be told apart"):
+        QuantizationAwareTraining(steps=30).apply(model, gone)
+
+
+def test_a_kept_product_of_activations_that_was_fused_is_no_reason_to_refuse(job):
+    model, work, _ = job
+    fused = dataclasses.replace(work, keep=("matmul",), layers=(Layer("matmul", "attention", "matmul"),))
+
+    assert QuantizationAwareTraining(steps=100).apply(model, fused).lineage
 
 
 @pytest.mark.parametrize("steps", [0, -1, 1.5, True])

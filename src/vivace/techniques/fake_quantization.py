@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 import torch
 from torch import Tensor, fx
 
@@ -15,13 +17,14 @@ PRODUCTS = (aten.matmul.default, aten.bmm.default)
 """Operators whose two operands are activations."""
 
 
-def insert(graph: fx.Graph, levels: int = 127) -> int:
-    """Have each product of a graph take rounded operands; returns how many products there are.
+def insert(graph: fx.Graph, levels: int = 127, kept: Set[str] = frozenset()) -> int:
+    """Have each product of a graph take rounded operands, but those whose nodes `kept` names; returns how many do.
 
     Weights of layers are rounded by channel, to so many `levels` on either side of zero, and the rest by tensor, as
     static int8 does.
     """
-    products = [node for node in graph.nodes if node.op == "call_function" and node.target in (*LAYERS, *PRODUCTS)]
+    rounded = (node for node in graph.nodes if node.op == "call_function" and node.target in (*LAYERS, *PRODUCTS))
+    products = [node for node in rounded if node.name not in kept]
     for node in products:
         first, second, *rest = node.args
         with graph.inserting_before(node):

@@ -38,6 +38,8 @@ RATE, INT8_RATE = 2e-3, 1e-4
 have to move by less than a step of their grid."""
 SETBACKS = 3
 """How often training goes back to the best weights with a tenth of the rate, before it is given up."""
+FUSED = ("matmul", "bmm")
+"""Products of two activations, which attention that is fused no longer has."""
 ROUND = (10, 50)
 """The fewest and the most steps between two looks at what is held out."""
 
@@ -81,8 +83,8 @@ def fine_tune(
     fifth batch is held out: the weights with the least loss there, the user's if there is one, are given back. When
     it becomes larger than it was at first, or NaN, training goes back to the best weights with a tenth of the rate.
     With `levels` every product takes operands rounded to 8 bits, weights to so many levels on either side of zero, also
-    in what is held out. Raises NotApplicable when
-    nothing can be trained or nothing was won, with the losses.
+    in what is held out, but those layers that the user keeps in float (`work.keep`). Raises NotApplicable when nothing
+    can be trained or nothing was won, with the losses, and for a kept layer that the graph no longer holds.
 
     Source: Hinton et al. 2015 (arXiv:1503.02531) for learning from the original; Beyer et al., Knowledge distillation:
     A good teacher is patient and consistent, CVPR 2022 (arXiv:2106.05237), section 3, for the mixtures; Loshchilov and
@@ -111,8 +113,11 @@ class _Course:
         self.rate = INT8_RATE if levels else RATE
         self.loss = work.lesson.loss if work.lesson is not None else None
         program: ExportedProgram = model.program
-        rounding = functools.partial(fake_quantization.insert, levels=levels)
-        self.function = eager.open_function(program, rounding if levels else None)
+        rounding = None
+        if levels:
+            kept = _kept_in_float(program, work)
+            rounding = functools.partial(fake_quantization.insert, levels=levels, kept=kept)
+        self.function = eager.open_function(program, rounding)
         self.values = eager.lifted_values(program)
         self.weights: dict[str, Tensor] = {}
         for place, name in _trainable(program):
@@ -293,6 +298,17 @@ def _trainable(program: ExportedProgram) -> Iterator[tuple[int, str]]:
         is_float = isinstance(value, Tensor) and value.dtype is torch.float32
         if is_float and (spec.kind is InputKind.PARAMETER or name in layers):
             yield place, name
+
+
+def _kept_in_float(program: ExportedProgram, work: Work) -> frozenset[str]:
+    """The nodes that the user keeps in float. One with weights that is not there is refused: it has another name now,
+    by which it would be rounded. Products of activations may have been fused into one operator, which nothing rounds.
+    """
+    fused = {layer.name for layer in work.layers if layer.operator in FUSED}
+    lost = sorted({*work.keep} - {node.name for node in program.graph.nodes} - fused)
+    if lost:
+        raise NotApplicable(f"the layers {', '.join(lost)} cannot be told apart in the changed graph")
+    return frozenset(work.keep)
 
 
 def _has_zeros(weight: Tensor) -> bool:
