@@ -46,6 +46,29 @@ def test_data_that_no_worker_can_be_sent_are_told_as_such() -> None:
         Diagnoser(job(data=loader, batch_size=None), Plan()).read(2)
 
 
+class WalkedOnce:
+    """Batches whose every walk goes on where the last one ended: none is left for a second epoch."""
+
+    def __init__(self) -> None:
+        self.left = iter([next(iter(torch.utils.data.DataLoader(Points(), 16)))] * 3)
+
+    def __iter__(self) -> Any:
+        return self.left
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (WalkedOnce, "gave no batch in epoch 1; give .* can be walked again"),
+        (lambda: torch.utils.data.DataLoader(Points(), 104, drop_last=True), "gave no batch in epoch 0; .*drop_last"),
+    ],
+    ids=["once", "dropped"],
+)
+def test_a_diagnosis_does_not_wait_for_batches_that_never_come(data: Any, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        Diagnoser(job(data=data(), batch_size=None), Plan()).read(4)
+
+
 def per_sample(model: torch.nn.Module, batch: Any) -> torch.Tensor:
     points, labels = batch
     return torch.nn.functional.cross_entropy(model(points), labels, reduction="none")

@@ -169,6 +169,14 @@ def watched(batches: Iterator[Any], epoch: int, first: int = 0) -> Iterator[Any]
         yield batch
 
 
+def no_batch(epoch: int) -> UsageError:
+    """What is told of an epoch without any batch."""
+    return UsageError(
+        f"the data gave no batch in epoch {epoch}; give at least one in each: data that can be walked again, such as a "
+        "list of batches, and with drop_last no larger batches than there are samples"
+    )
+
+
 def length_of(data: Any) -> int | None:
     """How long the data are; None where they do not say, as a DataLoader of an iterable does not though it has a
     length's method."""

@@ -17,7 +17,7 @@ from vivace.core.training.job import Advance, Training
 from vivace.core.training.rig import Rig
 from vivace.training import checkpoint
 from vivace.training.checkpoint import Generators, Position
-from vivace.training.feed import DataFailed, watched
+from vivace.training.feed import DataFailed, no_batch, watched
 from vivace.training.rig import samples_in
 from vivace.training.step import around, train_step
 
@@ -184,7 +184,7 @@ class Loop:
 
     def _end_epoch(self) -> float | None:
         if self.position.batch == 0:
-            raise UsageError(f"the data gave no batch in epoch {self.position.epoch}; give at least one")
+            raise no_batch(self.position.epoch)
         self.position = Position(self.position.epoch + 1, 0, self.position.steps)
         self._batches = None
         if self.job.advance is Advance.EPOCH and self.rig.schedule is not None:

@@ -37,7 +37,7 @@ from vivace.techniques.parallel.threads import Threads
 from vivace.techniques.precision.cuda_bfloat16 import CudaBfloat16
 from vivace.techniques.precision.tf32 import Tf32
 from vivace.techniques.target.captured_step import CapturedStep
-from vivace.training.feed import watched
+from vivace.training.feed import no_batch, watched
 from vivace.training.feeding.transfer import device_of
 from vivace.training.loop import score_of
 from vivace.training.rig import assemble, check_fresh
@@ -127,7 +127,12 @@ class Diagnoser:
 
     def _endless(self) -> Iterator[Any]:
         for self._epoch in itertools.count():
-            yield from watched(self._rig.feed.epoch(self._epoch), self._epoch)
+            is_empty = True
+            for batch in watched(self._rig.feed.epoch(self._epoch), self._epoch):
+                is_empty = False
+                yield batch
+            if is_empty:  # and so may be all that follow
+                raise no_batch(self._epoch)
 
     def _fill(self) -> list[str]:
         """Walk the rest of the first epoch, so that what a plan keeps of it is there; a note where that takes long."""
