@@ -19,6 +19,7 @@ from together import (
     Refusing,
     Untied,
     Written,
+    adagrad,
     contrastive,
     kept,
     ranks,
@@ -311,6 +312,22 @@ def test_a_training_goes_on_with_another_number_of_processes(first: Any, then: A
     assert ranks() == []
 
     run = vv.train(job(), out=tmp_path / "run", plan=(), resume=True, **then)
+
+    assert 0 < run.resumed_steps < run.steps == alone.steps
+    one, other = weights(tmp_path / "one"), weights(tmp_path / "run")
+    for name, value in one.items():
+        torch.testing.assert_close(other[name], value, rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.slow
+def test_a_pipeline_that_is_stopped_twice_goes_on_with_what_every_stage_knows(tmp_path: Path) -> None:
+    work, asked = wide_job(optimizer=adagrad, epochs=4), {"layout": "pipeline=2,micro=2", "plan": ()}
+    alone = vv.train(work, plan=(), out=tmp_path / "one")
+    for resume in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            vv.train(work, processes=2, out=tmp_path / "run", progress=Interrupting(), resume=resume, **asked)
+
+    run = vv.train(work, processes=2, out=tmp_path / "run", resume=True, **asked)
 
     assert 0 < run.resumed_steps < run.steps == alone.steps
     one, other = weights(tmp_path / "one"), weights(tmp_path / "run")

@@ -164,6 +164,11 @@ def wide_job(**changes: Any) -> Any:
     return job(**{"model": wide, "epochs": 2, "name": "wide", **changes})
 
 
+def adagrad(parameters: Any) -> torch.optim.Optimizer:
+    """An optimizer that has its state of every parameter from the beginning."""
+    return torch.optim.Adagrad(parameters, 0.05)
+
+
 def weighted_loss(model: nn.Module, batch: Any) -> torch.Tensor:
     """The mean over the samples of the first classes alone, as over tokens without padding."""
     points, labels = batch

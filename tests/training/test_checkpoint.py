@@ -179,3 +179,24 @@ def test_data_that_end_before_their_length_are_told() -> None:
     work = job(data=Short())
     with pytest.raises(UsageError, match="say that they hold 108"):
         run(Loop(work, assemble(work), None, ""))
+
+
+class LastStage:
+    """A rank that trains the last layer alone; another tells what it knows of the first."""
+
+    def trains(self, name: str) -> bool:
+        return name.startswith("3.")
+
+    def told_by_all(self, told: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{"optimizer/0/count": 5}, told]
+
+    def whole(self, tensors: dict[str, Any]) -> dict[str, Any]:
+        return tensors
+
+
+def test_what_no_tensor_holds_comes_from_the_stage_that_trains_it() -> None:
+    rig = assemble(job()).replace(ranks=LastStage())
+
+    found = checkpoint.whole_entries(rig, {0: {"count": 1}, 2: {"count": 7, "average": torch.ones(1)}})
+
+    assert found == {"optimizer/0/count": 5, "optimizer/2/count": 7, "optimizer/2/average": torch.ones(1)}

@@ -65,6 +65,10 @@ class World:
         """How many samples the whole batch has of which this is a rank's share."""
         return share.part.whole
 
+    def trains(self, name: str) -> bool:
+        """Whether a parameter is in this rank's stage."""
+        return self.owned is None or name in self.owned
+
     def joined(self, share: Share) -> Any:
         """The whole batch, from every rank's share of it."""
         return copies.joined(share, self.told_by_all)
@@ -119,8 +123,8 @@ class World:
             return mine if self.layout.pipeline == 1 else self._from_stages(mine)
 
     def _owns(self, name: str) -> bool:
-        """Whether a tensor is this rank's to tell; an optimizer's state is only where it learns."""
-        return self.owned is None or name.startswith("optimizer/") or name.removeprefix("model/") in self.owned
+        """Whether a tensor is this rank's to tell; of an optimizer's state it is given its own."""
+        return name.startswith("optimizer/") or self.trains(name.removeprefix("model/"))
 
     def _from_stages(self, mine: Mapping[str, Tensor | None]) -> dict[str, Tensor | None]:
         """What any stage has, from it, for all."""

@@ -112,11 +112,12 @@ class Captured:
 
 def capture(job: str, rig: Rig, position: Position, at_epoch: Generators) -> Captured:
     """All that a checkpoint holds, copied, as one process would have it."""
-    tensors, scalars, groups = _optimizer_state(rig)
-    tensors |= {f"model/{name}": value for name, value in rig.model.state_dict().items()}
-    if rig.ranks is not None:
-        tensors = {name: value for name, value in rig.ranks.whole(tensors).items() if value is not None}
-    note, now = _whole_note(job, rig, position, at_epoch, scalars, groups), Generators.now()
+    entries = whole_entries(rig, rig.optimizer.state_dict()["state"])
+    scalars = {name: value for name, value in entries.items() if not torch.is_tensor(value)}
+    model = {f"model/{name}": value for name, value in rig.model.state_dict().items()}
+    whole = model if rig.ranks is None else rig.ranks.whole(model)
+    tensors = {name: value for name, value in (entries | whole).items() if torch.is_tensor(value)}
+    note, now = _whole_note(job, rig, position, at_epoch, scalars), Generators.now()
     for label, states in (("now", now), ("epoch", at_epoch)):
         tensors[f"generator/{label}"] = states.torch
         tensors[f"generator/{label}/numpy"] = torch.from_numpy(states.numpy[1].astype(np.int64))
@@ -127,11 +128,12 @@ def capture(job: str, rig: Rig, position: Position, at_epoch: Generators) -> Cap
 
 
 def _whole_note(
-    job: str, rig: Rig, position: Position, at_epoch: Generators, scalars: dict[str, Any], groups: list[dict[str, Any]]
+    job: str, rig: Rig, position: Position, at_epoch: Generators, scalars: dict[str, Any]
 ) -> dict[str, Any]:
     """What state.json holds, but for the generators as they are now."""
     return {
-        "schema_version": SCHEMA, "job": job, **dataclasses.asdict(position), "groups": groups, "scalars": scalars,
+        "schema_version": SCHEMA, "job": job, **dataclasses.asdict(position),
+        "groups": settings_of(rig.optimizer), "scalars": scalars,
         "schedule": None if rig.schedule is None else _plain(rig.schedule.state_dict()),
         "scaling": None if rig.scaling is None else rig.scaling.state(),
         "python_at_epoch": _listed(at_epoch.python), "numpy_at_epoch": _numpy(at_epoch.numpy),
@@ -244,23 +246,44 @@ def settings_of(optimizer: object) -> list[dict[str, Any]]:
     return [_plain(group) for group in optimizer.state_dict()["param_groups"]]
 
 
-def _optimizer_state(rig: Rig) -> tuple[dict[str, Tensor], dict[str, Any], list[dict[str, Any]]]:
-    """Tensors and scalars of the optimizer by "optimizer/NUMBER/KEY", and the settings of its groups."""
-    state = rig.optimizer.state_dict()
-    tensors: dict[str, Tensor] = {}
-    scalars: dict[str, Any] = {}
-    for number, entries in state["state"].items():
-        for key, value in entries.items():
-            (tensors if torch.is_tensor(value) else scalars)[f"optimizer/{number}/{key}"] = value
-    return tensors, scalars, settings_of(rig.optimizer)
+def whole_entries(rig: Rig, states: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """What an optimizer keeps of each parameter, by "optimizer/NUMBER/KEY": tensors, and what else there is, as one
+    process would have it. Where several train, all call this.
+
+    Of a parameter that another stage trains this rank may hold something too, such as what a constructor made, or what
+    was read from a checkpoint: that is not where the training is.
+    """
+    trained = _trained(rig)
+    mine = {f"optimizer/{number}/{key}": value
+            for number, kept in states.items() if number in trained for key, value in kept.items()}  # fmt: skip
+    if rig.ranks is None:
+        return mine
+    others = {name: value for name, value in mine.items() if not torch.is_tensor(value)}
+    found = {name: value for told in reversed(rig.ranks.told_by_all(others)) for name, value in told.items()}
+    whole = rig.ranks.whole({name: value for name, value in mine.items() if torch.is_tensor(value)})
+    return found | {name: value for name, value in whole.items() if value is not None}
+
+
+def _trained(rig: Rig) -> frozenset[int]:
+    """The numbers of the parameters that this rank trains, as the optimizer counts them."""
+    parameters = [parameter for group in rig.optimizer.param_groups for parameter in group["params"]]
+    ranks, names = rig.ranks, {id(one): name for name, one in rig.model.named_parameters(remove_duplicate=False)}
+    return frozenset(
+        number
+        for number, one in enumerate(parameters)
+        if ranks is None or id(one) not in names or ranks.trains(names[id(one)])
+    )
 
 
 def _restore_optimizer(rig: Rig, tensors: Mapping[str, Tensor], note: _Note) -> None:
     state: dict[int, dict[str, Any]] = {}
     parameters = [parameter for group in rig.optimizer.param_groups for parameter in group["params"]]
     everything = {**{k: v for k, v in tensors.items() if k.startswith("optimizer/")}, **note.scalars}
+    trained = _trained(rig)
     for name, value in everything.items():
         _, number, key = name.split("/", 2)
+        if int(number) not in trained:
+            continue
         if rig.ranks is not None and torch.is_tensor(value):
             value = rig.ranks.part_of(value, parameters[int(number)])
         state.setdefault(int(number), {})[key] = value

@@ -52,7 +52,7 @@ class Scaling(Protocol):
 class Ranks(Protocol):
     """The processes that train one model together, as each of them, a rank, sees them.
 
-    Every method but `cut`, `rows_of` and `part_of` is for all ranks to call at the same time.
+    Every method but `cut`, `rows_of`, `trains` and `part_of` is for all ranks to call at the same time.
     """
 
     @property
@@ -66,6 +66,10 @@ class Ranks(Protocol):
 
     def rows_of(self, share: Any) -> int:
         """How many samples the whole batch has of which this is a rank's share."""
+        ...
+
+    def trains(self, name: str) -> bool:
+        """Whether this rank trains a parameter of the model, or its part of it."""
         ...
 
     def joined(self, share: Any) -> Any:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vivace.core.training.rig import Rig
-from vivace.training.checkpoint import Generators, with_own_kernels
+from vivace.training.checkpoint import Generators, whole_entries, with_own_kernels
 from vivace.training.standing import PLAIN
 from vivace.training.trace import there
 
@@ -61,13 +61,11 @@ class Snapshot:
             return
         self.state = there(ranks.whole(self.state))
         self._buffers |= there(ranks.whole(self._buffers))
-        states = self._optimizer["state"]
-        parts = {f"optimizer/{number}/{key}": value for number, kept in states.items() for key, value in kept.items()}
-        whole = there(ranks.whole({name: value for name, value in parts.items() if torch.is_tensor(value)}))
-        found: dict[int, dict[str, Any]] = {number: dict(kept) for number, kept in states.items()}
-        for name, value in whole.items():
+        found: dict[int, dict[str, Any]] = {}
+        for name, value in whole_entries(self._rig, self._optimizer["state"]).items():
             _, number, key = name.split("/", 2)
-            found.setdefault(int(number), {})[key] = value if value.ndim else value.cpu()  # counts stay off the device
+            is_count = torch.is_tensor(value) and not value.ndim  # which stays off the device
+            found.setdefault(int(number), {})[key] = value.cpu() if is_count else value
         self._optimizer = {**self._optimizer, "state": found}
 
     def restore(self) -> None:
