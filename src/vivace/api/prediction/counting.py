@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from vivace.api.prediction.capacity import check_fits, limited
 from vivace.core.errors import UsageError
 from vivace.core.prediction.work import Operator, OperatorKind, Purpose
 from vivace.core.program import Form, Model
@@ -88,19 +89,32 @@ def counted_training(job: Training, batch: int | None = None) -> Step:
 
     Tensors without memory are used (PyTorch's meta device), so that nothing is computed; a job that cannot run on them
     runs on the processor instead, with at most its own batch. `batch` is that of a step, the job's own unless it is
-    given. Raises UsageError for a job that cannot be used.
+    given. Raises UsageError for a job that cannot be used, EnvironmentFault for one that this machine cannot hold.
     """
-    with seeded(job.seed):
-        try:
-            with torch.device("meta"):
-                rig = assemble(job)
-            counting = _Counting(rig, _first(job), to_meta=True)
-            counting.step(1)
-        except (RuntimeError, NotImplementedError, TypeError, AttributeError, ValueError) as failure:
-            if isinstance(failure, UsageError):
-                raise
+    with seeded(job.seed), limited():
+        counting = _without_memory(job)
+        if isinstance(counting, str):
             counting = _Counting(assemble(job), _first(job), to_meta=False)
         return counting.counted(batch or int(samples_in(counting.batch)))
+
+
+def _without_memory(job: Training) -> _Counting | str:
+    """The job on tensors without memory, or why it does not run on them; raises EnvironmentFault where this machine
+    could not hold it either."""
+    rig = None
+    try:
+        with torch.device("meta"):
+            rig = assemble(job)
+        counting = _Counting(rig, _first(job), to_meta=True)
+        counting.step(1)
+    except (RuntimeError, NotImplementedError, TypeError, AttributeError, ValueError) as failure:
+        if isinstance(failure, UsageError):
+            raise
+        why = next(iter(str(failure).splitlines()), "") or type(failure).__name__
+        if rig is not None:
+            check_fits(rig, why)
+        return why
+    return counting
 
 
 class _Counting:
