@@ -115,6 +115,19 @@ def test_layouts_are_told_of_every_device_and_count_with_why_the_others_lose(
     ]
 
 
+def test_what_a_device_computes_for_is_told_and_in_the_document(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["predict", GPT, "--on", "h100-sxm", "--count", "10000", "--batch", "20000"]
+    assert main(asked) == 0
+    told = capsys.readouterr().out
+    assert main([*asked, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["scale"][0]
+
+    low, value, high = (found["computing_seconds"][end] for end in ("low", "value", "high"))
+    assert low < value < high
+    assert f"a device computes for {1e3 * value:.2f} [{1e3 * low:.2f}, " in told
+    assert found["basis"].startswith("measured on h100-sxm")
+
+
 def test_ten_thousand_devices_are_told_what_binds_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", GPT, "--on", "h100-sxm", "--count", "10000", "--batch", "20000"]) == 0
     told = capsys.readouterr().out

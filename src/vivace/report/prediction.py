@@ -122,6 +122,7 @@ def _layouts(found: Layouts) -> Iterator[RenderableType]:
 
 def _scale(found: Scale) -> Iterator[RenderableType]:
     yield line(f"what would bind {found.count} x {found.device}: {found.binding} ({LABEL})")
+    yield line(f"  a device computes for {_milliseconds(found.computing_seconds)} ms in a step: {found.basis}")
     for limit in found.limits:
         lost = "unknown" if limit.lost is None else _percent(limit.lost)
         yield line(f"  {limit.name}: {lost} of the time lost; {limit.assumption}")

@@ -10,17 +10,18 @@ from vivace.api.prediction.counting import counted_training, counted_workload
 from vivace.api.prediction.here import HERE, Here, predicted_here
 from vivace.api.silicon.foresee import is_for_arrays, predict_arrays
 from vivace.core.errors import UsageError
+from vivace.core.measurement import Interval
 from vivace.core.prediction.answer import LayoutLine, Layouts, Line, Prediction, Scale
 from vivace.core.prediction.work import Counted, Purpose, Transformer
 from vivace.core.training.job import Training
 from vivace.core.workload import Workload
 from vivace.devices.catalog import PRECISIONS, Device, device
-from vivace.devices.prediction.binding import computing_seconds, scale_of
+from vivace.devices.prediction.binding import REACHED_SOURCE, computing_seconds, scale_of
 from vivace.devices.prediction.convergence import Convergence, fit_convergence
 from vivace.devices.prediction.layouts import Plan, plan
-from vivace.devices.prediction.lines import Asked, Seen, Step, line_of
+from vivace.devices.prediction.lines import Asked, Seen, Step, computing_of, line_of
 from vivace.devices.prediction.measured import Laws, laws
-from vivace.devices.prediction.transformer_lines import TransformerJob, transformer_line, transformer_step
+from vivace.devices.prediction.transformer_lines import TransformerJob, share_step, transformer_line, transformer_step
 from vivace.hardware.array.memory import USUAL, Board
 from vivace.hardware.array.result import ArrayPrediction
 
@@ -103,7 +104,7 @@ def predict(
         _counted(_name(work), step),
         tuple(lines),
         (*here.layouts, *_all_layouts(job, keys, counts, known, here.layouts)) if layouts else (),
-        tuple(_scale(step, line, rate) for line in lines if line.count >= LARGE and _can_scale(step, line)),
+        tuple(_scale(job, step, line, known, rate) for line in lines if line.count >= LARGE and _can_scale(step, line)),
         tuple(_notes(step, keys, counts, is_here)),
     )
 
@@ -201,13 +202,24 @@ def _can_scale(step: Step, line: Line) -> bool:
     return step.purpose is Purpose.TRAINING and line.floor_seconds is not None and step.batch >= line.count
 
 
-def _scale(step: Step, line: Line, rate: float | None) -> Scale:
-    assert line.floor_seconds is not None
-    seconds = line.seconds or computing_seconds(line.floor_seconds)
+def _scale(job: Step | TransformerJob, step: Step, line: Line, known: Laws, rate: float | None) -> Scale:
+    one = device(line.device)
+    seconds, basis = _computing(job, one, line, known)
     return scale_of(
-        device(line.device), line.count, seconds, step.gradient_bytes, step.sample_bytes, step.batch,
-        input_bytes_per_second=rate,
+        one, line.count, seconds, step.gradient_bytes, step.sample_bytes, step.batch,
+        input_bytes_per_second=rate, basis=basis,
     )  # fmt: skip
+
+
+def _computing(job: Step | TransformerJob, one: Device, line: Line, known: Laws) -> tuple[Interval, str]:
+    """What each device computes for in a step, and by which law: the line's own, that of one device with its share of
+    the batch, or the floor at the shares of the peak that trainings reach."""
+    assert line.floor_seconds is not None
+    if line.seconds is not None:
+        return line.seconds, f"the step as it is predicted above, communication included: {line.basis}"
+    step = share_step(job, one, line.count) if isinstance(job, TransformerJob) else job
+    found = computing_of(step, one, math.ceil(step.batch / line.count), line.precision, known)
+    return found or (computing_seconds(line.floor_seconds), f"the floor, {REACHED_SOURCE}")
 
 
 def _counted(name: str, step: Step) -> Counted:

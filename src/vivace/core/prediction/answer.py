@@ -85,7 +85,9 @@ class Limit:
 class Scale:
     """What binds a run on more devices than were measured, the worst first, PREDICTED; no total is given.
 
-    `hours_between_failures` and `checkpoint_interval_seconds` are the failures' own numbers.
+    `hours_between_failures` and `checkpoint_interval_seconds` are the failures' own numbers. `computing_seconds` are
+    what each device computes for in a step, which the network's and the input's shares rest on, and `basis` says by
+    which law.
     """
 
     device: str
@@ -93,6 +95,8 @@ class Scale:
     limits: tuple[Limit, ...]
     hours_between_failures: Interval
     checkpoint_interval_seconds: Interval
+    computing_seconds: Interval
+    basis: str
     label: str = LABEL
 
     @property

@@ -31,6 +31,7 @@ LINK_LATENCY_SECONDS = 5.4e-6
 # What trainings of transformers reached of the peak in bf16: 29% to 64% of A100 and H100 (llm-foundry's table), 64% to
 # 70% of TPU v5p (MaxText's table, github.com/AI-Hypercomputer/maxtext, read 2026-11-26); the middle is their median.
 REACHED = Interval(0.47, 0.29, 0.70)
+REACHED_SOURCE = "at the 29% to 70% of the peak that published trainings of transformers reached"
 
 
 def computing_seconds(floor_seconds: float) -> Interval:
@@ -62,8 +63,10 @@ def scale_of(
     write_seconds: float = 60.0,
     restart_seconds: float = 600.0,
     input_bytes_per_second: float | None = None,
+    basis: str = "given",
 ) -> Scale:
-    """The limits on a step of `batch` samples over `count` devices, each of which computes for `compute_seconds`.
+    """The limits on a step of `batch` samples over `count` devices, each of which computes for `compute_seconds`, as
+    `basis` says where that was taken from.
 
     `gradient_bytes` are summed over all devices each step. `sample_bytes` are read for each sample from storage that
     gives `input_bytes_per_second`, which only the user knows. A checkpoint takes `write_seconds`, starting again
@@ -82,7 +85,7 @@ def scale_of(
     known = sorted((limit for limit in limits if limit.lost), key=lambda limit: -_value(limit))
     unknown = [limit for limit in limits if limit.lost is None]
     hours, every = failures.hours_between_failures, failures.checkpoint_interval_seconds
-    return Scale(device.key, count, (*known, *unknown), hours, every)
+    return Scale(device.key, count, (*known, *unknown), hours, every, compute_seconds, basis)
 
 
 def summing_seconds(device: Device, count: int, size: float) -> float | None:
@@ -110,24 +113,30 @@ def _network(device: Device, count: int, compute: Interval, gradient_bytes: floa
     if seconds is None:
         missing = "links" if device.link_bytes_per_second is None else "the network between domains"
         return Limit("network", None, f"the catalogue does not know {missing} of {device.key}", "devices/catalog.toml")
-    exposed = exposed_at_best(seconds, compute.value)
-    shares = [part / (compute.value + part) for part in (exposed, seconds)]
+    value, low = (_share(exposed_at_best(seconds, part), part) for part in (compute.value, compute.high))
     sized = f"{gradient_bytes / 1e9:.3g} GB of gradients in {seconds * 1e3:.3g} ms"
     text = f"{sized}, hidden behind the backward pass (two thirds of computing) at best, not at all at worst"
-    return Limit("network", Interval(shares[0], shares[0], shares[1]), text, "alpha-beta, rates of the catalogue")
+    return Limit(
+        "network", Interval(value, low, _share(seconds, compute.low)), text, "alpha-beta, rates of the catalogue"
+    )
+
+
+def _share(exposed: float, computing: float) -> float:
+    return exposed / (computing + exposed)
 
 
 def _input(compute: Interval, sample_bytes: float, batch: int, rate: float | None) -> Limit:
-    needed = batch * sample_bytes / compute.value
+    needed, least, most = (batch * sample_bytes / part / 1e9 for part in (compute.value, compute.high, compute.low))
+    needs = f"{needed:.3g} [{least:.3g}, {most:.3g}] GB/s"
     if rate is None:
-        needs = f"storage must give {needed / 1e9:.3g} GB/s ({sample_bytes:.3g} bytes a sample)"
-        text = f"{needs}; yours is not known: give input_bytes_per_second (--input-rate)"
+        text = (
+            f"storage must give {needs}, of {sample_bytes:.3g} bytes a sample; yours is not known: give "
+            "input_bytes_per_second (--input-rate)"
+        )
         return Limit("input", None, text, "counted")
     seconds = batch * sample_bytes / rate
-    lost = max(0.0, 1 - compute.value / seconds)
-    return Limit(
-        "input", Interval(lost, lost, lost), f"{needed / 1e9:.3g} GB/s are needed, {rate / 1e9:.3g} given", "yours"
-    )
+    lost = Interval(*(max(0.0, 1 - part / seconds) for part in (compute.value, compute.high, compute.low)))
+    return Limit("input", lost, f"{needs} are needed, {rate / 1e9:.3g} given", "yours")
 
 
 def _slowest(count: int) -> Limit:

@@ -91,25 +91,51 @@ def line_of(step: Step, device: Device, count: int, asked: Asked, laws: Laws) ->
     line = dataclasses.replace(blank, floor_seconds=floor)
     if asked.measured is not None:
         return finished(_from_measured(line, step, count, int(each), device, asked.measured, laws), step, device, asked)
-    found = laws.operator_law(device)
-    if found is None:
-        return refused(line, f"nothing was measured on a {device.kind}; the peaks allow no less than the floor")
+    found = _law_for(operators, step.purpose, device, laws)
+    if isinstance(found, str):
+        return refused(line, found)
     law, basis = found
-    if waiting := sorted({one.name for one in operators if is_recurrent(one.name)}):
-        named = ", ".join(waiting)
-        return refused(line, f"no measurement of recurrent layers ({named}), whose steps wait for each other")
-    sizes = {"gigaflops": sum(one.flops for one in operators) / 1e9, OPERATORS_OF[step.purpose]: len(operators)}
-    if reason := law.refusal(**sizes):
-        return refused(line, reason)
-    if (wider := law.widening(**sizes)) > 1:
-        law = dataclasses.replace(law, factor95=law.factor95 * wider)
-        told = f": interval widened by {wider:.2f}" if round(wider, 2) > 1 else ""
-        basis = f"{basis}; larger than any step that was measured{told}"
     parts = parts_of(operators, peaks, law.parameters, is_update=step.purpose is Purpose.TRAINING)
     line = dataclasses.replace(line, parts=parts, seconds=around(seconds_of(parts), law.factor95), basis=basis)
     if step.purpose is Purpose.TRAINING and count > 1:
         line = _communicating(line, step, device, count, law, laws)
     return finished(line, step, device, asked)
+
+
+def computing_of(step: Step, device: Device, samples: int, precision: str, laws: Laws) -> tuple[Interval, str] | None:
+    """What one device computes for when it has so many samples, with its interval, and what that rests on: the line of
+    one device, but for what it can hold. None where the catalogue or the measurements lack something."""
+    peaks = peaks_of(device, precision)
+    if peaks is None:
+        return None
+    operators = _in_precision(step.operators(samples), precision, step.narrow)
+    found = _law_for(operators, step.purpose, device, laws)
+    if isinstance(found, str):
+        return None
+    law, basis = found
+    parts = parts_of(operators, peaks, law.parameters, is_update=step.purpose is Purpose.TRAINING)
+    seconds = around(seconds_of(parts), law.factor95)
+    floor = floor_seconds(operators, peaks, step.weight_bytes * _bytes_share(precision, step.narrow))
+    return dataclasses.replace(seconds, low=min(seconds.value, max(seconds.low, floor))), basis
+
+
+def _law_for(operators: Sequence[Operator], purpose: Purpose, device: Device, laws: Laws) -> tuple[Law, str] | str:
+    """The law of one device for these operators, its interval wider where they are more than were measured, and what it
+    rests on; or why there is none."""
+    found = laws.operator_law(device)
+    if found is None:
+        return f"nothing was measured on a {device.kind}; the peaks allow no less than the floor"
+    law, basis = found
+    if waiting := sorted({one.name for one in operators if is_recurrent(one.name)}):
+        return f"no measurement of recurrent layers ({', '.join(waiting)}), whose steps wait for each other"
+    sizes = {"gigaflops": sum(one.flops for one in operators) / 1e9, OPERATORS_OF[purpose]: len(operators)}
+    if reason := law.refusal(**sizes):
+        return reason
+    if (wider := law.widening(**sizes)) > 1:
+        law = dataclasses.replace(law, factor95=law.factor95 * wider)
+        told = f": interval widened by {wider:.2f}" if round(wider, 2) > 1 else ""
+        basis = f"{basis}; larger than any step that was measured{told}"
+    return law, basis
 
 
 def _communicating(line: Line, step: Step, device: Device, count: int, law: Law, laws: Laws) -> Line:

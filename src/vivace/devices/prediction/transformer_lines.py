@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 
 from vivace.core.errors import UsageError
 from vivace.core.prediction.answer import Line
@@ -74,16 +75,7 @@ def transformer_line(job: TransformerJob, device: Device, count: int, asked: Ask
 
 def _alone(job: TransformerJob, device: Device, asked: Asked, laws: Laws) -> Line:
     """One device: the largest micro-batch that fits, computing layers again only where nothing fits otherwise."""
-    chosen = None
-    for recompute in (False, True):
-        for size in reversed(MICRO_BATCHES):
-            layout = Layout(micro_batch=size, recompute=recompute)
-            memory = transformer_memory(job.model, layout, 1, device.memory_bytes)
-            if job.batch % size == 0 and memory.fits is not False:
-                chosen = layout
-                break
-        if chosen:
-            break
+    chosen = _that_fits(job, device, Layout())
     layout = chosen or Layout(recompute=True)
     memory = transformer_memory(job.model, layout, 1, device.memory_bytes)
     blank = Line(device.key, 1, asked.precision, floor_seconds=_floor(job, device, 1, asked), memory=memory)
@@ -97,6 +89,26 @@ def _alone(job: TransformerJob, device: Device, asked: Asked, laws: Laws) -> Lin
         return refused(blank, reason)
     at_once = layout if found else Layout(micro_batch=job.batch)
     return dataclasses.replace(line_of(transformer_step(job, at_once), device, 1, asked, laws), memory=memory)
+
+
+def share_step(job: TransformerJob, device: Device, count: int) -> Step:
+    """The update as each of `count` devices computes its samples when they share weights, gradients and optimizer among
+    all: in the largest micro-batch that fits, or one sample at a time where none does."""
+    each = dataclasses.replace(job, batch=math.ceil(job.batch / count))
+    shared = Layout(data=count, sharding=3)
+    return transformer_step(job, _that_fits(each, device, shared) or dataclasses.replace(shared, recompute=True))
+
+
+def _that_fits(job: TransformerJob, device: Device, layout: Layout) -> Layout | None:
+    """The layout with the largest micro-batch that fits and divides the batch, computing layers again only where
+    nothing fits otherwise; None where nothing does."""
+    for recompute in (False, True):
+        for size in reversed(MICRO_BATCHES):
+            one = dataclasses.replace(layout, micro_batch=size, recompute=recompute)
+            memory = transformer_memory(job.model, one, 1, device.memory_bytes)
+            if job.batch % size == 0 and memory.fits is not False:
+                return one
+    return None
 
 
 def _floor(job: TransformerJob, device: Device, count: int, asked: Asked) -> float | None:

@@ -1,0 +1,65 @@
+"""What would bind more devices than were measured: the computing of each, and what it says of network and storage."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+import vivace as vv
+from vivace.api.prediction.counting import counted_training
+from vivace.core.prediction.work import Transformer
+from vivace.devices.catalog import device
+from vivace.devices.prediction.binding import summing_seconds
+from vivace.devices.prediction.measured import laws
+from vivace.devices.prediction.operators import PARAMETERS
+from vivace.testing import tiny_training
+
+GPT = Transformer(layers=24, width=2048, heads=16, sequence=1024, vocabulary=51200)
+LARGE = Transformer(layers=80, width=8192, heads=64, sequence=2048)
+
+
+def test_what_would_bind_a_small_model_rests_on_the_law_of_one_device_launches_included() -> None:
+    """Each of ten thousand devices computes its 64 samples for as long as one device that has 64."""
+    job = tiny_training.job()
+    alone = vv.predict(job, on="h100-sxm", batch=64).lines[0].seconds
+    found = vv.predict(job, on="h100-sxm", count=10_000, batch=640_000).scale[0]
+    assert alone and found.computing_seconds == alone
+    assert "measured on h100-sxm" in found.basis
+
+    launch = list(PARAMETERS).index("update_launch_seconds")
+    operators = len(counted_training(job).operators(64))
+    launching = operators * math.exp(laws().operators["gpu"].parameters[launch])
+    assert launching < alone.value < 2 * launching
+    needed = 640_000 * counted_training(job).sample_bytes / alone.value / 1e9
+    text = next(limit.assumption for limit in found.limits if limit.name == "input")
+    assert text.startswith(f"storage must give {needed:.3g} [")
+
+
+def test_what_would_bind_the_network_by_hand() -> None:
+    """What is summed and not hidden, over that and computing; worst where a device computes fast and hides nothing."""
+    job = tiny_training.job()
+    found = vv.predict(job, on="h100-sxm", count=10_000, batch=640_000).scale[0]
+    seconds = summing_seconds(device("h100-sxm"), 10_000, counted_training(job).gradient_bytes)
+    lost = next(limit.lost for limit in found.limits if limit.name == "network")
+    computing = found.computing_seconds
+    assert lost and seconds
+    assert lost.value == pytest.approx(1 - computing.value / (computing.value / 3 + seconds))
+    assert lost.low == pytest.approx(1 - computing.high / (computing.high / 3 + seconds))
+    assert lost.high == pytest.approx(seconds / (computing.low + seconds))
+
+
+def test_what_would_bind_a_transformer_counts_its_share_in_micro_batches_that_fit() -> None:
+    """Two samples for each device, in one pass."""
+    found = vv.predict(GPT, on="h100-sxm", count=10_000, batch=20_000)
+    alone = vv.predict(GPT, on="h100-sxm", batch=2).lines[0].seconds
+    assert found.scale[0].computing_seconds == alone
+    assert "measured on h100-sxm" in found.scale[0].basis
+
+
+def test_what_would_bind_a_transformer_beyond_the_law_of_one_device_rests_on_the_floor_and_says_so() -> None:
+    found = vv.predict(LARGE, on="h100-sxm", count=10_000, batch=20_000)
+    floor = found.lines[0].floor_seconds
+    assert floor is not None
+    assert found.scale[0].basis.startswith("the floor")
+    assert found.scale[0].computing_seconds.value == pytest.approx(floor / 0.47)
