@@ -75,6 +75,24 @@ def test_recurrent_layers_are_refused_as_nobody_measured_any() -> None:
     assert "recurrent layers (lstm)" in line.refusal
 
 
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_training_a_recurrent_layer_is_refused_as_well(kind: type[nn.RNNBase]) -> None:
+    """On tensors without memory its steps are spelled out: they must not pass for operators of their own."""
+
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = kind(3, 8, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.layer(x.unflatten(1, (4, 3)))[0]
+            return found[:, -1]
+
+    line = vv.predict(tiny_training.job(model=Last), on="h100-sxm").line("h100-sxm")
+    assert line.seconds is None
+    assert "no measurement of recurrent layers (" in line.refusal
+
+
 def test_the_memory_of_a_call_is_what_is_held_at_once() -> None:
     layers = [nn.Linear(256, 256) for _ in range(20)]
     step = counted_workload(vv.Workload(nn.Sequential(*layers), inputs=(torch.zeros(64, 256),)))

@@ -23,16 +23,17 @@ _NOTHING = counts.VIEWS | {
     "_local_scalar_dense", "record_stream", "item",
 }  # fmt: skip
 """What launches no kernel."""
+_RECURRENT = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu"})
 
 
 def recorded(run: Callable[[], object]) -> tuple[Operator, ...]:
     """The operators that are dispatched while `run` runs, in order, forward and backward; views and empty tensors are
     none. Works on meta tensors, which compute nothing; attention on them is one operator each way, as accelerators have
-    it, where PyTorch would spell it out.
+    it, where PyTorch would spell it out. A recurrent layer or cell is named before its parts.
 
     Flops are those of products, a multiply-add being 2, by the formulae of `graphs.flops`.
     """
-    with _Recorder() as recorder, _OneAttention(recorder.operators):
+    with _Recorder() as recorder, _Recurrent(recorder.operators), _OneAttention(recorder.operators):
         run()
     return tuple(recorder.operators)
 
@@ -98,6 +99,22 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             moved = sum(leaf.numel() * leaf.element_size() for leaf in _tensors((args, kwargs, answer)))
             self.operators.append(Operator(name, kind_of(name, flops), flops, float(moved)))
         return answer
+
+
+class _Recurrent(TorchFunctionMode):
+    """Names each recurrent layer that is called, by an operator that does nothing: on meta tensors PyTorch dispatches
+    its steps alone, which look like any others."""
+
+    def __init__(self, operators: list[Operator]) -> None:
+        super().__init__()
+        self._operators = operators
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run a function, and name it first where it is recurrent."""
+        name = getattr(func, "__name__", "")
+        if name.removesuffix("_cell") in _RECURRENT:
+            self._operators.append(Operator(name, OperatorKind.OTHER, 0.0, 0.0))
+        return func(*args, **(kwargs or {}))
 
 
 class _OneAttention(TorchFunctionMode):
