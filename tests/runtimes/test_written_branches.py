@@ -144,11 +144,11 @@ def test_what_is_between_two_narrow_places_is_divided_by_itself() -> None:
     assert branches([2, 2, 1, 3, 3, 1], needs, 2) == [0, 1, None, 0, 1, None]
 
 
-@needs_threads
+@pytest.mark.parametrize("threads", [1, pytest.param(2, marks=needs_threads)])
 @pytest.mark.parametrize("lanes", ["01", "x" * 8, "0" * 400])
-def test_branches_that_do_not_fit_the_graph_are_refused(lanes: str) -> None:
+def test_branches_that_do_not_fit_the_graph_are_refused(lanes: str, threads: int) -> None:
     make, inputs = CASES["summed"]
     model = capture(make().eval(), inputs).model
 
     with pytest.raises(ArtifactError, match="allowed is a digit from 0 to 8, or -, for each"):
-        session.written(written(model, 2, lanes), list(inputs))
+        session.written(written(model, threads, lanes), list(inputs))

@@ -167,7 +167,7 @@ def written(model: Model, example: Sequence[Tensor]) -> tuple[Program, list[Arra
 def _lanes(model: Model, threads: int) -> dict[str, int] | None:
     """The thread of each node that one takes alone; None where no branches are to be taken apart."""
     text = str(model.settings.option(BRANCHES, ""))
-    if not text or threads == 1:
+    if not text:
         return None
     nodes = [node.name for node in operators_in(model.program)]
     if len(text) != len(nodes) or not set(text) <= {SHARED, *map(str, range(MOST))}:
@@ -175,6 +175,8 @@ def _lanes(model: Model, threads: int) -> dict[str, int] | None:
             f"the program has {len(text)} branches for its {len(nodes)} operators; allowed is a digit from 0 to "
             f"{MOST - 1}, or {SHARED}, for each"
         )
+    if threads == 1:
+        return None
     return {name: int(lane) % threads for name, lane in zip(nodes, text, strict=True) if lane != SHARED}
 
 
