@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from torch import nn
 from vivace.core.errors import NotApplicable, UsageError
 from vivace.core.facts import OF_THE_MACHINE
 from vivace.core.plan import Plan
+from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
 from vivace.search.training.choose import START
 from vivace.techniques.compile.compiled_training import CompiledTraining
 from vivace.techniques.compile.recorded_step import RecordedStep
+from vivace.techniques.memory import fitting_micro_batch
 from vivace.techniques.memory.activation_checkpointing import ActivationCheckpointing
 from vivace.techniques.memory.cuda_memory import CudaMemory
 from vivace.techniques.memory.fitting_micro_batch import FittingMicroBatch
@@ -23,6 +26,7 @@ from vivace.techniques.memory.foreach_optimizer import ForeachOptimizer
 from vivace.techniques.memory.fused_optimizer import FusedOptimizer
 from vivace.techniques.memory.gradient_accumulation import GradientAccumulation
 from vivace.techniques.memory.narrow_optimizer_state import NarrowOptimizerState, rounded_by_chance
+from vivace.techniques.parallel import spread
 from vivace.techniques.precision.float16 import Float16
 from vivace.techniques.precision.tf32 import Tf32
 from vivace.testing import training_contract
@@ -225,3 +229,25 @@ def test_batch_normalization_is_not_mixed_over_parts() -> None:
     work = image_job()
     with pytest.raises(NotApplicable, match="normalizes over the batch"):
         FittingMicroBatch(1e-9).equip(assemble(work), work)
+
+
+class Walked:
+    """Batches that count how often they were begun, as a DataLoader would draw and start workers each time."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        self.begun += 1
+        return iter([(torch.randn(4, 12), torch.zeros(4, dtype=torch.long))])
+
+
+@pytest.mark.parametrize(
+    "first", [spread.example_of, lambda work: fitting_micro_batch._first_batch(assemble(work), work)]
+)
+def test_a_first_batch_begins_the_data_once(first: Callable[[Training], Any]) -> None:
+    data = Walked()
+
+    first(job(data=data, batch_size=None))
+
+    assert data.begun == 1

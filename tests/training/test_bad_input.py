@@ -20,6 +20,7 @@ from interrupting import Interrupting
 from vivace.api.request import plan_of
 from vivace.core.errors import DiskFull, UsageError
 from vivace.core.plan import Plan
+from vivace.measure.process import WorkerFailure
 from vivace.search.training.diagnosis import Diagnoser
 from vivace.testing.tiny_training import Points, job, loss
 from vivace.training import checkpoint
@@ -201,6 +202,20 @@ def test_a_kill_in_the_middle_of_a_checkpoint_leaves_the_one_before(tmp_path: Pa
     resumed.advance(2)
     resumed.save()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000003", "step-000000005"]
+
+
+def test_the_last_words_of_a_worker_that_is_killed_are_not_the_profilers(tmp_path: Path) -> None:
+    trained = tmp_path / "trained"  # a diagnosis profiles after some dozen calls, and goes on in the same process
+
+    def mortal(model: Any, batch: Any) -> torch.Tensor:
+        with trained.open("a") as file:
+            file.write(".")
+        if trained.stat().st_size > 60:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return loss(model, batch)
+
+    with pytest.raises(WorkerFailure, match=r"the worker was killed by SIGKILL in [a-z]+$"):
+        vv.train(job(loss=mortal, epochs=50), plan=[])
 
 
 def filling(after: int, error: Exception) -> Any:

@@ -14,6 +14,7 @@ QUIET = {
     "PYTHONUNBUFFERED": "1",
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "KINETO_LOG_LEVEL": "6",  # PyTorch's profiler tells of each start and stop, as the last words of whoever ends later
 }
 """What every worker's environment has. Threads are left as the user has them: they are what is measured."""
 

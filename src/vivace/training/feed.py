@@ -169,6 +169,16 @@ def watched(batches: Iterator[Any], epoch: int, first: int = 0) -> Iterator[Any]
         yield batch
 
 
+def is_iterator(data: Any) -> bool:
+    """Whether data end for good once they were walked. Of others `iter` is not asked for: a DataLoader's draws numbers,
+    and starts its workers.
+
+    >>> is_iterator(iter([1])), is_iterator([1])
+    (True, False)
+    """
+    return hasattr(data, "__next__") and iter(data) is data
+
+
 def no_batch(epoch: int) -> UsageError:
     """What is told of an epoch without any batch."""
     return UsageError(
@@ -210,7 +220,7 @@ class BatchFeed:
     def epoch(self, number: int, skip: int = 0) -> Iterator[Any]:
         """The batches of one epoch, without the first `skip`, which are walked at once. Raises UsageError where there
         are fewer, and for the second epoch of an iterator."""
-        if self._walked and hasattr(self.data, "__next__") and iter(self.data) is self.data:  # others draw in `iter`
+        if self._walked and is_iterator(self.data):
             raise UsageError(
                 "data is an iterator, which ends for good after one epoch; give a list of batches, or a Dataset with "
                 "batch_size, which can be walked again"

@@ -18,6 +18,7 @@ from vivace.core.training.rig import Rig
 from vivace.core.work import Work
 from vivace.techniques.memory.gradient_accumulation import refuse_mixed
 from vivace.training.checkpoint import Generators
+from vivace.training.feed import is_iterator
 from vivace.training.peak import peak_bytes
 from vivace.training.rig import samples_in
 from vivace.training.step import accumulate, split
@@ -72,7 +73,7 @@ class FittingMicroBatch(Technique):
 
 
 def _first_batch(rig: Rig, job: Training) -> Any:
-    if not job.has_samples and iter(job.data) is job.data:
+    if not job.has_samples and is_iterator(job.data):
         raise NotApplicable("the data are an iterator, whose first batch can be read only once")
     now = Generators.now()
     try:

@@ -18,7 +18,7 @@ from vivace.distributed.draws import Draws
 from vivace.distributed.parts import Share
 from vivace.distributed.replicas import sum_gradients
 from vivace.distributed.world import World
-from vivace.training.feed import SampleFeed, feed_of
+from vivace.training.feed import SampleFeed, feed_of, is_iterator
 from vivace.training.rig import samples_in, seeded
 from vivace.training.step import accumulate
 
@@ -155,10 +155,9 @@ def example_of(job: Training) -> Any:
         if isinstance(feed, SampleFeed):
             batch = feed.collect(feed.order.numbers(0)[:EXAMPLE_ROWS])
             return batch if feed.augment is None else feed.augment(batch)
-        data = job.data
-        if iter(data) is data:
+        if is_iterator(job.data):
             raise NotApplicable("the data are an iterator, so that no example can be taken; give a list or a Dataset")
-        return next(iter(data))
+        return next(iter(job.data))
 
 
 def looked_at(job: Training, model: nn.Module, batch: Any) -> Tensor:
