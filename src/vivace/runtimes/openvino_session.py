@@ -21,6 +21,7 @@ from vivace.runtimes.onnx_graph import mentions
 from vivace.runtimes.openvino_graph import import_openvino
 from vivace.runtimes.program import Program, as_numpy
 from vivace.runtimes.settings.around import Run
+from vivace.runtimes.settings.signal_stack import kept_signal_stack
 
 Shapes = tuple[tuple[int, ...], ...]
 """Of a call's flat inputs."""
@@ -84,7 +85,8 @@ def compiled(openvino: Any, model: Model, shapes: Shapes | None, **more: str) ->
     try:
         if shapes:
             graph.reshape({key: openvino.PartialShape(list(shapes[i])) for key, i in _positions(graph, model)})
-        return core.compile_model(graph, "CPU", configuration(model.settings) | more)
+        with kept_signal_stack():
+            return core.compile_model(graph, "CPU", configuration(model.settings) | more)
     except RuntimeError as error:
         raise NotApplicable(f"OpenVINO cannot compile the model: {str(error)[:400]}") from error
 

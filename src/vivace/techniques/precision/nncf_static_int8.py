@@ -15,6 +15,7 @@ from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
 from vivace.runtimes import onnx_graph, openvino_graph
 from vivace.runtimes.program import as_numpy
+from vivace.runtimes.settings.signal_stack import kept_signal_stack
 from vivace.techniques.calibration import first_calls
 from vivace.techniques.precision.nncf_calls import import_nncf, integer_layers, kept_random_state
 from vivace.techniques.sensitivity import check_keep, kept_counts, kept_layers, kept_operators, with_quantized
@@ -125,7 +126,7 @@ class NncfStaticInt8(Technique):
         feeds = list(_feeds(graph, work))
         halved = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
         try:
-            with onnx_graph.quiet():
+            with onnx_graph.quiet(), kept_signal_stack():
                 quantized = nncf.quantize(
                     graph,
                     nncf.Dataset(feeds),

@@ -14,6 +14,7 @@ from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.work import Work
 from vivace.runtimes import onnx_graph, openvino_graph, openvino_session
+from vivace.runtimes.settings.signal_stack import kept_signal_stack
 from vivace.techniques.precision.nncf_calls import INTEGERS, import_nncf, integer_layers, kept_random_state
 from vivace.techniques.sensitivity import kept_layers, kept_operators, with_quantized
 
@@ -96,7 +97,7 @@ class OpenvinoWeightOnly(Technique):
         mode = nncf.CompressWeightsMode(f"int{self.bits}_{'sym' if self.symmetric else 'asym'}")
         grouped = {"group_size": self.group_size or -1, "advanced_parameters": _adjusted_groups(nncf)}
         try:
-            with onnx_graph.quiet():
+            with onnx_graph.quiet(), kept_signal_stack():
                 compressed = nncf.compress_weights(
                     graph,
                     mode=mode,
