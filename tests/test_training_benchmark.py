@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +13,9 @@ import torch
 
 import training
 import training_table
-from trainings import gpt, mnist, photos
+import vivace as vv
+from trainings import arm, gpt, mnist, photos
+from vivace.core.training.bound import StepBound
 
 
 def ran(*epochs: float, prepare: float = 0.5, scores: tuple[float, ...] = (0.8, 0.92, 0.96)) -> dict[str, Any]:
@@ -101,6 +106,32 @@ def test_the_loops_beside_ours_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert small.scores[-1] > 0.4
     assert -4.6 < characters.scores[0] < -2
     assert characters.document()["peak_bytes"]
+
+
+@pytest.mark.slow
+def test_what_choosing_a_plan_prints_is_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = torch.Generator().manual_seed(0)
+    data = [(torch.randn(16, 8, generator=made), torch.randint(3, (16,), generator=made)) for _ in range(8)]
+
+    def job(seed: int) -> vv.Training:
+        return vv.Training(
+            model=lambda: torch.nn.Linear(8, 3),
+            optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+            loss=lambda model, batch: torch.nn.functional.cross_entropy(model(batch[0]), batch[1]),
+            data=data,
+            evaluate=lambda model: 0.0,
+            seed=seed,
+        )
+
+    monkeypatch.setitem(sys.modules, "trainings.planted", SimpleNamespace(job=job, ARMS={}, COMPARED_STEPS=4))
+    arm.main("planted", "choose", "5s", "1")
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+
+    assert found["diagnosis"]["flops"] > 0
+    assert found["diagnosis"]["bound"] in {one.value for one in StepBound}
+    assert isinstance(found["trials"], list) and found["plan_name"]
 
 
 def test_photographs_are_made_once_and_held_out_digits_are_in_none_that_is_trained_on(

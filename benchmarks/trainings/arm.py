@@ -17,6 +17,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pydantic_core import to_json
+
 import vivace as vv
 from prepare import NotAvailable
 from vivace.core.training.parity import Parity
@@ -29,7 +31,7 @@ def choose(workload: Any, time: str, seeds: str) -> dict[str, Any]:
     found = {
         "plan": run.plan.to_json(), "plan_name": str(run.plan), "search_seconds": run.search_seconds,
         "step_speedup": dataclasses.asdict(run.speedup) if run.speedup else None,
-        "diagnosis": {**dataclasses.asdict(run.diagnosis), "bound": run.diagnosis.bound.value, "advice": []},
+        "diagnosis": dataclasses.replace(run.diagnosis, advice=()),
         "trials": [
             {"plan": str(one.plan), "outcome": one.outcome.value, "accepted": one.accepted, "reason": one.reason,
              "speedup": one.speedup and one.speedup.value} for one in run.trials
@@ -75,7 +77,7 @@ def main(name: str, arm: str, *rest: str) -> None:
             found = workload.ARMS[arm](*map(int, rest)).document()
     except NotAvailable as error:
         found = {"left_out": str(error)}
-    print(json.dumps(found), flush=True)
+    print(to_json(found).decode(), flush=True)
 
 
 if __name__ == "__main__":
