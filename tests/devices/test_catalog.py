@@ -65,7 +65,15 @@ def test_headlines_that_are_sparse_are_not_dense() -> None:
     assert device("h200-sxm").dense_flops("fp8") == 1.979e15
     assert device("mi300x").dense_flops("f16") == 1.3e15
     assert device("cerebras-wse3").dense_flops("f16") is None
+    assert [device(key).dense_flops("int8") for key in ("b300", "gb300")] == [150e12, 165e12]  # not that of B200
     assert device("jetson-agx-orin-64").sparse_flops("int8") == 275e12
+
+
+@pytest.mark.parametrize("one", EVERY, ids=lambda one: one.key)
+def test_links_of_a_domain_are_faster_than_the_network_between_domains(one: Device) -> None:
+    link, network = one.link_bytes_per_second, one.network_bytes_per_second
+    assert not (link and network) or link > 3 * network
+    assert one.torus_dimensions in ((2, 3) if one.kind == "tpu" and one.domain_devices else (1,))
 
 
 def test_what_no_source_gives_is_absent() -> None:

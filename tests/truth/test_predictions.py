@@ -175,12 +175,15 @@ def test_a_model_that_is_sharded_further_holds_less() -> None:
 
 
 def test_the_slowest_of_many_normal_devices() -> None:
-    """The mean of the largest of n normal numbers is within 5% of simulation."""
+    """The largest of n normal numbers, in 4,000 simulated clusters: its median, and what holds 95% of them."""
     generator = np.random.default_rng(0)
-    largest = float(np.mean(generator.normal(size=(400, 10000)).max(axis=1)))
+    largest = np.array([generator.normal(size=10000).max() for _ in range(4000)])
     deviation = binding.SPREAD_OF_EIGHT / binding.RANGE_OF_EIGHT
-    assert binding.stragglers(10000) == pytest.approx(deviation * largest, rel=0.05)
-    assert binding.stragglers(1) == 0.0
+    found = binding.stragglers(10000)
+    expected = deviation * np.quantile(largest, [0.5, 0.025, 0.975])
+    assert [found.value, found.low, found.high] == pytest.approx(expected.tolist(), rel=0.01)
+    assert binding.stragglers(1).high == 0.0
+    assert 0.0 < binding.stragglers(10**9).value < 0.2
 
 
 def test_what_binds_ten_thousand_devices_is_told_worst_first() -> None:

@@ -31,6 +31,7 @@ UNITS = frozenset(
         "reached_bf16_tflops",
         "network_gigabytes_per_second",
         "domain_devices",
+        "torus_dimensions",
         "cores",
         "base_gigahertz",
         "unspecified_tops",
@@ -112,6 +113,11 @@ class Device:
         """How many devices its links join."""
         value = self.value("domain_devices")
         return None if value is None else int(value)
+
+    @property
+    def torus_dimensions(self) -> int:
+        """Along how many dimensions its links join them: 1, a ring, where no source tells of a torus."""
+        return int(self.value("torus_dimensions") or 1)
 
 
 def _scaled(value: float | None, unit: float) -> float | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 from vivace.core.errors import UsageError
 from vivace.core.measurement import Interval
 from vivace.core.prediction.answer import Limit, Scale
 from vivace.devices.catalog import Device
-from vivace.devices.collectives import Wire, all_reduce, hierarchical_all_reduce
+from vivace.devices.collectives import Wire, hierarchical_all_reduce
 from vivace.devices.prediction.reliability import (
     LLAMA3_DEVICES,
     LLAMA3_FAILURES,
@@ -24,6 +25,8 @@ SPREAD_SOURCE = "devices of one node differ by 5% and more (S. Bekman, Machine L
 RANGE_OF_EIGHT = 2.847
 """The mean distance of the least and the largest of eight normal numbers, in standard deviations; tables of ranges."""
 NETWORK_LATENCY_SECONDS = 1e-5
+"""For each step over a network: NCCL's own law has 9.6 us for a ring with large messages, and 2.7 and 4.0 us with its
+quicker protocols for small ones (NVIDIA, nccl, src/graph/tuning.cc)."""
 LINK_LATENCY_SECONDS = 5.4e-6
 """For each device, from measured all-reduces over NVLink of 2 to 8 A100 (vTrain's tables): 5.4 us for each more."""
 
@@ -31,6 +34,7 @@ LINK_LATENCY_SECONDS = 5.4e-6
 # What trainings of transformers reached of the peak in bf16: 29% to 64% of A100 and H100 (llm-foundry's table), 64% to
 # 70% of TPU v5p (MaxText's table, github.com/AI-Hypercomputer/maxtext, read 2026-11-26); the middle is their median.
 REACHED = Interval(0.47, 0.29, 0.70)
+NETWORK_SOURCE = "alpha-beta of a ring or of two trees, whichever is quicker, at the rates of the catalogue"
 REACHED_SOURCE = "at the 29% to 70% of the peak that published trainings of transformers reached"
 
 
@@ -39,18 +43,21 @@ def computing_seconds(floor_seconds: float) -> Interval:
     return Interval(*(floor_seconds / share for share in (REACHED.value, REACHED.high, REACHED.low)))
 
 
-def stragglers(count: int) -> float:
-    """How much longer the slowest of `count` devices takes than the mean one: d (sqrt(2 ln n) - (ln ln n + ln 4 pi) /
-    (2 sqrt(2 ln n))), the mean of the largest of n normal numbers, with d from the spread of eight.
+def stragglers(count: int) -> Interval:
+    """How much longer the slowest of `count` devices takes than the mean one, as a share, with the 95% interval of one
+    cluster: the largest of n normal numbers, which is below z with the n-th power of one number's probability, times
+    the deviation that the spread of eight implies.
 
-    >>> round(stragglers(10000), 3)
-    0.066
+    >>> found = stragglers(10000)
+    >>> round(found.value, 3), round(found.low, 3), round(found.high, 3)
+    (0.067, 0.059, 0.08)
     """
-    if count < 2:
-        return 0.0
-    root = math.sqrt(2 * math.log(max(count, 3)))
-    largest = root - (math.log(math.log(max(count, 3))) + math.log(4 * math.pi)) / (2 * root)
-    return SPREAD_OF_EIGHT / RANGE_OF_EIGHT * largest
+    deviation = SPREAD_OF_EIGHT / RANGE_OF_EIGHT
+
+    def largest(probability: float) -> float:
+        return max(0.0, -deviation * NormalDist().inv_cdf(-math.expm1(math.log(probability) / count)))
+
+    return Interval(largest(0.5), largest(0.025), largest(0.975)) if count > 1 else Interval(0.0, 0.0, 0.0)
 
 
 def scale_of(
@@ -89,18 +96,13 @@ def scale_of(
 
 
 def summing_seconds(device: Device, count: int, size: float) -> float | None:
-    """Seconds in which so many devices sum as many bytes each, at the rates of the catalogue: within a node, or in it
-    and then over nodes. None where the catalogue lacks a rate."""
+    """Seconds in which so many devices sum as many bytes each, at the rates of the catalogue: within a node in a ring,
+    or in the torus of a slice, and then over nodes in a ring or along trees. None where the catalogue lacks a rate."""
     link, network, domain = device.link_bytes_per_second, device.network_bytes_per_second, device.domain_devices
-    if link is None or domain is None:
+    if link is None or domain is None or (count > domain and network is None):
         return None
-    inside = Wire(LINK_LATENCY_SECONDS, link)
-    if count <= domain:
-        return all_reduce(size, count, inside)
-    if network is None:
-        return None
-    outside = Wire(NETWORK_LATENCY_SECONDS, network)
-    return hierarchical_all_reduce(size, count, domain, inside, outside)
+    inside, outside = Wire(LINK_LATENCY_SECONDS, link), Wire(NETWORK_LATENCY_SECONDS, network or link)
+    return hierarchical_all_reduce(size, count, domain, inside, outside, device.torus_dimensions)
 
 
 def exposed_at_best(summing: float, computing: float) -> float:
@@ -116,9 +118,7 @@ def _network(device: Device, count: int, compute: Interval, gradient_bytes: floa
     value, low = (_share(exposed_at_best(seconds, part), part) for part in (compute.value, compute.high))
     sized = f"{gradient_bytes / 1e9:.3g} GB of gradients in {seconds * 1e3:.3g} ms"
     text = f"{sized}, hidden behind the backward pass (two thirds of computing) at best, not at all at worst"
-    return Limit(
-        "network", Interval(value, low, _share(seconds, compute.low)), text, "alpha-beta, rates of the catalogue"
-    )
+    return Limit("network", Interval(value, low, _share(seconds, compute.low)), text, NETWORK_SOURCE)
 
 
 def _share(exposed: float, computing: float) -> float:
@@ -140,9 +140,10 @@ def _input(compute: Interval, sample_bytes: float, batch: int, rate: float | Non
 
 
 def _slowest(count: int) -> Limit:
-    share = stragglers(count) / (1 + stragglers(count))
+    late = stragglers(count)
+    lost = Interval(*(part / (1 + part) for part in (late.value, late.low, late.high)))
     text = "every step waits for the slowest device; speeds are normal, and one that is broken is taken out"
-    return Limit("stragglers", Interval(share, share, share), text, SPREAD_SOURCE)
+    return Limit("stragglers", lost, text, SPREAD_SOURCE)
 
 
 def _failing(failures: Failures) -> Limit:
