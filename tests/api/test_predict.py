@@ -175,7 +175,12 @@ def test_an_update_is_divided_among_devices_and_says_what_they_rest_on() -> None
 
 def test_a_batch_that_does_not_divide_is_refused_with_counts_that_do() -> None:
     line = vv.predict(tiny_training.job(), on="h100-sxm", count=7, batch=64).line("h100-sxm", 7)
-    assert line.refusal == "a batch of 64 does not divide among 7 devices; counts near it: 2, 4, 8"
+    assert line.refusal == (
+        "a batch of 64 does not divide among 7 devices; counts near it: 2, 4, 8; or give a batch of 63 or 70"
+    )
+    assert line.cannot_run
+    more = vv.predict(tiny_training.job(), on="h100-sxm", count=100, batch=64).line("h100-sxm", 100)
+    assert more.refusal.endswith("or give a batch of 100")
 
 
 def test_counts_and_devices_beyond_every_measurement_are_refused() -> None:
@@ -250,6 +255,32 @@ def test_ten_thousand_devices_are_refused_and_what_would_bind_them_is_told() -> 
     assert found.lines[0].refusal == "no measurement beyond 512 x h100-sxm"
     assert {limit.name for limit in found.scale[0].limits} == {"network", "input", "stragglers", "failures"}
     assert 4 < found.scale[0].hours_between_failures.value < 6
+
+
+def test_what_could_never_run_is_told_from_what_was_not_measured() -> None:
+    """On 7 cards no layout divides; on 2 none fits; of 1,024 nobody measured a step."""
+    found = vv.predict(LARGE, on="a100-sxm-40", count=[2, 7, 1024], batch=3072)
+    assert [(line.count, line.seconds, line.cannot_run) for line in found.lines] == [
+        (2, None, True), (7, None, True), (1024, None, False),
+    ]  # fmt: skip
+    assert "fits in no layout of 2 x a100-sxm-40" in found.lines[0].refusal
+    assert "no layout divides 7 devices" in found.lines[1].refusal
+
+
+def test_memory_is_told_of_devices_that_nobody_measured_together() -> None:
+    found = vv.predict(LARGE, on=["h100-sxm", "t4"], count=[8, 10_000], batch=80_000)
+    held = {(line.device, line.count): line.memory for line in found.lines}
+    sharded = held[("h100-sxm", 10_000)]
+    assert sharded is not None and sharded.fits
+    assert sharded.sharding == "optimizer, gradients and weights"
+    small = held[("t4", 8)]
+    assert small is not None and small.fits is False
+    assert small.optimizer_bytes == pytest.approx(12 * LARGE.parameters / 8)
+
+
+def test_what_an_fpga_takes_follows_from_a_design(work: vv.Workload) -> None:
+    line = vv.predict(work, on="ecp5-85f").line("ecp5-85f")
+    assert line.refusal.startswith("what ecp5-85f takes follows from a design and not from peaks")
 
 
 def test_the_best_layouts_are_told_with_why_the_others_lose() -> None:

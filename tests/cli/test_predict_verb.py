@@ -68,6 +68,51 @@ def test_every_kind_of_target_prints_under_forty_lines(
     assert len(told.splitlines()) < 40
 
 
+def test_every_line_says_predicted_with_its_interval_and_few_tell_their_energy(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", f"{file}:work", "--on", "h100-sxm,t4", "--count", "1,8"]) == 0
+    rows = [row.split() for row in capsys.readouterr().out.splitlines() if row.startswith(("h100-sxm ", "t4 "))]
+
+    assert [row[2] for row in rows[:4]] == ["PREDICTED"] * 4
+    assert all(row[4].startswith("[") and row[5].endswith("]") for row in rows[:4])
+    assert [row[:2] for row in rows[4:]] == [[name, n] for name in ("h100-sxm", "t4") for n in ("1", "8")]
+    assert all(float(row[2]) > 0 for row in rows[4:])
+
+
+def test_what_could_not_run_on_any_device_is_an_error_beside_the_document(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    large = "transformer:layers=96,width=12288,heads=96,sequence=2048"
+    assert main(["predict", large, "--on", "h100-sxm", "--count", "1,7", "--batch", "64", "--json"]) == 2
+    told = capsys.readouterr()
+    assert [line["cannot_run"] for line in json.loads(told.out)["lines"]] == [True, True]
+    assert told.err.startswith("error: nothing that was asked for can run: 1 x h100-sxm: does not fit: it holds ")
+    assert "7 x h100-sxm: no layout divides 7 devices" in told.err
+
+    assert main(["predict", f"{file}:job", "--on", "h100-sxm", "--count", "1,7", "--batch", "64"]) == 0
+    assert main(["predict", f"{file}:job", "--on", "h100-sxm", "--count", "7", "--batch", "64"]) == 2
+    assert "counts near it: 2, 4, 8; or give a batch of 63 or 70" in capsys.readouterr().err
+
+
+def test_what_fits_only_when_shared_out_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    large = "transformer:layers=40,width=5120,heads=40,sequence=2048"
+    assert main(["predict", large, "--on", "h100-sxm", "--count", "64,1024", "--batch", "1024"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+
+    assert "fits: 1024 x h100-sxm: with optimizer shared out among the devices" in told
+
+
+def test_the_target_is_told_by_the_batch(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--on", "h100-sxm", "--count", "8", "--batch", "512", "--runs", "64=1e6,256=1.3e6,1024=2.5e6"]
+    assert main(["predict", GPT, *asked]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+
+    assert "hours to the target on 8 x h100-sxm (PREDICTED): batch 64: " in told
+    assert all(f"; batch {size}: " in told for size in (256, 512, 1024))
+    assert "; soonest with " in told
+
+
 def test_the_document_has_the_fields_of_the_objects(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", f"{file}:work", "--on", "h100-sxm,tpu-v5e", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -136,6 +181,11 @@ def test_ten_thousand_devices_are_told_what_binds_them(capsys: pytest.CaptureFix
     assert "Daly" in told
     assert "no measurement beyond 512 x h100-sxm" in told
     assert "--input-rate" in told
+
+    assert main(["predict", GPT, "--on", "h100-sxm,b200", "--count", "2000,10000", "--batch", "20000"]) == 0
+    both = capsys.readouterr().out
+    assert "what would bind 10000 x h100-sxm" in both and "what would bind 10000 x b200" in both
+    assert "what would bind 2 more; --json has it" in both
 
     asked = ["predict", GPT, "--on", "h100-sxm", "--count", "10000", "--batch", "20000", "--input-rate", "0.001"]
     assert main(asked) == 0

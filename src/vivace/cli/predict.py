@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -121,6 +122,18 @@ def predict(
 
         found = foresee(resolve_predicted(target), on=devices, **asked)
     _show(found, as_json)
+    if told := _impossible(found):
+        emit(f"error: {told}", sys.stderr)
+        raise typer.Exit(UsageError.exit_code)
+
+
+def _impossible(found: Any) -> str:
+    """Why nothing that was asked for could run on any hardware; empty where something could."""
+    lines = getattr(found, "lines", ())
+    if not lines or not all(line.cannot_run for line in lines):
+        return ""
+    reasons = "; ".join(dict.fromkeys(f"{line.count} x {line.device}: {line.refusal}" for line in lines))
+    return f"nothing that was asked for can run: {reasons}"
 
 
 def _board(clock: float, bandwidths: list[float], buffer: float) -> dict[str, Any]:

@@ -12,15 +12,20 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from vivace.core.measurement import Interval
-from vivace.core.prediction.answer import LABEL, Layouts, Line, Prediction, Scale
+from vivace.core.prediction.answer import LABEL, Layouts, Line, Prediction, Scale, ToTarget
 from vivace.core.prediction.layout import Memory
 from vivace.core.prediction.work import Purpose
 from vivace.devices.catalog import Device
+from vivace.devices.prediction.memory import SHARDINGS
 from vivace.report.layout import line, plain_table
 from vivace.report.wording import show_bytes, show_milliseconds
 
 SCHEMA = 1
-MAX_LINES, MAX_REASONS, MAX_NOTES = 16, 3, 3
+MAX_LINES, MAX_REASONS, MAX_NOTES, MAX_SCALES, MAX_TARGETS = 16, 3, 3, 2, 4
+FEW = 8
+"""Lines of which energy, and what fits when shared out, is told unasked."""
+WORDS = {"arithmetic": "compute", "communication": "exchange"}
+"""Short ones for what bounds a line, so that its label and its interval fit beside them."""
 
 
 def prediction_document(prediction: Prediction) -> str:
@@ -32,8 +37,9 @@ def prediction_block(prediction: Prediction) -> RenderableType:
     """Under 40 lines, but for layouts, which take some for each device and count: the counted work, one row for each
     device and count, reasons, layouts or else what would bind a large run, notes."""
     parts = [part for found in prediction.layouts for part in _layouts(found)]
-    parts = parts or [part for found in prediction.scale[-1:] for part in _scale(found)]
-    bills = any(one.cost or one.target_seconds for one in prediction.lines)
+    parts = parts or [*_scales(prediction.scale)]
+    is_few = len(prediction.lines) <= FEW and not parts
+    bills = any(one.cost or one.target_seconds or (is_few and one.joules) for one in prediction.lines)
     shown = prediction.lines[: MAX_LINES // (1 + bool(parts) + bills)]
     return Group(
         line(_work(prediction)),
@@ -41,6 +47,7 @@ def prediction_block(prediction: Prediction) -> RenderableType:
         _table(shown, prediction.work.purpose),
         *([_bills(shown)] if bills else []),
         *_more(len(prediction.lines) - len(shown)),
+        *_targets(prediction.targets),
         *_reasons(prediction.lines),
         *parts,
         *(line(f"note: {note}") for note in prediction.notes[:MAX_NOTES]),
@@ -77,9 +84,10 @@ def _work(prediction: Prediction) -> str:
 def _table(lines: Sequence[Line], purpose: Purpose) -> RenderableType:
     """One row a line; intervals of what follows from the seconds are in the document."""
     step = "ms a call" if purpose is Purpose.INFERENCE else "ms an update"
-    table = plain_table("device", "n", step, "samples/s", "bound by", "memory")
+    table = plain_table("device", "n", step, "samples/s", "bound by", "memory", giving="bound by")
     for one in lines:
-        row = (_milliseconds(one.seconds), _value(one.samples_per_second), one.bound or "-", _memory(one.memory))
+        told = _milliseconds(one.seconds) if one.seconds is None else f"{one.label} {_milliseconds(one.seconds)}"
+        row = (told, _rate(one.samples_per_second), WORDS.get(one.bound, one.bound or "-"), _memory(one.memory))
         table.add_row(one.device, str(one.count), *row)
     return table
 
@@ -93,7 +101,7 @@ def _bills(lines: Sequence[Line]) -> RenderableType:
 
 
 def _reasons(lines: Sequence[Line]) -> Iterator[Text]:
-    """Why lines were refused, and what the others rest on, each once."""
+    """Why lines were refused, what fits only when shared out, and what the others rest on, each once."""
     refusals = dict.fromkeys((one.device, one.refusal) for one in lines if one.refusal)
     for device, reason in list(refusals)[:MAX_REASONS]:
         same = [one for one in lines if (one.device, one.refusal) == (device, reason)]
@@ -102,9 +110,19 @@ def _reasons(lines: Sequence[Line]) -> Iterator[Text]:
         yield line(f"refused: {counts} x {device}: {reason}{least}")
     if (more := len(refusals) - MAX_REASONS) > 0:
         yield line(f"refused for other reasons: {more} more; --json has each line's own")
+    shared = dict.fromkeys((one.device, one.memory.sharding) for one in lines[:FEW] if _is_shared(one) and one.memory)
+    for device, sharding in list(shared)[: MAX_REASONS if len(lines) <= FEW else 0]:
+        same = [one for one in lines if one.device == device and _is_shared(one)]
+        counts = ", ".join(str(one.count) for one in same if one.memory and one.memory.sharding == sharding)
+        yield line(f"fits: {counts} x {device}: with {sharding} shared out among the devices")
     bases = dict.fromkeys((one.device, one.basis) for one in lines if one.basis)
     for device, basis in list(bases)[:MAX_REASONS]:
         yield line(f"from: {device}: {basis}")
+
+
+def _is_shared(one: Line) -> bool:
+    """Whether a line fits because its devices share out what is learned."""
+    return one.memory is not None and one.memory.fits is True and one.memory.sharding != SHARDINGS[0]
 
 
 def _layouts(found: Layouts) -> Iterator[RenderableType]:
@@ -118,6 +136,29 @@ def _layouts(found: Layouts) -> Iterator[RenderableType]:
         yield line(f"  {place}. {one.layout}: {_milliseconds(one.seconds)} ms, {_memory(one.memory)}{told}")
     for reason, count in found.refused[:MAX_REASONS]:
         yield line(f"  out: {count} layouts: {reason}")
+
+
+def _scales(found: Sequence[Scale]) -> Iterator[RenderableType]:
+    """What would bind the largest count of each device."""
+    largest = {one.device: one for one in sorted(found, key=lambda one: one.count)}
+    for one in list(largest.values())[:MAX_SCALES]:
+        yield from _scale(one)
+    if (more := len(found) - min(len(largest), MAX_SCALES)) > 0:
+        yield line(f"what would bind {more} more; --json has it")
+
+
+def _targets(found: Sequence[ToTarget]) -> Iterator[Text]:
+    """The time to the target by the batch, for each device and count that has it for more than one."""
+    groups: dict[tuple[str, int], list[ToTarget]] = {}
+    for one in found:
+        groups.setdefault((one.device, one.count), []).append(one)
+    several = [(key, group) for key, group in groups.items() if len(group) > 1]
+    for (device, count), group in several[:MAX_TARGETS]:
+        told = "; ".join(f"batch {one.batch}: {_hours(one.seconds)}" for one in group)
+        soonest = min(group, key=lambda one: one.seconds.value).batch
+        yield line(f"hours to the target on {count} x {device} ({LABEL}): {told}; soonest with {soonest}")
+    if (more := len(several) - MAX_TARGETS) > 0:
+        yield line(f"the target on {more} more; --json has it")
 
 
 def _scale(found: Scale) -> Iterator[RenderableType]:
@@ -136,8 +177,9 @@ def _more(count: int) -> Iterator[Text]:
 def _memory(memory: Memory | None) -> str:
     if memory is None:
         return "-"
-    verdict = {True: "", False: " NO FIT", None: " ?"}[memory.fits]
-    return f"{show_bytes(round(memory.held_bytes))}{verdict}"
+    if memory.fits is False:
+        return "NO FIT"  # how much it holds is in the reason
+    return f"{show_bytes(round(memory.held_bytes))}{'' if memory.fits else ' ?'}"
 
 
 def _milliseconds(seconds: Interval | None) -> str:
@@ -148,6 +190,14 @@ def _milliseconds(seconds: Interval | None) -> str:
 
 def _value(interval: Interval | None) -> str:
     return "-" if interval is None else f"{interval.value:.3g}"
+
+
+def _rate(interval: Interval | None) -> str:
+    """Three digits, in full where they are of a number below a million."""
+    if interval is None:
+        return "-"
+    value = interval.value
+    return f"{float(f'{value:.3g}'):.0f}" if 100 <= value < 1e6 else f"{value:.3g}"
 
 
 def _hours(seconds: Interval | None) -> str:

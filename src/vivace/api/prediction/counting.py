@@ -127,10 +127,7 @@ class _Counting:
     def counted(self, batch: int) -> Step:
         """The job's step; its bytes of activations are those of one sample in a batch of two."""
         own = int(samples_in(self.batch))
-        if not self._to_meta and batch > own:
-            raise UsageError(
-                f"batch is {batch}, and this job cannot be counted on tensors without memory; allowed is up to {own}"
-            )
+        self._check(batch, own)
         few = min(2, own)
         self.step(few)
         parameters = list(self.rig.model.parameters())
@@ -144,8 +141,16 @@ class _Counting:
             sample_bytes=_bytes(_tensors(self.batch)) / own,
         )  # fmt: skip
 
+    def _check(self, samples: int, own: int) -> None:
+        """Raise UsageError for more samples than the user's own batch has, where others cannot be made from it."""
+        if not self._to_meta and samples > own:
+            raise UsageError(
+                f"batch is {samples}, and this job cannot be counted on tensors without memory; allowed is up to {own}"
+            )
+
     def _step(self, samples: int) -> tuple[Operator, ...]:
         """The operators of an update; the optimizer's work on all tensors together, as they do on accelerators."""
+        self._check(samples, int(samples_in(self.batch)))
         self.rig.optimizer.zero_grad(set_to_none=True)
         batch = self._of(samples)
         passes = recorder.recorded(lambda: self.rig.forward(batch).backward())  # type: ignore[no-untyped-call]

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from vivace.api.prediction.counting import counted_training, counted_workload
 from vivace.api.prediction.here import HERE, Here, predicted_here
+from vivace.api.prediction.targets import target_of, to_targets
 from vivace.api.silicon.foresee import is_for_arrays, predict_arrays
 from vivace.core.errors import UsageError
 from vivace.core.measurement import Interval
@@ -17,9 +18,9 @@ from vivace.core.training.job import Training
 from vivace.core.workload import Workload
 from vivace.devices.catalog import PRECISIONS, Device, device
 from vivace.devices.prediction.binding import REACHED_SOURCE, computing_seconds, scale_of
-from vivace.devices.prediction.convergence import Convergence, fit_convergence
+from vivace.devices.prediction.convergence import Convergence
 from vivace.devices.prediction.layouts import Plan, plan
-from vivace.devices.prediction.lines import Asked, Seen, Step, computing_of, line_of
+from vivace.devices.prediction.lines import Asked, Seen, Step, computing_of, line_of, refused
 from vivace.devices.prediction.measured import Laws, laws
 from vivace.devices.prediction.transformer_lines import TransformerJob, share_step, transformer_line, transformer_step
 from vivace.hardware.array.memory import USUAL, Board
@@ -53,7 +54,8 @@ def predict(
     needs `batch`. `precision` is that of products (f32, bf16, ...): bf16 for a Transformer, else what the weights have.
     `prices` are of a device for an hour, in any currency, by device. `measured` gives samples a second that were seen
     on another count, by device, as (count, rate) or (count, rate, batch): the line then rests on those. `runs` are
-    (batch, samples that reached the target): they give the time to the target, within the batches that were run.
+    (batch, samples that reached the target): they give the time to the target with this batch, and in `targets` with
+    each that was run.
     `layouts` ranks the ways to spread a Transformer. `input_bytes_per_second` is what your storage gives: of a thousand
     devices and more it says whether samples come fast enough.
 
@@ -93,18 +95,28 @@ def predict(
         raise UsageError(f"input_bytes_per_second (--input-rate) is {rate}; allowed is a finite number above 0")
     wanted = precision or ("bf16" if step.narrow else "f32")
     _check(wanted, keys, prices or {}, measured or {})
-    target = fit_convergence(runs) if runs else None
+    target = target_of(runs, step.purpose)
     here = _here(work, job, counts, precision, known) if is_here else Here((), ())
-    lines = [*here.lines]
-    for key in keys:
-        asked = Asked(wanted, (prices or {}).get(key), _seen((measured or {}).get(key), step.batch))
-        lines += [_line(job, device(key), each, asked, known) for each in counts]
+    asked = {key: Asked(wanted, (prices or {}).get(key), _seen((measured or {}).get(key), step.batch)) for key in keys}
+    lines = [*here.lines, *(_line(job, device(key), each, asked[key], known) for key in keys for each in counts)]
     lines = [_to_target(line, target, step.batch) for line in lines]
+
+    def with_batch(line: Line, size: int) -> Line:
+        if line.device == HERE:  # its share would have to be timed again
+            return refused(line, f"{HERE} was timed with {step.batch} samples")
+        try:
+            return _line(
+                dataclasses.replace(job, batch=size), device(line.device), line.count, asked[line.device], known
+            )
+        except UsageError as reason:
+            return refused(line, str(reason))
+
     return Prediction(
         _counted(_name(work), step),
         tuple(lines),
         (*here.layouts, *_all_layouts(job, keys, counts, known, here.layouts)) if layouts else (),
         tuple(_scale(job, step, line, known, rate) for line in lines if line.count >= LARGE and _can_scale(step, line)),
+        () if target is None else to_targets(lines, target, step.batch, with_batch),
         tuple(_notes(step, keys, counts, is_here)),
     )
 

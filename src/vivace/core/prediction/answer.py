@@ -17,7 +17,8 @@ class Line:
     """What a step takes on `count` of one device, PREDICTED.
 
     `seconds` are those of a step (a call, or an update), None where it was refused; `refusal` then names the boundary
-    that no measurement lies beyond. `floor_seconds` is the least that the device's peaks allow, whatever the program;
+    that no measurement lies beyond, and `cannot_run` says that it is none of measurement: the batch does not divide, or
+    it does not fit. `floor_seconds` is the least that the device's peaks allow, whatever the program;
     None where the catalogue lacks them. `samples_per_second` are of all devices together. `joules` and `cost` are of a
     step on all of them: at the power of the data sheet, which is an upper bound, and at the price that the user gave.
     `basis` says what the efficiencies and the interval were learned from.
@@ -37,6 +38,18 @@ class Line:
     target_seconds: Interval | None = None
     basis: str = ""
     refusal: str = ""
+    cannot_run: bool = False
+    label: str = LABEL
+
+
+@dataclasses.dataclass(frozen=True)
+class ToTarget:
+    """How long a target score takes on `count` of a device with updates of `batch` samples, PREDICTED."""
+
+    device: str
+    count: int
+    batch: int
+    seconds: Interval
     label: str = LABEL
 
 
@@ -108,12 +121,14 @@ class Scale:
 @dataclasses.dataclass(frozen=True)
 class Prediction:
     """What `predict` answers: the counted work, one line for each device and count, the layouts that were asked for,
-    what would bind counts beyond every measurement, and what the reader should know."""
+    what would bind counts beyond every measurement, the time to a target score by the batch, and what the reader should
+    know."""
 
     work: Counted
     lines: tuple[Line, ...]
     layouts: tuple[Layouts, ...] = ()
     scale: tuple[Scale, ...] = ()
+    targets: tuple[ToTarget, ...] = ()
     notes: tuple[str, ...] = ()
 
     def line(self, device: str, count: int = 1) -> Line:

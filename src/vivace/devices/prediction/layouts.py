@@ -24,6 +24,10 @@ RECOMPUTED = 4 / 3
 MICRO_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
+class CannotRun(UsageError):
+    """No layout could run, measured or not: none divides, or the model fits in none."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Planned:
     """One layout: its step, PREDICTED, what a device holds, where the time goes, and why it is out; `seconds` is None
@@ -90,22 +94,22 @@ def layouts_of(model: Transformer, batch: int, devices: int) -> Iterator[Layout]
 def plan(model: Transformer, batch: int, device: Device, devices: int, laws: Laws) -> Plan:
     """Rank the layouts of a batch on so many of a device.
 
-    Raises UsageError for more devices than were measured together; where no layout divides the model and the batch,
-    with counts that one does; where the model fits in none, with what is missing; and where all that fit lie beyond
-    what was measured.
+    Raises UsageError for more devices than were measured together, and where all that fit lie beyond what was measured;
+    CannotRun where no layout divides the model and the batch, with counts that one does, and where the model fits in
+    none, with what is missing.
     """
     if devices > most_devices(device, laws):
         raise UsageError(beyond(device, laws))
     found = [_planned(model, batch, device, layout, laws) for layout in layouts_of(model, batch, devices)]
     if not found:
-        raise UsageError(
+        raise CannotRun(
             f"no layout divides {devices} devices: heads={model.heads}, layers={model.layers} and a batch of {batch} "
             f"allow {', '.join(map(str, _counts_near(model, batch, devices))) or 'no count near it'}"
         )
     ranked = sorted((one for one in found if one.seconds), key=lambda one: _value(one))
     refused = Counter(one.reason for one in found if one.seconds is None)
     if not ranked:
-        raise UsageError(_nothing_left(model, device, devices, found, refused))
+        raise _nothing_left(model, device, devices, found, refused)
     return Plan(device.key, tuple(ranked), tuple(refused.most_common()), len(found))
 
 
@@ -177,14 +181,14 @@ def rates_of(device: Device) -> Rates | None:
 
 def _nothing_left(
     model: Transformer, device: Device, devices: int, found: Sequence[Planned], refused: Counter[str]
-) -> str:
+) -> UsageError:
     fitting = [one for one in found if one.memory.fits is not False]
     if fitting:
         reasons = "; ".join(reason for reason, _ in refused.most_common(3))
-        return f"{len(fitting)} layouts of {devices} x {device.key} fit, and none was measured: {reasons}"
+        return UsageError(f"{len(fitting)} layouts of {devices} x {device.key} fit, and none was measured: {reasons}")
     least = min(found, key=lambda one: one.memory.held_bytes)
     capacity = least.memory.capacity_bytes or 0.0
-    return (
+    return CannotRun(
         f"{model.name} ({model.parameters / 1e9:.3g} billion weights) fits in no layout of {devices} x {device.key}: "
         f"the leanest ({least.layout}) holds {least.memory.held_bytes / 1e9:.3g} GB a device, and a device has "
         f"{capacity / 1e9:.3g} GB; give about {_enough(least.memory, devices)} devices, or ones with more memory"

@@ -72,19 +72,15 @@ def line_of(step: Step, device: Device, count: int, asked: Asked, laws: Laws) ->
     blank = Line(device.key, count, asked.precision)
     each = step.batch if step.purpose is Purpose.INFERENCE else step.batch / count
     if each != int(each) or each < 1:
-        near = sorted(divisors(step.batch), key=lambda size: abs(size - count))[:3]
-        counts = ", ".join(map(str, sorted(near)))
-        return refused(
-            blank, f"a batch of {step.batch} does not divide among {count} devices; counts near it: {counts}"
-        )
+        return refused(blank, undivided(step.batch, count), cannot_run=True)
     memory = _memory(step, device, count, int(each), asked)
     blank = dataclasses.replace(blank, memory=memory)
     if memory.fits is False:
         held, there = memory.held_bytes / 1e9, (memory.capacity_bytes or 0) / 1e9
-        return refused(blank, f"it does not fit: {held:.3g} GB on each device, which has {there:.3g}")
+        return refused(blank, f"it does not fit: {held:.3g} GB on each device, which has {there:.3g}", cannot_run=True)
     peaks = peaks_of(device, asked.precision)
     if peaks is None:
-        return refused(blank, f"the catalogue does not know {_missing(device, asked.precision)}")
+        return refused(blank, _missing(device, asked.precision))
     operators = _in_precision(step.operators(int(each)), asked.precision, step.narrow)
     weights = step.weight_bytes * _bytes_share(asked.precision, step.narrow)
     floor = floor_seconds(operators, peaks, weights)
@@ -250,16 +246,31 @@ def _bytes_share(precision: str, narrow: bool) -> float:
 
 def _missing(device: Device, precision: str) -> str:
     """What the catalogue lacks of a device for a precision, and for what other precisions it has a rate."""
+    if device.kind == "fpga":
+        return f"what {device.key} takes follows from a design and not from peaks; make one: vivace synthesize --chip"
+    unknown = "the catalogue does not know"
     if device.memory_bytes_per_second is None:
-        return f"the rate of the memory of {device.key}"
+        return f"{unknown} the rate of the memory of {device.key}"
     known = [name for name in PRECISIONS if device.dense_flops(name) is not None]
     instead = f"; it does in {', '.join(known)}" if known else ""
-    return f"a dense rate in {precision} of {device.key}{instead}"
+    return f"{unknown} a dense rate in {precision} of {device.key}{instead}"
 
 
-def refused(line: Line, reason: str) -> Line:
+def undivided(batch: int, count: int) -> str:
+    """That a batch does not divide among so many devices, with counts and batches that would."""
+    counts = sorted(sorted(divisors(batch), key=lambda size: abs(size - count))[:3])
+    batches = [size for size in (batch // count * count, (batch // count + 1) * count) if size]
+    return (
+        f"a batch of {batch} does not divide among {count} devices; counts near it: {', '.join(map(str, counts))}; or "
+        f"give a batch of {' or '.join(map(str, batches))}"
+    )
+
+
+def refused(line: Line, reason: str, *, cannot_run: bool = False) -> Line:
     """The line without a time, and why."""
-    return dataclasses.replace(line, seconds=None, parts=None, refusal=reason)
+    return dataclasses.replace(
+        line, seconds=None, samples_per_second=None, parts=None, refusal=reason, cannot_run=cannot_run
+    )
 
 
 def _times(interval: Interval, factor: float) -> Interval:

@@ -10,7 +10,7 @@ from vivace.core.prediction.layout import Layout, Memory, Parts
 from vivace.core.prediction.work import Transformer
 from vivace.devices.catalog import Device
 from vivace.devices.prediction.fitting import around
-from vivace.devices.prediction.lines import refused
+from vivace.devices.prediction.lines import refused, undivided
 from vivace.devices.prediction.measured import Pods
 from vivace.devices.prediction.memory import transformer_memory
 from vivace.devices.prediction.pod_rate import Pod, share_of
@@ -29,13 +29,14 @@ def pod_line(model: Transformer, batch: int, device: Device, blank: Line, pods: 
     if not low <= count <= high:
         return refused(blank, f"no measurement of {count} x {device.key}; measured are {low:g} to {high:g} chips")
     if batch % count:
-        return refused(blank, f"a batch of {batch} does not divide among {count} devices")
+        return refused(blank, undivided(batch, count), cannot_run=True)
     if reason := pods.law.refusal(billion_weights=model.parameters / 1e9, sequence=model.sequence):
         return refused(blank, reason)
     memory = _memory(model, batch // count, device, count, pods)
     line = dataclasses.replace(blank, memory=memory)
     if memory.fits is False:
-        return refused(line, f"does not fit: fully sharded, a chip holds {memory.held_bytes / 1e9:.3g} GB")
+        told = f"does not fit: fully sharded, a chip holds {memory.held_bytes / 1e9:.3g} GB"
+        return refused(line, told, cannot_run=True)
     share = share_of(pods.shares, Pod(device.key, model.parameters, math.ceil(count / chips)))
     seconds = batch * step_flops(model) / (share * peak * count)
     known = device.key in pods.shares.own

@@ -8,10 +8,10 @@ import math
 
 from vivace.core.errors import UsageError
 from vivace.core.prediction.answer import Line
-from vivace.core.prediction.layout import Layout
+from vivace.core.prediction.layout import Layout, Memory
 from vivace.core.prediction.work import Operator, Purpose, Transformer
 from vivace.devices.catalog import Device
-from vivace.devices.prediction.layouts import MICRO_BATCHES, plan
+from vivace.devices.prediction.layouts import MICRO_BATCHES, CannotRun, plan
 from vivace.devices.prediction.lines import Asked, Step, finished, line_of, refused
 from vivace.devices.prediction.measured import Laws
 from vivace.devices.prediction.memory import MIXED_ADAM, layer_activation_bytes, transformer_memory
@@ -57,7 +57,8 @@ def transformer_line(job: TransformerJob, device: Device, count: int, asked: Ask
         return line_of(transformer_step(job, at_once), device, count, asked, laws)
     if count == 1 and device.kind != "tpu":
         return _alone(job, device, asked, laws)
-    blank = Line(device.key, count, asked.precision, floor_seconds=_floor(job, device, count, asked))
+    floor, memory = _floor(job, device, count, asked), _shared_memory(job, device, count)
+    blank = Line(device.key, count, asked.precision, floor_seconds=floor, memory=memory)
     if asked.precision != "bf16":
         return refused(blank, f"no measurement of several devices in {asked.precision}, only in bf16")
     if device.kind == "tpu":
@@ -66,7 +67,7 @@ def transformer_line(job: TransformerJob, device: Device, count: int, asked: Ask
     try:
         best = plan(job.model, job.batch, device, count, laws).ranked[0]
     except UsageError as reason:
-        return refused(blank, str(reason))
+        return refused(blank, str(reason), cannot_run=isinstance(reason, CannotRun))
     law = laws.rates[device.key] if best.layout.sharding == 3 and device.key in laws.rates else laws.steps
     basis = f"{best.layout}; {law.source}"
     line = dataclasses.replace(blank, seconds=best.seconds, parts=best.parts, memory=best.memory, basis=basis)
@@ -81,7 +82,8 @@ def _alone(job: TransformerJob, device: Device, asked: Asked, laws: Laws) -> Lin
     blank = Line(device.key, 1, asked.precision, floor_seconds=_floor(job, device, 1, asked), memory=memory)
     if chosen is None:
         held, capacity = memory.held_bytes / 1e9, (device.memory_bytes or 0.0) / 1e9
-        return refused(blank, f"does not fit: it holds {held:.3g} GB at the least; one device has {capacity:.3g} GB")
+        told = f"does not fit: it holds {held:.3g} GB at the least; one device has {capacity:.3g} GB"
+        return refused(blank, told, cannot_run=True)
     found = laws.operator_law(device)
     one_pass = len(step_operators(job.model, layout.micro_batch, layout.micro_batch, layout.recompute))
     launched = one_pass * (job.batch // layout.micro_batch)
@@ -109,6 +111,18 @@ def _that_fits(job: TransformerJob, device: Device, layout: Layout) -> Layout | 
             if job.batch % size == 0 and memory.fits is not False:
                 return one
     return None
+
+
+def _shared_memory(job: TransformerJob, device: Device, count: int) -> Memory | None:
+    """What each of `count` devices holds when they share as little as makes it fit, or all; None where the batch does
+    not divide among them."""
+    if job.batch % count:
+        return None
+    each = dataclasses.replace(job, batch=job.batch // count)
+    layouts = [Layout(data=count, sharding=stage) for stage in range(4)]
+    found = next((one for one in (_that_fits(each, device, layout) for layout in layouts) if one), None)
+    leanest = found or dataclasses.replace(layouts[-1], recompute=True)
+    return transformer_memory(job.model, leanest, 1, device.memory_bytes)
 
 
 def _floor(job: TransformerJob, device: Device, count: int, asked: Asked) -> float | None:
