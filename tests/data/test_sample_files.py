@@ -174,7 +174,23 @@ def lose_a_column(home: Path) -> None:
     (home / "1").unlink()
 
 
-@pytest.mark.parametrize("damage", [damage_size, damage_index, damage_text, replace_index_by_a_pipe, lose_a_column])
+def damage_one_value(home: Path) -> None:
+    with (home / "1").open("r+b") as file:
+        file.seek(17)
+        file.write(b"\x01")
+
+
+def lose_the_sum(home: Path) -> None:
+    note = json.loads((home / "index.json").read_text())
+    (home / "index.json").write_text(json.dumps({key: value for key, value in note.items() if key != "sum"}))
+
+
+DAMAGES = [
+    damage_size, damage_index, damage_text, replace_index_by_a_pipe, lose_a_column, damage_one_value, lose_the_sum,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_table_that_is_not_as_it_was_written_is_made_anew(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     files = SampleFiles(tmp_path, 10**9)
     keep(files)

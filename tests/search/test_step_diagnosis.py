@@ -18,7 +18,7 @@ from vivace.core.training.rig import Rig
 from vivace.report.training import advice_words
 from vivace.search.training.diagnosis import Diagnoser, diagnosis_of
 from vivace.techniques.memory.gradient_accumulation import GradientAccumulation
-from vivace.testing.tiny_training import job
+from vivace.testing.tiny_training import Points, job
 from vivace.training.step import accumulate
 
 PHASES = ("forward_seconds", "backward_seconds", "update_seconds")
@@ -148,3 +148,20 @@ def test_advice_that_was_measured_has_an_interval_and_what_may_be_noise_is_not_g
     assert [one.interval for one in found[2:]] == [None, None]
     assert advice_words(found[1]).startswith("the same step with less: 1.24 times as fast, MEASURED (95% interval 1.2")
     assert advice_words(found[2]).endswith("at most 1.82 times as fast, PREDICTED (a bound)")
+
+
+def test_what_is_kept_of_a_batch_that_is_a_view_is_that_batch_alone() -> None:
+    points, labels = torch.randn(2048, 12), torch.randint(4, (2048,))
+    cut = [(points[place : place + 16], labels[place : place + 16]) for place in range(0, 2048, 16)]
+    own = [(one.clone(), other.clone()) for one, other in cut]
+
+    kept = [Diagnoser(job(data=data, batch_size=None), Plan()).read(3)["activation_bytes"] for data in (cut, own)]
+
+    assert kept[0] == kept[1] < points.numel() * 4
+
+
+@pytest.mark.parametrize("steps", [3, 4])
+def test_operations_are_those_of_a_whole_batch_and_not_of_the_last_smaller_one(steps: int) -> None:
+    work = job(model=lambda: torch.nn.Linear(12, 4), data=Points(24), batch_size=16, evaluate=None)
+
+    assert Diagnoser(work, Plan()).read(steps)["flops"] == 2 * 2 * 16 * 12 * 4

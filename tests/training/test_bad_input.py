@@ -23,8 +23,9 @@ from vivace.core.plan import Plan
 from vivace.measure.process import WorkerFailure
 from vivace.search.training.diagnosis import Diagnoser
 from vivace.testing.tiny_training import Points, job, loss
-from vivace.training import checkpoint
+from vivace.training.checkpoint import Position
 from vivace.training.course import read_accounts
+from vivace.training.keeping import files
 from vivace.training.loop import Loop
 from vivace.training.rig import assemble
 from vivace.training.service import equip
@@ -129,7 +130,7 @@ def test_a_score_that_fails_at_the_end_of_an_epoch_loses_no_step(broken: Any, tm
     with pytest.raises(UsageError, match=r"evaluate .* what was trained in 1 epochs is kept .* resume"):
         Loop(work, assemble(work), tmp_path, "x").advance(100)
 
-    assert Loop(job(), assemble(job()), tmp_path, "x").resume() == checkpoint.Position(1, 0, 7)
+    assert Loop(job(), assemble(job()), tmp_path, "x").resume() == Position(1, 0, 7)
 
 
 @pytest.mark.parametrize("plan", [(), ("sample-prefetch",)], ids=["plain", "prefetched"])
@@ -148,7 +149,7 @@ def test_a_sample_that_cannot_be_read_loses_no_step(plan: tuple[str, ...], tmp_p
     with pytest.raises(UsageError, match="the data fail at batch 4 of epoch 0: OSError: image file is truncated"):
         Diagnoser(work, Plan()).read(20)
     mended = job(shuffle=False)
-    assert Loop(mended, assemble(mended), tmp_path, "x").resume() == checkpoint.Position(0, 4, 4)
+    assert Loop(mended, assemble(mended), tmp_path, "x").resume() == Position(0, 4, 4)
 
 
 def test_a_loss_that_explodes_before_a_checkpoint_does_not_promise_one(tmp_path: Path) -> None:
@@ -167,7 +168,7 @@ def test_a_loss_that_is_nan_late_loses_no_epoch_that_was_over(share: float, tmp_
 
     with pytest.raises(UsageError, match="the loss is nan after step 201"):
         vv.train(work, out=tmp_path, resume=True)
-    kept = checkpoint.newest(tmp_path / "checkpoints")
+    kept = files.newest(tmp_path / "checkpoints")
     assert kept is not None and kept.name == "step-000000196"
     assert [len(one.losses) for one in read_accounts(tmp_path / "account.json").values()][-1] == 28
 
@@ -191,12 +192,12 @@ def test_a_kill_in_the_middle_of_a_checkpoint_leaves_the_one_before(tmp_path: Pa
     loop.advance(1)
     child = os.fork()
     if child == 0:
-        checkpoint._flush = lambda _: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        files.flush = lambda _: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
         loop.save()
     _, status = os.waitpid(child, 0)
 
     assert os.WTERMSIG(status) == signal.SIGKILL
-    assert (tmp_path / ".step-000000004.part" / checkpoint.TENSORS).exists()
+    assert (tmp_path / ".step-000000004.part" / files.TENSORS).exists()
     resumed = Loop(job(), assemble(job()), tmp_path, "x")
     assert resumed.resume().steps == 3
     resumed.advance(2)
@@ -222,7 +223,7 @@ def filling(after: int, error: Exception) -> Any:
     """A score whose worker finds the disk full from its checkpoint number `after` on."""
 
     def evaluate(model: torch.nn.Module) -> float:
-        from vivace.training import checkpoint as module
+        from vivace.training.keeping import files as module
 
         kept, saved = module.save_file, []
 
@@ -256,7 +257,7 @@ def test_a_disk_that_fills_at_a_checkpoint_keeps_the_one_before(
     with pytest.raises(DiskFull, match="checkpoint before it is kept: make room, and go on with resume"):
         vv.train(work, plan=(), out=tmp_path / "run")
 
-    assert checkpoint.newest(tmp_path / "run" / "checkpoints") is not None
+    assert files.newest(tmp_path / "run" / "checkpoints") is not None
     assert vv.train(job(), plan=(), out=tmp_path / "run", resume=True).steps == 21
 
 

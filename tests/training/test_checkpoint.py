@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader
 from vivace.core.errors import ArtifactError, UsageError
 from vivace.core.training.job import Training
 from vivace.testing.tiny_training import Points, adam, job
-from vivace.training import checkpoint
+from vivace.training.checkpoint import whole_entries
+from vivace.training.keeping import files
 from vivace.training.loop import Loop
 from vivace.training.rig import assemble
 
@@ -92,7 +93,7 @@ def test_a_checkpoint_that_could_not_be_written_leaves_the_one_before(tmp_path: 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(files, "save_file", full)
     loop.advance(1)
     with pytest.raises(OSError, match="No space"):
         loop.save()
@@ -106,7 +107,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, content: str) -> None:
     loop.advance(1)
     saved = loop.save()
     assert saved is not None
-    (saved / checkpoint.NOTE).write_text(content)
+    (saved / files.NOTE).write_text(content)
 
     with pytest.raises(ArtifactError, match="cannot be read"):
         loop.resume()
@@ -197,6 +198,6 @@ class LastStage:
 def test_what_no_tensor_holds_comes_from_the_stage_that_trains_it() -> None:
     rig = assemble(job()).replace(ranks=LastStage())
 
-    found = checkpoint.whole_entries(rig, {0: {"count": 1}, 2: {"count": 7, "average": torch.ones(1)}})
+    found = whole_entries(rig, {0: {"count": 1}, 2: {"count": 7, "average": torch.ones(1)}})
 
     assert found == {"optimizer/0/count": 5, "optimizer/2/count": 7, "optimizer/2/average": torch.ones(1)}

@@ -91,6 +91,19 @@ def test_batches_of_held_samples_are_the_same_to_the_bit_and_nothing_is_read_aga
     assert same(plain, held) and data.reads == reads
 
 
+class Growing(Words):
+    """Has large samples where nobody looks for their size."""
+
+    def __getitem__(self, index: int) -> Any:
+        return {**super().__getitem__(index), "x": np.zeros(10**6 if index in (40, 50) else 12, np.float32)}
+
+
+def test_samples_that_turn_out_larger_than_a_cache_may_be_are_let_go() -> None:
+    work = job(data=Growing(), collate=lambda samples: torch.zeros(len(samples), 12))
+    with pytest.raises(NotApplicable, match="held whole or not at all"):
+        equip(assemble(work), work, Plan((SampleCache(gigabytes=0.006),)))
+
+
 class Stream(IterableDataset[Any]):
     def __iter__(self) -> Any:
         return iter([{"x": np.zeros(12, np.float32), "y": 0}] * 16)

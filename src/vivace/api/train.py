@@ -12,7 +12,7 @@ from typing import Any
 
 from vivace.api.parity import LIMITS
 from vivace.api.request import machine_of, plan_of
-from vivace.api.running.folder import processes_of, read_plan_of
+from vivace.api.running.folder import check_out, processes_of, read_plan_of
 from vivace.api.running.session import took_part, trained
 from vivace.api.step_plans import Choice, Chosen
 from vivace.api.together.choosing import TogetherChoice
@@ -143,6 +143,8 @@ def train(
     client.prepare()
     progress = progress or SilentProgress()
     _check_request(job, until)
+    if out is not None and (team is None or team.node_rank == 0):
+        check_out(Path(out), resume)
     asked = plan if plan is None else plan_of(plan)
     if team is None and (processes != 1 or layout):
         team = Team(processes=processes, layout=layout if isinstance(layout, str) else str(layout))

@@ -1,12 +1,9 @@
-"""Checkpoints: everything that a training needs to go on exactly, in safetensors and JSON, whole or not at all."""
+"""Checkpoints: everything that a training needs to go on exactly, in safetensors and JSON."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 import random
-import shutil
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,18 +14,17 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from vivace.core.documents import strict_json
-from vivace.core.errors import ArtifactError
+from vivace.core.errors import ArtifactError, UsageError
 from vivace.core.training.rig import Rig
+from vivace.training.keeping.files import NOTE, PREFIX, TENSORS, Captured
+from vivace.training.keeping.own_state import Kept, OwnState
+from vivace.training.keeping.values import Unwritable, read, written
 
 SCHEMA = 1
-TENSORS, NOTE = "state.safetensors", "state.json"
-KEPT = 2
-"""Checkpoints that stay: the newest, and the one before it."""
-PREFIX = "step-"
 KERNELS = ("fused", "foreach", "capturable", "differentiable")
 """How an optimizer computes its update, which is no part of where a training is."""
 
@@ -42,9 +38,14 @@ class Position:
     steps: int = 0
 
 
+class Damaged(ArtifactError):
+    """A checkpoint that cannot be read, whatever it is of."""
+
+
 @checked
 class _Note:
-    """What state.json holds."""
+    """What state.json holds. `others` are of the optimizer and the model what is neither tensor nor number; `own` is
+    what the job's own code keeps, `lost` what of that could not be kept."""
 
     schema_version: int
     job: str
@@ -60,6 +61,10 @@ class _Note:
     numpy_at_epoch: list[Any]
     scaling: dict[str, float] | None = None
     proved: bool = False
+    others: dict[str, Any] = dataclasses.field(default_factory=dict)
+    own: list[Any] = dataclasses.field(default_factory=list)
+    own_at_epoch: list[Any] = dataclasses.field(default_factory=list)
+    lost: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,124 +91,82 @@ class Generators:
             torch.cuda.set_rng_state_all(list(self.devices))
 
 
-def save(folder: Path, job: str, rig: Rig, position: Position, at_epoch: Generators, is_proved: bool = False) -> Path:
-    """Keep a checkpoint under `folder`; older ones but one go, and but the newest of those that are proved: up to them
-    every step is known to be the original's. Raises OSError where the disk is full; nothing is lost.
-
-    `at_epoch` are the generators as they were when the epoch began, from which its order is drawn again. Where several
-    processes train, all call this; what is kept is what one process would keep, and the first of them writes it.
-    """
-    found = capture(job, rig, position, at_epoch)
-    if rig.ranks is None or rig.ranks.is_first:
-        keep(folder, found, is_proved)
-    if rig.ranks is not None:
-        rig.ranks.meet("a checkpoint")
-    return folder / found.name
-
-
 @dataclasses.dataclass(frozen=True)
-class Captured:
-    """A checkpoint in memory."""
+class Moment:
+    """What draws and counts, as it stands: the global generators, and what the job's own code keeps."""
 
-    name: str
-    note: dict[str, Any]
-    tensors: dict[str, Tensor]
+    generators: Generators
+    own: Kept = dataclasses.field(default_factory=Kept)
+
+    @staticmethod
+    def now(own: OwnState) -> Moment:
+        """As it is."""
+        return Moment(Generators.now(), own.now())
+
+    def restore(self, own: OwnState) -> None:
+        """Set it."""
+        self.generators.restore()
+        own.restore(self.own)
 
 
-def capture(job: str, rig: Rig, position: Position, at_epoch: Generators) -> Captured:
-    """All that a checkpoint holds, copied, as one process would have it."""
+def capture(job: str, rig: Rig, position: Position, at_epoch: Moment, now: Moment) -> Captured:
+    """All that a checkpoint holds, copied, as one process would have it. `at_epoch` is what stood when the epoch began,
+    from which its order is drawn again. Where several processes train, all call this."""
     entries = whole_entries(rig, rig.optimizer.state_dict()["state"])
-    scalars = {name: value for name, value in entries.items() if not torch.is_tensor(value)}
-    model = {f"model/{name}": value for name, value in rig.model.state_dict().items()}
+    state = rig.model.state_dict()
+    model = {f"model/{name}": value for name, value in state.items() if torch.is_tensor(value)}
     whole = model if rig.ranks is None else rig.ranks.whole(model)
     tensors = {name: value for name, value in (entries | whole).items() if torch.is_tensor(value)}
-    note, now = _whole_note(job, rig, position, at_epoch, scalars), Generators.now()
-    for label, states in (("now", now), ("epoch", at_epoch)):
+    rest = {name: value for name, value in entries.items() if not torch.is_tensor(value)}
+    scalars = {name: value for name, value in rest.items() if _is_number(value)}
+    extra = {f"model/{name}": value for name, value in state.items() if not torch.is_tensor(value)}
+    others = _written({name: value for name, value in rest.items() if name not in scalars} | extra, tensors)
+    note: dict[str, Any] = {
+        "schema_version": SCHEMA, "job": job, **dataclasses.asdict(position),
+        "groups": settings_of(rig.optimizer), "scalars": scalars, "others": others,
+        "schedule": None if rig.schedule is None else _plain(rig.schedule.state_dict()),
+        "scaling": None if rig.scaling is None else rig.scaling.state(),
+        "own": now.own.written(tensors, "own/now"), "own_at_epoch": at_epoch.own.written(tensors, "own/epoch"),
+        "lost": list(now.own.lost),
+    }  # fmt: skip
+    for label, ending, states in (("now", "", now.generators), ("epoch", "_at_epoch", at_epoch.generators)):
         tensors[f"generator/{label}"] = states.torch
         tensors[f"generator/{label}/numpy"] = torch.from_numpy(states.numpy[1].astype(np.int64))
         tensors |= {f"generator/{label}/{number}": one for number, one in enumerate(states.devices)}
-    note |= {"python": _listed(now.python), "numpy": _numpy(now.numpy)}
+        note |= {f"python{ending}": _listed(states.python), f"numpy{ending}": _numpy(states.numpy)}
     copies = {name: value.detach().to("cpu").contiguous().clone() for name, value in tensors.items()}
     return Captured(f"{PREFIX}{position.steps:09d}", note, copies)
 
 
-def _whole_note(
-    job: str, rig: Rig, position: Position, at_epoch: Generators, scalars: dict[str, Any]
-) -> dict[str, Any]:
-    """What state.json holds, but for the generators as they are now."""
-    return {
-        "schema_version": SCHEMA, "job": job, **dataclasses.asdict(position),
-        "groups": settings_of(rig.optimizer), "scalars": scalars,
-        "schedule": None if rig.schedule is None else _plain(rig.schedule.state_dict()),
-        "scaling": None if rig.scaling is None else rig.scaling.state(),
-        "python_at_epoch": _listed(at_epoch.python), "numpy_at_epoch": _numpy(at_epoch.numpy),
-    }  # fmt: skip
+def _is_number(value: Any) -> bool:
+    return value is None or (type(value) in (int, bool, float) and value == value and abs(value) != float("inf"))
 
 
-def keep(folder: Path, found: Captured, is_proved: bool = False) -> None:
-    """Write a checkpoint's files, beside and then renamed; older ones go as `save` says."""
-    final, note = folder / found.name, {**found.note, "proved": is_proved}
-    part = folder / f".{final.name}.part"
-    for left in folder.glob(f".{PREFIX}*.part"):  # of a process that was killed while it wrote
-        shutil.rmtree(left, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        save_file(found.tensors, part / TENSORS)
-        (part / NOTE).write_text(json.dumps(note, allow_nan=False), encoding="utf-8")
-        for file in (part / TENSORS, part / NOTE):
-            _flush(file)
-        shutil.rmtree(final, ignore_errors=True)
-        part.rename(final)
-        _flush(folder)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
-    proved = newest_proved(folder)
-    for old in _all(folder)[:-KEPT]:
-        if old != proved:
-            shutil.rmtree(old, ignore_errors=True)
+def _written(values: Mapping[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """What is no tensor, as JSON. Raises UsageError for what has no form there, naming it."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        try:
+            found[name] = written(value, tensors, f"others/{name}")
+        except Unwritable as error:
+            raise UsageError(
+                f"{name} holds a {error}, which no checkpoint can hold; allowed are tensors, numbers, texts and "
+                "generators, in lists, tuples, sets and dictionaries"
+            ) from error
+    return found
 
 
-def newest(folder: Path) -> Path | None:
-    """The newest checkpoint that is there, if any."""
-    found = _all(folder)
-    return found[-1] if found else None
-
-
-def newest_proved(folder: Path) -> Path | None:
-    """The newest of those that are proved, if any."""
-    return next((one for one in reversed(_all(folder)) if _is_proved(one)), None)
-
-
-def back_to_proved(folder: Path) -> int:
-    """Remove what came after the newest checkpoint that is proved; after how many steps that is, 0 where all went."""
-    proved = newest_proved(folder)
-    for one in _all(folder):
-        if proved is None or one.name > proved.name:
-            shutil.rmtree(one)
-    return 0 if proved is None else int(proved.name.removeprefix(PREFIX))
-
-
-def _is_proved(checkpoint: Path) -> bool:
-    try:
-        note = strict_json.loads((checkpoint / NOTE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(note, dict) and note.get("proved") is True
-
-
-def restore(checkpoint: Path, job: str, rig: Rig) -> tuple[Position, Generators]:
+def restore(checkpoint: Path, job: str, rig: Rig, own: OwnState) -> tuple[Position, Moment, list[str]]:
     """Put a checkpoint's state into a rig that was made of the same job, and set the generators.
 
-    Returns where to go on, and the generators as the epoch began. Raises ArtifactError where it does not fit.
+    Returns where to go on, what stood as the epoch began, and what could not be kept. Raises Damaged where it cannot be
+    read, ArtifactError where it does not fit.
     """
     try:
         note = TypeAdapter(_Note).validate_python(strict_json.loads((checkpoint / NOTE).read_text(encoding="utf-8")))
         tensors = load_file(checkpoint / TENSORS)
     except (OSError, ValueError, ValidationError, SafetensorError) as error:
-        raise ArtifactError(
-            f"the checkpoint {checkpoint} cannot be read: {error}; remove it to start afresh"
-        ) from error
+        raise Damaged(f"the checkpoint {checkpoint} cannot be read: {error}; remove it to start afresh") from error
     if note.schema_version != SCHEMA:
         raise ArtifactError(
             f"the checkpoint {checkpoint} has schema {note.schema_version}; this version of Vivace reads {SCHEMA}"
@@ -213,30 +176,30 @@ def restore(checkpoint: Path, job: str, rig: Rig) -> tuple[Position, Generators]
             f"the checkpoint {checkpoint} is of another job or plan; give another out, or remove it to start afresh"
         )
     try:
-        model = {name[6:]: value for name, value in tensors.items() if name.startswith("model/")}
+        others = {name: read(value, tensors) for name, value in note.others.items()}
+        model = {name[6:]: value for name, value in (tensors | others).items() if name.startswith("model/")}
         if rig.ranks is None:
             rig.model.load_state_dict(model)
         else:
-            rig.ranks.load(rig.model, model)
-        _restore_optimizer(rig, tensors, note)
+            rig.ranks.load(rig.model, {name: value for name, value in model.items() if torch.is_tensor(value)})
+        _restore_optimizer(rig, tensors, {**note.scalars, **others}, note.groups)
         if rig.schedule is not None and note.schedule is not None:
             rig.schedule.load_state_dict(_as_before(note.schedule, rig.schedule.state_dict()))
             rig.optimizer._opt_called = note.steps > 0  # type: ignore[attr-defined]  # a schedule warns by it
         if rig.scaling is not None and note.scaling is not None:
             rig.scaling.load(note.scaling)
-        now = _generators("now", tensors, note.python, note.numpy)
-        at_epoch = _generators("epoch", tensors, note.python_at_epoch, note.numpy_at_epoch)
-        now.restore()
+        now = Moment(_generators("now", tensors, note.python, note.numpy), Kept.read(note.own, tensors))
+        at_epoch = Moment(
+            _generators("epoch", tensors, note.python_at_epoch, note.numpy_at_epoch),
+            Kept.read(note.own_at_epoch, tensors),
+        )
+        now.restore(own)
     except (KeyError, RuntimeError, ValueError, TypeError, IndexError) as error:
         raise ArtifactError(
             f"the checkpoint {checkpoint} does not fit the job: {error}; the model or its optimizer has changed since "
             "it was written: give another out, or remove it to start afresh"
         ) from error
-    return Position(note.epoch, note.batch, note.steps), at_epoch
-
-
-def _all(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob(f"{PREFIX}*") if (path / NOTE).is_file()) if folder.is_dir() else []
+    return Position(note.epoch, note.batch, note.steps), at_epoch, note.lost
 
 
 def settings_of(optimizer: object) -> list[dict[str, Any]]:
@@ -275,10 +238,12 @@ def _trained(rig: Rig) -> frozenset[int]:
     )
 
 
-def _restore_optimizer(rig: Rig, tensors: Mapping[str, Tensor], note: _Note) -> None:
+def _restore_optimizer(
+    rig: Rig, tensors: Mapping[str, Tensor], others: Mapping[str, Any], groups_kept: list[dict[str, Any]]
+) -> None:
     state: dict[int, dict[str, Any]] = {}
     parameters = [parameter for group in rig.optimizer.param_groups for parameter in group["params"]]
-    everything = {**{k: v for k, v in tensors.items() if k.startswith("optimizer/")}, **note.scalars}
+    everything = {name: value for name, value in {**tensors, **others}.items() if name.startswith("optimizer/")}
     trained = _trained(rig)
     for name, value in everything.items():
         _, number, key = name.split("/", 2)
@@ -290,7 +255,7 @@ def _restore_optimizer(rig: Rig, tensors: Mapping[str, Tensor], note: _Note) -> 
     own = rig.optimizer.state_dict()["param_groups"]
     groups = [
         {key: _typed(value, mine.get(key)) for key, value in group.items()}
-        for group, mine in zip(note.groups, own, strict=True)
+        for group, mine in zip(groups_kept, own, strict=True)
     ]
     rig.optimizer.load_state_dict({"state": state, "param_groups": with_own_kernels(groups, own)})
 
@@ -305,9 +270,11 @@ def with_own_kernels(groups: list[dict[str, Any]], own: list[dict[str, Any]]) ->
 
 
 def _typed(value: Any, like: Any) -> Any:
-    """JSON has lists where the optimizer had tuples, and numbers where it had tensors."""
+    """JSON has lists where the optimizer had tuples, and numbers where it had tensors or NumPy's."""
     if torch.is_tensor(like):
         return torch.tensor(value, dtype=like.dtype)
+    if isinstance(like, np.generic):
+        return type(like)(value)
     return tuple(value) if isinstance(like, tuple) else value
 
 
@@ -346,9 +313,12 @@ def _numpy(state: Any) -> list[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Settings as JSON: tensors of one element as numbers, tuples as lists; functions of a schedule are made anew."""
-    if torch.is_tensor(value):
+    """Settings as JSON: tensors and NumPy's numbers as numbers, tuples as lists; functions of a schedule are made
+    anew."""
+    if torch.is_tensor(value) or isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
     if isinstance(value, Mapping):
         return {str(key): _plain(inner) for key, inner in value.items() if not callable(inner)}
     if isinstance(value, list | tuple):
@@ -356,11 +326,3 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return str(value)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass as checked
 
 from vivace.core.documents import strict_json
 from vivace.core.training.course import Course, EpochEnd, Span
+from vivace.training.keeping.files import write_whole
 
 MOST_SPANS = 500
 
@@ -135,10 +136,8 @@ class Account:
 
 def write_accounts(file: Path, accounts: Mapping[int, Account]) -> None:
     """Keep what was known after so many steps: a whole file or none."""
-    beside = file.with_suffix(".part")
     told = {str(steps): TypeAdapter(Account).dump_python(one, mode="json") for steps, one in accounts.items()}
-    beside.write_text(json.dumps(told, allow_nan=False) + "\n", encoding="utf-8")
-    beside.replace(file)
+    write_whole(file, json.dumps(told, allow_nan=False) + "\n")
 
 
 def read_accounts(file: Path) -> dict[int, Account]:

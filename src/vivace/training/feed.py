@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
-from torch.utils.data import default_collate
+from torch.utils.data import DataLoader, default_collate
 
 from vivace.core.errors import UsageError, told_of
 from vivace.core.training.job import Training
@@ -212,7 +212,7 @@ def staged_epoch(feed: StagedFeed, number: int, skip: int) -> Iterator[Any]:
 class BatchFeed:
     """The batches of an iterable, as they come."""
 
-    def __init__(self, data: Iterable[Any], augment: Callable[[Any], Any] | None = None) -> None:
+    def __init__(self, data: Any, augment: Callable[[Any], Any] | None = None) -> None:
         self.data = data
         self.augment = augment
         self._walked = 0
@@ -226,10 +226,7 @@ class BatchFeed:
                 "batch_size, which can be walked again"
             )
         self._walked += 1
-        try:
-            batches = iter(self.data)
-        except Exception as error:  # such as a DataLoader's workers, which cannot be sent the user's dataset
-            raise DataFailed(f"the data cannot be walked in epoch {number}: {told_of(error)}") from error
+        batches = self._begun(number)
         skipped = sum(1 for _ in itertools.islice(batches, skip))  # now, while the generators are the epoch's own
         if skipped < skip:
             raise UsageError(
@@ -237,6 +234,21 @@ class BatchFeed:
                 "give the same data as before"
             )
         return batches if self.augment is None else map(self.augment, batches)
+
+    def go_on(self, number: int) -> None:
+        """Know that the epochs before this one are over: a DataLoader whose workers stay draws a seed for them in the
+        first epoch alone, and so must not in the first one after a restart."""
+        is_of_torch = isinstance(self.data, DataLoader)
+        if is_of_torch and self.data.num_workers and self.data.persistent_workers and self.data._iterator is None:
+            self._begun(number)
+        elif hasattr(self.data, "go_on_after_restart"):
+            self.data.go_on_after_restart()
+
+    def _begun(self, number: int) -> Iterator[Any]:
+        try:
+            return iter(self.data)
+        except Exception as error:  # such as a DataLoader's workers, which cannot be sent the user's dataset
+            raise DataFailed(f"the data cannot be walked in epoch {number}: {told_of(error)}") from error
 
     def steps(self) -> int | None:
         """Batches in an epoch, where the iterable has a length."""

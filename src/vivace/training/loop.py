@@ -16,8 +16,10 @@ from vivace.core.errors import UsageError
 from vivace.core.training.job import Advance, Training
 from vivace.core.training.rig import Rig
 from vivace.training import checkpoint
-from vivace.training.checkpoint import Generators, Position
-from vivace.training.feed import DataFailed, no_batch, watched
+from vivace.training.checkpoint import Damaged, Moment, Position
+from vivace.training.feed import BatchFeed, DataFailed, no_batch, watched
+from vivace.training.keeping import files
+from vivace.training.keeping.own_state import OwnState
 from vivace.training.rig import samples_in
 from vivace.training.step import around, train_step
 
@@ -60,20 +62,41 @@ class Loop:
         self.keep = keep
         self.identity = identity
         self.position = Position()
-        self._at_epoch = Generators.now()
+        self.notes: tuple[str, ...] = ()
+        self._own = OwnState(job, rig)
+        self._at_epoch = self._moment()
         self._batches: Iterator[Any] | None = None
         self._is_restored = False
         self._sure = 0
-        self._held: checkpoint.Captured | None = None
+        self._held: files.Captured | None = None
         self._last: deque[Last] = deque(maxlen=2)
 
     def resume(self) -> Position:
-        """Go to the newest checkpoint, if there is one; where that is."""
-        found = checkpoint.newest(self.keep) if self.keep is not None else None
-        if found is not None:
-            self.position, self._at_epoch = checkpoint.restore(found, self.identity, self.rig)
+        """Go to the newest checkpoint that can be read, if there is one; where that is. `notes` say what is amiss."""
+        for found in reversed([] if self.keep is None else files.every(self.keep)):
+            try:
+                self.position, self._at_epoch, lost = checkpoint.restore(found, self.identity, self.rig, self._own)
+            except Damaged as error:
+                if self.rig.ranks is not None or found == files.every(found.parent)[0]:  # there is none before it
+                    raise
+                self.notes += (f"{str(error).rpartition('; ')[0]}; the one before it is gone on from",)
+                files.remove(found)
+                continue
             self._is_restored = self.position.batch > 0
+            self.notes += tuple(f"not as it was when the run was stopped: {one}" for one in lost)
+            self._go_on()
+            break
         return self.position
+
+    def _go_on(self) -> None:
+        """Have a feed know that epochs are over, without drawing a number for that."""
+        if self.position.epoch and isinstance(self.rig.feed, BatchFeed):
+            now = self._moment()
+            self.rig.feed.go_on(self.position.epoch)
+            now.restore(self._own)
+
+    def _moment(self) -> Moment:
+        return Moment.now(self._own)
 
     def advance(self, steps: int) -> Progress:
         """Take at most so many steps, and stop at the end of an epoch, after which the model is scored.
@@ -110,7 +133,7 @@ class Loop:
         where = self.position
         if where.batch == self.rig.feed.steps():
             return None
-        at_epoch = Generators.now() if where.batch == 0 else self._at_epoch
+        at_epoch = self._moment() if where.batch == 0 else self._at_epoch
         losses = self.rig.several(where.epoch, where.batch, most)
         if losses is None:
             loss = self.step()
@@ -164,22 +187,30 @@ class Loop:
         if self.keep is None:
             return None
         self._check_weights()
-        return checkpoint.save(self.keep, self.identity, self.rig, self.position, self._at_epoch, is_proved)
+        found = self._captured()
+        if self.rig.ranks is None or self.rig.ranks.is_first:
+            files.keep(self.keep, found, is_proved)
+        if self.rig.ranks is not None:
+            self.rig.ranks.meet("a checkpoint")
+        return self.keep / found.name
+
+    def _captured(self) -> files.Captured:
+        return checkpoint.capture(self.identity, self.rig, self.position, self._at_epoch, self._moment())
 
     def _begin_epoch(self) -> Iterator[Any]:
         """The epoch's batches from where the training is. The order of an iterable may be drawn from the global
         generators when it is first asked, so after a restart they are what they were at the beginning of the epoch
         until then."""
         if not self._is_restored and self.position.batch == 0:
-            self._at_epoch = Generators.now()
+            self._at_epoch = self._moment()
             return self.rig.feed.epoch(self.position.epoch)
         if not self._is_restored:  # the batches before were taken in one go
             return self.rig.feed.epoch(self.position.epoch, skip=self.position.batch)
         self._is_restored = False
-        now = Generators.now()
-        self._at_epoch.restore()
+        now = self._moment()
+        self._at_epoch.restore(self._own)
         batches = self.rig.feed.epoch(self.position.epoch, skip=self.position.batch)
-        now.restore()
+        now.restore(self._own)
         return batches
 
     def _end_epoch(self) -> float | None:
@@ -234,7 +265,7 @@ class Loop:
         if self.rig.ranks is not None or weights > MOST_HELD_BYTES:
             return False
         self._check_weights()
-        self._held = checkpoint.capture(self.identity, self.rig, self.position, self._at_epoch)
+        self._held = self._captured()
         return True
 
     def _check_weights(self) -> None:
@@ -252,17 +283,17 @@ class Loop:
 
     def _kept_up_to(self) -> str:
         """What the newest checkpoint keeps, and how the training may come further than it did."""
-        newest = None if self.keep is None else checkpoint.newest(self.keep)
+        newest = None if self.keep is None else files.newest(self.keep)
         if self.keep is not None and self._held is not None and (newest is None or newest.name < self._held.name):
-            checkpoint.keep(self.keep, self._held)
+            files.keep(self.keep, self._held)
             newest = self.keep / self._held.name
-        steps = 0 if newest is None else int(newest.name.removeprefix(checkpoint.PREFIX))
+        steps = 0 if newest is None else files.steps_of(newest)
         plan = self.rig.lineage if steps else ()
         hint = f"; without (--without) leaves out techniques of its plan, {' + '.join(plan)}" if plan else ""
         return f"{self._kept(f'what was trained in {steps} steps')}{hint}"
 
     def _kept(self, what: str) -> str:
-        if self.keep is None or checkpoint.newest(self.keep) is None:
+        if self.keep is None or files.newest(self.keep) is None:
             return "there is no checkpoint yet"
         return f"{what} is kept in {self.keep}, and resume (--resume) goes on from there"
 

@@ -18,6 +18,7 @@ from vivace.core.technique import Stage, Technique
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Ranks, Rig
 from vivace.training.examine import STILLED, Examined, examine
+from vivace.training.keeping.model_file import write_model
 from vivace.training.loop import Loop, score_of
 from vivace.training.proof.later import proved_again, steps_of_one
 from vivace.training.proof.snapshot import Key, set_by
@@ -213,7 +214,7 @@ class Trainer:
         self._loop = loop = Loop(untold, rig, self._keep, self._identity)
         return {
             **dataclasses.asdict(loop.resume()), "steps_an_epoch": rig.feed.steps(), "lineage": list(rig.lineage),
-            "notes": list(rig.notes), "steps_of_a_proof": steps_of_one(self._plan, rig),
+            "notes": [*rig.notes, *loop.notes], "steps_of_a_proof": steps_of_one(self._plan, rig),
         }  # fmt: skip
 
     def _rig(self) -> Rig:
@@ -269,15 +270,14 @@ class Trainer:
 
     def write_model(self, to: str) -> None:
         """The model's state as safetensors, whole."""
-        from safetensors.torch import save_model
-
         model = self._loop.rig.model
         if self._ranks is not None:
-            state = self._ranks.whole(model.state_dict())
+            held = {name: value for name, value in model.state_dict().items() if torch.is_tensor(value)}
+            state = self._ranks.whole(held)
             with seeded(self._job.seed):
                 model = self._job.model()
-            model.load_state_dict({name: value for name, value in state.items() if value is not None})
+            model.load_state_dict({name: value for name, value in state.items() if value is not None}, strict=False)
         if self._ranks is None or self._ranks.is_first:
-            save_model(model, to)
+            write_model(model, Path(to))
         if self._ranks is not None:
             self._ranks.meet("writing the model")

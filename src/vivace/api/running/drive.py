@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from vivace.api.running.earlier import write_chosen
+from vivace.api.running.folder import CHECKPOINTS
 from vivace.api.running.proofs import LaterProofs
 from vivace.api.running.stopping import Stopping
 from vivace.api.together.restarts import Restarts
 from vivace.api.together.team import RankHand, Restarted
-from vivace.core.errors import DiskFull, UsageError, WorkerFailure
+from vivace.core.errors import DiskFull, UsageError, WorkerFailure, lacks_room
 from vivace.core.measurement import Outcome
 from vivace.core.training.job import Training
 from vivace.core.training.run import TrainingRun
@@ -21,6 +22,7 @@ from vivace.measure.process import Phase, Worker
 from vivace.report.duration import show_duration
 from vivace.report.progress import Progress
 from vivace.training.course import Account, CourseKeeper, read_accounts, write_accounts
+from vivace.training.keeping import files
 
 PATIENCE_SECONDS, CHECKPOINT_SECONDS = 0.5, 30.0
 """How long the worker trains before it is asked how far it is, and between two checkpoints."""
@@ -199,17 +201,22 @@ class Drive:
         self._remember(steps)
         began = self.clock.now()
         try:
+            write_accounts(self.kept, self._kept)  # first: it also has what was known at the checkpoint before
             self.worker.call("save", {"is_proved": is_proved}, Phase.CONVERT)
-            write_accounts(self.kept, self._kept)
             if is_proved:
                 write_chosen(self.kept.parent, dataclasses.replace(self._run, proofs=tuple(self.proofs.found)))
-        except WorkerFailure as failure:
-            if failure.outcome is not Outcome.DISK_FULL:
+        except (WorkerFailure, OSError) as failure:
+            told = _full(failure)
+            if told is None:
                 raise
-            told = f"{failure.reason}; the checkpoint before it is kept: make room, and go on with resume (--resume)"
-            raise DiskFull(told) from None
+            raise DiskFull(f"{told}; {self._how_to_go_on()}") from None
         self.saved = self.clock.now()
         self._saving_seconds = self.saved - began
+
+    def _how_to_go_on(self) -> str:
+        if files.newest(self.kept.parent / CHECKPOINTS) is None:
+            return "there is no checkpoint yet: make room, or give another out (--out)"
+        return "the checkpoint before it is kept: make room, and go on with resume (--resume)"
 
     def _prove(self, steps: int, is_last: bool) -> bool:
         """Whether the step taken now is proved. Raises StepDiffers where it is not the original's."""
@@ -224,3 +231,10 @@ class Drive:
         seconds = None if an_epoch is None else (an_epoch * self.job.epochs - position["steps"]) * each
         left = "" if seconds is None else f", at most {show_duration(seconds)} left"
         return f"{where}: loss {loss:.4g}{score}, {each * 1e3:.3g} ms a step{left}"
+
+
+def _full(failure: WorkerFailure | OSError) -> str | None:
+    """How a failure says that the disk is full; None where it is another one."""
+    if isinstance(failure, WorkerFailure):
+        return failure.reason if failure.outcome is Outcome.DISK_FULL else None
+    return str(failure) if lacks_room(failure) else None

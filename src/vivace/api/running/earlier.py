@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vivace.api.running.folder import write_whole
 from vivace.core import registry
 from vivace.core.errors import UsageError
 from vivace.core.plan import Plan, read_plan
@@ -18,6 +17,7 @@ from vivace.report.duration import show_duration
 from vivace.report.reading import read_training
 from vivace.report.results import TechniqueDocument
 from vivace.report.training import ParityDocument, StepTrialDocument, TrainingDocument, training_document
+from vivace.training.keeping.files import write_whole
 
 CHOSEN = "chosen.json"
 """The file of a run's folder that holds it, in the form of run.json."""

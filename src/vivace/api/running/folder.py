@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from vivace.core import registry
 from vivace.core.documents import strict_json
-from vivace.core.errors import UsageError
+from vivace.core.errors import EnvironmentFault, UsageError
 from vivace.core.plan import Plan, read_plan
 from vivace.core.training.job import Training
 from vivace.core.training.run import TrainingRun
-from vivace.training.checkpoint import newest, settings_of
+from vivace.training.checkpoint import settings_of
 from vivace.training.feed import length_of
+from vivace.training.keeping.files import newest, write_whole
 from vivace.training.rig import seeded
 
 MODEL, PLAN, CHECKPOINTS, ACCOUNT = "model.safetensors", "plan.json", "checkpoints", "account.json"
@@ -26,7 +31,7 @@ def identity(job: Training) -> str:
     with seeded(job.seed):
         model = job.model()
         groups = settings_of(job.optimizer(model.parameters()))
-    shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
+    shapes = {name: list(getattr(value, "shape", ())) for name, value in model.state_dict().items()}
     numbers = [job.name, job.batch_size, job.epochs, job.seed, job.shuffle, shapes, groups, length_of(job.data)]
     return hashlib.sha256(json.dumps(numbers).encode()).hexdigest()[:32]
 
@@ -64,8 +69,45 @@ def write_plan(folder: Path, job: Training, run: TrainingRun) -> None:
     write_whole(folder / PLAN, json.dumps(note, indent=2, allow_nan=False) + "\n")
 
 
-def write_whole(file: Path, text: str) -> None:
-    """A whole file or none."""
-    beside = file.with_suffix(".part")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(file)
+def check_out(folder: Path, resume: bool) -> None:
+    """Raise where a run cannot be kept in a folder, before anything is done for it: UsageError where it holds another
+    one, or is none; EnvironmentFault where nobody may write there. Nothing is made there."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(
+            f"out (--out) is {folder}, which is a file; allowed is a folder, which is made if it is not there"
+        )
+    keep = folder / CHECKPOINTS
+    if not resume and keep.is_dir() and any(keep.iterdir()):
+        raise UsageError(
+            f"{folder} holds checkpoints of a training; go on with it (resume=True, --resume), give another out, or "
+            "remove it"
+        )
+    nearest = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise EnvironmentFault(f"cannot write to {nearest}; give an out (--out) in a folder that you own")
+    if folder.is_dir():
+        with alone_in(folder):
+            pass
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """No other run is kept in a folder meanwhile. Raises UsageError where one is. The system takes the lock back from a
+    process that is killed."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        _lock(descriptor, folder)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(
+            f"another run is training into {folder} now; wait until it is over, or give another out (--out)"
+        ) from None
+    except OSError:  # of a file system that locks no folders
+        return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import shutil
@@ -9,12 +10,10 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from safetensors.torch import load_model
-
 from vivace.api.parity import proved
 from vivace.api.running.drive import FIRST_STEPS, Drive
 from vivace.api.running.earlier import with_earlier, write_chosen
-from vivace.api.running.folder import ACCOUNT, CHECKPOINTS, MODEL, identity, write_plan
+from vivace.api.running.folder import ACCOUNT, CHECKPOINTS, MODEL, alone_in, check_out, identity, write_plan
 from vivace.api.running.leaving import Leaving, without_recording
 from vivace.api.running.proofs import LaterProofs, StepDiffers
 from vivace.api.together.restarts import Restarts
@@ -32,7 +31,8 @@ from vivace.report.progress import Progress
 from vivace.report.reading import read_training
 from vivace.report.results import PAGE
 from vivace.report.training import RUN, training_document
-from vivace.training.checkpoint import back_to_proved
+from vivace.training.keeping.files import back_to_proved, write_whole
+from vivace.training.keeping.model_file import load_model
 from vivace.training.rig import seeded
 
 ENTRY = "vivace.training.service:open_loop"
@@ -63,6 +63,7 @@ def trained(
         run = with_earlier(run, run.out)
     with tempfile.TemporaryDirectory(prefix="vivace-") as name:
         home = run.out or Path(name) / "run"
+        check_out(home, resume)
         is_again = False
         while True:
             try:
@@ -94,14 +95,11 @@ def _session(
     home: Path,
     is_again: bool,
 ) -> TrainingRun:
-    with tempfile.TemporaryDirectory(prefix="vivace-") as name, disk_errors(run.out or Path(name)):
+    folder, held = tempfile.TemporaryDirectory(prefix="vivace-"), contextlib.ExitStack()
+    with folder as name, disk_errors(run.out or Path(name)), held:
         home.mkdir(parents=True, exist_ok=True)
+        held.enter_context(alone_in(home))
         keep = home / CHECKPOINTS
-        if not resume and keep.is_dir() and any(keep.iterdir()):
-            raise UsageError(
-                f"{home} holds checkpoints of a training; go on with it (resume=True, --resume), give another out, or "
-                "remove it"
-            )
         write_plan(home, job, run)
         write_chosen(home, run)
         variables, fresh = (None, False) if team is None else (QUIET, True)
@@ -129,8 +127,8 @@ def _session(
         load_model(model, home / MODEL)
         final = dataclasses.replace(final, model=model.eval())
         text = training_document(final).to_text()
-        (home / RUN).write_text(text, encoding="utf-8")
-        (home / PAGE).write_text(page_of(read_training(text)), encoding="utf-8")  # what `vivace report` writes again
+        write_whole(home / RUN, text)
+        write_whole(home / PAGE, page_of(read_training(text)))  # what `vivace report` writes again
         return final
 
 

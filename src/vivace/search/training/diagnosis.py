@@ -30,6 +30,7 @@ from vivace.measure.services.probe import fastest_device_seconds, fastest_second
 from vivace.measure.stats import mean_interval
 from vivace.runtimes.graphs.flops import counter
 from vivace.search.training.bounds import Split, bound_with_evidence, contradiction, of_rows, roofline_of
+from vivace.search.training.ranges import covered, extent
 from vivace.search.training.traffic import Traffic, fastest
 from vivace.techniques.memory.channels_last import ChannelsLast
 from vivace.techniques.memory.fused_optimizer import FusedOptimizer
@@ -40,7 +41,7 @@ from vivace.techniques.target.captured_step import CapturedStep
 from vivace.training.feed import no_batch, watched
 from vivace.training.feeding.transfer import device_of
 from vivace.training.loop import score_of
-from vivace.training.rig import assemble, check_fresh
+from vivace.training.rig import assemble, check_fresh, samples_in
 from vivace.training.service import equip
 from vivace.training.step import around, split, train_step
 
@@ -134,6 +135,10 @@ class Diagnoser:
             if is_empty:  # and so may be all that follow
                 raise no_batch(self._epoch)
 
+    def _usual(self) -> Any:
+        """A batch that is not the smaller one at the end of an epoch, if there are others."""
+        return max((next(self._batches), next(self._batches)), key=samples_in)
+
     def _fill(self) -> list[str]:
         """Walk the rest of the first epoch, so that what a plan keeps of it is there; a note where that takes long."""
         ends = self._clock.now() + FILL_SECONDS
@@ -223,7 +228,7 @@ class Diagnoser:
         """The seconds of computing a step on a batch that is in memory with techniques that cost nothing to try, each
         alone, and as given (`given`), in turns: the machine's state changes more than most of them bring. One median
         for each turn."""
-        batch = next(self._batches)
+        batch = self._usual()
         found: list[dict[str, Any]] = []
         for technique in self._cheap():
             with contextlib.suppress(NotApplicable, RuntimeError):  # such as sparse gradients, which no kernel takes
@@ -250,24 +255,23 @@ class Diagnoser:
 
     def _flops(self) -> float:
         with counter() as counted:
-            self._rig.forward(next(self._batches)).backward()  # type: ignore[no-untyped-call]
+            self._rig.forward(self._usual()).backward()  # type: ignore[no-untyped-call]
         return float(counted.get_total_flops())
 
     def _activations(self) -> int:
         """Bytes that the forward pass keeps for the backward pass, each piece of memory once, without parameters."""
         own = {parameter.untyped_storage().data_ptr() for parameter in self._rig.model.parameters()}
-        kept: dict[int, int] = {}
+        kept: list[tuple[int, int]] = []
 
         def pack(tensor: torch.Tensor) -> torch.Tensor:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in own:
-                kept[storage.data_ptr()] = storage.nbytes()
+            if tensor.layout is torch.strided and tensor.untyped_storage().data_ptr() not in own:
+                kept.append(extent(tensor))
             return tensor
 
-        batch = next(self._batches)
+        batch = self._usual()
         with saved_tensors_hooks(pack, lambda tensor: tensor), around(self._rig.around):
             self._rig.forward(batch if self._rig.parts == 1 else split(batch, self._rig.parts)[0])
-        return sum(kept.values())
+        return round(covered(kept))
 
     def _evaluate(self) -> float | None:
         if self._job.evaluate is None:
@@ -370,12 +374,9 @@ def _kernels(found: Any) -> list[Any]:
 
 def _exchanging(found: Any) -> float:
     """Seconds in which anything was exchanged, however much of it at the same time."""
-    ranges = ((one.time_range.start, one.time_range.end) for one in found.events() if one.name.startswith(EXCHANGED))
-    seconds, until = 0.0, -math.inf
-    for start, end in sorted(ranges):
-        seconds += max(0.0, end - max(start, until)) * 1e-6
-        until = max(until, end)
-    return seconds
+    return 1e-6 * covered(
+        (one.time_range.start, one.time_range.end) for one in found.events() if one.name.startswith(EXCHANGED)
+    )
 
 
 def _bytes(tensors: Any) -> int:

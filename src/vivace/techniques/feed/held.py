@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,13 @@ class HeldSamples:
     (tensor([5., 5.]), tensor([1., 1.]))
     """
 
-    def __init__(self, data: Any) -> None:
-        self._samples = [read(data, [number])[0] for number in range(len(data))]
+    def __init__(self, data: Any, most_bytes: float = math.inf) -> None:
+        self._samples, held = list[Any](), 0
+        for number in range(len(data)):
+            self._samples += read(data, [number])
+            held += _bytes(self._samples[-1])
+            if held > most_bytes:
+                raise NotApplicable(_too_large(held / (number + 1) * len(data), most_bytes))
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -72,11 +78,8 @@ def held_feed(job: Training, feed: Any, most_bytes: float) -> Feed:
     seen = [_bytes(read(data, [number])[0]) for number in numbers]
     expected = sum(seen) / len(seen) * len(data)
     if expected > most_bytes:
-        raise NotApplicable(
-            f"the samples take about {expected / 1e9:.2g} GB, and {most_bytes / 1e9:.2g} GB may be used (gigabytes); "
-            "samples that are collated by the job itself are held whole or not at all"
-        )
-    held = HeldSamples(data)
+        raise NotApplicable(_too_large(expected, most_bytes))
+    held = HeldSamples(data, most_bytes)
     if loader is None:
         return SampleFeed(feed.order, held, job.collate, feed.augment)
     again: Any = DataLoader(
@@ -121,6 +124,13 @@ def _comparable(samples: list[Any]) -> Any:
         )
 
     return pytree.tree_map(told, samples)
+
+
+def _too_large(size: float, most_bytes: float) -> str:
+    return (
+        f"the samples take about {size / 1e9:.2g} GB, and {most_bytes / 1e9:.2g} GB may be used (gigabytes); samples "
+        "that are collated by the job itself are held whole or not at all"
+    )
 
 
 def _bytes(sample: Any) -> int:

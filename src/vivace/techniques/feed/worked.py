@@ -57,6 +57,10 @@ class PersistentlyWorked:
     def __len__(self) -> int:
         return len(self._held)
 
+    def go_on_after_restart(self) -> None:
+        """It was walked before, in a process that is gone."""
+        self._is_walked = True
+
     def __iter__(self) -> Iterator[Any]:
         if not self._is_walked and self._given._iterator is None:
             self._is_walked = True

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import copy
-import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vivace.core.training.rig import Rig
 from vivace.training.checkpoint import Generators, whole_entries, with_own_kernels
+from vivace.training.keeping.values import NUMBERS, copied, is_data, put_back
 from vivace.training.standing import PLAIN
 from vivace.training.trace import there
 
@@ -44,13 +43,13 @@ class Snapshot:
         self._groups = [(group, _copies(group)) for group in rig.optimizer.param_groups]
         self._scaling = None if rig.scaling is None else rig.scaling.state()
         self._attributes = [
-            (vars(module), name, value, _copied(value))
+            (vars(module), name, value, copied(value))
             for module in rig.model.modules()
             for name, value in vars(module).items()
-            if name not in OF_TORCH - {"training"} and _is_data(value)
+            if name not in OF_TORCH - {"training"} and is_data(value)
         ]
-        self._attributes += [(held, name, held[name], _copied(held[name])) for held, name in beside(loss)]
-        self._given = {key: _copied(value) for key, value in own_attributes(rig.model).items()} | dict(changed)
+        self._attributes += [(held, name, held[name], copied(held[name])) for held, name in beside(loss)]
+        self._given = {key: copied(value) for key, value in own_attributes(rig.model).items()} | dict(changed)
         self._generators = Generators.now()
 
     def gather(self) -> None:
@@ -76,12 +75,12 @@ class Snapshot:
             for state, objects, kept in self._entries:
                 state.clear()
                 state.update(objects)
-                _put_back(state, kept)
+                put_back(state, kept)
             for group, kept in self._groups:
-                _put_back(group, kept)
+                put_back(group, kept)
             for holder, name, value, content in self._attributes:
                 holder[name] = value
-                _put_back(holder, {name: content})
+                put_back(holder, {name: content})
         if self._rig.scaling is not None and self._scaling is not None:
             self._rig.scaling.load(self._scaling)
         self._generators.restore()
@@ -94,7 +93,7 @@ class Snapshot:
             if name == "requires_grad":
                 parameters[owner].requires_grad_(value)
             elif owner in modules:
-                modules[owner].__dict__[name] = _copied(value)
+                modules[owner].__dict__[name] = copied(value)
         rig.model.load_state_dict(self.state)
         with torch.no_grad():
             for name, buffer in rig.model.named_buffers():  # also those that no state_dict has
@@ -113,7 +112,7 @@ def own_attributes(model: nn.Module) -> dict[Key, Any]:
         for owner, module in model.named_modules()
         if not _kind(module).__module__.startswith(LIBRARIES)
         for name, value in vars(module).items()
-        if name not in OF_TORCH and _is_data(value)
+        if name not in OF_TORCH and is_data(value)
     }
 
 
@@ -154,55 +153,10 @@ def beside(loss: Callable[..., Any]) -> list[tuple[dict[str, Any], str]]:
     return [*found, *((own, name) for name in own if _is_small(own[name]))]
 
 
-GENERATORS = (torch.Generator, random.Random, np.random.Generator)
-NUMBERS = (Tensor, np.ndarray)
-
-
-def _is_data(value: Any) -> bool:
-    """Whether a value is nothing but numbers, texts, arrays and generators, in containers of Python's own."""
-    if type(value) is dict:
-        return all(map(_is_data, value.values()))
-    if type(value) in (list, tuple, set):
-        return all(map(_is_data, value))
-    return isinstance(value, (*PLAIN, *GENERATORS, *NUMBERS)) and not isinstance(value, nn.Parameter)
-
-
 def _is_small(value: Any) -> bool:
     """Whether a value is data, and no array, which a loss reads and hardly writes."""
-    return value is not None and _is_data(value) and not isinstance(value, NUMBERS)
+    return value is not None and is_data(value) and not isinstance(value, NUMBERS)
 
 
 def _copies(state: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _copied(value) for key, value in state.items() if key != "params"}
-
-
-def _copied(value: Any) -> Any:
-    """A copy of data; of a tensor its numbers, without what they were computed from."""
-    if torch.is_tensor(value):
-        return value.detach().clone()
-    if type(value) is dict:
-        return {key: _copied(one) for key, one in value.items()}
-    return type(value)(map(_copied, value)) if type(value) in (list, tuple) else copy.deepcopy(value)
-
-
-def _put_back(holder: dict[str, Any], kept: Mapping[str, Any]) -> None:
-    """The values as they were, in the objects that were there."""
-    for name, value in kept.items():
-        now = holder.get(name)
-        if torch.is_tensor(now) and torch.is_tensor(value) and now.shape == value.shape:
-            now.copy_(value)
-        elif isinstance(now, np.ndarray):
-            now[...] = value
-        elif isinstance(now, torch.Generator):
-            now.set_state(value.get_state())
-        elif isinstance(now, random.Random):
-            now.setstate(value.getstate())
-        elif isinstance(now, np.random.Generator):
-            now.bit_generator.state = value.bit_generator.state
-        elif isinstance(now, list):
-            now[:] = value
-        elif isinstance(now, dict | set):
-            now.clear()
-            now.update(value)
-        else:
-            holder[name] = value
+    return {key: copied(value) for key, value in state.items() if key != "params"}

@@ -1,0 +1,135 @@
+"""The folders of checkpoints: each is there whole or not at all, whenever a process is killed or the disk fills."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vivace.core.documents import strict_json
+
+TENSORS, NOTE = "state.safetensors", "state.json"
+KEPT = 2
+"""Checkpoints that stay: the newest, and the one before it."""
+PREFIX = "step-"
+PART, BEFORE = "part", "before"
+"""What the hidden folders end with in which a checkpoint is written or removed, and one waits that is replaced."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Captured:
+    """A checkpoint in memory."""
+
+    name: str
+    note: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+
+def keep(folder: Path, found: Captured, is_proved: bool = False) -> None:
+    """Write a checkpoint's files, beside and then renamed; older ones go but one, and but the newest that is proved."""
+    final, note = folder / found.name, {**found.note, "proved": is_proved}
+    part, before = _hidden(final, PART), _hidden(final, BEFORE)
+    every(folder)  # puts right what must stay
+    for left in folder.glob(f".{PREFIX}*"):  # of a process that was killed while it wrote
+        shutil.rmtree(left, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        save_file(found.tensors, part / TENSORS)
+        (part / NOTE).write_text(json.dumps(note, allow_nan=False), encoding="utf-8")
+        for file in (part / TENSORS, part / NOTE):
+            flush(file)
+        if final.exists():
+            final.rename(before)
+        part.rename(final)
+        flush(folder)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
+    proved = newest_proved(folder)
+    for old in every(folder)[:-KEPT]:
+        if old != proved:
+            remove(old)
+
+
+def every(folder: Path) -> list[Path]:
+    """The checkpoints that are there, the newest last. What was killed between two renames is put right."""
+    if not folder.is_dir():
+        return []
+    for before in folder.glob(f".{PREFIX}*.{BEFORE}"):
+        final = folder / before.name.removeprefix(".").removesuffix(f".{BEFORE}")
+        if not final.exists():
+            before.rename(final)
+    return sorted(path for path in folder.glob(f"{PREFIX}*") if (path / NOTE).is_file())
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest checkpoint that is there, if any."""
+    found = every(folder)
+    return found[-1] if found else None
+
+
+def newest_proved(folder: Path) -> Path | None:
+    """The newest of those that are proved, if any."""
+    return next((one for one in reversed(every(folder)) if _is_proved(one)), None)
+
+
+def steps_of(checkpoint: Path) -> int:
+    """After how many steps it was taken."""
+    return int(checkpoint.name.removeprefix(PREFIX))
+
+
+def back_to_proved(folder: Path) -> int:
+    """Remove what came after the newest checkpoint that is proved; after how many steps that is, 0 where all went."""
+    proved = newest_proved(folder)
+    for one in every(folder):
+        if proved is None or one.name > proved.name:
+            remove(one)
+    return 0 if proved is None else steps_of(proved)
+
+
+def remove(checkpoint: Path) -> None:
+    """By another name first, so that none is ever half there."""
+    part = _hidden(checkpoint, PART)
+    shutil.rmtree(part, ignore_errors=True)
+    checkpoint.rename(part)
+    shutil.rmtree(part, ignore_errors=True)
+
+
+def write_whole(file: Path, text: str) -> None:
+    """A whole file or none, on the disk when this returns."""
+    beside = file.with_suffix(f".{PART}")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        flush(beside)
+        beside.replace(file)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def flush(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _hidden(checkpoint: Path, ending: str) -> Path:
+    return checkpoint.parent / f".{checkpoint.name}.{ending}"
+
+
+def _is_proved(checkpoint: Path) -> bool:
+    try:
+        note = strict_json.loads((checkpoint / NOTE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(note, dict) and note.get("proved") is True
