@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from vivace.core.errors import UsageError
 from vivace.core.facts import Fact
 from vivace.core.plan import Plan
 from vivace.core.technique import Technique
 from vivace.distributed.layout import Layout
+from vivace.distributed.rank import speaking
 from vivace.distributed.team import PORT, Team
 from vivace.search.training.choose import START
 from vivace.techniques.compile.compiled_training import CompiledTraining
@@ -155,3 +157,17 @@ def test_a_team_shrinks_to_what_its_layout_allows() -> None:
 )
 def test_what_is_left_of_a_layout_keeps_a_model_in_as_many_parts_as_can_be(layout: str, left: int, found: str) -> None:
     assert str(Layout.read(layout).left_to(left)) == found
+
+
+def test_more_processes_than_cards_are_refused_before_nccl_is_asked() -> None:
+    Team(processes=2, device="cuda").check_cards(2)
+
+    with pytest.raises(UsageError, match="processes is 2, and this machine has 1 CUDA device, of which each process"):
+        Team(processes=2, device="cuda").check_cards(1)
+
+
+def test_ranks_on_cards_speak_by_nccl_each_with_its_own_card() -> None:
+    card = torch.device("cuda", 1)
+
+    assert speaking(card) == {"backend": "nccl", "device_id": card}
+    assert speaking(torch.device("cpu")) == {"backend": "gloo"}

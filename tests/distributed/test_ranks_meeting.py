@@ -10,7 +10,7 @@ import pytest
 from together import ranks
 
 from vivace.distributed.launch import Launcher
-from vivace.distributed.rank import interface_of
+from vivace.distributed.rank import choose_interface, interface_of
 from vivace.distributed.team import Team
 
 
@@ -37,3 +37,18 @@ def test_the_interface_of_an_address_is_the_one_that_has_it() -> None:
 
     assert interface_of(Team().own_address()) == loopback
     assert interface_of("203.0.113.7") == ""
+
+
+@pytest.mark.parametrize(("nodes", "nccl"), [(1, None), (2, "={loopback}")])
+def test_gloo_and_nccl_use_the_interface_by_which_a_machine_is_reached(
+    nodes: int, nccl: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    loopback = interface_of("127.0.0.1")
+
+    choose_interface(Team(nodes=nodes, least_nodes=nodes))
+
+    assert os.environ["GLOO_SOCKET_IFNAME"] == loopback
+    assert os.environ.get("NCCL_SOCKET_IFNAME") == (nccl and nccl.format(loopback=loopback))

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from vivace.distributed.watch import Patience, Place, Watch
+from vivace.distributed.world import follow
 
 REDUCE = Place(5, "the all-reduce of losses", True, 0, 10)
 FORWARD = Place(4, "the forward and backward pass", False, 0, 11)
@@ -140,3 +143,64 @@ def test_a_rank_that_waits_in_one_line_has_not_moved_unless_it_exchanged_somethi
 
     assert len(counts) <= 2  # it may be seen on its way into the line that waits
     assert len(moves) == 9
+
+
+def test_a_rank_waits_in_an_exchange_that_a_device_has_not_ended_wherever_else_it_is() -> None:
+    watch, over = Watch(1, lambda text: None), threading.Event()
+
+    with watch.during("advance"):
+        watch.follow("the all-reduce of losses", over.is_set)
+        watch.look()
+        waiting = watch.place()
+        over.set()
+        watch.look()
+        going_on = watch.place()
+
+    assert (waiting.name, waiting.together) == ("the all-reduce of losses in advance", True)
+    assert (going_on.name, going_on.together) == ("advance", False)
+    assert waiting.count == going_on.count
+
+
+def test_who_keeps_a_device_waiting_is_named() -> None:
+    here, there = (Watch(pid, lambda text: None) for pid in (1, 2))
+    patience, found = Patience(3), None
+
+    with here.during("advance"), there.during("the forward and backward pass"):
+        here.follow("the all-reduce of losses", lambda: False)
+        there.follow("the all-reduce of losses", lambda: True)
+        for beat in range(5):
+            for watch in (here, there):
+                watch.look()
+            places = {rank: watch.place() for rank, watch in enumerate((here, there))}
+            found = patience.look({rank: dataclasses.replace(one, beat=beat) for rank, one in places.items()})
+
+    assert found is not None
+    assert found[1].startswith(
+        "rank 1 is in the forward and backward pass and did not come to the all-reduce of losses"
+    )
+
+
+class Event:
+    """A CUDA device's, of which nothing is here; it is over when somebody says so."""
+
+    def __init__(self) -> None:
+        self.is_recorded = False
+
+    def record(self) -> None:
+        self.is_recorded = True
+
+    def query(self) -> bool:
+        return not self.is_recorded
+
+
+def test_a_sum_on_a_device_is_followed_until_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    watch = Watch(1, lambda text: None)
+
+    follow(watch, SimpleNamespace(is_cuda=False), "the all-reduce of losses")
+    watch.look()
+    assert not watch.place().together
+    follow(watch, SimpleNamespace(is_cuda=True), "the all-reduce of losses")
+    watch.look()
+
+    assert watch.place().name == "the all-reduce of losses in starting"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from vivace.report.progress import SilentProgress
-from vivace.testing.tiny_training import CLASSES, Points, job
+from vivace.testing.tiny_training import CLASSES, Points, accuracy, job
 
 CLEAR = threading.Event()
 
@@ -272,3 +273,107 @@ def paired_later(model: nn.Module, batch: Any) -> torch.Tensor:
     points, labels = batch
     own = functional.cross_entropy(model(points), labels)
     return own if CALLED["steps"] <= PAIRED_FROM else own + contrastive(model, batch)
+
+
+class Quitting(Points):
+    """A dataset that ends, once, the process of rank 1 after some samples, as if all were done."""
+
+    def __init__(self, flag: Path) -> None:
+        super().__init__()
+        self.flag = flag
+        self.asked = 0
+
+    def __getitem__(self, index: int) -> Any:
+        self.asked += 1
+        if os.environ.get("RANK") == "1" and self.asked > 130 and not self.flag.exists():
+            self.flag.write_text("gone")
+            os._exit(0)
+        return super().__getitem__(index)
+
+
+class Leaving(Points):
+    """A dataset that asks to leave the program in one process."""
+
+    def __getitem__(self, index: int) -> Any:
+        if os.environ.get("RANK") == "1":
+            sys.exit("no licence for this data set")
+        return super().__getitem__(index)
+
+
+class Padded(Points):
+    """Points of which the second half of every batch of 16 is padding, that is of a class that does not count."""
+
+    def __getitem__(self, index: int) -> Any:
+        point, label = super().__getitem__(index)
+        return point, CLASSES - 1 if index % 16 >= 8 else label
+
+
+def padded_job(**changes: Any) -> Any:
+    """The chain on points in their own order, so that a part of a batch may hold none that counts."""
+    given = {"data": Padded(), "loss": weighted_loss, "weight": kept, "shuffle": False}
+    return wide_job(**{**given, **changes})
+
+
+class Recurrent(nn.Module):
+    """A recurrence of two layers with dropout between, of as many steps as a part of a batch has rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.LSTM(5, 8, 2, dropout=0.3, batch_first=True)
+        self.last = nn.Linear(8, CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.layers(x)[0][:, -1])
+
+
+def recurrent_job(**changes: Any) -> Any:
+    """The recurrence on series of eight steps."""
+    data = Points(60, (8, 5))
+    return job(**{"model": Recurrent, "data": data, "evaluate": accuracy(data), "epochs": 2, **changes})
+
+
+class Stages(SilentProgress):
+    """Keeps the names of what has been begun."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def stage(self, name: str, detail: str = "") -> None:
+        self.told.append(name)
+
+
+class Uneven(Letters):
+    """Rows of letters of different lengths."""
+
+    def __getitem__(self, index: int) -> Any:
+        ids, wanted = super().__getitem__(index)
+        length = LONGEST - index % 4
+        return ids[:length], wanted[:length]
+
+
+def filled(samples: list[Any]) -> Any:
+    """A batch of rows that are filled up to the longest of them with what does not count."""
+    ids, wanted = zip(*samples, strict=True)
+    fill = nn.utils.rnn.pad_sequence
+    return fill(list(ids), batch_first=True), fill(list(wanted), batch_first=True, padding_value=-100)
+
+
+def letters_that_count(batch: Any) -> float:
+    """How many letters of a batch are no filling."""
+    return float((batch[1] != -100).sum())
+
+
+UNEVEN: dict[str, Any] = {
+    "data": Uneven(), "collate": filled, "weight": letters_that_count, "batch_size": 6, "loss": following,
+    "evaluate": guessed,
+}  # fmt: skip
+
+
+def uneven_job(**changes: Any) -> Any:
+    """The small GPT on rows that are filled up batch by batch, in an order in which these differ in length."""
+    return written_job(**{**UNEVEN, **changes})
+
+
+def spelling() -> nn.Module:
+    """A chain of modules over letters, without dropout."""
+    return nn.Sequential(nn.Embedding(LETTERS, 16), Block(16), Block(16), nn.Linear(16, LETTERS))

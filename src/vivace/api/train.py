@@ -24,6 +24,7 @@ from vivace.core.plan import Plan
 from vivace.core.training.job import Training
 from vivace.core.training.run import Diagnosis, TrainingRun
 from vivace.devices import ceiling_store
+from vivace.distributed.launch import listening
 from vivace.distributed.layout import Layout
 from vivace.distributed.team import Team
 from vivace.measure import environment
@@ -215,6 +216,8 @@ def _train_together(
     clock = SystemClock()
     began = clock.now()
     team = team_for(job, team)
+    if team.node_rank == 0:
+        listening(team).close()  # a port in use is told before anything is timed
     earlier = _earlier(folder, job, team) if resume and folder is not None else None
     is_open = asked is None and earlier is None and team.is_on_one_machine and team.everyone > 1
     plan = Plan() if is_open else _named(asked, earlier, team)
@@ -223,7 +226,8 @@ def _train_together(
     progress.note(f"a step takes {found.step_seconds * 1e3:.3g} ms in one process")
     chosen = Chosen(plan)
     if is_open:
-        choice = dataclasses.replace(choice.after(found, clock.now() - began), team=team)
+        trying = dataclasses.replace(team, port=0)  # two teams that are timed in turns cannot meet at one port
+        choice = dataclasses.replace(choice.after(found, clock.now() - began), team=trying)
         chosen = _chosen_together(choice, found, team)
     options = {**options, "team": team.to_json()}
     started = TrainingRun(

@@ -9,6 +9,7 @@ from typing import Any
 from torch._C._distributed_c10d import Store
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerState
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
+from torch.distributed.elastic.multiprocessing import ProcessFailure
 
 from vivace.distributed.channel import MEETING
 
@@ -37,6 +38,7 @@ class Agent(LocalElasticAgent):
     """How many ranks there are on all machines that take part; None before they have come together."""
     _machines: frozenset[Any] = frozenset()
     _looks = 0
+    _quitters: frozenset[int] = frozenset()
 
     def _restart_workers(self, worker_group: WorkerGroup) -> None:
         self.starts_again += 1
@@ -59,6 +61,8 @@ class Agent(LocalElasticAgent):
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         result: RunResult = super()._monitor_workers(worker_group)
+        if result.state is WorkerState.HEALTHY:
+            result = self._look_for_quitters(worker_group) or result
         if result.failures:
             first = min(result.failures.values(), key=lambda one: one.timestamp)
             local = first.local_rank
@@ -66,12 +70,29 @@ class Agent(LocalElasticAgent):
             how = f"was killed by {first.signal_name()}"
             if first.exitcode > 0:
                 how = f"ended: {_last_line(first.message)}"
+            elif first.exitcode == 0:
+                how = "ended by itself, with exit code 0, before the others did"
             if not any(one.startswith(f"rank {rank} ") for one in self.said[self.known :]):  # a deadline says it first
                 self.said.append(f"rank {rank} {how}")
             self.known = len(self.said)
         elif result.state is WorkerState.HEALTHY:
             self._look_for_machines(worker_group)
         return result
+
+    def _look_for_quitters(self, worker_group: WorkerGroup) -> RunResult | None:
+        """The failure of ranks that ended without an error, which PyTorch's agent takes for done: it would wait for the
+        others, and they for them. One that is done has given an answer."""
+        context: Any = self._pcontext
+        processes, answers = context._pc.processes, context._return_values
+        gone = frozenset(at for at, one in enumerate(processes) if one.exitcode == 0 and at not in answers)
+        seen, self._quitters = gone & self._quitters, gone  # twice: the answer comes a moment after it was looked for
+        if not seen:
+            return None
+        failures = {
+            worker_group.workers[local].global_rank: ProcessFailure(local, processes[local].pid, 0, "")
+            for local in seen
+        }  # fmt: skip
+        return RunResult(state=WorkerState.FAILED, failures=failures)
 
     def _look_for_machines(self, worker_group: WorkerGroup) -> None:
         """Start again without those that give no sign of life. PyTorch's agent does so for machines that have come

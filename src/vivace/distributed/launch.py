@@ -263,13 +263,18 @@ def _store(team: Team) -> tuple[TCPStore, int]:
                 "same address and port"
             ) from error
         return store, team.port
+    opened = listening(team)
+    port = opened.getsockname()[1]
+    store = TCPStore(team.address, port, is_master=True, wait_for_workers=False, master_listen_fd=opened.detach())
+    return store, port
+
+
+def listening(team: Team) -> socket.socket:
+    """What machine 0 listens at for the others. Raises EnvironmentFault where the port is in use."""
     try:
-        listening = socket.create_server((team.address, team.port))
+        return socket.create_server((team.address, team.port))
     except OSError as error:
         raise EnvironmentFault(
             f"the port {team.port} of {team.address} cannot be used: {error.strerror or error}; give another one "
             "(--rdzv-endpoint HOST:PORT), or leave it out where all processes are on one machine"
         ) from error
-    port = listening.getsockname()[1]
-    store = TCPStore(team.address, port, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach())
-    return store, port

@@ -45,7 +45,7 @@ def live(entry: str, arguments: Mapping[str, Any], payload: bytes, team: Mapping
     torch.set_num_threads(mine.threads)
     store = TCPStore(mine.address, port, is_master=False, timeout=timedelta(seconds=60))
     device = _device(mine)
-    rank = _join(store, mine, "nccl" if device.type == "cuda" else "gloo")
+    rank = _join(store, mine, device)
     channel = Channel(store, _attempt(store))
     pulse = Channel(TCPStore(mine.address, port, is_master=False), channel.attempt)  # a thread's own connection
     watch = Watch(os.getpid(), lambda text: pulse.place(rank, text), _exchanged)
@@ -56,7 +56,7 @@ def live(entry: str, arguments: Mapping[str, Any], payload: bytes, team: Mapping
         module, _, name = entry.partition(":")
         service = getattr(importlib.import_module(module), name)(arguments, payload, World(layout, watch, device))
         serve(service, channel, watch, rank)
-    except Exception as error:  # noqa: BLE001  the user's code may raise anything; the launcher must hear of it
+    except (Exception, SystemExit) as error:  # noqa: BLE001  the user's code may raise anything; the launcher must hear
         traceback.print_exc()
         sys.stderr.flush()
         if not isinstance(error, VivaceError | OSError):
@@ -84,21 +84,37 @@ def serve(service: Any, channel: Channel, watch: Watch, rank: int) -> None:
         number += 1
 
 
-def _join(store: TCPStore, team: Team, backend: str) -> int:
+def _join(store: TCPStore, team: Team, device: torch.device) -> int:
     """Find the other ranks; this one's number.
 
     Not by the agent's own store, which PyTorch gives them by default: it lives on when ranks are started again, so that
     they may read each other's addresses of before, and wait where nobody is (pytorch issue 135712).
     """
-    interface = interface_of(team.own_address())
-    if interface:
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+    choose_interface(team)
     patience = timedelta(seconds=2 * team.deadline + 60)
     store.set_timeout(patience)
     rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     meeting = PrefixStore(f"meeting/{arrived(store)}", store)
-    dist.init_process_group(backend, store=meeting, rank=rank, world_size=ranks, timeout=patience)
+    dist.init_process_group(store=meeting, rank=rank, world_size=ranks, timeout=patience, **speaking(device))
     return rank
+
+
+def speaking(device: torch.device) -> dict[str, Any]:
+    """How ranks with their models on such devices speak: NCCL, which is told each rank's own card, or gloo.
+
+    >>> speaking(torch.device("cpu"))
+    {'backend': 'gloo'}
+    """
+    return {"backend": "nccl", "device_id": device} if device.type == "cuda" else {"backend": "gloo"}
+
+
+def choose_interface(team: Team) -> None:
+    """Let gloo and NCCL use the interface by which this machine is reached, unless the user has named one."""
+    found = interface_of(team.own_address())
+    if found:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", found)
+        if not team.is_on_one_machine:
+            os.environ.setdefault("NCCL_SOCKET_IFNAME", f"={found}")  # without the sign, all that begin so
 
 
 def interface_of(address: str) -> str:

@@ -71,6 +71,17 @@ class Team:
         """Whether all of it is here."""
         return self.nodes == 1
 
+    def check_cards(self, cards: int) -> None:
+        """Raise UsageError where this machine has fewer CUDA devices than processes: NCCL takes one process for each.
+
+        >>> Team(processes=2).check_cards(0)
+        """
+        if self.device == "cuda" and self.processes > cards:
+            raise UsageError(
+                f"processes is {self.processes}, and this machine has {cards} CUDA device{'s' * (cards != 1)}, of "
+                f"which each process needs one; allowed are up to {cards}, or a job whose model lies on the processor"
+            )
+
     def own_address(self) -> str:
         """This machine's address in the network that the machines meet in: nothing is sent to find it.
 

@@ -47,6 +47,8 @@ class Watch:
         self._beat = 0
         self._moves = 0
         self._waits: tuple[str, int, int] = ("", 0, 0)
+        self._followed: tuple[str, Callable[[], bool]] | None = None
+        self._owes = ""
         self._watched = threading.get_ident()
         self._stack: list[tuple[str, bool]] = [("starting", False)]
         self._over = threading.Event()
@@ -76,10 +78,16 @@ class Watch:
         self._stack.append((name, together))
         self._count += 1
 
+    def follow(self, name: str, is_over: Callable[[], bool]) -> None:
+        """The rank has begun an exchange that goes on by itself, on a device: until it is over, it waits for the others
+        in it, whatever else it does, such as reading a loss that it has not got."""
+        self._followed = (name, is_over)
+        self._count += 1
+
     def place(self) -> Place:
         """Where the rank is."""
         name, together = self._stack[-1]
-        operation = self._waits[0]
+        operation = self._waits[0] or self._owes
         if operation and not together:
             name, together = f"{operation} in {name}", True
         return Place(self._count + self._moves, name, together, self._beat, self._pid)
@@ -93,6 +101,8 @@ class Watch:
 
     def look(self) -> None:
         """See, from another thread, whether the rank is in a collective, and whether it has moved since last time."""
+        followed = self._followed
+        self._owes = followed[0] if followed is not None and not followed[1]() else ""
         waits = (*collective_of(sys._current_frames().get(self._watched)), self._exchanged())
         if waits != self._waits:
             self._waits = waits

@@ -82,6 +82,7 @@ class World:
         if self.layout.copies > 1:
             with self.watch.during(f"the all-reduce of {name}", together=True):
                 dist.all_reduce(value, group=self.batch_mesh.get_group())
+        follow(self.watch, value, f"the all-reduce of {name}" if self.layout.copies > 1 else "what ranks exchange")
         return value
 
     def sum_over_stages(self, value: Tensor, name: str) -> Tensor:
@@ -173,6 +174,15 @@ class World:
         if self.owned is not None:
             found = self.whole(model.state_dict())
             self.load(model, {name: value for name, value in found.items() if value is not None})
+
+
+def follow(watch: Watch, value: Tensor, name: str) -> None:
+    """Let a watch know of what a device does by itself until now, where a tensor is on one: NCCL's exchanges begin when
+    they are asked for, and who waits for them is whoever reads a number later."""
+    if value.is_cuda:
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record()
+        watch.follow(name, event.query)
 
 
 def bytes_here(tensors: Iterable[Tensor]) -> int:

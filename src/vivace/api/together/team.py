@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from vivace.core.errors import UsageError, WorkerFailure
 from vivace.core.facts import OF_THE_MACHINE
 from vivace.core.measurement import Outcome
@@ -82,11 +84,14 @@ def diagnosed(ranks: RankHand, alone: Diagnosis) -> Diagnosis:
 
 
 def team_for(job: Training, team: Team) -> Team:
-    """A team with what depends on the job and the machine: where the model is, and the threads of each process."""
+    """A team with what depends on the job and the machine: where the model is, and the threads of each process. Raises
+    UsageError where there are fewer CUDA devices."""
     with seeded(job.seed):
         parameter = next(job.model().parameters(), None)
     device = "cuda" if parameter is not None and parameter.device.type == "cuda" else "cpu"
-    return dataclasses.replace(team, device=device, threads=max(1, threads_here() // team.processes))
+    found = dataclasses.replace(team, device=device, threads=max(1, threads_here() // team.processes))
+    found.check_cards(torch.cuda.device_count())
+    return found
 
 
 def planned(plan: Plan, team: Team) -> Plan:

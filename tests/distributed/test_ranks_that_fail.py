@@ -1,0 +1,58 @@
+"""Ports that are taken, ranks that leave as if all were done: told at once, and nothing waits for ever."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from together import Leaving, Quitting, Stages, ranks
+
+import vivace as vv
+from vivace.core.errors import EnvironmentFault, WorkerFailure
+from vivace.distributed.team import Team
+from vivace.testing.tiny_training import job
+
+pytestmark = pytest.mark.timeout(280)
+
+
+def test_a_port_in_use_is_told_before_anything_is_timed(tmp_path: Path) -> None:
+    stages = Stages()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(EnvironmentFault, match=rf"the port {port} of 127.0.0.1 cannot be used: Address already"):
+            vv.train(job(), team=Team(processes=2, port=port), out=tmp_path / "run", progress=stages)
+    assert stages.told == []
+
+
+@pytest.mark.slow
+def test_teams_that_are_timed_in_turns_do_not_want_the_port_that_was_given(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    team = Team(processes=2, layout="data=2", port=port)
+
+    run = vv.train(job(epochs=2), team=team, only=["fused-optimizer"], time="90s", out=tmp_path / "run")
+
+    assert [str(trial.plan) for trial in run.trials][:2] == ["data-parallel", "data-parallel + fused-optimizer"]
+    assert run.trials[1].speedup is not None
+    assert run.steps == 14
+
+
+@pytest.mark.slow
+def test_a_rank_that_ends_as_if_all_were_done_has_all_start_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vivace.api.running.drive.CHECKPOINT_SECONDS", 0.0)
+    work = job(data=Quitting(tmp_path / "flag"))
+
+    run = vv.train(work, plan=(), team=Team(processes=2, deadline=20.0), out=tmp_path / "run")
+
+    assert run.restarts[0].startswith("rank 1 ended by itself, with exit code 0, before the others did, after step ")
+    assert run.steps == 21
+
+
+@pytest.mark.slow
+def test_a_rank_whose_job_leaves_the_program_is_told(tmp_path: Path) -> None:
+    with pytest.raises(WorkerFailure, match="rank 1: SystemExit: no licence for this data set"):
+        vv.train(job(data=Leaving()), processes=2, plan=(), out=tmp_path / "run")
+    assert ranks() == []
