@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
-from vivace.distributed.draws import WholeDraws
+from vivace.distributed.draws import DrawnShapes, WholeDraws, axes_between
 from vivace.distributed.parts import Part
 
 WHOLE = torch.arange(5 * 4 * 6 * 8, dtype=torch.float32).reshape(5, 4, 6, 8) / 960
@@ -46,3 +47,35 @@ def test_an_attention_without_dropout_draws_nothing() -> None:
         attended(MINE)
 
     assert draws.draws == 0
+
+
+class Recurrent(nn.Module):
+    """A recurrence of two layers with dropout between, whose first axis is of steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.LSTM(3, 5, 2, dropout=0.4, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)[0]
+
+
+def drawn_by(model: nn.Module, x: torch.Tensor) -> list[tuple[int, ...]]:
+    with DrawnShapes() as drawn:
+        model(x)
+    return drawn.found
+
+
+@pytest.mark.parametrize("steps", [4, 8, 12])
+def test_steps_that_are_as_many_as_rows_are_not_taken_for_these(steps: int) -> None:
+    torch.manual_seed(1)
+    model, x, part = Recurrent(), torch.randn(8, steps, 3), Part.of(8, 1, 2)
+    axes = axes_between(drawn_by(model, x), drawn_by(model, x[1:]))
+    torch.manual_seed(3)
+    whole = model(x)
+
+    torch.manual_seed(3)
+    with WholeDraws(part, lambda: axes):
+        mine = model(x[4:])
+
+    torch.testing.assert_close(mine, whole[4:], rtol=1e-6, atol=1e-6)

@@ -112,3 +112,10 @@ def test_what_is_gathered_by_itself_is_a_member_of_a_list_and_no_part_of_another
     model = nn.ModuleDict({"blocks": nn.ModuleList([nn.ModuleDict({"inner": block}), nn.Linear(2, 2)])})
 
     assert [name for name, _ in blocks_of(model)] == ["blocks.0", "blocks.1"]
+
+
+def test_layers_that_share_a_parameter_are_gathered_together() -> None:
+    model = nn.Sequential(nn.Embedding(7, 4), nn.Linear(4, 4), nn.Linear(4, 7, bias=False))
+    model[2].weight = model[0].weight
+
+    assert [name for name, _ in blocks_of(model)] == ["1"]

@@ -12,7 +12,7 @@ from vivace.core.errors import NotApplicable, UsageError
 from vivace.distributed.pipelining.pipeline import inputs_of, rows_of
 from vivace.distributed.pipelining.stages import balanced, chain_of, tied_between, why_no_chain
 from vivace.distributed.tensor_plan import linear_pairs
-from vivace.techniques.parallel.pipeline_parallel import refuse
+from vivace.techniques.parallel.pipeline_parallel import TIMED, costs_of, refuse
 from vivace.techniques.parallel.tensor_parallel import TensorParallel
 
 X = torch.randn(4, 6)
@@ -169,3 +169,48 @@ def test_a_width_that_does_not_divide_is_told() -> None:
         TensorParallel(3).dividing(pairs)
     with pytest.raises(NotApplicable, match="no two linear layers follow each other"):
         TensorParallel(3).dividing([])
+
+
+class Noting(nn.Module):
+    """Keeps how many rows it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[int] = []
+        self.layer = nn.Linear(6, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.rows.append(len(x))
+        return self.layer(x)
+
+
+def test_stages_are_timed_on_as_many_rows_as_a_micro_batch_has() -> None:
+    chain = [Noting(), Noting()]
+
+    costs = costs_of(chain, X, 50)
+
+    assert {rows for module in chain for rows in module.rows} == {50}
+    assert all(cost > 0 for cost in costs)
+
+
+class OnCard(torch.Tensor):
+    """A tensor that says that it is on a device, of which nothing is here."""
+
+    is_cuda = True
+
+
+def test_stages_on_a_device_are_timed_to_the_end_of_their_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[int] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: waits.append(1))
+
+    costs_of([nn.Linear(6, 6)], X.as_subclass(OnCard), 3)
+    costs_of([nn.Linear(6, 6)], X, 3)
+
+    assert len(waits) == TIMED
+
+
+def test_layers_that_share_a_weight_are_in_no_pair() -> None:
+    model = nn.Sequential(*(layer for _ in range(4) for layer in (nn.Linear(6, 6), nn.ReLU())))
+    model[2].weight = model[0].weight
+
+    assert pairs_of(model) == ["4 with 6 (6)"]

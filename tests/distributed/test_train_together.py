@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from together import (
+    UNEVEN,
     Averaged,
     Frozen,
     Hanging,
@@ -22,7 +23,11 @@ from together import (
     adagrad,
     contrastive,
     kept,
+    padded_job,
     ranks,
+    recurrent_job,
+    spelling,
+    uneven_job,
     weighted_loss,
     wide_job,
     written_job,
@@ -32,7 +37,7 @@ from torch.utils.data import DataLoader
 import vivace as vv
 from interrupting import Interrupting
 from vivace.api import diagnose
-from vivace.core.errors import EnvironmentFault, UsageError, WorkerFailure
+from vivace.core.errors import UsageError, WorkerFailure
 from vivace.core.quality import QualityVerdict
 from vivace.core.training.parity import Kind
 from vivace.distributed.team import Team
@@ -87,6 +92,9 @@ def test_a_diagnosis_of_several_processes_tells_what_they_exchange() -> None:
 JOBS = {
     "batch norm": lambda: image_job(epochs=2, optimizer=momentum),
     "weights": lambda: job(loss=weighted_loss, weight=kept, epochs=2),
+    "recurrent": recurrent_job,
+    "padding": padded_job,
+    "filled up": uneven_job,
     "augmented": lambda: image_job(augment=shifted, epochs=2, optimizer=momentum),
     "loader": lambda: job(
         data=DataLoader(Points(), batch_size=16, shuffle=True), batch_size=None, epochs=2,
@@ -99,6 +107,17 @@ JOBS = {
 @pytest.mark.parametrize("name", JOBS)
 def test_copies_train_as_one_process_whatever_the_job(name: str, tmp_path: Path) -> None:
     check_same_as_one(JOBS[name](), tmp_path, processes=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["shard=2", "pipeline=2"])
+def test_a_part_of_a_batch_in_which_nothing_counts_adds_nothing(layout: str, tmp_path: Path) -> None:
+    check_same_as_one(padded_job(), tmp_path, processes=2, layout=layout)
+
+
+@pytest.mark.slow
+def test_batches_of_different_lengths_pass_through_stages(tmp_path: Path) -> None:
+    check_same_as_one(uneven_job(model=spelling), tmp_path, processes=2, layout="pipeline=2,micro=2")
 
 
 @pytest.mark.slow
@@ -186,12 +205,17 @@ BATCH_NORM: dict[str, Any] = {"model": convolutional, "data": Points(64, (3, 6, 
         ({}, {"layout": "tensor=2"}, "the layout tensor=2 is not possible: tensor-parallel: no two linear layers"),
         (BATCH_NORM, {"layout": "pipeline=2"}, "1 normalizes over the batch"),
         (
+            {"model": Untied, **UNEVEN},
+            {"layout": "pipeline=2,micro=2"},
+            "a batch has rows of shape .* for which other masks are drawn; make all rows as long, or leave dropout out",
+        ),
+        (
             {"model": Averaged},
             {"layout": "pipeline=2"},
             "the model gives something else than its last module, last, gave",
         ),
     ],
-    ids=["contrastive", "one rank", "no pair", "batch norm", "no chain"],
+    ids=["contrastive", "one rank", "no pair", "batch norm", "uneven rows", "no chain"],
 )
 def test_what_several_processes_cannot_train_is_told(changes: Any, asked: Any, told: str, tmp_path: Path) -> None:
     with pytest.raises((UsageError, WorkerFailure), match=told):
@@ -333,13 +357,6 @@ def test_a_pipeline_that_is_stopped_twice_goes_on_with_what_every_stage_knows(tm
     one, other = weights(tmp_path / "one"), weights(tmp_path / "run")
     for name, value in one.items():
         torch.testing.assert_close(other[name], value, rtol=2e-3, atol=2e-4)
-
-
-def test_a_port_in_use_is_told(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(EnvironmentFault, match=rf"the port {port} of 127.0.0.1 cannot be used: Address already"):
-            vv.train(job(), plan=(), team=Team(processes=2, port=port), out=tmp_path / "run")
 
 
 MACHINE = """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,18 +13,23 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from vivace.distributed.parts import Part
 
+Axes = Callable[[], Mapping[int, int | None]]
+"""Which axis of the draws of a step, by their numbers from 0, is the batch's; None where none of it is."""
+
 
 class WholeDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Inside, an operator that draws random numbers for the rows of a part draws them for the whole batch.
 
     So a dropout's mask is the one of one process, and the generators of all ranks stay alike. The axis of the batch is
     the first one if it is as long as the part, or a multiple of that (rows times heads); else the first axis that is
-    exactly as long; else the draw is not the batch's, and every rank draws the same, as one process does.
+    exactly as long; else the draw is not the batch's, and every rank draws the same, as one process does. Where
+    another axis may be it, as in a recurrence of as many steps as a part has rows, `axes` is asked.
     """
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: Part, axes: Axes | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.part = part
+        self._axes = axes
         self.draws = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -76,11 +81,16 @@ class WholeDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def rows_of(self, shape: Any) -> tuple[int, int, int, int] | None:
         """The axis of the batch, where the part begins on it, how long it is there and how long the whole is."""
         rows = self.part.rows
-        if len(shape) and shape[0] and shape[0] % rows == 0:
-            times = shape[0] // rows
-            return 0, self.part.start * times, rows * times, self.part.whole * times
-        axis = next((axis for axis, size in enumerate(shape) if size == rows), None)
-        return None if axis is None else (axis, self.part.start, rows, self.part.whole)
+        found = [axis for axis, size in enumerate(shape) if size == rows or (axis == 0 and size and size % rows == 0)]
+        axis = found[0] if found else None
+        is_unsure = len(found) > 1 or (axis == 0 and shape[0] != rows)
+        if is_unsure and self._axes is not None:
+            known = self._axes().get(self.draws - 1, axis)
+            axis = known if known is None or (known < len(shape) and shape[known] % rows == 0) else axis
+        if axis is None:
+            return None
+        times = shape[axis] // rows
+        return axis, self.part.start * times, rows * times, self.part.whole * times
 
 
 class Draws:
@@ -88,7 +98,8 @@ class Draws:
     step only if one before it has drawn outside of the model's dropout layers, which are looked at alone.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, axes: Axes | None = None) -> None:
+        self._axes = axes
         self._everywhere = True
         self._mode: WholeDraws | None = None
         self._in_layers = 0
@@ -100,7 +111,9 @@ class Draws:
     @contextlib.contextmanager
     def of(self, part: Part) -> Iterator[None]:
         """A step on this part of a batch."""
-        self._mode, self._in_layers = WholeDraws(part), 0
+        if self._axes is not None:
+            self._axes()  # which runs a model, as cannot be done in the midst of an operator
+        self._mode, self._in_layers = WholeDraws(part, self._axes), 0
         if self._everywhere:
             with self._mode:
                 yield
@@ -122,6 +135,39 @@ class Draws:
             self._in_layers += mode.draws - self._before
             if not self._everywhere:
                 mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+
+
+class DrawnShapes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes how large each draw inside is: the tensor that an operator is given, or the size."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found: list[tuple[int, ...]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if is_drawing(func, args, kwargs):
+            size = next((one for one in args if torch.is_tensor(one) or isinstance(one, list | tuple)), ())
+            self.found.append(tuple(size.shape if torch.is_tensor(size) else size))
+        return func(*args, **kwargs)
+
+
+def axes_between(one: Sequence[Sequence[int]], other: Sequence[Sequence[int]]) -> dict[int, int | None]:
+    """The axis of the batch of each draw, by what differs between the draws for two batches of different lengths; of
+    one in which more than one axis does, nothing is said, and of none where there are not as many.
+
+    >>> axes_between([(8, 4, 16), (16,)], [(8, 3, 16), (16,)])
+    {0: 1, 1: None}
+    """
+    found: dict[int, int | None] = {}
+    if len(one) != len(other):
+        return found
+    for number, (mine, theirs) in enumerate(zip(one, other, strict=True)):
+        if len(mine) == len(theirs):
+            axes = [axis for axis, (a, b) in enumerate(zip(mine, theirs, strict=True)) if a != b]
+            if len(axes) < 2:
+                found[number] = axes[0] if axes else None
+    return found
 
 
 def is_drawing(func: Any, args: Any, kwargs: Any) -> bool:

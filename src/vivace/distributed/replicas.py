@@ -48,14 +48,25 @@ class Replica:
 @torch.no_grad()
 def sum_gradients(module: nn.Module, world: World) -> None:
     """Sum the gradients of a module over the ranks that divide a batch, all of one type at once; of a layer that is
-    computed in parts, the part that this rank has, with that of the ranks that have the same."""
-    gradients = [here(parameter.grad) for parameter in module.parameters() if parameter.grad is not None]
-    for dtype in dict.fromkeys(gradient.dtype for gradient in gradients):
-        mine = [gradient for gradient in gradients if gradient.dtype == dtype]
-        flat = world.sum_over_batch(torch.cat([gradient.flatten() for gradient in mine]), "gradients")
-        parts = torch.split(flat, [gradient.numel() for gradient in mine])
-        for gradient, part in zip(mine, parts, strict=True):
-            gradient.copy_(part.view_as(gradient))
+    computed in parts, the part that this rank has, with that of the ranks that have the same. A parameter that some
+    ranks' rows did not use gets the gradient of the others; one that nobody used gets none, as in one process."""
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for dtype in dict.fromkeys(parameter.dtype for parameter in parameters):
+        kind = [parameter for parameter in parameters if parameter.dtype == dtype]
+        used = [parameter.grad is not None for parameter in kind]
+        own = [here(parameter).detach() for parameter in kind]
+        mine = [here(parameter.grad) if parameter.grad is not None else torch.zeros_like(part)
+                for parameter, part in zip(kind, own, strict=True)]  # fmt: skip
+        told = torch.tensor(used, dtype=dtype, device=mine[0].device)
+        flat = world.sum_over_batch(torch.cat([*(one.flatten() for one in mine), told]), "gradients")
+        *parts, counts = torch.split(flat, [*(one.numel() for one in mine), len(kind)])
+        users = used if all(used) else counts.tolist()  # reading them waits for a device
+        for parameter, part, user in zip(kind, parts, users, strict=True):
+            if user:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                whole = here(parameter.grad)
+                whole.copy_(part.view_as(whole))
 
 
 def replicated(module: nn.Module, world: World) -> DistributedDataParallel:

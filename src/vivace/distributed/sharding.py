@@ -9,6 +9,7 @@ from torch import nn
 from vivace.core.errors import NotApplicable
 from vivace.distributed.pipelining.draws_of_stages import called_by
 from vivace.distributed.pipelining.stages import Before
+from vivace.distributed.tensor_plan import holders
 from vivace.distributed.world import World
 
 
@@ -26,12 +27,14 @@ def shard(model: nn.Module, world: World) -> list[str]:
 def shard_stage(stage: nn.Module, world: World) -> int:
     """The same of one stage of a pipeline, a sequence of modules, each gathered by itself wherever it is called from;
     how many have parameters. They are gathered once for all micro-batches of a step, and let go after the last. Raises
-    NotApplicable where a model uses parameters of its own before its modules."""
+    NotApplicable where a model uses parameters of its own before its modules, and where these share one."""
     if any(isinstance(module, Before) and len(module.loose) for module in stage.modules()):
         raise NotApplicable(
             "the model has parameters that are no module's of its own; put them into one, or leave shard out"
         )
     members = [member for member in called_by(stage) if next(member.parameters(), None) is not None]
+    if len(apart(members, stage)) < len(members):
+        raise NotApplicable("two modules share a parameter; give each its own, or leave shard out")
     _split(stage, members, world, lets_go=False)
     return len(members)
 
@@ -65,4 +68,18 @@ def blocks_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
                 if not isinstance(member, lists) and next(member.parameters(), None) is not None:
                     found.append((f"{name}.{label}".lstrip("."), member))
     inner = {id(part) for _, block in found for part in block.modules() if part is not block}
-    return [(name, block) for name, block in found if id(block) not in inner]
+    own = set(map(id, apart([block for _, block in found], model)))
+    return [(name, block) for name, block in found if id(block) not in inner and id(block) in own]
+
+
+def apart(blocks: Iterable[nn.Module], whole: nn.Module) -> list[nn.Module]:
+    """The blocks of a module that share no parameter with what is not in them, such as a last layer whose weight is the
+    embedding's: gathered by itself, each would get a part of its own in the place of what they share.
+
+    >>> tied = nn.Sequential(nn.Embedding(4, 4), nn.Linear(4, 4), nn.Linear(4, 4, bias=False))
+    >>> tied[2].weight = tied[0].weight
+    >>> [type(block).__name__ for block in apart(tied, tied)]
+    ['Linear']
+    """
+    everywhere = holders(whole)
+    return [block for block in blocks if all(everywhere[one] == count for one, count in holders(block).items())]

@@ -48,7 +48,8 @@ def linear_pairs(model: nn.Module, loss_of: Callable[[nn.Module], Tensor]) -> li
     """The pairs of a model, by following what its loss is computed from, backward from each linear layer to others.
 
     Between them may be element-wise operations and products with another such branch; nobody else may use what is
-    between, and no dropout, whose masks would be drawn for parts. A layer that is called twice is in no pair.
+    between, and no dropout, whose masks would be drawn for parts. A layer that is called twice, or that another one
+    shares a parameter with, is in no pair.
 
     Source: Shoeybi et al., Megatron-LM, 2019 (arXiv:1909.08053), section 3.
     """
@@ -60,14 +61,15 @@ def linear_pairs(model: nn.Module, loss_of: Callable[[nn.Module], Tensor]) -> li
     finally:
         for hook in hooks:
             hook.remove()
-    calls = Counter(one.name for one in seen)
-    by_output = {one.gave.grad_fn: one for one in seen if calls[one.name] == 1 and one.gave.grad_fn is not None}
+    calls, whole = Counter(one.name for one in seen), holders(model)
+    seen = [one for one in seen if calls[one.name] == 1 and all(whole[id(own)] == 1 for own in one.layer.parameters())]
+    by_output = {one.gave.grad_fn: one for one in seen if one.gave.grad_fn is not None}
     uses = _uses(loss.grad_fn)
     masked = {tensor.grad_fn for tensor in dropped}
     taken: set[str] = set()
     found: list[Pair] = []
     for one in seen:
-        if calls[one.name] > 1 or one.name in taken or one.given.grad_fn is None:
+        if one.name in taken or one.given.grad_fn is None:
             continue
         firsts = _branch(one.given.grad_fn, by_output, uses, masked)
         if not firsts or any(first.name in taken or first.layer.out_features != one.layer.in_features
@@ -77,6 +79,11 @@ def linear_pairs(model: nn.Module, loss_of: Callable[[nn.Module], Tensor]) -> li
         taken |= {*pair.first, pair.second}
         found.append(pair)
     return found
+
+
+def holders(model: nn.Module) -> Counter[int]:
+    """How many modules hold each parameter of a model, by its `id`: two hold a weight that is tied."""
+    return Counter(id(one) for _, one in model.named_parameters(remove_duplicate=False))
 
 
 def split_pairs(model: nn.Module, pairs: list[Pair], world: World) -> None:

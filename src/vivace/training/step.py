@@ -30,21 +30,22 @@ def train_step(rig: Rig, batch: Any) -> torch.Tensor:
     return loss
 
 
-def accumulate(rig: Rig, batch: Any) -> torch.Tensor:
-    """Add the gradients of a batch's loss to the parameters'; returns that loss, detached."""
+def accumulate(rig: Rig, batch: Any, weight: float = 1.0) -> torch.Tensor:
+    """Add the gradients of a batch's loss, times a weight, to the parameters'; returns that product, detached."""
     if rig.parts == 1:
-        return _one_part(rig, batch, 1.0)
+        return _one_part(rig, batch, weight)
     parts = split(batch, rig.parts)
     weights = [rig.weight(part) for part in parts]
     whole = sum(weights)
-    if not whole > 0:
+    if not whole > 0 and weight:
         raise UsageError(f"the parts of a batch weigh {weights}; weight must be above 0 for one of them")
-    losses = [_one_part(rig, part, weight / whole) for part, weight in zip(parts, weights, strict=True)]
+    shares = [weight * one / whole if whole > 0 else 0.0 for one in weights]
+    losses = [_one_part(rig, part, share) for part, share in zip(parts, shares, strict=True)]
     return torch.stack(losses).sum()
 
 
 def _one_part(rig: Rig, batch: Any, share: float) -> torch.Tensor:
-    with around(rig.around):
+    with around(rig.around), contextlib.nullcontext() if share else untaught(rig.model):
         loss = rig.forward(batch)
         if share != 1.0:
             loss = loss * share
@@ -55,7 +56,24 @@ def _one_part(rig: Rig, batch: Any, share: float) -> torch.Tensor:
         )
     scaled = loss if rig.scaling is None else rig.scaling.scale(loss)
     scaled.backward()  # type: ignore[no-untyped-call]
-    return loss.detach()
+    return loss.detach() if share else torch.zeros_like(loss)
+
+
+@contextlib.contextmanager
+def untaught(model: torch.nn.Module) -> Iterator[None]:
+    """Inside, what a model gives receives gradients of 0. The mean over nothing, such as over the tokens of a part that
+    is padding alone, is NaN, as is its gradient, and times a weight of 0 they still are."""
+
+    def silence(_module: Any, _given: Any, gave: Any) -> None:
+        for one in pytree.tree_leaves(gave):
+            if torch.is_tensor(one) and one.grad_fn is not None:
+                one.register_hook(torch.zeros_like)  # type: ignore[no-untyped-call]
+
+    hook = model.register_forward_hook(silence)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 @contextlib.contextmanager

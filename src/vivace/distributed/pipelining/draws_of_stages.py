@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from vivace.core.errors import NotApplicable
 from vivace.distributed.draws import WholeDraws, is_drawing, zeros_like_in
 from vivace.distributed.parts import Part
 from vivace.distributed.pipelining.stages import Before
@@ -79,12 +80,22 @@ class StageDraws:
         self._device = given.device
         self._part: Part | None = None
         self._sizes = (0, 0)
+        self._width = given.shape[1:]
         self._micro: int | None = None
         with torch.no_grad():
             for module in chain:
                 with _Recorder(len(given)) as recorder:
                     given = module(given)
                 self._drawn.append(recorder.found)
+
+    def check(self, given: Tensor) -> None:
+        """Raise NotApplicable where the rows that a model is given are of another shape than those by which it is known
+        what it draws."""
+        if any(self._drawn) and given.shape[1:] != self._width:
+            raise NotApplicable(
+                f"pipeline-parallel: a batch has rows of shape {list(given.shape[1:])}, and others of "
+                f"{list(self._width)}, for which other masks are drawn; make all rows as long, or leave dropout out"
+            )
 
     def stage(self, modules: Sequence[nn.Module], first: int) -> nn.Sequential:
         """A stage of these modules of the chain, the first of which has this number in it."""

@@ -16,6 +16,8 @@ from vivace.distributed.pipelining.stages import Answered, Captured, Probe
 from vivace.distributed.world import World
 
 Loss = Callable[[Any, Any], Tensor]
+Form = tuple[int, tuple[torch.Size, ...]]
+"""Of a batch: how many rows it has on all ranks, and the shapes of its tensors' rows."""
 
 
 class Pipeline:
@@ -35,7 +37,7 @@ class Pipeline:
         self._loss = loss
         self._micro = micro
         self._schedule = schedule
-        self._known: dict[int, Any] = {}
+        self._known: dict[Form, Any] = {}
         self._batch: Any = None
         self._weigh: Callable[[Any], float] = lambda _: 1.0
 
@@ -45,8 +47,8 @@ class Pipeline:
         rows = _rows(batch)
         count = max(number for number in range(1, self._micro + 1) if rows % number == 0)
         place, last = self.world.place["pipeline"], self.world.layout.pipeline - 1
-        schedule = self._for(part.whole, count)
         self._batch, self._weigh = batch, weigh
+        schedule = self._for((part.whole, _widths(batch)), count)
         losses: list[Tensor] = []
         with self.world.watch.during("the pipeline's micro-batches"), self._draws.of(part, count):
             given = (inputs_of(self._model, self._loss, batch),) if place == 0 else ()
@@ -65,12 +67,15 @@ class Pipeline:
             whole = self.world.sum_over_stages(own.contiguous().clone(), f"the gradient of {name}")
             parameter.grad = whole if id(parameter) in mine else None
 
-    def _for(self, whole: int, count: int) -> Any:
-        """A schedule for batches of so many rows in all: stages know their micro-batches' size. PyTorch learns it from
-        a pass of its own, in which split layers are gathered, so that all ranks must come to one at the same step."""
+    def _for(self, form: Form, count: int) -> Any:
+        """A schedule for batches of so many rows in all, each so large: stages know their micro-batches' size. PyTorch
+        learns it from a pass of its own, in which split layers are gathered, so that all ranks must come to one at the
+        same step."""
         from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
 
-        if whole not in self._known:
+        if form not in self._known:
+            with torch.random.fork_rng():
+                self._draws.check(inputs_of(self._model, self._loss, self._batch))
             place, stages = self.world.place["pipeline"], self.world.layout.pipeline
             group = self.world.mesh.get_group("pipeline")
             draws = self._draws
@@ -83,12 +88,15 @@ class Pipeline:
             stage = Stage(self.stage, place, stages, self.world.device, group=group)
             name = self._schedule if count >= stages else "gpipe"  # 1F1B needs a micro-batch for each stage
             kind: Any = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}[name]
-            self._known[whole] = kind(stage, count, loss_fn=self._weighted, scale_grads=False)
-        return self._known[whole]
+            self._known[form] = kind(stage, count, loss_fn=self._weighted, scale_grads=False)
+        return self._known[form]
 
     def _weighted(self, output: Tensor, rows: Tensor) -> Tensor:
         part = rows_of(self._batch, int(rows[0]), len(rows))
-        return self._loss(Answered(self._model, output), part) * self._weigh(part)
+        weight = self._weigh(part)
+        if not weight:  # the mean over nothing is NaN, and times 0 it still is
+            return output.sum() * 0.0
+        return self._loss(Answered(self._model, output), part) * weight
 
 
 def inputs_of(model: nn.Module, loss: Loss, batch: Any) -> Tensor:
@@ -108,6 +116,10 @@ def rows_of(batch: Any, start: int, count: int) -> Any:
     return pytree.tree_map(
         lambda leaf: leaf[start : start + count] if torch.is_tensor(leaf) and leaf.ndim else leaf, batch
     )
+
+
+def _widths(batch: Any) -> tuple[torch.Size, ...]:
+    return tuple(leaf.shape[1:] for leaf in pytree.tree_leaves(batch) if torch.is_tensor(leaf))
 
 
 def _rows(batch: Any) -> int:

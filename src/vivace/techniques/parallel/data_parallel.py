@@ -19,7 +19,7 @@ from vivace.distributed.batch_norm import share_batch_norms
 from vivace.distributed.draws import Draws
 from vivace.distributed.replicas import Replica
 from vivace.distributed.world import Axis, world_of
-from vivace.techniques.parallel.spread import PartFeed, SpreadGradients, scaled, weighted
+from vivace.techniques.parallel.spread import PartFeed, SpreadGradients, axes_drawn, scaled, weighted
 from vivace.techniques.parallel.staged import StagedGradients
 
 
@@ -66,7 +66,7 @@ class DataParallel(Technique):
             return rig.replace(gradients=rig.gradients.of(rig, sums=True))
         if rig.parts > 1 and has_dropout(rig.model):
             raise NotApplicable("the model has dropout, whose masks would be drawn for parts of a process's share")
-        norms, draws = share_batch_norms(rig.model, world), Draws(rig.model)
+        norms, draws = share_batch_norms(rig.model, world), Draws(rig.model, axes_drawn(job))
         sums = rig.parts > 1 or world.layout.tensor > 1
         forward = rig.forward if sums else Replica(rig.model, rig.forward, world)
         gradients = SpreadGradients(rig, world, weighted(rig, forward), draws, norms, sums)

@@ -16,7 +16,7 @@ from vivace.distributed.draws import Draws
 from vivace.distributed.sharding import shard, shard_stage
 from vivace.distributed.world import Axis, world_of
 from vivace.techniques.parallel.data_parallel import check_ways
-from vivace.techniques.parallel.spread import PartFeed, SpreadGradients, weighted, with_new_optimizer
+from vivace.techniques.parallel.spread import PartFeed, SpreadGradients, axes_drawn, weighted, with_new_optimizer
 from vivace.techniques.parallel.staged import StagedGradients
 
 
@@ -70,7 +70,7 @@ class FullySharded(Technique):
             told = f"parameters of this stage are gathered in {count} groups"
             rig = with_new_optimizer(rig, job, is_mixed).replace(notes=(*rig.notes, told))
             return rig.replace(gradients=staged.of(rig))
-        norms, draws = share_batch_norms(rig.model, world), Draws(rig.model)
+        norms, draws = share_batch_norms(rig.model, world), Draws(rig.model, axes_drawn(job))
         blocks = shard(rig.model, world)
         told = f"parameters are gathered in {len(blocks) + 1} groups"
         rig = with_new_optimizer(rig, job, is_mixed).replace(notes=(*rig.notes, told))

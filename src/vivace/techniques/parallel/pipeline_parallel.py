@@ -86,7 +86,8 @@ class PipelineParallel(Technique):
         modules = [module for _, module in chain]
         with seeded(job.seed):
             draws = StageDraws([copied(module) for module in modules], given[:DRAWN_ROWS])
-            costs = _agreed(costs_of([copied(module) for module in modules], given), world)
+            rows = max(1, (job.batch_size or len(given)) // (world.layout.copies * self.micro))
+            costs = _agreed(costs_of([copied(module) for module in modules], given, rows), world)
         ends = [*balanced(costs, self.ways), len(chain)]
         stages = [draws.stage(modules[a:b], a) for a, b in itertools.pairwise(ends)]
         tied = tied_between(rig.model, stages)
@@ -100,7 +101,7 @@ class PipelineParallel(Technique):
         pipeline = Pipeline(world, rig.model, mine, draws, job.loss, self.micro, self.schedule)
         begins = ", ".join(chain[start][0] or "the model" for start in ends[:-1])
         takes = ", ".join(f"{sum(costs[a:b]) * 1e3:.2g}" for a, b in itertools.pairwise(ends))
-        told = f"stages begin with {begins}; their modules were measured to take {takes} ms"
+        told = f"stages begin with {begins}; their modules were measured to take {takes} ms for {rows} samples"
         gradients = StagedGradients(rig, world, pipeline, tied=tied)
         return rig.replace(feed=PartFeed(rig.feed, world), gradients=gradients, notes=(*rig.notes, told))
 
@@ -127,9 +128,11 @@ def refuse(model: nn.Module) -> None:
         )
 
 
-def costs_of(chain: Sequence[nn.Module], given: torch.Tensor) -> list[float]:
-    """Seconds of the forward and backward pass of each module of a chain, MEASURED on these inputs."""
+def costs_of(chain: Sequence[nn.Module], given: torch.Tensor, rows: int) -> list[float]:
+    """Seconds of the forward and backward pass of each module of a chain, MEASURED on so many rows, those of these
+    inputs again and again: fewer would be bound by the reading of weights where a micro-batch is not."""
     clock, costs = SystemClock(), []
+    given = given[torch.arange(rows, device=given.device) % len(given)]
     for module in chain:
         seconds = []
         for _ in range(TIMED):
@@ -138,6 +141,8 @@ def costs_of(chain: Sequence[nn.Module], given: torch.Tensor) -> list[float]:
             gave = module(x)
             if gave.requires_grad:
                 gave.sum().backward()
+            if given.is_cuda:
+                torch.cuda.synchronize()  # else the launching of its kernels would be timed
             seconds.append(clock.now() - began)
         costs.append(min(seconds))
         given = gave.detach()

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import default_collate
 
 from vivace.core.errors import NotApplicable
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Feed, Rig
 from vivace.distributed.batch_norm import WholeBatchNorm
-from vivace.distributed.draws import Draws
+from vivace.distributed.draws import Axes, DrawnShapes, Draws, axes_between
 from vivace.distributed.parts import Share
+from vivace.distributed.pipelining.pipeline import rows_of
 from vivace.distributed.replicas import sum_gradients
 from vivace.distributed.world import World
 from vivace.training.feed import SampleFeed, feed_of, is_iterator
@@ -29,8 +32,9 @@ EXAMPLE_ROWS = 4
 class PartFeed:
     """A feed of which each rank takes its rows of every batch, in the order of one process.
 
-    Single samples are read by the rank that needs them alone. What changes batches at random (`augment`), and batches
-    of an iterable, are made whole by every rank, so that the random numbers are those of one process.
+    Single samples are read by the rank that needs them alone. What changes batches at random (`augment`), batches of an
+    iterable, and those that the job collates itself, such as by padding to the longest sample, are made whole by every
+    rank, so that random numbers and shapes are those of one process.
     """
 
     def __init__(self, feed: Feed, world: World) -> None:
@@ -40,7 +44,7 @@ class PartFeed:
     def epoch(self, number: int, skip: int = 0) -> Iterator[Any]:
         """This rank's shares of the batches of one epoch, without the first `skip`."""
         feed = self.feed
-        if type(feed) is not SampleFeed or feed.augment is not None:
+        if type(feed) is not SampleFeed or feed.augment is not None or feed.collate is not default_collate:
             return self._watched(map(self._world.cut, feed.epoch(number, skip)))
         return self._watched(self._read(feed, number, skip))
 
@@ -96,7 +100,8 @@ def weight_of(rig: Rig, world: World, share: Share) -> float:
     if rig.weight is samples_in:
         return share.part.share
     own = rig.weight(share.batch) if share.part.counts else 0.0
-    return own / whole_weight(own, world)
+    whole = whole_weight(own, world)
+    return own / whole if whole else share.part.share  # a batch of nothing: as one process makes of it what it will
 
 
 def whole_weight(own: float, world: World) -> float:
@@ -109,7 +114,7 @@ def weighted(rig: Rig, forward: Callable[[Any], Tensor]) -> Callable[[Any, float
     """Forward and backward of a batch whose loss counts with a weight."""
 
     def compute(batch: Any, weight: float) -> Tensor:
-        return accumulate(rig.replace(forward=lambda given: forward(given) * weight, gradients=None), batch)
+        return accumulate(rig.replace(forward=forward, gradients=None), batch, weight)
 
     return compute
 
@@ -119,8 +124,12 @@ def scaled(rig: Rig, passes: Callable[[Any], Tensor]) -> Callable[[Any, float], 
 
     def compute(batch: Any, weight: float) -> Tensor:
         loss = passes(batch)
+        gradients = [one.grad for one in rig.model.parameters() if one.grad is not None]
         with torch.no_grad():
-            torch._foreach_mul_([one.grad for one in rig.model.parameters() if one.grad is not None], weight)
+            if not weight:  # the mean over nothing is NaN, and times 0 it still is
+                torch._foreach_zero_(gradients)
+                return torch.zeros_like(loss)
+            torch._foreach_mul_(gradients, weight)
         return loss * weight
 
     return compute
@@ -158,6 +167,29 @@ def example_of(job: Training) -> Any:
         if is_iterator(job.data):
             raise NotApplicable("the data are an iterator, so that no example can be taken; give a list or a Dataset")
         return next(iter(job.data))
+
+
+def axes_drawn(job: Training) -> Axes:
+    """Which axis of what a job's step draws is the batch's, learned when first asked, from a batch and one that is
+    shorter; nothing where the job takes no such batches."""
+
+    @functools.cache
+    def axes() -> dict[int, int | None]:
+        shapes = []
+        try:
+            batch = example_of(job)
+            count = int(samples_in(batch))
+            for rows in (count, count - 1):
+                with seeded(job.seed), torch.no_grad():
+                    model = job.model().train()
+                    with DrawnShapes() as drawn:
+                        job.loss(model, rows_of(batch, 0, rows))
+                shapes.append(drawn.found)
+        except Exception:  # noqa: BLE001  the user's loss may raise anything when it is given a few samples
+            return {}
+        return axes_between(*shapes)
+
+    return axes
 
 
 def looked_at(job: Training, model: nn.Module, batch: Any) -> Tensor:

@@ -33,13 +33,12 @@ class StagedGradients:
     def __call__(self, batch: Any) -> Tensor:
         share = self.world.cut(batch)
         self.rig.optimizer.zero_grad(set_to_none=True)
-        counts = 1.0 if share.part.counts else 0.0
-        if self.rig.weight is samples_in:
-            whole = float(share.part.whole)
-        else:
-            whole = whole_weight(counts * self.rig.weight(share.batch), self.world)
+        counts, weight = 1.0 if share.part.counts else 0.0, self.rig.weight
+        whole = 0.0 if weight is samples_in else whole_weight(counts * weight(share.batch), self.world)
+        if not whole:  # also a batch of nothing: as one process makes of it what it will
+            weight, whole = samples_in, float(share.part.whole)
         with around(self.rig.around):
-            loss = self.pipeline.step(share.batch, share.part, lambda part: counts * self.rig.weight(part) / whole)
+            loss = self.pipeline.step(share.batch, share.part, lambda part: counts * weight(part) / whole)
         if self.sums:
             sum_gradients(self.pipeline.stage, self.world)
         self.pipeline.sum_tied(self.tied)

@@ -19,6 +19,7 @@ from vivace.techniques.parallel.data_parallel import check_ways
 from vivace.techniques.parallel.spread import (
     PartFeed,
     SpreadGradients,
+    axes_drawn,
     copied,
     example_of,
     looked_at,
@@ -77,7 +78,7 @@ class TensorParallel(Technique):
         rig = with_new_optimizer(rig, job, is_mixed=True).replace(notes=(*rig.notes, told))
         if isinstance(rig.gradients, StagedGradients):
             return rig.replace(gradients=rig.gradients.of(rig))
-        gradients = SpreadGradients(rig, world, weighted(rig, rig.forward), Draws(rig.model), [])
+        gradients = SpreadGradients(rig, world, weighted(rig, rig.forward), Draws(rig.model, axes_drawn(job)), [])
         return rig.replace(feed=PartFeed(rig.feed, world), gradients=gradients)
 
     def pairs(self, rig: Rig, job: Training) -> list[Pair]:
