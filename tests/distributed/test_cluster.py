@@ -59,3 +59,62 @@ def test_a_node_that_dies_loses_only_its_trial(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.splitlines()[-1] == "[1, 2] ['infra_error'] 1 2 [True] 1"
+
+
+CRASHING = """
+import os, signal, sys
+import torch
+from ray.cluster_utils import Cluster
+
+import vivace as vv
+
+
+class Deadly:
+    "Data that end, once, the process on a node that reads them."
+
+    def __init__(self):
+        self.driver, self.flag = os.getpid(), sys.argv[1]
+
+    def __iter__(self):
+        if os.getpid() != self.driver and not os.path.exists(self.flag):
+            open(self.flag, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        for seed in range(12):
+            torch.manual_seed(seed)
+            yield torch.randn(16, 8), torch.randint(4, (16,))
+
+
+def device_of(name):
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+if __name__ == "__main__":
+    from vivace.api.together import cluster as room
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 2})
+    torch.manual_seed(0)
+    work = vv.Workload(
+        torch.nn.Linear(8, 4), inputs=(torch.randn(16, 8),), data=Deadly(), metric=vv.metrics.accuracy, name="small",
+    )
+    plans = [["inference-mode"], ["inference-mode", {"technique": "threads", "settings": {"count": 1}}]]
+    found = room.optimize_on_cluster(work, cluster.address, plans=plans, trial_time="20s")
+    print([trial.outcome.value for trial in found.trials if "its process died" in trial.reason], found.lost,
+          len(found.trials) > 1, all(trial.original_seconds for trial in found.trials[1:]))
+    with room._joined(cluster.address) as ray:
+        asked = room._Cluster(ray, None, "1s", None)
+        (node,) = asked.nodes()
+        print(ray.get(asked._on(node.name, device_of).remote("")))
+    cluster.shutdown()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(290)
+def test_a_process_that_dies_on_a_node_loses_its_trial_and_not_the_node_with_its_cards(tmp_path: Path) -> None:
+    (tmp_path / "search.py").write_text(CRASHING)
+
+    command = [sys.executable, str(tmp_path / "search.py"), str(tmp_path / "flag")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines()[-2:] == ["['crashed'] () True True", "0,1"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -50,9 +51,9 @@ def verb(folder: Path, *options: str) -> list[str]:
     return [*vivace, "optimize", f"{folder / 'work.py'}:work", *asked]
 
 
-def ran(command: list[str]) -> tuple[int, dict[str, Any]]:
+def ran(command: list[str], **variables: str) -> tuple[int, dict[str, Any]]:
     """Its exit code, and its document."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, env={**os.environ, **variables})
     assert done.returncode in (0, 3), done.stderr[-3000:]
     return done.returncode, json.loads(done.stdout)
 
@@ -91,8 +92,19 @@ def test_a_node_that_is_killed_loses_its_trial_and_nothing_else(tmp_path: Path) 
 
 
 def test_a_ray_of_its_own_is_started_when_local_is_asked_for(tmp_path: Path) -> None:
-    code, found = ran(verb(tmp_path, "--cluster", "local", "--out", str(tmp_path / "fast")))
+    asked = verb(tmp_path, "--cluster", "local", "--out", str(tmp_path / "fast"))
+
+    code, found = ran(asked, RAY_ADDRESS="127.0.0.1:9")  # a cluster that is there, and is not asked
 
     assert len(found["nodes"]) == len(found["trials"]) == len(found["standings"]) == 1
     assert found["by_cost"] == []
     assert (tmp_path / "fast" / "manifest.json").is_file() == (code == 0)
+
+
+def test_an_address_where_nobody_answers_is_told(tmp_path: Path) -> None:
+    asked = verb(tmp_path, "--cluster", "127.0.0.1:9")
+
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=120)
+
+    assert done.returncode == 5, done.stderr[-3000:]
+    assert json.loads(done.stdout)["error"]["message"].startswith("no Ray cluster answers at 127.0.0.1:9 (")

@@ -208,20 +208,12 @@ def _on_cluster(
     from vivace.report.cluster import cluster_block, cluster_document
     from vivace.report.terminal import print_block
 
-    kept = {"objective", "calls", "only", "without", "native", "fixed_shapes", "device", "gate", "keep", "seed"}
-    plan, out, budget, time = (asked[name] for name in ("plan", "out", "budget", "time"))
-    further = {name: value for name, value in asked.items() if name in kept}
-    if time is not None:
-        further["trial_time"] = time
     with document_only(as_json), progress_shown(quiet) as progress:
+        from vivace.api import optimize as search
         from vivace.api.target import resolve_workload
-        from vivace.api.together.cluster import optimize_on_cluster
 
         try:
-            found = optimize_on_cluster(
-                resolve_workload(target), address, budget, out=out, prices=prices, plans=[plan] if plan else (),
-                progress=progress, **further,
-            )  # fmt: skip
+            found: Any = search(resolve_workload(target), cluster=address, prices=prices, progress=progress, **asked)
         except KeyboardInterrupt:
             raise Cancelled("cancelled; nothing of the cluster's trials was kept") from None
     if as_json:

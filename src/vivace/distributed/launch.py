@@ -37,6 +37,7 @@ START_SECONDS = 180
 LEAVING_SECONDS = 30.0
 """Within how long a machine that has left is seen to have: three beats of torchrun's rendezvous, and two seconds."""
 STOP_SECONDS = 3
+ANSWER_SECONDS = 5.0
 LOOK_SECONDS = 1.0
 """About how much time passes between two looks at where the ranks are."""
 
@@ -278,3 +279,19 @@ def listening(team: Team) -> socket.socket:
             f"the port {team.port} of {team.address} cannot be used: {error.strerror or error}; give another one "
             "(--rdzv-endpoint HOST:PORT), or leave it out where all processes are on one machine"
         ) from error
+
+
+def why_silent(address: str) -> str:
+    """Why nobody answers at HOST:PORT, within some seconds; empty where somebody does, and for what is no such address.
+
+    >>> why_silent("auto")
+    ''
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or "/" in address or not port.isdigit():
+        return ""
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""

@@ -6,25 +6,32 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vivace.api.request import plan_of
+from vivace.artifact import save
 from vivace.core.errors import EnvironmentFault, MissingExtra, VivaceError
 from vivace.core.measurement import Interval, Outcome
 from vivace.core.quality import Budget, QualityVerdict
 from vivace.core.registry import is_installed
 from vivace.core.workload import Workload
+from vivace.distributed.launch import why_silent
 from vivace.distributed.standings import ClusterResult, Node, NodeTrial, priced, standings_of
 from vivace.distributed.trial_lists import TrialLists
 from vivace.measure import parcel
+from vivace.measure.worker import find
 from vivace.report.progress import Progress, SilentProgress
 
 LOCAL = "local"
 TRIALS = 6
-LOOK_SECONDS = 0.5
+LOOK_SECONDS, ANSWER_SECONDS = 0.5, 30.0
 TRIAL_TIME = "60s"
+OPTIMIZE = "vivace.api.optimize:optimize"
+"""What a trial is, which may also be asked for a whole cluster."""
 
 
 def optimize_on_cluster(
@@ -35,8 +42,8 @@ def optimize_on_cluster(
     out: str | Path | None = None,
     prices: Mapping[str, float] | None = None,
     trials: int = TRIALS,
-    trial_time: str = TRIAL_TIME,
-    plans: Sequence[Sequence[str]] = (),
+    trial_time: str | float = TRIAL_TIME,
+    plans: Sequence[Sequence[str | Mapping[str, Any]]] = (),
     progress: Progress | None = None,
     **asked: Any,
 ) -> ClusterResult:
@@ -48,13 +55,18 @@ def optimize_on_cluster(
     "local" to start a Ray on this machine for as long as this takes. `prices` are per hour, by a node's name, address
     or resource. `out` receives the fastest artifact. `asked` are further arguments of `optimize`.
 
-    Raises MissingExtra without Ray; EnvironmentFault where no cluster answers.
+    Raises MissingExtra without Ray; EnvironmentFault where no cluster answers; UsageError for a plan, a price or a
+    place for the artifact that cannot be.
 
     >>> found = optimize_on_cluster(work, "auto", prices={"c7i": 0.36})  # doctest: +SKIP
     >>> found.standings[0].cost_per_million_calls  # doctest: +SKIP
     1.2
     """
     progress = progress or SilentProgress()
+    if out is not None:
+        save.check_destination(Path(out))
+    for plan in plans:
+        plan_of(plan)  # what no node knows is told before any is asked
     with _joined(address) as ray, tempfile.TemporaryDirectory(prefix="vivace-") as name:
         payload = ray.put(parcel.packed((work, budget, dict(asked))))
         cluster = _Cluster(ray, payload, trial_time, Path(name))
@@ -88,8 +100,11 @@ def _joined(address: str) -> Iterator[Any]:
     import ray
 
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    silent = why_silent(address)  # Ray itself tries for minutes
     try:
-        ray.init(**(quiet | ({"include_dashboard": False} if address == LOCAL else {"address": address})))
+        if silent:
+            raise ConnectionError(silent)
+        ray.init(address=address, **quiet, **({"include_dashboard": False} if address == LOCAL else {}))
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise EnvironmentFault(
             f"no Ray cluster answers at {address} ({str(error).splitlines()[0]}); start one with `ray start --head`, "
@@ -107,10 +122,11 @@ class _Cluster:
 
     ray: Any
     payload: Any
-    trial_time: str
+    trial_time: str | float
     kept: Path
     artifacts: dict[tuple[str, str], Path] = dataclasses.field(default_factory=dict)
     cores: dict[str, int] = dataclasses.field(default_factory=dict)
+    gpus: dict[str, float] = dataclasses.field(default_factory=dict)
     ids: dict[str, str] = dataclasses.field(default_factory=dict)
     lost: list[str] = dataclasses.field(default_factory=list)
 
@@ -124,6 +140,7 @@ class _Cluster:
             if cores < 1:
                 continue
             self.cores[name], self.ids[name] = cores, one["NodeID"]
+            self.gpus[name] = one["Resources"].get("GPU", 0)
             asked[name] = self._on(name, _machine).remote(cores)
         for name, future in asked.items():
             machine = self._answer(name, future)
@@ -210,7 +227,10 @@ class _Cluster:
         except RayTaskError as error:
             reason = str(error).strip().splitlines()[-1]
             return NodeTrial(node, kind, name, Outcome.CRASHED, reason)
-        except RayError:
+        except RayError as error:
+            if self._is_there(node):
+                reason = f"its process died: {str(error).strip().splitlines()[0]}"
+                return NodeTrial(node, kind, name, Outcome.CRASHED, reason)
             spread.lose(node)
             return NodeTrial(node, kind, name, Outcome.INFRA_ERROR, "its node died, and the trial with it")
         speedup = None if told["speedup"] is None else Interval(*told["speedup"])
@@ -223,21 +243,28 @@ class _Cluster:
             self.artifacts[kind, trial.plan] = _written(told["files"], self.kept / str(len(self.artifacts)))
         return trial
 
+    def _is_there(self, node: str) -> bool:
+        """Whether a node still answers, of which a process has died."""
+        from ray.exceptions import RayError
+
+        try:
+            return bool(self.ray.get(self._on(node, _here).remote(), timeout=ANSWER_SECONDS))
+        except RayError:
+            return False
+
     def keep(self, plan: str, kind: str, out: str | Path | None) -> Path | None:
         """The winner's artifact at its place; None where the original won, or no place was given."""
-        from vivace.artifact import save
-
         found = self.artifacts.get((kind, plan))
         if found is None or out is None:
             return None
         destination = Path(out)
-        save.check_destination(destination)
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        if destination.exists():
-            import shutil
-
-            shutil.rmtree(destination)
-        found.rename(destination)
+        staged = destination.absolute().with_name(f".{destination.name}.staged-{os.getpid()}")  # on the same disk
+        try:
+            with save.disk_errors(destination):
+                shutil.copytree(found, staged)
+            save.publish(staged, destination)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
         return destination
 
     def _on(self, node: str, function: Any) -> Any:
@@ -245,12 +272,18 @@ class _Cluster:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         pinned = NodeAffinitySchedulingStrategy(node_id=self.ids[node], soft=False)
-        return self.ray.remote(num_cpus=self.cores[node], max_retries=0, scheduling_strategy=pinned)(function)
+        whole: dict[str, Any] = {"num_cpus": self.cores[node], "num_gpus": self.gpus[node]}
+        return self.ray.remote(**whole, max_retries=0, scheduling_strategy=pinned)(function)
 
 
 def _name_of(plan: str) -> str:
     """A plan's techniques, for people."""
     return " + ".join(one if isinstance(one, str) else str(one["technique"]) for one in json.loads(plan))
+
+
+def _here() -> bool:
+    """What a node answers that is there."""
+    return True
 
 
 def _machine(cores: int) -> dict[str, Any]:
@@ -274,16 +307,14 @@ def _plans(cores: int, payload: bytes, trials: int) -> list[str]:
     return [json.dumps(one.plan.to_json()) for one in found.plans if len(one.plan)][:trials]
 
 
-def _trial(cores: int, payload: bytes, plan: str, time: str) -> dict[str, Any]:
+def _trial(cores: int, payload: bytes, plan: str, time: str | float) -> dict[str, Any]:
     """One plan on this node against the original: how it ended, its times, and its artifact's files."""
     _keep_to(cores)
-    from vivace.api.optimize import optimize
-
     told: Any = parcel.unpacked(payload)
     work, budget, asked = told
     with tempfile.TemporaryDirectory(prefix="vivace-") as name:
         out = Path(name) / "artifact"
-        result = optimize(work, budget, plan=json.loads(plan), time=time, out=out, **asked)
+        result = find(OPTIMIZE)(work, budget, plan=json.loads(plan), time=time, out=out, **asked)
         tried = next((one for one in reversed(result.candidates) if len(one.plan)), None)
         is_best = bool(len(result.plan))
         files = {str(file.relative_to(out)): file.read_bytes() for file in sorted(out.rglob("*")) if file.is_file()}
