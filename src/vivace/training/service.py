@@ -245,10 +245,10 @@ class Trainer:
         several processes hold the same tensors, these are compared first, or alone. `first` is how far off the plan's
         first steps were. Raises StepChanged."""
         self._loop.look()
-        if self._ranks is not None:
-            found = tuple(copies(self._ranks, self._loop.rig.model, self._loop.position.steps))
-            if found or copies_alone:
-                return as_json(Examined(found, "the first process's", ()))
+        ranks, model, steps = self._ranks, self._loop.rig.model, self._loop.position.steps
+        found = () if ranks is None else tuple(copies(ranks, model, steps))
+        if found or copies_alone:
+            return as_json(Examined(found, "the first process's", ()))
         try:
             return as_json(proved_again(self._job, self._plan, self._loop, self._changed, first, self._rig))
         except Unproved as why:

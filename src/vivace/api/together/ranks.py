@@ -39,24 +39,25 @@ class Member:
         self._payload = payload
         self._layout = ranks.layout
         self._ranks = ranks
+        self._others = ranks if ranks.layout.processes > 1 else None  # one that is left trains as one process does
         self._keep = keep
         self._identity = identity
 
     def agreements(self, steps: int) -> dict[str, Any]:
         """What `Examiner.agreements` says: this layout's steps against those of one process."""
-        return Examiner(*self._fresh(), self._ranks).agreements(steps)
+        return Examiner(*self._fresh(), self._others).agreements(steps)
 
     def curve(self, seed: int, steps: int, with_plan: bool) -> dict[str, Any]:
         """What `Examiner.curve` says: the losses of so many steps, of one process without the plan."""
-        return Examiner(*self._fresh(), self._ranks).curve(seed, steps, with_plan)
+        return Examiner(*self._fresh(), self._others).curve(seed, steps, with_plan)
 
     def diagnosis(self, steps: int, flops: float) -> dict[str, Any]:
         """What `Diagnoser.read` says of a step that all take together, as this rank sees it."""
-        return Diagnoser(*self._fresh(), self._ranks).read(steps, flops)
+        return Diagnoser(*self._fresh(), self._others).read(steps, flops)
 
     def begin(self) -> None:
         """Make what `take` takes steps with."""
-        self._stepper = stepping(*self._fresh(), self._ranks)
+        self._stepper = stepping(*self._fresh(), self._others)
 
     def take(self, steps: int) -> list[float]:
         """Take so many steps, as `measure.arm` does with those of one process; the seconds of each on this rank."""
@@ -67,7 +68,7 @@ class Member:
 
     def prepare(self) -> dict[str, Any]:
         """What `Trainer.prepare` says, with how many processes there are."""
-        self._trainer = Trainer(*self._fresh(), self._keep, self._identity, self._ranks)
+        self._trainer = Trainer(*self._fresh(), self._keep, self._identity, self._others)
         return self._trainer.prepare()
 
     def advance(self, steps: int) -> dict[str, Any]:
