@@ -337,6 +337,18 @@ def test_a_state_that_no_checkpoint_can_hold_is_named(tmp_path: Path) -> None:
         loop.save()
 
 
+def test_a_tensor_without_memory_is_not_read() -> None:
+    """FSDP takes the memory of what it has gathered away; reading such a tensor ends the process."""
+    work = job(model=perceptron)
+    rig = assemble(work)
+    rig.model.gathered = torch.zeros(1000)
+    own = OwnState(work, rig)
+    rig.model.gathered = torch.zeros(1000)
+    rig.model.gathered.untyped_storage().resize_(0)
+
+    assert not any(key == "gathered" for _, key in own.now().values)
+
+
 class Overlapping(nn.Module):
     """Has tensors that share memory, wholly and in part, and an extra state."""
 

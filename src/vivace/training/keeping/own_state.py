@@ -28,6 +28,8 @@ OPTIMIZER = frozenset(vars(torch.optim.SGD([torch.zeros(1)], 0.1)))
 INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 STRANGE = ("vivace.", "keras.", "multiprocessing.", "threading", "torch.optim.lr_scheduler", "torch.utils.data._utils")
 """Modules of what is not looked into: ours, and what cannot be put back."""
+OF_RANKS = "torch.distributed."
+"""What arranges processes; modules that it has made of the user's are the user's."""
 UNSEEN = frozenset({"_iterator"})
 """Of a DataLoader: its workers."""
 
@@ -129,6 +131,8 @@ def _version(value: Any) -> int:
 def _is_as(value: Any, mark: Any) -> bool:
     if isinstance(mark, _Mark):
         return mark == _Mark(id(value), _version(value))
+    if torch.is_tensor(value) and not _has_numbers(value):
+        return True  # it holds nothing that could have changed
     return mark is not _NONE and equal(value, mark)
 
 
@@ -137,10 +141,16 @@ def _is_array(value: Any) -> bool:
 
 
 def _is_kept(value: Any) -> bool:
-    if torch.is_tensor(value) and (type(value) is not Tensor or value.layout is not torch.strided or value.is_meta):
+    if torch.is_tensor(value) and (type(value) is not Tensor or not _has_numbers(value)):
         return False
     most = COPIED_BYTES if _is_array(value) else MOST_BYTES
     return weight(value, most) < most and is_data(value)
+
+
+def _has_numbers(tensor: Tensor) -> bool:
+    """Whether there is memory behind a tensor; FSDP takes it away from what it has gathered."""
+    is_plain = tensor.layout is torch.strided and not tensor.is_meta
+    return is_plain and (not tensor.numel() or tensor.untyped_storage().nbytes() > 0)
 
 
 class _Cells:
@@ -290,6 +300,8 @@ def _is_strange(value: Any) -> bool:
         return True
     home = value if isinstance(value, types.FunctionType) else type(value)
     name = getattr(home, "__module__", None) or ""
+    if name.startswith(OF_RANKS) and not isinstance(value, nn.Module):
+        return True
     if name.startswith(STRANGE) and not name.startswith("vivace.testing."):
         return True
     return isinstance(value, types.FunctionType) and _is_installed(name) and not name.startswith("vivace.testing.")
