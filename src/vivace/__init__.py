@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vivace.api.prediction.predict import predict
     from vivace.api.quantum.verb import quantum
     from vivace.api.silicon.synthesize import synthesize
+    from vivace.api.together.cluster import optimize_on_cluster
     from vivace.api.train import train
     from vivace.artifact.load import load
     from vivace.core import errors
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Budget", "Training", "Transformer", "Workload", "__version__", "accelerate", "errors", "keras_training", "load",
-    "measure", "metrics", "optimize", "parity", "predict", "quantum", "synthesize", "train",
+    "measure", "metrics", "optimize", "optimize_on_cluster", "parity", "predict", "quantum", "synthesize", "train",
 ]  # fmt: skip
 
 _HOMES = {
@@ -43,6 +44,7 @@ _HOMES = {
     "load": "vivace.artifact.load",
     "metrics": "vivace.api",
     "optimize": "vivace.api",
+    "optimize_on_cluster": "vivace.api.together.cluster",
     "parity": "vivace.api",
     "quantum": "vivace.api",
     "synthesize": "vivace.api",

@@ -24,22 +24,21 @@ def work() -> vv.Workload:
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ({"prices": {"a": 1.0}}, "prices was given without cluster"),
-        ({"cluster": NOBODY, "resume": True}, "resume was given with cluster"),
-        ({"cluster": NOBODY, "exhaustive": True}, "exhaustive was given with cluster"),
-        ({"cluster": NOBODY, "plan": ["threeds"]}, "threads"),
+        ({"resume": True}, "has no resume"),
+        ({"exhaustive": True, "resume": True}, "has no exhaustive, resume; allowed beside its own arguments are calls"),
+        ({"plans": [["threeds"]]}, "threads"),
     ],
 )
 def test_what_a_search_over_a_cluster_cannot_do_is_told_before_it_is_asked(asked: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError, match=told):
-        vv.optimize(work(), **asked)
+        vv.optimize_on_cluster(work(), NOBODY, **asked)
 
 
 def test_a_place_that_is_taken_is_told_before_the_cluster_is_asked(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("kept")
 
     with pytest.raises(UsageError, match="a folder with other files in it"):
-        vv.optimize(work(), cluster=NOBODY, out=tmp_path)
+        vv.optimize_on_cluster(work(), NOBODY, out=tmp_path)
 
 
 @pytest.mark.skipif(

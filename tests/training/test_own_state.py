@@ -341,12 +341,13 @@ def test_a_tensor_without_memory_is_not_read() -> None:
     """FSDP takes the memory of what it has gathered away; reading such a tensor ends the process."""
     work = job(model=perceptron)
     rig = assemble(work)
-    rig.model.gathered = torch.zeros(1000)
+    rig.model.gathered, rig.model.several = torch.zeros(1000), [torch.zeros(1000)]
     own = OwnState(work, rig)
-    rig.model.gathered = torch.zeros(1000)
-    rig.model.gathered.untyped_storage().resize_(0)
+    rig.model.gathered, rig.model.several = torch.zeros(1000), [torch.zeros(1000)]
+    for one in (rig.model.gathered, *rig.model.several):
+        one.untyped_storage().resize_(0)
 
-    assert not any(key == "gathered" for _, key in own.now().values)
+    assert not {key for _, key in own.now().values} & {"gathered", "several"}
 
 
 class Overlapping(nn.Module):

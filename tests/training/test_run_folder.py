@@ -28,7 +28,7 @@ def test_a_file_in_place_of_the_folder_is_told_at_once(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match=r"which is a file; allowed is a folder"):
         vv.train(job(), out=tmp_path / "run")
-    with pytest.raises(EnvironmentFault, match=r"cannot write to .*run; give an out"):
+    with pytest.raises(UsageError, match=r"run is a file, so no folder can be made below it; give another path"):
         vv.train(job(), out=tmp_path / "run" / "below")
     assert (tmp_path / "run").read_text() == "mine"
 

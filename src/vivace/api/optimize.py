@@ -12,10 +12,9 @@ from vivace.api.explain import explain
 from vivace.api.publish import Staging, publish
 from vivace.api.request import check_plan, destination_of, machine_of, names_native, offered, options_of, run_folder
 from vivace.api.silicon.platform import platform_of
-from vivace.api.together.cluster import TRIAL_TIME, optimize_on_cluster
 from vivace.artifact import save
 from vivace.artifact.load import load
-from vivace.core.errors import EnvironmentFault, UsageError
+from vivace.core.errors import EnvironmentFault
 from vivace.core.plan import Plan
 from vivace.core.quality import Budget
 from vivace.core.result import Result
@@ -72,8 +71,6 @@ def optimize(
     progress: Progress | None = None,
     limits: Limits = Limits(load=300),
     extra: Mapping[str, Sequence[type[Technique]]] | None = None,
-    cluster: str | None = None,
-    prices: Mapping[str, float] | None = None,
 ) -> Optimized:
     """Find the fastest way to run a workload on this machine, prove it, and keep it as an artifact.
 
@@ -91,10 +88,6 @@ def optimize(
     "module:tuple" for this run. `plan` tries one plan and no other: a list of techniques by name, such as ["threads",
     "openvino"], or with their settings as results.json holds them.
 
-    `cluster` spreads the trials over the nodes of a Ray cluster, each judged on its own hardware: its address ("auto",
-    HOST:PORT), or "local" to start a Ray here. `time` is then of one trial, and the answer a ClusterResult, which ranks
-    the nodes by time and, with `prices` an hour by a node's name, address or resource, by what a million calls cost.
-
     Returns the result, with the original as its artifact when nothing beat it. Raises UsageError, UnsupportedModel,
     EnvironmentFault, DiskFull; what a candidate does never raises.
 
@@ -102,25 +95,25 @@ def optimize(
     >>> result.speedup.low > 1  # doctest: +SKIP
     True
     """
-    if cluster is not None or prices:
-        _check_cluster(cluster, resume=resume, exhaustive=exhaustive, extra=extra)
-        asked: dict[str, Any] = {
-            "objective": objective, "only": only, "without": without, "gate": gate, "preset": preset, "calls": calls,
-            "native": native, "fixed_shapes": fixed_shapes, "keep": keep, "device": device, "seed": seed,
-            "limits": limits,
-        }  # fmt: skip
-        return optimize_on_cluster(  # type: ignore[return-value]  # who asks for no cluster need not tell the two apart
-            work, cluster or "", budget, out=out, prices=prices, progress=progress, **asked,
-            plans=[plan.to_json() if isinstance(plan, Plan) else plan] if plan else (),
-            trial_time=TRIAL_TIME if time is None else time,
-        )  # fmt: skip
     started = SystemClock().now()
     client.prepare()
     progress = progress or SilentProgress()
     options = options_of(
-        work, budget=budget, objective=objective, time=time, only=only, without=without, gate=gate, preset=preset,
-        calls=calls, extra=extra, plan=plan, exhaustive=exhaustive, seed=seed, limits=limits,
-    )  # fmt: skip
+        work,
+        budget=budget,
+        objective=objective,
+        time=time,
+        only=only,
+        without=without,
+        gate=gate,
+        preset=preset,
+        calls=calls,
+        extra=extra,
+        plan=plan,
+        exhaustive=exhaustive,
+        seed=seed,
+        limits=limits,
+    )
     machine = machine_of(device)
     platform = platform_of(device, machine)
     destination = destination_of(out)
@@ -135,9 +128,15 @@ def optimize(
         progress.stage("prepare", f"reading the data and capturing {work.name}")
         native = native or names_native(options)
         prepared = prepare(
-            work, folder, fixed_shapes=fixed_shapes, native=native, keep=keep,
-            throughput=options.objective is Objective.THROUGHPUT, seconds=options.seconds, limits=limits,
-        )  # fmt: skip
+            work,
+            folder,
+            fixed_shapes=fixed_shapes,
+            native=native,
+            keep=keep,
+            throughput=options.objective is Objective.THROUGHPUT,
+            seconds=options.seconds,
+            limits=limits,
+        )
         notes = (*prepared.notes, *([platform.note] if platform is not None and platform.note else []))
         prepared = dataclasses.replace(prepared, platform=platform, notes=notes)
         usable = offered(machine, device, platform)
@@ -156,16 +155,6 @@ def optimize(
             # the artifact's own record was written before it was checked in a process of its own
             took = options.seconds - search.schedule.left()
             return dataclasses.replace(final, wall_seconds=took, notes=(*overrun(took, options.seconds), *result.notes))
-
-
-def _check_cluster(cluster: str | None, **others: object) -> None:
-    """Raise UsageError for arguments that would have no effect."""
-    if cluster is None:
-        raise UsageError("prices was given without cluster; prices rank the nodes of a cluster: give its address")
-    for name, value in others.items():
-        if value:
-            raise UsageError(f"{name} was given with cluster, whose trials keep no journal and are of plans that the "
-                             "nodes have; leave it out")  # fmt: skip
 
 
 def overrun(took: float, allowed: float) -> Iterator[str]:

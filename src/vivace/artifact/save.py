@@ -13,6 +13,7 @@ from pathlib import Path
 from vivace.artifact.manifest import MANIFEST, PROGRAM, Manifest, digest, files_of
 from vivace.core.errors import DiskFull, EnvironmentFault, UsageError, WorkerFailure, lacks_room
 from vivace.core.measurement import Outcome
+from vivace.devices.disk import flush
 
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
@@ -29,6 +30,11 @@ def check_destination(out: Path, marks: Sequence[str] = (MANIFEST,), earlier: st
         raise UsageError(f"out (--out) is {out}, which is not a folder; {allowed}")
     if out.is_dir() and any(out.iterdir()) and not any((out / mark).is_file() for mark in marks):
         raise UsageError(f"out (--out) is {out}, a folder with other files in it; {allowed}")
+    check_place(out)
+
+
+def check_place(out: Path) -> None:
+    """Raise UsageError where no folder can be at `out`, and EnvironmentFault where nobody may make or fill one."""
     parent = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
     if not parent.is_dir():
         raise UsageError(
@@ -72,7 +78,7 @@ def seal(folder: Path, manifest: Manifest, texts: Mapping[str, str]) -> Manifest
         manifest = manifest.model_copy(update={"files": entries})
         (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
         for path in (*files_of(folder).values(), folder / MANIFEST):
-            _flush(path)
+            flush(path)
     return manifest
 
 
@@ -94,7 +100,7 @@ def publish(staged: Path, out: Path) -> None:
             out.rename(aside)
             staged.rename(out)
             shutil.rmtree(aside)
-        _flush(out.parent)
+        flush(out.parent)
 
 
 def stage_program(program: Path, staged: Path) -> None:
@@ -111,11 +117,3 @@ def _exchange(one: Path, other: Path) -> bool:
         return False
     paths = os.fsencode(one.absolute()), os.fsencode(other.absolute())
     return bool(renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE) == 0)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -209,11 +209,17 @@ def _on_cluster(
     from vivace.report.terminal import print_block
 
     with document_only(as_json), progress_shown(quiet) as progress:
-        from vivace.api import optimize as search
         from vivace.api.target import resolve_workload
+        from vivace.api.together.cluster import FURTHER, TRIAL_TIME, optimize_on_cluster
 
+        plan, time = asked["plan"], asked["time"]
+        further = {name: value for name, value in asked.items() if name in FURTHER}
         try:
-            found: Any = search(resolve_workload(target), cluster=address, prices=prices, progress=progress, **asked)
+            found = optimize_on_cluster(
+                resolve_workload(target), address, asked["budget"], out=asked["out"], prices=prices,
+                plans=[plan] if plan else (), trial_time=TRIAL_TIME if time is None else time, progress=progress,
+                **further,
+            )  # fmt: skip
         except KeyboardInterrupt:
             raise Cancelled("cancelled; nothing of the cluster's trials was kept") from None
     if as_json:

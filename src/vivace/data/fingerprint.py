@@ -21,7 +21,6 @@ import os
 import platform
 import stat
 import sys
-import sysconfig
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -29,6 +28,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from vivace.core.training.user_code import cells_of, is_installed, names_in
 
 MOST_OBJECTS = 2_000_000
 MOST_FILES = 1_000_000
@@ -44,7 +45,6 @@ NO_FOLDERS = frozenset({"/", "//", ".", "./", "..", "../"})
 PICKLING = ("__reduce__", "__reduce_ex__", "__getstate__")
 PLAIN = (type(None), bool, int, float, complex, str, bytes)
 FROZEN = (tuple, frozenset, types.CodeType)
-INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 def fingerprint(*values: Any) -> str:
@@ -172,8 +172,8 @@ class _Walk:
         self.text(value.__qualname__)
         if _is_installed(value):
             return (_package(value),)
-        cells = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
-        named = _named(value.__globals__, _names(value.__code__))
+        cells = [cell.cell_contents for cell in cells_of(value).values()]
+        named = _named(value.__globals__, names_in(value.__code__))
         return [value.__code__, value.__defaults__, value.__kwdefaults__, *cells, *named]
 
     def _object(self, value: Any) -> Iterable[Any]:
@@ -213,12 +213,6 @@ class _Walk:
         self.text(found.st_size, found.st_mtime_ns)
 
 
-def _names(code: types.CodeType) -> list[str]:
-    """The global names that code and the functions inside it mention."""
-    inner = [name for one in code.co_consts if isinstance(one, types.CodeType) for name in _names(one)]
-    return sorted({*code.co_names, *inner})
-
-
 def _named(space: Mapping[str, Any], names: list[str]) -> list[Any]:
     """What names stand for among these; of a module of the user's, what the same names stand for in it."""
     found, waiting, seen = list[Any](), [space], set[int]()
@@ -229,7 +223,7 @@ def _named(space: Mapping[str, Any], names: list[str]) -> list[Any]:
             if part is inside:
                 continue
             found += [f"name {name}", part]
-            if isinstance(part, types.ModuleType) and not _is_installed_module(part) and id(part) not in seen:
+            if isinstance(part, types.ModuleType) and not is_installed(part) and id(part) not in seen:
                 seen.add(id(part))
                 waiting.append(vars(part))
     return found
@@ -254,24 +248,9 @@ def _slots(kind: type) -> Iterable[str]:
     return [slots] if isinstance(slots, str) else slots
 
 
-def _is_filled(cell: types.CellType) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018  to see whether it can be read
-    except ValueError:
-        return False
-    return True
-
-
 def _is_installed(value: Any) -> bool:
     """Whether a class or function is of Python itself or of an installed package, whose version then tells enough."""
-    module = sys.modules.get(getattr(value, "__module__", None) or "")
-    return module is not None and _is_installed_module(module)
-
-
-def _is_installed_module(module: types.ModuleType) -> bool:
-    """Whether a module is of Python itself or of an installed package."""
-    file = getattr(module, "__file__", None)
-    return module.__name__ != "__main__" if file is None else file.startswith(INSTALLED)
+    return is_installed(sys.modules.get(getattr(value, "__module__", None) or ""))
 
 
 def _package(value: Any) -> str:

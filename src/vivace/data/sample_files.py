@@ -28,6 +28,7 @@ from vivace.core.documents import strict_json
 from vivace.core.errors import DiskFull
 from vivace.data.sample_table import SampleTable, Shape
 from vivace.devices import ceiling_store
+from vivace.devices.disk import flush
 
 SCHEMA = 2
 INDEX, LOCK, PART = "index.json", "lock", "part"
@@ -145,9 +146,9 @@ class SampleFiles:
             note = {**_note(shape, rows, samples), SUM: _sum_of(columns)}
             (part / INDEX).write_text(json.dumps(note), encoding="utf-8")
             for file in (*part.iterdir(), part):
-                _flush(file)
+                flush(file)
             part.rename(self.folder / key)
-            _flush(self.folder)
+            flush(self.folder)
         except OSError as error:
             if error.errno in DISK_ERRORS and not isinstance(error, DiskFull):
                 raise DiskFull(f"the disk of {self.folder} is full ({error.strerror}); make room") from error
@@ -220,11 +221,3 @@ def _reserve(file: Path, size: int) -> None:
     with file.open("wb") as opened:
         if size:
             os.posix_fallocate(opened.fileno(), 0, size)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -22,6 +22,7 @@ from vivace.core.errors import NotApplicable, UsageError
 from vivace.core.layer import Layer
 from vivace.core.program import Form, Model
 from vivace.core.work import Work
+from vivace.devices.disk import write_whole
 from vivace.measure.clock import SystemClock
 from vivace.runtimes import eager
 from vivace.runtimes.graphs.layers import each_name, is_product, path_of
@@ -139,9 +140,7 @@ def ranked(model: Model, work: Work) -> list[Sensitivity]:
     file = _file(work, model.lineage)
     found = measure(model, list(first_calls(work, SAMPLES)))
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_suffix(".part")
-    beside.write_text(json.dumps([dataclasses.asdict(entry) for entry in found]))
-    beside.replace(file)
+    write_whole(file, json.dumps([dataclasses.asdict(entry) for entry in found]))
     return found
 
 

@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass as checked
 
 from vivace.core.documents import strict_json
 from vivace.core.training.course import Course, EpochEnd, Span
-from vivace.training.keeping.files import write_whole
+from vivace.devices.disk import write_whole
 
 MOST_SPANS = 500
 

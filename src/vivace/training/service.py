@@ -272,11 +272,12 @@ class Trainer:
         """The model's state as safetensors, whole."""
         model = self._loop.rig.model
         if self._ranks is not None:
-            held = {name: value for name, value in model.state_dict().items() if torch.is_tensor(value)}
-            state = self._ranks.whole(held)
+            state = model.state_dict()
+            whole = self._ranks.whole({name: value for name, value in state.items() if torch.is_tensor(value)})
+            others = {name: value for name, value in state.items() if not torch.is_tensor(value)}
             with seeded(self._job.seed):
                 model = self._job.model()
-            model.load_state_dict({name: value for name, value in state.items() if value is not None}, strict=False)
+            model.load_state_dict(others | {name: value for name, value in whole.items() if value is not None})
         if self._ranks is None or self._ranks.is_first:
             write_model(model, Path(to))
         if self._ranks is not None:

@@ -13,11 +13,11 @@ from vivace.core.plan import Plan, read_plan
 from vivace.core.technique import Effect
 from vivace.core.training.parity import Parity
 from vivace.core.training.run import StepTrial, TrainingRun
+from vivace.devices.disk import write_whole
 from vivace.report.duration import show_duration
 from vivace.report.reading import read_training
 from vivace.report.results import TechniqueDocument
 from vivace.report.training import ParityDocument, StepTrialDocument, TrainingDocument, training_document
-from vivace.training.keeping.files import write_whole
 
 CHOSEN = "chosen.json"
 """The file of a run's folder that holds it, in the form of run.json."""

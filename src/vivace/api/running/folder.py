@@ -10,15 +10,17 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from vivace.artifact.save import check_place
 from vivace.core import registry
 from vivace.core.documents import strict_json
-from vivace.core.errors import EnvironmentFault, UsageError
+from vivace.core.errors import UsageError
 from vivace.core.plan import Plan, read_plan
 from vivace.core.training.job import Training
 from vivace.core.training.run import TrainingRun
+from vivace.devices.disk import write_whole
 from vivace.training.checkpoint import settings_of
 from vivace.training.feed import length_of
-from vivace.training.keeping.files import newest, write_whole
+from vivace.training.keeping.files import newest
 from vivace.training.rig import seeded
 
 MODEL, PLAN, CHECKPOINTS, ACCOUNT = "model.safetensors", "plan.json", "checkpoints", "account.json"
@@ -82,9 +84,7 @@ def check_out(folder: Path, resume: bool) -> None:
             f"{folder} holds checkpoints of a training; go on with it (resume=True, --resume), give another out, or "
             "remove it"
         )
-    nearest = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise EnvironmentFault(f"cannot write to {nearest}; give an out (--out) in a folder that you own")
+    check_place(folder)
     if folder.is_dir():
         with alone_in(folder):
             pass

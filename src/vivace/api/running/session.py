@@ -23,6 +23,7 @@ from vivace.core.errors import StepChanged, UsageError, WorkerFailure
 from vivace.core.measurement import Outcome
 from vivace.core.training.job import Training
 from vivace.core.training.run import Rank, Scaling, TrainingRun
+from vivace.devices.disk import write_whole
 from vivace.distributed.layout import Layout
 from vivace.distributed.team import Team
 from vivace.measure.process import Limits, Phase, Worker
@@ -31,7 +32,7 @@ from vivace.report.progress import Progress
 from vivace.report.reading import read_training
 from vivace.report.results import PAGE
 from vivace.report.training import RUN, training_document
-from vivace.training.keeping.files import back_to_proved, write_whole
+from vivace.training.keeping.files import back_to_proved
 from vivace.training.keeping.model_file import load_model
 from vivace.training.rig import seeded
 

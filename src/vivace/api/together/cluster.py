@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vivace.api.optimize import optimize
 from vivace.api.request import plan_of
 from vivace.artifact import save
-from vivace.core.errors import EnvironmentFault, MissingExtra, VivaceError
+from vivace.core.errors import EnvironmentFault, MissingExtra, UsageError, VivaceError
 from vivace.core.measurement import Interval, Outcome
 from vivace.core.quality import Budget, QualityVerdict
 from vivace.core.registry import is_installed
@@ -23,15 +24,19 @@ from vivace.distributed.launch import why_silent
 from vivace.distributed.standings import ClusterResult, Node, NodeTrial, priced, standings_of
 from vivace.distributed.trial_lists import TrialLists
 from vivace.measure import parcel
-from vivace.measure.worker import find
 from vivace.report.progress import Progress, SilentProgress
 
 LOCAL = "local"
 TRIALS = 6
 LOOK_SECONDS, ANSWER_SECONDS = 0.5, 30.0
 TRIAL_TIME = "60s"
-OPTIMIZE = "vivace.api.optimize:optimize"
-"""What a trial is, which may also be asked for a whole cluster."""
+FURTHER = frozenset(
+    {
+        "objective", "only", "without", "gate", "preset", "calls", "native", "fixed_shapes", "keep", "device", "seed",
+        "limits",
+    }
+)  # fmt: skip
+"""What of `optimize` a trial on a node may be asked for beside its plan and its time."""
 
 
 def optimize_on_cluster(
@@ -53,16 +58,22 @@ def optimize_on_cluster(
     share one. A trial is an `optimize` of one plan on one node, which it has for itself: built, judged, and timed
     against the original there. A node that dies loses its trial. `address` is the cluster's ("auto", or HOST:PORT), or
     "local" to start a Ray on this machine for as long as this takes. `prices` are per hour, by a node's name, address
-    or resource. `out` receives the fastest artifact. `asked` are further arguments of `optimize`.
+    or resource. `out` receives the fastest artifact. `asked` are further arguments of `optimize` (`FURTHER`).
 
-    Raises MissingExtra without Ray; EnvironmentFault where no cluster answers; UsageError for a plan, a price or a
-    place for the artifact that cannot be.
+    Raises MissingExtra without Ray; EnvironmentFault where no cluster answers; UsageError for an argument, a plan, a
+    price or a place for the artifact that cannot be.
 
-    >>> found = optimize_on_cluster(work, "auto", prices={"c7i": 0.36})  # doctest: +SKIP
+    >>> found = vv.optimize_on_cluster(work, "auto", prices={"c7i": 0.36})  # doctest: +SKIP
     >>> found.standings[0].cost_per_million_calls  # doctest: +SKIP
     1.2
     """
     progress = progress or SilentProgress()
+    unknown = sorted(set(asked) - FURTHER)
+    if unknown:
+        raise UsageError(
+            f"a search over a cluster has no {', '.join(unknown)}; allowed beside its own arguments are "
+            f"{', '.join(sorted(FURTHER))}"
+        )
     if out is not None:
         save.check_destination(Path(out))
     for plan in plans:
@@ -314,7 +325,7 @@ def _trial(cores: int, payload: bytes, plan: str, time: str | float) -> dict[str
     work, budget, asked = told
     with tempfile.TemporaryDirectory(prefix="vivace-") as name:
         out = Path(name) / "artifact"
-        result = find(OPTIMIZE)(work, budget, plan=json.loads(plan), time=time, out=out, **asked)
+        result = optimize(work, budget, plan=json.loads(plan), time=time, out=out, **asked)
         tried = next((one for one in reversed(result.candidates) if len(one.plan)), None)
         is_best = bool(len(result.plan))
         files = {str(file.relative_to(out)): file.read_bytes() for file in sorted(out.rglob("*")) if file.is_file()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from vivace.devices.disk import write_whole
 from vivace.quantum.result import QuantumResult
 from vivace.report.quantum_page.document import quantum_document
 from vivace.report.quantum_page.page import render
@@ -17,7 +18,5 @@ def write_run(result: QuantumResult, out: Path) -> QuantumResult:
     document = quantum_document(kept)
     out.mkdir(parents=True, exist_ok=True)
     for name, text in ((QUANTUM, document.to_text()), (PAGE, render(document))):
-        beside = out / f"{name}.part"
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(out / name)
+        write_whole(out / name, text)
     return kept

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vivace.core.documents import strict_json
+from vivace.devices.disk import PART, flush
 
 TENSORS, NOTE = "state.safetensors", "state.json"
 KEPT = 2
 """Checkpoints that stay: the newest, and the one before it."""
 PREFIX = "step-"
-PART, BEFORE = "part", "before"
-"""What the hidden folders end with in which a checkpoint is written or removed, and one waits that is replaced."""
+BEFORE = "before"
+"""What the hidden folder ends with in which a checkpoint waits that is replaced; in PART, one is written or removed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,27 +100,6 @@ def remove(checkpoint: Path) -> None:
     shutil.rmtree(part, ignore_errors=True)
     checkpoint.rename(part)
     shutil.rmtree(part, ignore_errors=True)
-
-
-def write_whole(file: Path, text: str) -> None:
-    """A whole file or none, on the disk when this returns."""
-    beside = file.with_suffix(f".{PART}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        flush(beside)
-        beside.replace(file)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-
-
-def flush(path: Path) -> None:
-    """Have a file, or the names in a folder, on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _hidden(checkpoint: Path, ending: str) -> Path:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vivace.core.documents import strict_json
 from vivace.core.errors import ArtifactError
-from vivace.training.keeping.files import PART, flush
+from vivace.devices.disk import whole
 from vivace.training.keeping.values import Unwritable, read, written
 
 EXTRA = "extra_state"
@@ -36,14 +36,8 @@ def write_model(model: nn.Module, file: Path) -> None:
             continue
         if not arrays:
             extra[name] = told
-    beside = file.with_suffix(f".{PART}")
-    try:
+    with whole(file) as beside:
         save_file(tensors, beside, metadata={EXTRA: json.dumps(extra)} if extra else None)
-        flush(beside)
-        beside.replace(file)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
 
 
 def load_model(model: nn.Module, file: Path) -> None:

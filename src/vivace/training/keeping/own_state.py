@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import sys
-import sysconfig
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -15,7 +14,8 @@ from torch import Tensor, nn
 
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
-from vivace.training.keeping.values import Unwritable, copied, equal, is_data, put_back, read, weight, written
+from vivace.core.training.user_code import cells_of, is_installed, names_in
+from vivace.training.keeping.values import Unwritable, copied, equal, is_data, is_freed, put_back, read, weight, written
 
 MOST_BYTES = float(64 << 20)
 """Of one value: what is larger are samples, which are read and not written."""
@@ -25,7 +25,6 @@ MOST_OBJECTS, MOST_ELEMENTS = 10_000, 1_000
 """That are walked; elements of a list that holds objects."""
 MODULE = frozenset(vars(nn.Module()))
 OPTIMIZER = frozenset(vars(torch.optim.SGD([torch.zeros(1)], 0.1)))
-INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 STRANGE = ("vivace.", "keras.", "multiprocessing.", "threading", "torch.optim.lr_scheduler", "torch.utils.data._utils")
 """Modules of what is not looked into: ours, and what cannot be put back."""
 OF_RANKS = "torch.distributed."
@@ -131,8 +130,8 @@ def _version(value: Any) -> int:
 def _is_as(value: Any, mark: Any) -> bool:
     if isinstance(mark, _Mark):
         return mark == _Mark(id(value), _version(value))
-    if torch.is_tensor(value) and not _has_numbers(value):
-        return True  # it holds nothing that could have changed
+    if torch.is_tensor(value) and is_freed(value):
+        return True  # it holds nothing that could be kept
     return mark is not _NONE and equal(value, mark)
 
 
@@ -141,26 +140,21 @@ def _is_array(value: Any) -> bool:
 
 
 def _is_kept(value: Any) -> bool:
-    if torch.is_tensor(value) and (type(value) is not Tensor or not _has_numbers(value)):
+    if torch.is_tensor(value) and (type(value) is not Tensor or value.layout is not torch.strided or value.is_meta):
         return False
     most = COPIED_BYTES if _is_array(value) else MOST_BYTES
     return weight(value, most) < most and is_data(value)
-
-
-def _has_numbers(tensor: Tensor) -> bool:
-    """Whether there is memory behind a tensor; FSDP takes it away from what it has gathered."""
-    is_plain = tensor.layout is torch.strided and not tensor.is_meta
-    return is_plain and (not tensor.numel() or tensor.untyped_storage().nbytes() > 0)
 
 
 class _Cells:
     """What a function closes over, by name."""
 
     def __init__(self, function: types.FunctionType) -> None:
+        self._function = function
         self._cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
 
     def items(self) -> list[tuple[str, Any]]:
-        return [(name, cell.cell_contents) for name, cell in self._cells.items() if _is_filled(cell)]
+        return [(name, cell.cell_contents) for name, cell in cells_of(self._function).items()]
 
     def get(self, name: str, default: Any = None) -> Any:
         return dict(self.items()).get(name, default)
@@ -245,12 +239,12 @@ def _held(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         yield "", value
     elif isinstance(value, types.FunctionType):
-        names = frozenset(_names(value.__code__))
+        names = frozenset(names_in(value.__code__))
         yield " closes over", _Cells(value)
         yield " names", _Some(value.__globals__, names.__contains__)
         for name in sorted(names):
             module = value.__globals__.get(name)
-            if isinstance(module, types.ModuleType) and not _is_installed(module.__name__):
+            if isinstance(module, types.ModuleType) and not is_installed(module):
                 yield f" names {name}", _Some(vars(module), names.__contains__)
         yield "", vars(value)
     elif isinstance(value, nn.Module):
@@ -280,18 +274,12 @@ def _inside(value: Any) -> Iterator[tuple[str, Any]]:
 def _methods(kind: type) -> Iterator[tuple[str, types.FunctionType]]:
     """The functions of a class of the user's, with those of its bases: they may name globals."""
     for one in kind.__mro__:
-        if not _is_installed(one.__module__) and one.__module__ != "builtins":
+        if not is_installed(sys.modules.get(one.__module__)) and one.__module__ != "builtins":
             yield from (
                 (f"{one.__qualname__}.{name}", part)
                 for name, part in vars(one).items()
                 if isinstance(part, types.FunctionType)
             )
-
-
-def _names(code: types.CodeType) -> list[str]:
-    """The global names that code and the functions inside it mention."""
-    inner = [name for one in code.co_consts if isinstance(one, types.CodeType) for name in _names(one)]
-    return [*code.co_names, *inner]
 
 
 def _is_strange(value: Any) -> bool:
@@ -304,19 +292,5 @@ def _is_strange(value: Any) -> bool:
         return True
     if name.startswith(STRANGE) and not name.startswith("vivace.testing."):
         return True
-    return isinstance(value, types.FunctionType) and _is_installed(name) and not name.startswith("vivace.testing.")
-
-
-def _is_installed(name: str) -> bool:
-    """Whether a module is of Python itself or of an installed package."""
-    module = sys.modules.get(name)
-    file = getattr(module, "__file__", None)
-    return str(file).startswith(INSTALLED) if file else module is not None and name != "__main__"
-
-
-def _is_filled(cell: types.CellType) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018  to see whether it can be read
-    except ValueError:
-        return False
-    return True
+    is_of_package = is_installed(sys.modules.get(name)) and not name.startswith("vivace.testing.")
+    return isinstance(value, types.FunctionType) and is_of_package

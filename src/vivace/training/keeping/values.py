@@ -32,7 +32,16 @@ def is_data(value: Any) -> bool:
         return all(map(is_data, value.keys())) and all(map(is_data, value.values()))
     if type(value) in CONTAINERS:
         return all(map(is_data, value))
-    return isinstance(value, (*PLAIN, bytes, *GENERATORS, *NUMBERS)) and not isinstance(value, nn.Parameter)
+    if torch.is_tensor(value):
+        return not isinstance(value, nn.Parameter) and not is_freed(value)
+    return isinstance(value, (*PLAIN, bytes, *GENERATORS, *NUMBERS))
+
+
+def is_freed(tensor: Tensor) -> bool:
+    """Whether the memory behind a tensor was taken away, as FSDP does with what it has gathered: to read it would end
+    the process."""
+    is_plain = tensor.layout is torch.strided and not tensor.is_meta
+    return is_plain and tensor.numel() > 0 and tensor.untyped_storage().nbytes() == 0
 
 
 def weight(value: Any, most: float = math.inf) -> float:
@@ -78,6 +87,8 @@ def equal(one: Any, other: Any) -> bool:
     if type(one) is not type(other):
         return False
     if torch.is_tensor(one):
+        if is_freed(one) or is_freed(other):
+            return one is other
         is_like = one.shape == other.shape and one.dtype == other.dtype and one.device == other.device
         return is_like and bool(torch.equal(one, other) or torch.equal(one.nan_to_num(), other.nan_to_num()))
     if isinstance(one, np.ndarray | np.generic):
