@@ -18,7 +18,10 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from vivace.core.errors import UsageError
 from vivace.core.training.job import Training
+from vivace.core.training.parity import Kind
 from vivace.testing.tiny_training import Points, job, loss, perceptron
+from vivace.training.examine import examine
+from vivace.training.feed import feed_of
 from vivace.training.keeping import files
 from vivace.training.keeping.model_file import load_model, write_model
 from vivace.training.keeping.own_state import OwnState
@@ -335,6 +338,14 @@ def test_a_state_that_no_checkpoint_can_hold_is_named(tmp_path: Path) -> None:
     loop.advance(1)
     with pytest.raises(UsageError, match="optimizer/0/thing holds a object, which no checkpoint can hold"):
         loop.save()
+
+
+def test_a_plan_that_feeds_anew_is_compared_on_batches_drawn_from_the_same_place() -> None:
+    work = job(model=perceptron, augment=shaking())
+
+    found = examine(work, lambda rig: rig.replace(feed=feed_of(work)))
+
+    assert [one.reason for one in found.agreements if one.kind is Kind.BATCH] == ["", "", ""]
 
 
 def test_a_tensor_without_memory_is_not_read() -> None:
