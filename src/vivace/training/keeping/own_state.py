@@ -24,7 +24,6 @@ COPIED_BYTES = float(1 << 20)
 MOST_OBJECTS, MOST_ELEMENTS = 10_000, 1_000
 """That are walked; elements of a list that holds objects."""
 MODULE = frozenset(vars(nn.Module()))
-OPTIMIZER = frozenset(vars(torch.optim.SGD([torch.zeros(1)], 0.1)))
 STRANGE = ("vivace.", "keras.", "multiprocessing.", "threading", "torch.optim.lr_scheduler", "torch.utils.data._utils")
 """Modules of what is not looked into: ours, and what cannot be put back."""
 OF_RANKS = "torch.distributed."
@@ -251,9 +250,16 @@ def _held(value: Any) -> Iterator[tuple[str, Any]]:
         yield "", _Some(vars(value), lambda name: name not in MODULE)
         yield " buffers", _Some(value._buffers, value._non_persistent_buffers_set.__contains__)
     elif isinstance(value, torch.optim.Optimizer):
-        yield "", _Some(vars(value), lambda name: name not in OPTIMIZER)
+        ours = _of_optimizers()
+        yield "", _Some(vars(value), lambda name: name not in ours)
     elif hasattr(value, "__dict__") and not isinstance(value, type):
         yield "", vars(value)
+
+
+@functools.cache
+def _of_optimizers() -> frozenset[str]:
+    """What any optimizer holds; making one loads a compiler, so it is made when first asked for."""
+    return frozenset(vars(torch.optim.SGD([torch.zeros(1)], 0.1)))
 
 
 def _inside(value: Any) -> Iterator[tuple[str, Any]]:
