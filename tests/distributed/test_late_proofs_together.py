@@ -18,6 +18,7 @@ from vivace.core.quality import QualityVerdict
 from vivace.core.technique import Technique
 from vivace.report.pages import page_of
 from vivace.report.reading import read_run
+from vivace.techniques.memory.fused_optimizer import FusedOptimizer
 from vivace.testing import planted_training as planted
 from vivace.testing.tiny_training import image_job, job, momentum
 
@@ -70,6 +71,27 @@ def test_what_goes_wrong_late_in_two_processes_is_taken_out_and_told(
     alone = vv.train(job(epochs=6), plan=(), out=tmp_path / "one")
     assert found.losses == pytest.approx(alone.losses, rel=2e-4)
     assert "was not the original" in page_of(read_run(tmp_path / "run"))
+    assert ranks() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("asked", "kept", "out"),
+    [
+        ((planted.DetachedBranch(layer="0"), FusedOptimizer()), "fused-optimizer + data-parallel", "detached-branch"),
+        ((planted.DetachedBranch(layer="0"), planted.ShortStep()), "data-parallel", " and "),
+    ],
+    ids=["one", "two"],
+)
+def test_what_is_wrong_in_the_first_steps_of_two_processes_is_left_out_and_told(
+    asked: Any, kept: str, out: str, tmp_path: Path
+) -> None:
+    found = vv.train(job(epochs=1), plan=Plan.of(asked), processes=2, out=tmp_path / "run")
+
+    assert str(found.plan) == kept
+    assert found.parity.verdict is HELD
+    (told,) = found.dropped
+    assert out in told.partition(" trains differently and was left out: ")[0]
     assert ranks() == []
 
 

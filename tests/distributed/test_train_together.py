@@ -18,6 +18,7 @@ from together import (
     Hanging,
     Killing,
     Refusing,
+    Shaking,
     Untied,
     Written,
     adagrad,
@@ -96,6 +97,7 @@ JOBS = {
     "padding": padded_job,
     "filled up": uneven_job,
     "augmented": lambda: image_job(augment=shifted, epochs=2, optimizer=momentum),
+    "own generator": lambda: job(augment=Shaking(), epochs=2),
     "loader": lambda: job(
         data=DataLoader(Points(), batch_size=16, shuffle=True), batch_size=None, epochs=2,
         schedule=lambda o: torch.optim.lr_scheduler.StepLR(o, 5, 0.5), advance="step",
@@ -341,6 +343,21 @@ def test_a_training_goes_on_with_another_number_of_processes(first: Any, then: A
     one, other = weights(tmp_path / "one"), weights(tmp_path / "run")
     for name, value in one.items():
         torch.testing.assert_close(other[name], value, rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["data=2", "shard=2", "tensor=2"])
+def test_a_training_that_is_stopped_goes_on_exactly(layout: str, tmp_path: Path) -> None:
+    work, asked = wide_job(augment=Shaking(), epochs=4), {"processes": 2, "layout": layout, "plan": ()}
+    vv.train(work, out=tmp_path / "whole", **asked)
+    with pytest.raises(KeyboardInterrupt):
+        vv.train(work, out=tmp_path / "run", progress=Interrupting(), **asked)
+
+    run = vv.train(work, out=tmp_path / "run", resume=True, **asked)
+
+    assert 0 < run.resumed_steps < run.steps
+    whole, stopped = weights(tmp_path / "whole"), weights(tmp_path / "run")
+    assert all(torch.equal(stopped[name], value) for name, value in whole.items())
 
 
 @pytest.mark.slow

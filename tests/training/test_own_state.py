@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -14,11 +15,14 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from vivace.core.errors import UsageError
+from vivace.core.errors import NotApplicable, UsageError
+from vivace.core.plan import Plan
+from vivace.core.technique import Stage
 from vivace.core.training.job import Training
 from vivace.core.training.parity import Kind
+from vivace.techniques.feed.sample_prefetch import SamplePrefetch
 from vivace.testing.tiny_training import Points, job, loss, perceptron
 from vivace.training.examine import examine
 from vivace.training.feed import feed_of
@@ -28,6 +32,7 @@ from vivace.training.keeping.own_state import OwnState
 from vivace.training.keeping.values import equal, read, written
 from vivace.training.loop import Loop
 from vivace.training.rig import assemble
+from vivace.training.service import equip
 
 
 def shaking() -> Any:
@@ -165,6 +170,18 @@ def freeing(model: Any, batch: Any) -> Any:
     return loss(model, batch)
 
 
+class Averaging:
+    """Adds a mean of what it has seen, which it keeps in large tensors of its own, one of them in a dictionary."""
+
+    def __init__(self) -> None:
+        self.mean, self.means = torch.zeros(400_000), {"first": torch.zeros(400_000)}
+
+    def __call__(self, batch: Any) -> Any:
+        self.mean.mul_(0.9).add_(batch[0].mean())
+        self.means["first"].mul_(0.8).add_(batch[0].std())
+        return batch[0] + self.mean[:12] + self.means["first"][:12], batch[1]
+
+
 def loader(data: Any = None, **settings: Any) -> dict[str, Any]:
     given = Points() if data is None else data
     return {"data": DataLoader(given, **({"batch_size": 16} if "batch_sampler" not in settings else {}), **settings),
@@ -174,6 +191,7 @@ def loader(data: Any = None, **settings: Any) -> dict[str, Any]:
 JOBS = {
     "augment": lambda: {"augment": shaking()},
     "dataset": lambda: {"data": Drawing()},
+    "large": lambda: {"augment": Averaging()},
     "loader": lambda: loader(shuffle=True, generator=torch.Generator().manual_seed(4)),
     "sampler": lambda: loader(batch_sampler=Counting()),
     "shuffling": lambda: loader(batch_sampler=Shuffling()),
@@ -268,6 +286,33 @@ def test_what_is_put_back_is_what_was_looked_at_first_where_nothing_was_kept_of_
     own.restore(before)
 
     assert torch.equal(work.data[3][0], wanted)
+
+
+def test_techniques_that_look_at_samples_leave_the_job_s_own_generators_as_they_were() -> None:
+    work = job(data=Drawing(), augment=shaking())
+    wanted = [work.augment(work.data[place])[0] for place in range(3)]
+    work = job(data=Drawing(), augment=shaking())
+    with pytest.raises(NotApplicable, match="asked for twice"):
+        SamplePrefetch(1).equip(assemble(work), work)
+
+    work = job(data=Drawing(), augment=shaking())
+    equip(assemble(work), work, Plan((SamplePrefetch(1),)), may_lack=(Stage.FEED,))
+    found = [work.augment(work.data[place])[0] for place in range(3)]
+
+    assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
+
+
+def test_samples_that_are_only_read_are_not_copied() -> None:
+    samples = torch.rand(300_000, 2)
+    work = job(data=TensorDataset(samples, torch.zeros(300_000)))
+    own = OwnState(work)
+
+    held = [one for one in gc.get_objects() if type(one) is torch.Tensor and one.shape == samples.shape]
+
+    assert all(one is samples for one in held)
+    assert not own.now().values
+    samples.add_(1)
+    assert [key for _, key in own.now().values] == ["tensors"]
 
 
 VALUES = [

@@ -124,14 +124,22 @@ def compared(
     return parity_of(plan, found, curve, scores)
 
 
+class TrainsOtherwise(UsageError):
+    """Several processes' steps are not those of one process: what the proof said."""
+
+    def __init__(self, parity: Parity) -> None:
+        self.parity = parity
+        super().__init__(f"on several processes this job trains differently than on one: {parity.reason}; {MIXES}")
+
+
 def proved(ranks: RankHand, plan: Plan, steps: int = 3) -> Parity:
-    """The proof that the ranks' steps are those of one process. Raises UsageError where they are not."""
+    """The proof that the ranks' steps are those of one process. Raises TrainsOtherwise where they are not."""
     try:
         proof = parity_of(plan, steadily(ranks, "agreements", {"steps": steps}))
     except WorkerFailure as failure:
         raise as_asked(failure, plan) from failure
     if proof.verdict is QualityVerdict.NOT_HELD:
-        raise UsageError(f"on several processes this job trains differently than on one: {proof.reason}; {MIXES}")
+        raise TrainsOtherwise(proof)
     return proof
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from vivace.distributed.parts import Part
 
-Axes = Callable[[], Mapping[int, int | None]]
+Axes = Mapping[int, int | None]
 """Which axis of the draws of a step, by their numbers from 0, is the batch's; None where none of it is."""
 
 
@@ -23,7 +23,7 @@ class WholeDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
     So a dropout's mask is the one of one process, and the generators of all ranks stay alike. The axis of the batch is
     the first one if it is as long as the part, or a multiple of that (rows times heads); else the first axis that is
     exactly as long; else the draw is not the batch's, and every rank draws the same, as one process does. Where
-    another axis may be it, as in a recurrence of as many steps as a part has rows, `axes` is asked.
+    another axis may be it, as in a recurrence of as many steps as a part has rows, `axes` says it.
     """
 
     def __init__(self, part: Part, axes: Axes | None = None) -> None:
@@ -85,7 +85,7 @@ class WholeDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
         axis = found[0] if found else None
         is_unsure = len(found) > 1 or (axis == 0 and shape[0] != rows)
         if is_unsure and self._axes is not None:
-            known = self._axes().get(self.draws - 1, axis)
+            known = self._axes.get(self.draws - 1, axis)
             axis = known if known is None or (known < len(shape) and shape[known] % rows == 0) else axis
         if axis is None:
             return None
@@ -111,8 +111,6 @@ class Draws:
     @contextlib.contextmanager
     def of(self, part: Part) -> Iterator[None]:
         """A step on this part of a batch."""
-        if self._axes is not None:
-            self._axes()  # which runs a model, as cannot be done in the midst of an operator
         self._mode, self._in_layers = WholeDraws(part, self._axes), 0
         if self._everywhere:
             with self._mode:

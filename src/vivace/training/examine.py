@@ -19,7 +19,7 @@ from vivace.core.training.job import Training
 from vivace.core.training.parity import Agreement, Kind
 from vivace.core.training.rig import Feed, Rig
 from vivace.training.agreement import FLOAT32_ROUNDOFF, FLOOR, SMALLEST, Judge, apart, cosine
-from vivace.training.keeping.own_state import Kept, OwnState
+from vivace.training.keeping.own_state import OwnState
 from vivace.training.moved import Moved
 from vivace.training.rig import assemble, seed_everything
 from vivace.training.step import around, train_step
@@ -288,9 +288,9 @@ def _check_finite(own: Trace, step: int) -> None:
 def _of_batches(job: Training, original: Feed, plan: Rig, count: int) -> Iterator[Agreement]:
     """Whether a plan's feed gives the same batches, and leaves alone those that it gave before; of several processes,
     each its part of them. Generators of the job's own draw for both from where they are."""
-    state = OwnState(job, plan)
+    state = OwnState(job)
     own = _drawn(job, original, count)
-    state.restore(Kept())
+    state.restore()
     if plan.ranks is not None:
         own = [plan.ranks.cut(batch) for batch in own]
     other = _drawn(job, plan.feed, count)

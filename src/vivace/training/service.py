@@ -19,6 +19,7 @@ from vivace.core.training.job import Training
 from vivace.core.training.rig import Ranks, Rig
 from vivace.training.examine import STILLED, Examined, examine
 from vivace.training.keeping.model_file import write_model
+from vivace.training.keeping.own_state import OwnState
 from vivace.training.loop import Loop, score_of
 from vivace.training.proof.later import proved_again, steps_of_one
 from vivace.training.proof.snapshot import Key, set_by
@@ -30,7 +31,9 @@ Payload = tuple[Training, Plan]
 
 def equip(rig: Rig, job: Training, plan: Plan, may_lack: tuple[Stage, ...] = ()) -> Rig:
     """A rig with every technique of a plan. Raises NotApplicable with the technique's name and reason; techniques of
-    the stages `may_lack` are left out instead, and noted."""
+    the stages `may_lack` are left out instead, and noted. Generators and counters of the job's own are left as they
+    were, whatever of it techniques have looked at."""
+    own = OwnState(job)
     for technique in plan:
         try:
             rig = technique.equip(rig, job)
@@ -40,6 +43,7 @@ def equip(rig: Rig, job: Training, plan: Plan, may_lack: tuple[Stage, ...] = ())
                 continue
             raise NotApplicable(f"{technique.name()}: {error.reason}") from error
         rig = rig.replace(lineage=(*rig.lineage, str(technique)))
+    own.restore()
     return rig
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from vivace.api.parity import TrainsOtherwise
 from vivace.api.running.proofs import StepDiffers
 from vivace.core.errors import StepChanged
 from vivace.core.facts import OF_THE_MACHINE
@@ -82,6 +83,32 @@ class Leaving:
         assert self._failed is not None
         since, until, reason = self._failed.since + 1, self._failed.step, self._failed.reason
         return f"steps {since} to {until} were taken with a step that was not the original's ({reason})"
+
+
+class LeavingAtFirst:
+    """Finds the technique that makes the first steps of several processes another, by leaving out one after the other,
+    and then all of them: the layout alone trains as it was asked for, or it is the job that no processes can share.
+    """
+
+    def __init__(self) -> None:
+        self._first: TrainsOtherwise | None = None
+        self._whole = Plan()
+        self._left: list[Plan] = []
+
+    def after(self, run: TrainingRun, found: TrainsOtherwise) -> TrainingRun:
+        """The run with the next plan to begin with, and what its reader must know. Raises TrainsOtherwise where none is
+        left."""
+        if self._first is None:
+            self._first, self._whole = found, run.plan
+            layout = Plan(tuple(one for one in run.plan if isinstance(one, KINDS)))
+            rest = [without(run.plan, one) for one in _suspects(run.plan, found.parity.culprits[0])]
+            self._left = [*rest, layout] if len(layout) < len(run.plan) and layout not in rest else rest
+        if not self._left:
+            raise self._first
+        plan = self._left.pop(0)
+        out = " and ".join(str(one) for one in self._whole if one not in plan.techniques)
+        told = f"{out} trains differently and was left out: {self._first.parity.reason}"
+        return _changed(run, plan, (*run.dropped[: -1 if found is not self._first else None], told))
 
 
 def _suspects(plan: Plan, worst: Agreement) -> list[Technique]:

@@ -10,17 +10,18 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from vivace.api.parity import proved
+from vivace.api.parity import TrainsOtherwise, proved
 from vivace.api.running.drive import FIRST_STEPS, Drive
 from vivace.api.running.earlier import with_earlier, write_chosen
 from vivace.api.running.folder import ACCOUNT, CHECKPOINTS, MODEL, alone_in, check_out, identity, write_plan
-from vivace.api.running.leaving import Leaving, without_recording
+from vivace.api.running.leaving import Leaving, LeavingAtFirst, without_recording
 from vivace.api.running.proofs import LaterProofs, StepDiffers
 from vivace.api.together.restarts import Restarts
 from vivace.api.together.team import QUIET, RankHand, diagnosed, open_ranks
 from vivace.artifact.save import disk_errors
 from vivace.core.errors import StepChanged, UsageError, WorkerFailure
 from vivace.core.measurement import Outcome
+from vivace.core.plan import Plan
 from vivace.core.training.job import Training
 from vivace.core.training.run import Rank, Scaling, TrainingRun
 from vivace.devices.disk import write_whole
@@ -57,9 +58,9 @@ def trained(
     begins again: its steps may have been others for a while, and what they depend on is in no checkpoint. Where a step
     of the run's own is proved not to be the original's, what makes it another is taken out, and the training goes on
     from the last checkpoint that was proved. Of several processes the layout stays: where none of the other techniques
-    was it, UsageError says how to go on.
+    was it, UsageError says how to go on, or, of their first steps, what of the job they cannot share.
     """
-    leaving = Leaving(1 if team is None else team.everyone)
+    leaving, at_first = Leaving(1 if team is None else team.everyone), LeavingAtFirst()
     if resume and run.out is not None:
         run = with_earlier(run, run.out)
     with tempfile.TemporaryDirectory(prefix="vivace-") as name:
@@ -72,6 +73,10 @@ def trained(
             except StepChanged as change:
                 run, kept = without_recording(run, change), 0
                 shutil.rmtree(home / CHECKPOINTS, ignore_errors=True)
+            except TrainsOtherwise as found:
+                run = at_first.after(run, found)
+                progress.note(run.dropped[-1])
+                continue
             except StepDiffers as found:
                 kept = back_to_proved(home / CHECKPOINTS)
                 run = leaving.after(run, found, kept)
@@ -115,7 +120,7 @@ def _session(
                 progress.stage("prove", f"{run.plan}: steps of {team.everyone} processes against one")
                 run = dataclasses.replace(run, parity=proved(hand, run.plan))
                 run = dataclasses.replace(run, diagnosis_after=diagnosed(hand, run.diagnosis))
-            restarts = Restarts(hand, progress, functools.partial(proved, plan=run.plan))
+            restarts = Restarts(hand, progress, functools.partial(_proved_again, plan=run.plan))
             proofs = LaterProofs(run, None if team is None else team.processes)
             final = Drive(job, hand, progress, until, home / ACCOUNT, restarts, proofs, is_again).run(run)
             if team is not None:
@@ -131,6 +136,14 @@ def _session(
         write_whole(home / RUN, text)
         write_whole(home / PAGE, page_of(read_training(text)))  # what `vivace report` writes again
         return final
+
+
+def _proved_again(ranks: RankHand, plan: Plan) -> None:
+    """Raise UsageError where the steps of processes that go on with what others have trained are not those of one."""
+    try:
+        proved(ranks, plan)
+    except TrainsOtherwise as found:  # which is told of what has not begun yet
+        raise UsageError(str(found)) from found
 
 
 def scaling_of(run: TrainingRun, team: Team) -> Scaling | None:

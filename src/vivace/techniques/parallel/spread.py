@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -170,26 +169,21 @@ def example_of(job: Training) -> Any:
 
 
 def axes_drawn(job: Training) -> Axes:
-    """Which axis of what a job's step draws is the batch's, learned when first asked, from a batch and one that is
-    shorter; nothing where the job takes no such batches."""
-
-    @functools.cache
-    def axes() -> dict[int, int | None]:
-        shapes = []
-        try:
-            batch = example_of(job)
-            count = int(samples_in(batch))
-            for rows in (count, count - 1):
-                with seeded(job.seed), torch.no_grad():
-                    model = job.model().train()
-                    with DrawnShapes() as drawn:
-                        job.loss(model, rows_of(batch, 0, rows))
-                shapes.append(drawn.found)
-        except Exception:  # noqa: BLE001  the user's loss may raise anything when it is given a few samples
-            return {}
-        return axes_between(*shapes)
-
-    return axes
+    """Which axis of what a job's step draws is the batch's, learned from a batch and one that is shorter; nothing where
+    the job takes no such batches."""
+    shapes = []
+    try:
+        batch = example_of(job)
+        count = int(samples_in(batch))
+        for rows in (count, count - 1):
+            with seeded(job.seed), torch.no_grad():
+                model = job.model().train()
+                with DrawnShapes() as drawn:
+                    job.loss(model, rows_of(batch, 0, rows))
+            shapes.append(drawn.found)
+    except Exception:  # noqa: BLE001  the user's loss may raise anything when it is given a few samples
+        return {}
+    return axes_between(*shapes)
 
 
 def looked_at(job: Training, model: nn.Module, batch: Any) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -15,12 +16,23 @@ from torch import Tensor, nn
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
 from vivace.core.training.user_code import cells_of, is_installed, names_in
-from vivace.training.keeping.values import Unwritable, copied, equal, is_data, is_freed, put_back, read, weight, written
+from vivace.training.keeping.values import (
+    Unwritable,
+    arrays_in,
+    copied,
+    equal,
+    is_data,
+    is_freed,
+    put_back,
+    read,
+    weight,
+    written,
+)
 
 MOST_BYTES = float(64 << 20)
 """Of one value: what is larger are samples, which are read and not written."""
 COPIED_BYTES = float(1 << 20)
-"""Of a tensor or array: of a larger one only is seen whether it was written to."""
+"""Of the tensors and arrays in a value: of more only is seen whether they are others, or, of tensors, written to."""
 MOST_OBJECTS, MOST_ELEMENTS = 10_000, 1_000
 """That are walked; elements of a list that holds objects."""
 MODULE = frozenset(vars(nn.Module()))
@@ -61,14 +73,15 @@ class Kept:
 
 class OwnState:
     """Knows what the code of a job may count or draw by itself, from when it is made: attributes of its dataset,
-    samplers, modules, optimizer and functions, what functions close over, and the globals that they name.
+    samplers, modules, optimizer and functions, what functions close over, and the globals that they name. Without a
+    rig, of what the job is given as, and not of its model and optimizer.
 
     Numbers, texts, arrays and generators are kept, in containers of Python's; other objects are looked into. Where an
     attribute becomes an object beside others that change, such as a file that is opened and a flag that says so, none
     of the two is kept: the flag without the file would be wrong.
     """
 
-    def __init__(self, job: Training, rig: Rig) -> None:
+    def __init__(self, job: Training, rig: Rig | None = None) -> None:
         self._holders = dict(_Walk().holders(job, rig))
         self._first = {path: {key: _mark(value) for key, value in held.items()} for path, held in self._holders.items()}
 
@@ -93,8 +106,8 @@ class OwnState:
                 lost.append(f"{path}: {', '.join(others)}, which is too large")
         return Kept(values, tuple(lost))
 
-    def restore(self, kept: Kept) -> None:
-        """Put everything as it was then; what this training does not have is passed over."""
+    def restore(self, kept: Kept = Kept()) -> None:
+        """Put everything as it was then, or as it was at first; what this training does not have is passed over."""
         now = self.now().values
         for path, key in [*(place for place in now if place not in kept.values), *kept.values]:
             held = self._holders.get(path)
@@ -110,16 +123,22 @@ class OwnState:
                     put_back(held, {key: copied(mark)})
 
 
-@dataclasses.dataclass(frozen=True)
 class _Mark:
-    """How a value that is not copied is known again."""
+    """How a value that is not copied is known again: which objects it is made of, and how often tensors were written
+    to. Of very many, as samples are, the first tell."""
 
-    identity: int
-    version: int
+    def __init__(self, value: Any) -> None:
+        self._parts = [(part, _version(part)) for part in (value, *_first_arrays(value))]
+
+    def is_of(self, value: Any) -> bool:
+        parts = [value, *_first_arrays(value)]
+        return len(parts) == len(self._parts) and all(
+            one is part and _version(one) == version for one, (part, version) in zip(parts, self._parts, strict=True)
+        )
 
 
 def _mark(value: Any) -> Any:
-    return copied(value) if _is_kept(value) else _Mark(id(value), _version(value))
+    return copied(value) if _is_kept(value) and _is_small(value) else _Mark(value)
 
 
 def _version(value: Any) -> int:
@@ -128,21 +147,29 @@ def _version(value: Any) -> int:
 
 def _is_as(value: Any, mark: Any) -> bool:
     if isinstance(mark, _Mark):
-        return mark == _Mark(id(value), _version(value))
+        return mark.is_of(value)
     if torch.is_tensor(value) and is_freed(value):
         return True  # it holds nothing that could be kept
     return mark is not _NONE and equal(value, mark)
 
 
 def _is_array(value: Any) -> bool:
-    return hasattr(value, "nbytes")
+    return next(arrays_in(value), None) is not None
+
+
+def _is_small(value: Any) -> bool:
+    found = _first_arrays(value)
+    return len(found) < MOST_ELEMENTS and sum(one.nbytes for one in found) < COPIED_BYTES
+
+
+def _first_arrays(value: Any) -> list[Any]:
+    return list(itertools.islice(arrays_in(value), MOST_ELEMENTS))
 
 
 def _is_kept(value: Any) -> bool:
     if torch.is_tensor(value) and (type(value) is not Tensor or value.layout is not torch.strided or value.is_meta):
         return False
-    most = COPIED_BYTES if _is_array(value) else MOST_BYTES
-    return weight(value, most) < most and is_data(value)
+    return weight(value, MOST_BYTES) < MOST_BYTES and is_data(value)
 
 
 class _Cells:
@@ -213,13 +240,13 @@ class _Walk:
         self._met: set[int] = set()
         self._alive: list[Any] = []
 
-    def holders(self, job: Training, rig: Rig) -> Iterator[tuple[str, Any]]:
+    def holders(self, job: Training, rig: Rig | None) -> Iterator[tuple[str, Any]]:
         """All of a job and its rig."""
-        yield "model.requires_grad", _Learns(rig.model)
-        roots = {
-            "model": rig.model, "optimizer": rig.optimizer, "data": job.data, "augment": job.augment, "loss": job.loss,
-            "collate": job.collate, "weight": job.weight, "evaluate": job.evaluate,
-        }  # fmt: skip
+        roots: dict[str, Any] = {}
+        if rig is not None:
+            yield "model.requires_grad", _Learns(rig.model)
+            roots = {"model": rig.model, "optimizer": rig.optimizer}
+        roots |= {name: getattr(job, name) for name in ("data", "augment", "loss", "collate", "weight", "evaluate")}
         waiting: list[tuple[str, Any]] = list(reversed(roots.items()))
         while waiting and len(self._met) < MOST_OBJECTS:
             path, value = waiting.pop()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import copy
+import itertools
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,20 @@ def _sum(values: Any, most: float) -> float:
         if found >= most:
             break
     return found
+
+
+def arrays_in(value: Any) -> Iterator[Any]:
+    """The tensors and arrays in a value, itself or in containers of Python's own.
+
+    >>> [one.tolist() for one in arrays_in({"a": [torch.zeros(1)], "b": np.ones(2)})]
+    [[0.0], [1.0, 1.0]]
+    """
+    if isinstance(value, dict):
+        yield from itertools.chain.from_iterable(map(arrays_in, value.values()))
+    elif type(value) in CONTAINERS:
+        yield from itertools.chain.from_iterable(map(arrays_in, value))
+    elif torch.is_tensor(value) or isinstance(value, np.ndarray):
+        yield value
 
 
 def copied(value: Any) -> Any:
