@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from vivace.core.training.job import Training
 from vivace.core.training.parity import Agreement, Curve, Kind, Parity
 from vivace.distributed.layout import Layout
 from vivace.distributed.team import Team
+from vivace.measure.clock import SystemClock
 from vivace.measure.process import Limits, Phase, Worker
 from vivace.measure.stats import equivalence, mean_interval
 from vivace.report.progress import Progress, SilentProgress
@@ -35,6 +36,10 @@ SHARE_OF_GAIN = 0.02
 """Of what the original's loss falls: so much may the plan's loss be off, or the spread over seeds if that is more."""
 SCORE_MARGIN = 0.01
 """So much may the plan's score be off, or the spread over seeds if that is more."""
+FIRST_IN_A_ROW, IN_A_ROW = 3, 10
+"""Steps that are taken in a row after those that are compared one by one: in any case, and at most."""
+ROW_SECONDS, ROW_SHARE = 0.5, 0.25
+"""What they may take, in seconds, and beside the others; whichever is more."""
 LIMITS = Limits(load=300, convert=600, verify=3600)
 
 
@@ -112,7 +117,7 @@ def compared(
             return steadily(hand, method, arguments)
 
         progress.stage("gradients", f"{asked.steps} steps against float64")
-        found = told("agreements", steps=asked.steps)
+        found = _found(told, plan, asked.steps)
         runs = []
         for number in range(asked.seeds):
             progress.stage("losses", f"seed {number + 1} of {asked.seeds}, {asked.curve_steps} steps of each")
@@ -132,10 +137,30 @@ class TrainsOtherwise(UsageError):
         super().__init__(f"on several processes this job trains differently than on one: {parity.reason}; {MIXES}")
 
 
+def _found(told: Callable[..., Any], plan: Plan, steps: int) -> dict[str, Any]:
+    """What a worker found (`told`): of single steps first, then of some that are taken in a row, as many as take no
+    longer than their share of that."""
+    clock = SystemClock()
+    began = clock.now()
+    found: dict[str, Any] = told("agreements", steps=steps)
+    if not len(plan) or plan.training_effect is Effect.CHANGED:
+        return found
+    affordable = max(ROW_SECONDS, ROW_SHARE * (clock.now() - began))
+    began = clock.now()
+    row = told("in_a_row", steps=FIRST_IN_A_ROW)
+    each = (clock.now() - began) / FIRST_IN_A_ROW
+    more = min(IN_A_ROW - FIRST_IN_A_ROW, int(affordable / max(each, 1e-9)) - FIRST_IN_A_ROW)
+    if more > 0:
+        row += told("in_a_row", steps=more)
+    agreements = sorted([*found["agreements"], *row], key=lambda one: _agreement(one).holds)
+    return {**found, "agreements": agreements}
+
+
 def proved(ranks: RankHand, plan: Plan, steps: int = 3) -> Parity:
     """The proof that the ranks' steps are those of one process. Raises TrainsOtherwise where they are not."""
     try:
-        proof = parity_of(plan, steadily(ranks, "agreements", {"steps": steps}))
+        found = _found(lambda method, **arguments: steadily(ranks, method, arguments), plan, steps)
+        proof = parity_of(plan, found)
     except WorkerFailure as failure:
         raise as_asked(failure, plan) from failure
     if proof.verdict is QualityVerdict.NOT_HELD:

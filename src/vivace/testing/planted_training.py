@@ -208,6 +208,91 @@ class LateStray(_Planted):
         return rig.replace(gradients=own)
 
 
+@dataclasses.dataclass(frozen=True)
+class SkippedUpdate(_Planted):
+    """Every `every`-th update is left out, from update `after` on."""
+
+    every: int = 7
+    after: int = 0
+
+    def equip(self, rig: Rig, job: Training) -> Rig:
+        """The rig whose update counts."""
+        update, steps = rig.update, itertools.count(1)
+
+        def now_and_then() -> Any:
+            step = next(steps)
+            return None if step > self.after and step % self.every == 0 else update()
+
+        return rig.replace(update=now_and_then)
+
+
+@dataclasses.dataclass(frozen=True)
+class LostState(_Planted):
+    """Each update begins anew: what the optimizer has kept of the steps before is thrown away, `before` the update or
+    after it, from update `after` on. The first update shows nothing of the former."""
+
+    before: bool = True
+    after: int = 0
+
+    def equip(self, rig: Rig, job: Training) -> Rig:
+        """The rig whose optimizer forgets."""
+        update, optimizer, steps = rig.update, rig.optimizer, itertools.count(1)
+
+        def forgetful() -> Any:
+            is_now = next(steps) > self.after
+            if is_now and self.before:
+                optimizer.state.clear()
+            done = update()
+            if is_now and not self.before:
+                optimizer.state.clear()
+            return done
+
+        return rig.replace(update=forgetful)
+
+
+@dataclasses.dataclass(frozen=True)
+class DoubledMomentum(_Planted):
+    """From the second update on, what the optimizer keeps counts twice."""
+
+    def equip(self, rig: Rig, job: Training) -> Rig:
+        """The rig whose optimizer's state grows."""
+        update, optimizer = rig.update, rig.optimizer
+
+        def doubled() -> Any:
+            with torch.no_grad():
+                for state in optimizer.state.values():
+                    for value in state.values():
+                        if torch.is_tensor(value) and value.ndim:
+                            value.mul_(2.0)
+            return update()
+
+        return rig.replace(update=doubled)
+
+
+@dataclasses.dataclass(frozen=True)
+class CapturedRate(_Planted):
+    """Every update is made at the learning rate that the optimizer had when the rig was made, whatever a schedule says
+    since; its groups say what the schedule does."""
+
+    def equip(self, rig: Rig, job: Training) -> Rig:
+        """The rig whose update puts the old rate in."""
+        update, groups = rig.update, rig.optimizer.param_groups
+        rates = [group["lr"] for group in groups]
+
+        def stale() -> Any:
+            now = [group["lr"] for group in rig.optimizer.param_groups]
+            _set(rates)
+            done = update()
+            _set(now)
+            return done
+
+        def _set(values: list[float]) -> None:
+            for group, rate in zip(rig.optimizer.param_groups, values, strict=True):
+                group["lr"] = rate
+
+        return rig.replace(update=stale)
+
+
 class _SharedFeed:
     def __init__(self, feed: Any) -> None:
         self._feed = feed

@@ -159,7 +159,7 @@ class Originals:
         if not all(one.holds for one in found):
             found = [beside(one, own, self._twin.traces()[-1]) for one in found]
         if is_first and self._roundoff > FLOAT32_ROUNDOFF:
-            of_both = (updated_by(self._widen(), state, one.gradients) for one in (own, other))
+            of_both = (updated_by(self._widen(), state, one) for one in (own, other))
             found += self._judge.updates(taken.number, own, other, *of_both)
         return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ from vivace.core.errors import NotApplicable
 from vivace.core.plan import Plan
 from vivace.core.technique import Stage, Technique
 from vivace.core.training.job import Training
+from vivace.core.training.parity import Agreement
 from vivace.core.training.rig import Ranks, Rig
 from vivace.training.examine import STILLED, Examined, examine
 from vivace.training.keeping.model_file import write_model
 from vivace.training.keeping.own_state import OwnState
 from vivace.training.loop import Loop, score_of
+from vivace.training.proof.in_a_row import InARow
 from vivace.training.proof.later import proved_again, steps_of_one
 from vivace.training.proof.snapshot import Key, set_by
 from vivace.training.proof.together import Unproved, copies
@@ -59,6 +61,7 @@ class Examiner:
         self._job = job
         self._plan = plan
         self._ranks = ranks
+        self._followed: InARow | None = None
 
     def agreements(self, steps: int) -> dict[str, Any]:
         """What `examine` found, as JSON; infinite errors as null.
@@ -74,7 +77,16 @@ class Examiner:
             agreements += self._examined(drawing, 1, still=False)[1].agreements
             notes.append(f"with dropout on, one more step compares the masks of {drawing} with those of one process")
         told = dataclasses.replace(found, agreements=tuple(agreements), notes=tuple(notes))
+        self._followed = InARow(self._job, rig, steps)
         return {**as_json(told), "whole_step": takes_step(rig)}
+
+    def in_a_row(self, steps: int) -> list[dict[str, Any]]:
+        """So many steps, one after the other, of the rig that `agreements` has compared (a fresh one where that was
+        not asked for before, or processes have started again since): what `InARow` found, as JSON."""
+        if self._followed is None:
+            rig = equip(assemble(self._job).replace(ranks=self._ranks), self._job, self._plan)
+            self._followed = InARow(self._job, rig, 0)
+        return agreements_as_json(self._followed.fed(steps))
 
     def _examined(self, plan: Plan, steps: int, still: bool) -> tuple[Rig, Examined]:
         roundoff = max((technique.unit_roundoff for technique in plan), default=2.0**-24)
@@ -102,11 +114,15 @@ class Examiner:
 
 def as_json(found: Examined) -> dict[str, Any]:
     """What was found, with infinite errors as null."""
-    agreements = [
-        {**dataclasses.asdict(one), "kind": one.kind.value, "error": None if one.reason else one.error}
-        for one in found.agreements
-    ]
+    agreements = agreements_as_json(found.agreements)
     return {"reference": found.reference, "notes": list(found.notes), "agreements": agreements}
+
+
+def agreements_as_json(found: Iterable[Agreement]) -> list[dict[str, Any]]:
+    """Agreements with infinite errors as null."""
+    return [
+        {**dataclasses.asdict(one), "kind": one.kind.value, "error": None if one.reason else one.error} for one in found
+    ]
 
 
 def _draws_anew(technique: Technique) -> bool:
@@ -244,17 +260,19 @@ class Trainer:
             found: float = set_by(lambda: score_of(self._job, model), model, self._changed)
         return found
 
-    def prove(self, copies_alone: bool = False, first: Mapping[str, float] | None = None) -> dict[str, Any]:
+    def prove(
+        self, copies_alone: bool = False, first: Mapping[str, float] | None = None, further: int = 0
+    ) -> dict[str, Any]:
         """What `proved_again` found of the training's own step, as JSON, or {"unproved": why there is nothing}. Where
         several processes hold the same tensors, these are compared first, or alone. `first` is how far off the plan's
-        first steps were. Raises StepChanged."""
+        first steps were, `further` how many steps are looked at after the one. Raises StepChanged."""
         self._loop.look()
         ranks, model, steps = self._ranks, self._loop.rig.model, self._loop.position.steps
         found = () if ranks is None else tuple(copies(ranks, model, steps))
         if found or copies_alone:
             return as_json(Examined(found, "the first process's", ()))
         try:
-            return as_json(proved_again(self._job, self._plan, self._loop, self._changed, first, self._rig))
+            return as_json(proved_again(self._job, self._plan, self._loop, self._changed, first, self._rig, further))
         except Unproved as why:
             return {"unproved": str(why)}
 

@@ -42,13 +42,13 @@ def trace(rig: Rig, batch: Any, seed: int, take: Callable[[], Tensor] | None = N
     )
 
 
-def updated_by(rig: Rig, state: Mapping[str, Tensor], gradients: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
-    """What a rig's own first update makes of weights and of gradients that somebody else has computed."""
+def updated_by(rig: Rig, state: Mapping[str, Tensor], made: Trace) -> dict[str, Tensor]:
+    """What a rig's own next update makes of weights and of the gradients of a step that somebody else has taken."""
     rig.model.load_state_dict(state)
     learning = {name: value for name, value in rig.model.named_parameters() if value.requires_grad}
     before = {name: wide(value) for name, value in learning.items()}
     for name, value in learning.items():
-        given = gradients.get(name)
+        given = made.gradients.get(name)
         value.grad = None if given is None else given.to(value, copy=True)
     with around(rig.outside):
         rig.update()

@@ -21,6 +21,10 @@ SHARE = 0.03
 """Of a run's time since it was asked for, choosing included, so much may go to proofs in the midst of it."""
 LEAST_SECONDS = 0.02
 """What the first proof is expected to take beside steps: making the models."""
+MOST_FURTHER = 7
+"""Steps that are looked at after the one that is proved: an update that is left out every eighth time is among them."""
+STEPS_OF_FURTHER = 2
+"""About how many of the original's steps one of these takes as long as."""
 SHARE_OF_MEMORY = 0.5
 """Of the memory that is free, so much may a proof take."""
 
@@ -47,6 +51,7 @@ class LaterProofs:
         self._spent = sum(one.seconds for one in run.proofs)
         self._step_seconds = run.diagnosis.step_seconds
         self._expected = LEAST_SECONDS
+        self._steps_of_one = 1
         self._is_together = processes is not None
         self._needed = bytes_needed(run.diagnosis) * (processes or 1)  # each takes the original's steps by itself
         self._first = _first(run)
@@ -61,6 +66,7 @@ class LaterProofs:
     def begin(self, steps: int, steps_of_one: int) -> None:
         """The run goes on from here, with a plan that was proved by itself. A proof takes about so many of the
         original's steps."""
+        self._steps_of_one = steps_of_one
         self._expected = steps_of_one * self._step_seconds + LEAST_SECONDS
         if steps > self._held:
             self._gap = f"steps {self._held + 1} to {steps} were not proved before the run was stopped"
@@ -83,9 +89,12 @@ class LaterProofs:
         if copies_alone and not self._is_together:
             self._asked = steps
             return False
+        further = 0 if copies_alone else self._affordable(self._chosen_in + elapsed, is_last)
         clock = SystemClock()
         began = clock.now()
-        told = worker.call("prove", {"copies_alone": copies_alone, "first": self._first}, Phase.CONVERT)
+        told = worker.call(
+            "prove", {"copies_alone": copies_alone, "first": self._first, "further": further}, Phase.CONVERT
+        )
         self._asked = steps
         seconds = clock.now() - began
         self._spent += seconds
@@ -94,7 +103,7 @@ class LaterProofs:
             return False
         if copies_alone and not told["agreements"]:
             return False
-        self._expected = seconds
+        self._expected = seconds * self._steps_of_one / (self._steps_of_one + STEPS_OF_FURTHER * further)
         proof = parity_of(self._plan, {**told, "whole_step": False}, effect=Effect.ROUNDED)
         self.found.append(self._entry(proof, steps, seconds))
         if proof.verdict is QualityVerdict.NOT_HELD:
@@ -124,6 +133,11 @@ class LaterProofs:
         if self._needed > SHARE_OF_MEMORY * free:
             return f"a proof needs about {self._needed / 1e9:.2g} GB, and {free / 1e9:.2g} GB of memory are free"
         return ""
+
+    def _affordable(self, seconds: float, is_last: bool) -> int:
+        """How many steps may be looked at after the one that is proved: what is left of the time of proofs allows."""
+        left = SHARE * seconds - self._spent - self._expected * (1 if is_last else 2)
+        return max(0, min(MOST_FURTHER, int(left / max(STEPS_OF_FURTHER * self._step_seconds, 1e-9))))
 
     def _entry(self, proof: Parity, steps: int, seconds: float) -> LaterProof:
         worst = next(iter(proof.agreements), None)

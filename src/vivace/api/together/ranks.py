@@ -42,10 +42,17 @@ class Member:
         self._others = ranks if ranks.layout.processes > 1 else None  # one that is left trains as one process does
         self._keep = keep
         self._identity = identity
+        self._examiner: Examiner | None = None
 
     def agreements(self, steps: int) -> dict[str, Any]:
         """What `Examiner.agreements` says: this layout's steps against those of one process."""
-        return Examiner(*self._fresh(), self._others).agreements(steps)
+        self._examiner = Examiner(*self._fresh(), self._others)
+        return self._examiner.agreements(steps)
+
+    def in_a_row(self, steps: int) -> list[dict[str, Any]]:
+        """What `Examiner.in_a_row` says."""
+        self._examiner = self._examiner or Examiner(*self._fresh(), self._others)
+        return self._examiner.in_a_row(steps)
 
     def curve(self, seed: int, steps: int, with_plan: bool) -> dict[str, Any]:
         """What `Examiner.curve` says: the losses of so many steps, of one process without the plan."""
@@ -79,9 +86,11 @@ class Member:
         """The score of the model as it is, which every process computes."""
         return self._trainer.score()
 
-    def prove(self, copies_alone: bool = False, first: dict[str, float] | None = None) -> dict[str, Any]:
+    def prove(
+        self, copies_alone: bool = False, first: dict[str, float] | None = None, further: int = 0
+    ) -> dict[str, Any]:
         """What `Trainer.prove` says."""
-        return self._trainer.prove(copies_alone, first)
+        return self._trainer.prove(copies_alone, first, further)
 
     def hold(self) -> bool:
         """What `Trainer.hold` says."""

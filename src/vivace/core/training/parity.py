@@ -20,6 +20,7 @@ class Kind(Enum):
     UPDATE = "update"
     BUFFER = "buffer"
     COPY = "copy"
+    STATE = "optimizer's state"
 
 
 @dataclasses.dataclass(frozen=True)

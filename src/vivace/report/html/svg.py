@@ -11,6 +11,7 @@ MARKERS = {
     "diamond": ((0, -1.25), (1.25, 0), (0, 1.25), (-1.25, 0)),
     "square": ((-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)),
     "triangle": ((0, -1.15), (1.1, 0.85), (-1.1, 0.85)),
+    "wedge": ((0, 1.15), (1.1, -0.85), (-1.1, -0.85)),
 }
 
 
@@ -51,7 +52,7 @@ def text(x: float, y: float, words: str, class_: str = "", anchor: str | None = 
 
 
 def marker(shape: str, x: float, y: float, class_: str, size: float = 3.6) -> Markup:
-    """A point: circle, cross, diamond, square or triangle."""
+    """A point: circle, cross, diamond, square, triangle, or wedge (a triangle that points down)."""
     if shape == "cross":
         sides = ((-size, -size, size, size), (-size, size, size, -size))
         return join(*(line(x + a, y + b, x + c, y + d, class_) for a, b, c, d in sides))

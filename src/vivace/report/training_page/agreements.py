@@ -21,10 +21,11 @@ WIDE = 960.0
 NAMED = 8
 NAMES = {
     Kind.GRADIENT: "gradients", Kind.UPDATE: "updates", Kind.BUFFER: "buffers", Kind.BATCH: "batches",
-    Kind.COPY: "copies",
+    Kind.COPY: "copies", Kind.STATE: "tensors of the optimizer's",
 }  # fmt: skip
 SHAPES = {
     Kind.GRADIENT: "circle", Kind.UPDATE: "square", Kind.BUFFER: "triangle", Kind.BATCH: "diamond", Kind.COPY: "cross",
+    Kind.STATE: "wedge",
 }  # fmt: skip
 
 

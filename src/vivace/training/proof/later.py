@@ -22,6 +22,7 @@ from vivace.training.feed import feed_of
 from vivace.training.loop import Last, Loop
 from vivace.training.proof import by_design, drawn
 from vivace.training.proof.by_design import First
+from vivace.training.proof.in_a_row import InARow, worst_of
 from vivace.training.proof.snapshot import Key, Snapshot
 from vivace.training.proof.together import Unproved, agreed, of_all
 from vivace.training.rig import assemble
@@ -39,6 +40,7 @@ def proved_again(
     changed: Mapping[Key, Any],
     first: First | None = None,
     fresh: Callable[[], Rig] | None = None,
+    further: int = 0,
 ) -> Examined:
     """Compare the step that a training's own rig takes on its last batch with the original's, tensor by tensor.
 
@@ -47,6 +49,7 @@ def proved_again(
     random numbers; `changed` are attributes that the job's own code has set (`snapshot.set_by`). Gradients, buffers and
     updates are compared as `examine` does. The run is as it was afterwards, to the bit. Of a plan that changes the
     computation by design, `first` says how far off its first steps were, and `fresh` makes a rig (see `by_design`).
+    Of others, so many `further` steps are taken after it on the same batch, and their updates compared (`in_a_row`).
 
     Where several processes train, all call this: each takes the original's step by itself, on the whole batch and with
     the whole tensors, so that none waits longer for the others than in a step, and all know what any of them found.
@@ -58,7 +61,11 @@ def proved_again(
     with agreed(loop.rig.ranks, "what the run holds cannot be copied"):  # modules may refuse that in any way
         snapshot = Snapshot(loop.rig, changed, job.loss)
     try:
-        return _compared(job, plan, loop, last, snapshot, first or {}, fresh)
+        found = _compared(job, plan, loop, last, snapshot, first or {}, fresh)
+        if further <= 0 or plan.training_effect is Effect.CHANGED:
+            return found
+        more = _followed(job, loop, last, changed, further)
+        return dataclasses.replace(found, agreements=worst_first([*found.agreements, *more]))
     except (Unproved, StepChanged):
         raise
     except Exception as error:  # the user's code may raise anything, and the training must not end by a proof
@@ -154,6 +161,16 @@ def _compared(
     return Examined(worst_first(told), originals.reference, tuple(notes))
 
 
+def _followed(job: Training, loop: Loop, last: Last, changed: Mapping[Key, Any], further: int) -> list[Agreement]:
+    """What steps that follow on the same batch make of the weights and of what the optimizer keeps."""
+    rig = loop.rig
+    whole, take = _last_batch(rig, last)
+    mine = whole if rig.ranks is None else rig.ranks.cut(whole)
+    row = InARow(job, rig, loop.position.steps, changed)
+    found = [one for _ in range(further) for one in row.step(mine, take, whole)]
+    return of_all(rig.ranks, worst_of(found))
+
+
 def _over_draws(
     job: Training,
     rig: Rig,
@@ -180,7 +197,7 @@ def _over_draws(
     seed = job.seed + steps
     found += drawn.compared(original, live, seed, steps, roundoff)
     both = original(seed), live(seed)
-    made = [updated_by(snapshot.into(in_float64(job)), snapshot.state, one.gradients) for one in both]
+    made = [updated_by(snapshot.into(in_float64(job)), snapshot.state, one) for one in both]
     found += Judge(roundoff).updates(steps, *both, *made)
     told = [one for one in found if not _is_rounding(one)]
     note = f"masks differ, so gradients are compared as the means of {drawn.DRAWS} draws, and by their size"

@@ -52,6 +52,12 @@ class Snapshot:
         self._given = {key: copied(value) for key, value in own_attributes(rig.model).items()} | dict(changed)
         self._generators = Generators.now()
 
+    @property
+    def optimizer_state(self) -> Mapping[int, Mapping[str, Any]]:
+        """What the optimizer keeps of each parameter, by the parameter's number."""
+        found: Mapping[int, Mapping[str, Any]] = self._optimizer["state"]
+        return found
+
     def gather(self) -> None:
         """Where several processes train, know the whole of what they hold parts of: `into` needs it. For all of them to
         call."""
