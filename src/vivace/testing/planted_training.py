@@ -293,6 +293,55 @@ class CapturedRate(_Planted):
         return rig.replace(update=stale)
 
 
+@dataclasses.dataclass(frozen=True)
+class TrainedFrozen(_Planted):
+    """Every update moves the parameter `name_of_parameter`, which does not learn."""
+
+    name_of_parameter: str = ""
+
+    def equip(self, rig: Rig, job: Training) -> Rig:
+        """The rig whose update decays one parameter more."""
+        update, moved = rig.update, rig.model.get_parameter(self.name_of_parameter)
+
+        def decaying() -> Any:
+            done = update()
+            with torch.no_grad():
+                moved.mul_(1 - 1e-3)
+            return done
+
+        return rig.replace(update=decaying)
+
+
+@dataclasses.dataclass(frozen=True)
+class CountedTwice(_Planted):
+    """Buffers of whole numbers go on by twice as much, as where a layer is computed again."""
+
+    def equip(self, rig: Rig, job: Training) -> Rig:
+        """The rig whose update counts once more."""
+        update = rig.update
+
+        def counting() -> Any:
+            done = update()
+            for value in rig.model.buffers():
+                if not value.is_floating_point():
+                    value.add_(1)
+            return done
+
+        return rig.replace(update=counting)
+
+
+@dataclasses.dataclass(frozen=True)
+class RealGradients(_Planted):
+    """Of complex gradients the imaginary part is lost."""
+
+    def equip(self, rig: Rig, job: Training) -> Rig:
+        """The rig with hooks on its parameters."""
+        for parameter in rig.model.parameters():
+            if parameter.is_complex():
+                parameter.register_hook(lambda gradient: gradient.real.to(gradient.dtype))  # type: ignore[no-untyped-call]
+        return rig
+
+
 class _SharedFeed:
     def __init__(self, feed: Any) -> None:
         self._feed = feed

@@ -56,6 +56,42 @@ class Judge:
             yield from self._of_kind(Kind.UPDATE, step, updates, original.updates, plan.updates, changed)
         kept = [one.buffers for one in moved]
         yield from self._of_kind(Kind.BUFFER, step, exact.buffers, original.buffers, plan.buffers, kept)
+        yield from self._counts(step, exact, original, plan, [one.counts for one in moved])
+        yield from self._frozen(step, exact, original, plan)
+
+    def _counts(
+        self, step: int, exact: Trace, original: Trace, plan: Trace, moved: Sequence[Mapping[str, Tensor]]
+    ) -> Iterator[Agreement]:
+        """What was added to whole numbers: the same, unless rounding alone makes it another."""
+        for name, reference in exact.counts.items():
+            own, other = original.counts.get(name), plan.counts.get(name)
+            if own is None or other is None or own.shape != reference.shape or other.shape != reference.shape:
+                yield _lacking(Kind.BUFFER, name, step, own is not None)
+                continue
+            size = max(float(reference.norm()), 1.0)
+            apart_by_rounding = max(float((one - reference).norm()) / size for one in (own, *_of(moved, name)))
+            is_coarse = self.unit_roundoff > FLOAT32_ROUNDOFF
+            allowed = MOST_ALLOWED if is_coarse else min(GROWTH * apart_by_rounding, MOST_ALLOWED)
+            error = float((other - reference).norm()) / size
+            yield Agreement(Kind.BUFFER, name, step, cosine(reference, other), error, apart_by_rounding, allowed)
+
+    def _frozen(self, step: int, exact: Trace, original: Trace, plan: Trace) -> Iterator[Agreement]:
+        """Parameters that do not learn: they stay where they are, or go as far as the job itself moves them."""
+        for name, own in original.frozen.items():
+            update = plan.updates.get(name)
+            other = plan.frozen.get(name) if update is None else update.norm()
+            if other is None:
+                continue
+            if not float(own) and float(other):
+                told = "it moves, and the original's is frozen"
+                yield Agreement(Kind.UPDATE, name, step, 0.0, float("inf"), 0.0, 0.0, told)
+                continue
+            reference = exact.frozen.get(name, own)
+            size = max(float(reference), SMALLEST)
+            noise, error = (abs(float(one - reference)) / size for one in (own, other))
+            coarser = max(1.0, self.unit_roundoff / FLOAT32_ROUNDOFF)
+            allowed = min(GROWTH * max(noise, UPDATE_FLOOR) * coarser, MOST_ALLOWED)
+            yield Agreement(Kind.UPDATE, name, step, 1.0, error, noise, allowed)
 
     def updates(
         self, step: int, original: Trace, plan: Trace, of_original: Mapping[str, Tensor], of_plan: Mapping[str, Tensor]
@@ -66,7 +102,10 @@ class Judge:
         for name, reference in of_plan.items():
             if not bool(reference.isfinite().all()):
                 continue  # its gradient is told already
-            own, other = of_original[name], plan.updates[name]
+            own, other = of_original[name], plan.updates.get(name)
+            if other is None:
+                yield _lacking(Kind.UPDATE, name, step, True)
+                continue
             size = max(float(reference.norm()), SMALLEST)
             noise = float((original.updates[name] - own).norm()) / max(float(own.norm()), SMALLEST)
             error = float((other - reference).norm()) / size
@@ -116,6 +155,10 @@ class Judge:
         furthest = max((float((one - reference).norm()) / size for one in moved), default=0.0)
         allowed, noise = max(allowed, min(furthest, MOST_MOVED)), max(noise, furthest)
         return Agreement(kind, name, step, cosine(reference, other), error, noise, min(allowed, MOST_ALLOWED))
+
+
+def _of(moved: Sequence[Mapping[str, Tensor]], name: str) -> list[Tensor]:
+    return [one[name] for one in moved if name in one]
 
 
 def apart(one: Mapping[str, Tensor | None], other: Mapping[str, Tensor | None]) -> float:

@@ -23,7 +23,7 @@ from vivace.training.keeping.own_state import OwnState
 from vivace.training.moved import Moved
 from vivace.training.rig import assemble, seed_everything
 from vivace.training.step import around, train_step
-from vivace.training.trace import Trace, stilled, trace, updated_by, wide, widened
+from vivace.training.trace import Trace, stilled, trace, updated_by, wide, widen, widened
 
 FLOAT64, FLOAT32 = "float64", "float32"
 STILLED = "dropout is off while gradients are compared"
@@ -264,7 +264,7 @@ def in_float64(job: Training) -> Rig:
     """The original in float64, by its factory where that knows how (`in_float64`), else by converting its tensors."""
     wide = getattr(job.model, "in_float64", None)
     rig = assemble(job if wide is None else dataclasses.replace(job, model=wide))
-    model = rig.model if wide is not None else rig.model.double()
+    model = rig.model if wide is not None else widen(rig.model)
     return rig.replace(forward=lambda batch: job.loss(model, widened(batch)))
 
 

@@ -18,6 +18,7 @@ from vivace.core.training.job import Training
 from vivace.core.training.parity import Agreement, Kind
 from vivace.core.training.rig import Rig
 from vivace.training.agreement import FLOAT32_ROUNDOFF, GROWTH, MOST_ALLOWED, SMALLEST, UPDATE_FLOOR, cosine
+from vivace.training.feed import feed_of
 from vivace.training.proof.snapshot import Key, Snapshot
 from vivace.training.rig import assemble
 from vivace.training.trace import Trace, trace, updated_by, wide
@@ -43,7 +44,7 @@ class InARow:
 
     def fed(self, steps: int) -> list[Agreement]:
         """So many steps on batches of the rig's own job, the second half of them at a smaller learning rate."""
-        batches = itertools.cycle(itertools.islice(assemble(self._job).feed.epoch(0), steps))
+        batches = itertools.cycle(itertools.islice(feed_of(self._job).epoch(0), steps))
         found: list[Agreement] = []
         for step in range(steps):
             if step == steps // 2:
