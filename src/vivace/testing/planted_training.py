@@ -342,6 +342,38 @@ class RealGradients(_Planted):
         return rig
 
 
+@dataclasses.dataclass(frozen=True)
+class LeftOutBatch(_Planted):
+    """A feed that leaves out the batch `number` of every epoch from epoch `after` on; whether it `tells` how many are
+    left of it."""
+
+    number: int = 5
+    after: int = 0
+    tells: bool = False
+
+    stage = Stage.FEED
+
+    def equip(self, rig: Rig, job: Training) -> Rig:
+        """The rig with such a feed."""
+        return rig.replace(feed=_ShortFeed(rig.feed, self))
+
+
+class _ShortFeed:
+    def __init__(self, feed: Any, fault: LeftOutBatch) -> None:
+        self._feed = feed
+        self._fault = fault
+
+    def epoch(self, number: int, skip: int = 0) -> Iterator[Any]:
+        given = enumerate(self._feed.epoch(number))
+        is_short = number >= self._fault.after
+        kept = (batch for place, batch in given if place != self._fault.number or not is_short)
+        return itertools.islice(kept, skip, None)
+
+    def steps(self) -> int | None:
+        found: int | None = self._feed.steps()
+        return found if found is None or not self._fault.tells else found - 1
+
+
 class _SharedFeed:
     def __init__(self, feed: Any) -> None:
         self._feed = feed

@@ -294,6 +294,9 @@ def _of_batches(job: Training, original: Feed, plan: Rig, count: int) -> Iterato
     if plan.ranks is not None:
         own = [plan.ranks.cut(batch) for batch in own]
     other = _drawn(job, plan.feed, count)
+    wanted, given = original.steps(), plan.feed.steps()
+    if job.has_samples and given != wanted:
+        yield dataclasses.replace(_batch(0, f"there are {given}, and its samples make {wanted}"), name="epoch 0")
     for number in range(count):
         if number >= len(other):
             yield _batch(number, "it is not there, and the original's is")

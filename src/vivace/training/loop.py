@@ -34,7 +34,8 @@ MOST_HELD_BYTES = 64 << 20
 class Progress:
     """What happened since the last time: where the training is, the steps' losses, a score where an epoch ended.
 
-    `skipped` counts the steps, of all so far, that were left out because scaled gradients were not finite.
+    `skipped` counts the steps, of all so far, that were left out because scaled gradients were not finite; `batches`
+    says how many the epoch had that has ended, where one has.
     """
 
     position: Position
@@ -42,6 +43,7 @@ class Progress:
     score: float | None
     is_over: bool
     skipped: int = 0
+    batches: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,8 +122,10 @@ class Loop:
             if losses:
                 self._check(losses[-1], losses)
             values = tuple(torch.cat(losses).tolist()) if losses else ()
+            batches = self.position.batch if ended else None
             score = self._end_epoch() if ended else None
-        return Progress(self.position, values, score, self.position.epoch >= self.job.epochs, self._skipped())
+        is_over = self.position.epoch >= self.job.epochs
+        return Progress(self.position, values, score, is_over, self._skipped(), batches)
 
     def some(self, most: int) -> torch.Tensor | None:
         """Take at most so many steps, in whatever contexts the caller is in: as many as the rig takes in one go, or

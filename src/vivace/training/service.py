@@ -19,6 +19,7 @@ from vivace.core.training.job import Training
 from vivace.core.training.parity import Agreement
 from vivace.core.training.rig import Ranks, Rig
 from vivace.training.examine import STILLED, Examined, examine
+from vivace.training.feed import feed_of
 from vivace.training.keeping.model_file import write_model
 from vivace.training.keeping.own_state import OwnState
 from vivace.training.loop import Loop, score_of
@@ -233,7 +234,9 @@ class Trainer:
         rig = self._rig()
         self._loop = loop = Loop(untold, rig, self._keep, self._identity)
         return {
-            **dataclasses.asdict(loop.resume()), "steps_an_epoch": rig.feed.steps(), "lineage": list(rig.lineage),
+            **dataclasses.asdict(loop.resume()), "steps_an_epoch": rig.feed.steps(),
+            "batches_of_samples": feed_of(self._job).steps() if self._job.has_samples else None,
+            "lineage": list(rig.lineage),
             "notes": [*rig.notes, *loop.notes], "steps_of_a_proof": steps_of_one(self._plan, rig),
         }  # fmt: skip
 

@@ -15,6 +15,7 @@ from vivace.api.together.restarts import Restarts
 from vivace.api.together.team import RankHand, Restarted
 from vivace.core.errors import DiskFull, UsageError, WorkerFailure, lacks_room
 from vivace.core.measurement import Outcome
+from vivace.core.quality import QualityVerdict
 from vivace.core.training.job import Training
 from vivace.core.training.run import TrainingRun
 from vivace.measure.clock import SystemClock
@@ -142,6 +143,10 @@ class Drive:
     def _look(self, told: Mapping[str, Any], stopping: Stopping) -> tuple[bool, bool]:
         """Score where an epoch has ended, and save where it is time: whether the score is reached, and all is over."""
         position = told["position"]
+        wanted = self.opened["batches_of_samples"]
+        if wanted is not None and told["batches"] is not None:
+            epoch, steps = position["epoch"] - 1, position["steps"]
+            self.proofs.epoch(epoch, told["batches"], wanted, steps, self.resumed or 0)
         if told["is_over"]:  # before the last score, which may set what is for steps that come after it
             self._prove(position["steps"], is_last=True)
         reached = self._end_epoch() if position["batch"] == 0 and self.account.counted else False
@@ -170,8 +175,10 @@ class Drive:
     def _remember(self, steps: int) -> None:
         """What is known at a checkpoint of so many steps, and at the one before: the last may not be written whole."""
         self._kept[steps] = self._account_now()
+        proved = {one.step for one in self.proofs.found if one.verdict is QualityVerdict.HELD}
+        begun = max((at for at, one in self._kept.items() if at in proved and not one.counted), default=0)
         for old in sorted(self._kept)[:-2]:
-            if old != self.proofs.proved_steps:
+            if old not in (self.proofs.proved_steps, begun):
                 del self._kept[old]
 
     def _account_now(self) -> Account:

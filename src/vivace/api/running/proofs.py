@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vivace.api.parity import parity_of
+from vivace.api.parity import judged, parity_of
 from vivace.api.together.team import RankHand
 from vivace.core.quality import QualityVerdict
 from vivace.core.technique import Effect
-from vivace.core.training.parity import Parity
+from vivace.core.training.parity import Agreement, Kind, Parity
 from vivace.core.training.proofs import LaterProof
 from vivace.core.training.run import Diagnosis, TrainingRun
 from vivace.measure.clock import SystemClock
@@ -31,12 +31,14 @@ SHARE_OF_MEMORY = 0.5
 
 class StepDiffers(Exception):
     """A step of the run's own is not the original's: what the proof said, the last one of `proofs`; and after how many
-    steps the run had been resumed."""
+    steps the run had been resumed. The run is to go on from a checkpoint of at most `most` steps, where that is said.
+    """
 
-    def __init__(self, parity: Parity, proofs: Sequence[LaterProof], resumed: int) -> None:
+    def __init__(self, parity: Parity, proofs: Sequence[LaterProof], resumed: int, most: int | None = None) -> None:
         self.parity = parity
         self.proofs = tuple(proofs)
         self.resumed = resumed
+        self.most = most
         super().__init__(parity.reason)
 
 
@@ -113,6 +115,19 @@ class LaterProofs:
             return False
         self.proved_steps = self._held = steps
         return True
+
+    def epoch(self, number: int, given: int, wanted: int, steps: int, resumed: int) -> None:
+        """An epoch has ended that had so many batches. Raises StepDiffers where its samples make another number, and a
+        plan has fed it: the run is to go on from before this epoch."""
+        if given == wanted or not len(self._plan):
+            return
+        told = f"there were {given}, and its samples make {wanted}"
+        agreement = Agreement(Kind.BATCH, f"epoch {number}", steps, 0.0, float("inf"), 0.0, 0.0, told)
+        verdict, reason = judged(Effect.ROUNDED, (agreement,), None, None)
+        proof = Parity(str(self._plan), self._plan.training_effect.value, "the samples", verdict, reason, (agreement,))
+        self.proved_steps = min(self.proved_steps, steps - given)
+        self.found.append(self._entry(proof, steps, 0.0))
+        raise StepDiffers(proof, self.found, resumed, steps - given)
 
     def unproved(self, steps: int) -> str:
         """Which of so many steps no proof speaks for, and why; nothing where there is none."""

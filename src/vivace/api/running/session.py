@@ -78,7 +78,7 @@ def trained(
                 progress.note(run.dropped[-1])
                 continue
             except StepDiffers as found:
-                kept = back_to_proved(home / CHECKPOINTS)
+                kept = back_to_proved(home / CHECKPOINTS, found.most)
                 run = leaving.after(run, found, kept)
                 if leaving.is_stuck:
                     write_chosen(home, run)

@@ -32,7 +32,8 @@ class Captured:
 
 
 def keep(folder: Path, found: Captured, is_proved: bool = False) -> None:
-    """Write a checkpoint's files, beside and then renamed; older ones go but one, and but the newest that is proved."""
+    """Write a checkpoint's files, beside and then renamed; older ones go but one, but the newest that is proved, and
+    but the newest of these that an epoch begins with."""
     final, note = folder / found.name, {**found.note, "proved": is_proved}
     part, before = _hidden(final, PART), _hidden(final, BEFORE)
     every(folder)  # puts right what must stay
@@ -52,9 +53,9 @@ def keep(folder: Path, found: Captured, is_proved: bool = False) -> None:
         shutil.rmtree(part, ignore_errors=True)
         raise
     shutil.rmtree(before, ignore_errors=True)
-    proved = newest_proved(folder)
+    stays = _proved(folder)
     for old in every(folder)[:-KEPT]:
-        if old != proved:
+        if old not in stays:
             remove(old)
 
 
@@ -75,9 +76,16 @@ def newest(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def newest_proved(folder: Path) -> Path | None:
-    """The newest of those that are proved, if any."""
-    return next((one for one in reversed(every(folder)) if _is_proved(one)), None)
+def newest_proved(folder: Path, most: int | None = None) -> Path | None:
+    """The newest of those that are proved, if any; `most` is how many steps it may have."""
+    known = (one for one in reversed(every(folder)) if most is None or steps_of(one) <= most)
+    return next((one for one in known if _note(one).get("proved") is True), None)
+
+
+def _proved(folder: Path) -> list[Path]:
+    """The newest that is proved, and the newest of these that an epoch begins with."""
+    proved = [one for one in reversed(every(folder)) if _note(one).get("proved") is True]
+    return [*proved[:1], *[one for one in proved if _note(one).get("batch") == 0][:1]]
 
 
 def steps_of(checkpoint: Path) -> int:
@@ -85,9 +93,10 @@ def steps_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix(PREFIX))
 
 
-def back_to_proved(folder: Path) -> int:
-    """Remove what came after the newest checkpoint that is proved; after how many steps that is, 0 where all went."""
-    proved = newest_proved(folder)
+def back_to_proved(folder: Path, most: int | None = None) -> int:
+    """Remove what came after the newest checkpoint that is proved (and of at most so many steps); after how many steps
+    that is, 0 where all went."""
+    proved = newest_proved(folder, most)
     for one in every(folder):
         if proved is None or one.name > proved.name:
             remove(one)
@@ -106,9 +115,10 @@ def _hidden(checkpoint: Path, ending: str) -> Path:
     return checkpoint.parent / f".{checkpoint.name}.{ending}"
 
 
-def _is_proved(checkpoint: Path) -> bool:
+def _note(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint's note says; nothing where it cannot be read."""
     try:
         note = strict_json.loads((checkpoint / NOTE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(note, dict) and note.get("proved") is True
+        return {}
+    return note if isinstance(note, dict) else {}
