@@ -22,7 +22,7 @@ from vivace.core.errors import ArtifactError, UsageError
 from vivace.core.training.rig import Rig
 from vivace.training.keeping.files import NOTE, PREFIX, TENSORS, Captured
 from vivace.training.keeping.own_state import Kept, OwnState
-from vivace.training.keeping.values import Unwritable, read, written
+from vivace.training.keeping.values import Unwritable, is_dense, read, written
 
 SCHEMA = 1
 KERNELS = ("fused", "foreach", "capturable", "differentiable")
@@ -114,12 +114,12 @@ def capture(job: str, rig: Rig, position: Position, at_epoch: Moment, now: Momen
     from which its order is drawn again. Where several processes train, all call this."""
     entries = whole_entries(rig, rig.optimizer.state_dict()["state"])
     state = rig.model.state_dict()
-    model = {f"model/{name}": value for name, value in state.items() if torch.is_tensor(value)}
+    model = {f"model/{name}": value for name, value in state.items() if is_dense(value)}
     whole = model if rig.ranks is None else rig.ranks.whole(model)
-    tensors = {name: value for name, value in (entries | whole).items() if torch.is_tensor(value)}
-    rest = {name: value for name, value in entries.items() if not torch.is_tensor(value)}
+    tensors = {name: value for name, value in (entries | whole).items() if is_dense(value)}
+    rest = {name: value for name, value in entries.items() if not is_dense(value)}
     scalars = {name: value for name, value in rest.items() if _is_number(value)}
-    extra = {f"model/{name}": value for name, value in state.items() if not torch.is_tensor(value)}
+    extra = {f"model/{name}": value for name, value in state.items() if not is_dense(value)}
     others = _written({name: value for name, value in rest.items() if name not in scalars} | extra, tensors)
     note: dict[str, Any] = {
         "schema_version": SCHEMA, "job": job, **dataclasses.asdict(position),

@@ -211,6 +211,9 @@ def record(rig: Rig, batch: Any, table: Mapping[Any, Callable[..., Any]] | None 
         if _draws() > drawn:
             raise NotApplicable("its backward pass draws random numbers again, as checkpoints with dropout do")
         pairs = [(name, one) for name, one in zip(wanted, found, strict=True) if one is not None]
+        sparse = next((name for name, one in pairs if one.layout is not torch.strided), None)
+        if sparse is not None:
+            raise NotApplicable(f"the gradient of {sparse} is sparse")
         learning[:] = [list(parameters).index(name) for name, _ in pairs]
         return [loss.detach(), *_own_memory([one for _, one in pairs], [own[name] for name, _ in pairs])]
 

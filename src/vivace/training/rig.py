@@ -122,6 +122,17 @@ def unknown_parameters(model: torch.nn.Module, optimizer: torch.optim.Optimizer)
     return [name for name, value in model.named_parameters() if value.requires_grad and id(value) not in known]
 
 
+def sparse_weights(model: torch.nn.Module) -> list[str]:
+    """Names of weights whose gradients autograd makes sparse: those of embeddings with `sparse=True`.
+
+    >>> sparse_weights(torch.nn.Sequential(torch.nn.Embedding(9, 2, sparse=True), torch.nn.Linear(2, 2)))
+    ['0.weight']
+    """
+    embeddings = (torch.nn.Embedding, torch.nn.EmbeddingBag)
+    layers = {id(one.weight) for one in model.modules() if isinstance(one, embeddings) and one.sparse}
+    return [name for name, value in model.named_parameters() if id(value) in layers and value.requires_grad]
+
+
 def _fresh(job: Training) -> torch.nn.Module:
     model = job.model()
     if not isinstance(model, torch.nn.Module):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import torch
+
 from vivace.core.errors import NotApplicable
 from vivace.core.facts import Fact
 from vivace.core.technique import Effect, Family, Stage, Technique
@@ -16,7 +18,8 @@ class ForeachOptimizer(Technique):
     """The optimizer's operators over lists of parameters (`foreach`): the same arithmetic, called a dozen times a step.
 
     For optimizers without a fused kernel; PyTorch switches it on by itself on CUDA devices only. Raises NotApplicable
-    for optimizers that have no such way, and where the job has switched it, or a fused kernel, on already.
+    for optimizers that have no such way, and where the job has switched it, or a fused kernel, on already; also where
+    it would overwrite gradients (Nesterov's momentum), or cannot take the learning rate (a tensor).
 
     Source: https://docs.pytorch.org/docs/stable/optim.html (foreach and fused), read in November 2026.
 
@@ -40,6 +43,10 @@ class ForeachOptimizer(Technique):
             raise NotApplicable("the job has switched it, or a fused kernel, on already")
         if any(group.get("differentiable") for group in groups):
             raise NotApplicable("the optimizer is differentiable, which lists are not")
+        if any(torch.is_tensor(group.get("lr")) and not group.get("capturable") for group in groups):
+            raise NotApplicable("the learning rate is a tensor, which lists take only from a capturable optimizer")
+        if any(group.get("nesterov") and "momentum" in group for group in groups):
+            raise NotApplicable("Nesterov's momentum over lists is added into the gradients themselves")
         for group in groups:
             group["foreach"] = True
         return rig

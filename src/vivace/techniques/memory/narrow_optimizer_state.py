@@ -91,7 +91,8 @@ class _NarrowUpdate:
 
 
 def _is_moment(value: Any, parameter: Tensor) -> bool:
-    return torch.is_tensor(value) and value.is_floating_point() and value.shape == parameter.shape and value.ndim > 0
+    is_dense = torch.is_tensor(value) and value.layout is torch.strided
+    return is_dense and value.is_floating_point() and value.shape == parameter.shape and value.ndim > 0
 
 
 def rounded_by_chance(value: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
 from vivace.core.work import Work
-from vivace.techniques.precision.narrow import device_of, narrowed, narrowed_cost
+from vivace.techniques.precision.narrow import check_castable, device_of, narrowed, narrowed_cost
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,9 @@ class Bfloat16(Technique):
     def equip(self, rig: Rig, job: Training) -> Rig:
         """A training whose forward passes are cast by PyTorch's autocast; weights and updates stay in float32.
 
-        Gradients keep float32's range in bfloat16, so no loss is scaled.
+        Gradients keep float32's range in bfloat16, so no loss is scaled. Raises NotApplicable for a model without
+        float32 weights, and for one with an nn.Bilinear on a CPU.
         """
+        check_castable(rig.model)
         cast = functools.partial(torch.autocast, device_of(rig.model), torch.bfloat16)
         return rig.replace(around=(*rig.around, cast))

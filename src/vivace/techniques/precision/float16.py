@@ -8,13 +8,14 @@ import functools
 import torch
 
 from vivace.core.cost import Cost
+from vivace.core.errors import NotApplicable
 from vivace.core.facts import Fact
 from vivace.core.program import Model
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
 from vivace.core.work import Work
-from vivace.techniques.precision.narrow import device_of, narrowed, narrowed_cost
+from vivace.techniques.precision.narrow import check_castable, device_of, narrowed, narrowed_cost
 from vivace.training.scaling import DynamicScaling
 
 
@@ -57,6 +58,10 @@ class Float16(Technique):
 
     def equip(self, rig: Rig, job: Training) -> Rig:
         """A training whose forward passes are cast and whose loss is scaled."""
+        check_castable(rig.model)
+        mixed = next((name for name, one in rig.model.named_parameters() if one.dtype is not torch.float32), None)
+        if mixed is not None:
+            raise NotApplicable(f"{mixed} is no float32, and the scale can be taken from gradients in float32 only")
         kind = device_of(rig.model)
         cast = functools.partial(torch.autocast, kind, torch.float16)
         return rig.replace(around=(*rig.around, cast), scaling=DynamicScaling(kind))

@@ -186,6 +186,19 @@ def narrowed_cost(cost: Cost, precision: str) -> Cost:
     )
 
 
+def check_castable(model: torch.nn.Module) -> None:
+    """Raise NotApplicable where autocast would change nothing in a model's passes, or would break them."""
+    if not any(value.dtype is torch.float32 for value in model.parameters()):
+        kinds = ", ".join(sorted({str(value.dtype).removeprefix("torch.") for value in model.parameters()}))
+        raise NotApplicable(f"the model has no float32 parameter to cast (it has {kinds or 'none'})")
+    bilinear = next((name for name, one in model.named_modules() if isinstance(one, torch.nn.Bilinear)), None)
+    if bilinear is not None and device_of(model) == "cpu":
+        raise NotApplicable(
+            f"{bilinear or 'the model'} is an nn.Bilinear, whose weight PyTorch's autocast leaves in float32 on a CPU "
+            "beside inputs that it has cast, which that layer does not take"
+        )
+
+
 def device_of(model: torch.nn.Module) -> str:
     """The kind of device that a model's parameters are on."""
     return next((parameter.device.type for parameter in model.parameters()), "cpu")

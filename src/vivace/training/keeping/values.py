@@ -45,6 +45,15 @@ def is_freed(tensor: Tensor) -> bool:
     return is_plain and tensor.numel() > 0 and tensor.untyped_storage().nbytes() == 0
 
 
+def is_dense(value: Any) -> bool:
+    """Whether a value is a tensor that lies in memory as a block of numbers."""
+    return torch.is_tensor(value) and value.layout is torch.strided
+
+
+def _parts(sparse: Tensor) -> list[Tensor]:
+    return [sparse._indices(), sparse._values()]
+
+
 def weight(value: Any, most: float = math.inf) -> float:
     """About how many bytes data take; at least `most` where they take more, which ends the counting.
 
@@ -105,6 +114,8 @@ def equal(one: Any, other: Any) -> bool:
         if is_freed(one) or is_freed(other):
             return one is other
         is_like = one.shape == other.shape and one.dtype == other.dtype and one.device == other.device
+        if is_like and one.layout is other.layout is torch.sparse_coo:
+            return equal(_parts(one), _parts(other))
         return is_like and bool(torch.equal(one, other) or torch.equal(one.nan_to_num(), other.nan_to_num()))
     if isinstance(one, np.ndarray | np.generic):
         is_like = one.dtype == other.dtype and np.shape(one) == np.shape(other)
@@ -180,8 +191,11 @@ def written(value: Any, tensors: dict[str, Tensor], name: str) -> Any:
         return value
     if type(value) is bytes:
         return {"bytes": base64.b64encode(value).decode()}
-    if torch.is_tensor(value):
+    if is_dense(value):
         return {"tensor": laid(value), "device": str(value.device)}
+    if torch.is_tensor(value) and value.layout is torch.sparse_coo:
+        parts = [laid(one.detach()) for one in (value._indices(), value._values())]
+        return {"sparse": parts, "shape": list(value.shape), "coalesced": value.is_coalesced()}
     if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biufc":
         raw = torch.from_numpy(np.frombuffer(value.tobytes(), np.uint8).copy())
         return {"array": laid(raw), "dtype": value.dtype.str, "shape": list(np.shape(value)),
@@ -213,6 +227,11 @@ def read(told: Any, tensors: Mapping[str, Tensor]) -> Any:
         return base64.b64decode(content)
     if kind == "tensor":
         return tensors[content].to(told["device"])
+    if kind == "sparse":
+        indices, values = (tensors[name] for name in content)
+        return torch.sparse_coo_tensor(
+            indices, values, told["shape"], check_invariants=True, is_coalesced=told["coalesced"]
+        )
     if kind == "integers":
         return tensors[content].tolist()
     if kind == "array":
