@@ -95,6 +95,36 @@ def test_a_job_that_cannot_be_trained_is_told_before_it_is(changes: dict[str, An
         Diagnoser(job(**changes), Plan()).read(1)
 
 
+def one_cycle(steps: int) -> Any:
+    return lambda optimizer: torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps)
+
+
+def test_a_schedule_with_too_few_values_is_told_before_training() -> None:
+    with pytest.raises(UsageError, match=r"a OneCycleLR of 20 values, .* takes 21 steps; allowed is one of 21 or more"):
+        Diagnoser(job(schedule=one_cycle(20), advance="step"), Plan()).read(1)
+    with pytest.raises(UsageError, match=r"of 2 values, and this training takes 3 epochs"):
+        Diagnoser(job(schedule=one_cycle(2)), Plan()).read(1)
+
+    assert Diagnoser(job(schedule=one_cycle(21), advance="step"), Plan()).read(1)["steps"] == 1
+
+
+@pytest.mark.parametrize(("advance", "steps"), [("step", 20), ("epoch", 2)])
+def test_a_schedule_that_ends_early_loses_no_step(advance: str, steps: int, tmp_path: Path) -> None:
+    work = job(schedule=one_cycle(steps), advance=advance)
+    loop = Loop(work, assemble(work), tmp_path, "x")
+    with pytest.raises(UsageError, match=r"schedule fails after step 21: ValueError: .*; allowed .* 21 steps is kept"):
+        for _ in range(4):
+            loop.advance(100)
+
+    assert Loop(work, assemble(work), tmp_path, "x").resume().steps == 21
+
+
+@pytest.mark.parametrize("until", [float("nan"), float("inf")])
+def test_a_score_that_is_never_reached_is_refused(until: float) -> None:
+    with pytest.raises(UsageError, match=f"until is {until}, .*; allowed is a finite number"):
+        vv.train(job(), until=until)
+
+
 def test_a_part_that_no_process_can_be_sent_is_named() -> None:
     with pytest.raises(UsageError, match=r"the job's data cannot be sent .* cannot pickle '_thread.lock'.*__getitem__"):
         vv.train(job(data=Locked()))

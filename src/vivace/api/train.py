@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -317,6 +318,8 @@ def _place_of(factory: Any) -> str:
 
 def _check_request(job: Training, until: float | None) -> None:
     checked(job)
+    if until is not None and not math.isfinite(until):
+        raise UsageError(f"until is {until}, a score that is never reached; allowed is a finite number, or none")
     if until is not None and job.evaluate is None:
         raise UsageError(
             "until was given, and the job has no evaluate; give evaluate=(model) -> score, higher is better"

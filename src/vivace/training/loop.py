@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from vivace.core.errors import UsageError
+from vivace.core.errors import UsageError, told_of
 from vivace.core.training.job import Advance, Training
 from vivace.core.training.rig import Rig
 from vivace.training import checkpoint
@@ -162,9 +162,20 @@ class Loop:
         where = self.position
         self._last.append(Last(where.epoch, where.batch, batch))
         self.position = Position(where.epoch, where.batch + 1, where.steps + 1)
-        if self.rig.schedule is not None and self.job.advance is Advance.STEP:
-            self.rig.schedule.step()
+        if self.job.advance is Advance.STEP:
+            self._next_rate()
         return loss
+
+    def _next_rate(self) -> None:
+        """Let the schedule, if there is one, take its next value. Raises UsageError where it has none, with a
+        checkpoint kept."""
+        if self.rig.schedule is None:
+            return
+        try:
+            self.rig.schedule.step()
+        except Exception as error:  # the user's own code may raise anything
+            told = f"the schedule fails after step {self.position.steps}: {told_of(error)}; {_RATES}"
+            raise self._kept_of(UsageError(told)) from error
 
     def last(self) -> Last | None:
         """The last batch that a step was taken on, or the one before it where that is larger, as before the smaller one
@@ -222,8 +233,8 @@ class Loop:
             raise no_batch(self.position.epoch)
         self.position = Position(self.position.epoch + 1, 0, self.position.steps)
         self._batches = None
-        if self.job.advance is Advance.EPOCH and self.rig.schedule is not None:
-            self.rig.schedule.step()
+        if self.job.advance is Advance.EPOCH:
+            self._next_rate()
         with self.kept_if_it_fails():
             return self.score()
 
@@ -236,8 +247,9 @@ class Loop:
             self.save()
             raise UsageError(f"{error}; {self._kept(f'what was trained in {self.position.epoch} epochs')}") from error
 
-    def _kept_of(self, error: DataFailed) -> UsageError:
-        """What to raise where the data fail: a checkpoint is kept where one process trains and has taken a step."""
+    def _kept_of(self, error: UsageError) -> UsageError:
+        """What to raise where the data or the schedule fail: a checkpoint is kept where one process trains and has
+        taken a step."""
         steps = self.position.steps
         if steps and self.rig.ranks is None:
             self.save()
@@ -321,4 +333,5 @@ def score_of(job: Training, model: torch.nn.Module) -> float:
     return found
 
 
+_RATES = "allowed is one that has a value for every epoch of the training, or with advance='step' for every step"
 _SCORE = "allowed is a function (model) -> finite number, higher is better, or no evaluate at all"

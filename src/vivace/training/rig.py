@@ -14,7 +14,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from vivace.core.errors import UsageError
-from vivace.core.training.job import Training
+from vivace.core.training.job import Advance, Training
 from vivace.core.training.rig import Rig
 from vivace.training.feed import feed_of
 
@@ -114,6 +114,18 @@ def check_fresh(job: Training) -> None:
     if first is second or shared:
         what = "the same module" if first is second else f"{len(shared)} of the same parameters"
         raise UsageError(f"model returned {what} in two calls; {FRESH}")
+
+
+def check_rates(job: Training, rig: Rig) -> None:
+    """Raise UsageError where a schedule that knows its number of values, as OneCycleLR does, has too few of them."""
+    known, steps = getattr(rig.schedule, "total_steps", None), rig.feed.steps()
+    counted = 1 if job.advance is Advance.EPOCH else steps or 0
+    needed = counted * job.epochs
+    if isinstance(known, int) and needed > known:
+        raise UsageError(
+            f"schedule returned a {type(rig.schedule).__name__} of {known} values, and this training takes {needed} "
+            f"{'epochs' if job.advance is Advance.EPOCH else 'steps'}; allowed is one of {needed} or more"
+        )
 
 
 def unknown_parameters(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:

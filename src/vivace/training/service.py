@@ -103,7 +103,7 @@ class Examiner:
     def curve(self, seed: int, steps: int, with_plan: bool) -> dict[str, Any]:
         """The losses of so many steps from a seed, and the score after them."""
         job = dataclasses.replace(self._job, seed=seed, epochs=10**9)
-        rig = assemble(job)
+        rig = circling(assemble(job))
         loop = Loop(job, equip(rig.replace(ranks=self._ranks), job, self._plan) if with_plan else rig, None, "")
         losses: list[float] = []
         while len(losses) < steps:
@@ -150,10 +150,12 @@ def open_step(arguments: Mapping[str, Any], payload: Payload) -> Stepper:
 def stepping(job: Training, plan: Plan, ranks: Ranks | None = None) -> Stepper:
     """Takes steps of a job with a plan for as long as it is asked to; together with other `ranks`, where there are."""
     job = dataclasses.replace(job, epochs=10**9, evaluate=None)
-    rig = equip(assemble(job).replace(ranks=ranks), job, plan)
-    if rig.schedule is not None:
-        rig = rig.replace(schedule=Circling(rig.schedule))
-    return Stepper(Loop(job, rig, None, ""))
+    return Stepper(Loop(job, circling(equip(assemble(job).replace(ranks=ranks), job, plan)), None, ""))
+
+
+def circling(rig: Rig) -> Rig:
+    """The rig with its schedule, if there is one, begun again whenever it ends."""
+    return rig if rig.schedule is None else rig.replace(schedule=Circling(rig.schedule))
 
 
 class Circling:

@@ -41,7 +41,7 @@ from vivace.techniques.target.captured_step import CapturedStep
 from vivace.training.feed import no_batch, watched
 from vivace.training.feeding.transfer import device_of
 from vivace.training.loop import score_of
-from vivace.training.rig import assemble, check_fresh, samples_in
+from vivace.training.rig import assemble, check_fresh, check_rates, samples_in
 from vivace.training.service import equip
 from vivace.training.step import around, split, train_step
 
@@ -93,6 +93,7 @@ class Diagnoser:
     def _read(self, steps: int, flops: float | None) -> dict[str, Any]:
         rig = self._rig
         check_fresh(self._job)
+        check_rates(self._job, self._rig)
         try:
             self._phases()
         except (UsageError, NotApplicable):
