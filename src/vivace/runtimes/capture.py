@@ -100,6 +100,23 @@ def capture(
     return Capture(Model(Form.TORCH, program, signature), note, tuple(axes))
 
 
+def traced(module: nn.Module, inputs: Any) -> Model:
+    """The graph that `capture` gives for exactly the example's shapes, from tensors that hold no data: nothing is
+    computed, and nothing is compared with the module. It is for counting work: its answers are told as a flat tuple.
+    The module must be in eval mode.
+
+    Raises UnsupportedModel where torch.export does not follow the module, or it changes its own buffers or inputs.
+    """
+    example, call, positional = flat_call(module, inputs)
+    flat = FlatModule(module, call, positional)
+    program = _export(flat, example, None)
+    returned = next(node for node in program.graph.nodes if node.op == "output").args[0]
+    answers = [node.meta["val"] for node in returned]
+    flat.answer = flatten(tuple(answers), lambda value: isinstance(value, Tensor))[1]
+    free = [frozenset[int]() for _ in example]
+    return Model(Form.TORCH, program, _signature(flat, example, answers, program, call, positional, None, free))
+
+
 def _first_run(flat: FlatModule, example: list[Tensor]) -> list[Tensor]:
     try:
         with torch.no_grad():

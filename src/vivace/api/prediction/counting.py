@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from vivace.api.prediction.capacity import check_fits, limited
-from vivace.core.errors import UsageError
+from vivace.core.errors import UnsupportedModel, UsageError
 from vivace.core.prediction.work import Operator, OperatorKind, Purpose
 from vivace.core.program import Form, Model
 from vivace.core.training.job import Training
@@ -21,14 +21,15 @@ from vivace.core.workload import Workload
 from vivace.devices.prediction.lines import Step
 from vivace.runtimes import source
 from vivace.runtimes.calls import example_leaves, flat_call
-from vivace.runtimes.capture import capture
+from vivace.runtimes.capture import capture, traced
 from vivace.runtimes.graphs import counts, recorder
 from vivace.training.feed import feed_of
 from vivace.training.rig import assemble, samples_in, seed_everything, seeded
 
 
 def counted_workload(work: Workload) -> Step:
-    """One call of a workload's example, on its exported graph, which runs here, on the processor.
+    """One call of a workload's example, on its exported graph and on tensors without data, so that nothing is computed;
+    a model that does not follow that runs here instead, on the processor.
 
     Activations are the most that the graph holds at once; of an ONNX file all that operators write, which is more.
     Raises UnsupportedModel for a model that cannot be captured, MissingExtra for a file whose reader is not installed.
@@ -44,13 +45,21 @@ def counted_workload(work: Workload) -> Step:
         )
     example = work.examples[0] if file is None or work.examples else source.example_inputs(file)
     with torch.no_grad():
-        model = capture(module if file is not None else module.eval(), example, fixed_shapes=True).model
-        leaves = flat_call(module, example)[0]
-        operators = recorder.operators_of(model, leaves)
-        cost = counts.cost_of(model, leaves)
-        held = counts.peak_bytes_of(model, leaves)
+        model, tally = _tallied(module if file is not None else module.eval(), example)
+    leaves, operators = flat_call(module, example)[0], recorder.operators_of(model, tally.nodes)
     parameters = sum(value.numel() for value in module.parameters())
-    return _call(leaves, operators, parameters, cost.weight_bytes, held, cost.precision)
+    return _call(leaves, operators, parameters, tally.cost.weight_bytes, tally.peak_bytes, tally.cost.precision)
+
+
+def _tallied(module: nn.Module, example: Any) -> tuple[Model, counts.Tally]:
+    """The graph of a call and what is counted of it, without computing where that works."""
+    leaves = flat_call(module, example)[0]
+    try:
+        model = traced(module, example)
+        return model, counts.tally_without_data(model, leaves)
+    except UnsupportedModel:
+        model = capture(module, example, fixed_shapes=True).model
+        return model, counts.tally_of(model, leaves)
 
 
 def _counted_file(model: Model, work: Workload) -> Step:

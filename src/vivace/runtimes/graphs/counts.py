@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from vivace.core.cost import Cost
+from vivace.core.errors import UnsupportedModel
 from vivace.core.facts import Fact
 from vivace.core.program import Form, Model
 from vivace.runtimes import eager
@@ -84,11 +86,36 @@ def cost_of(model: Model, leaves: Sequence[Tensor]) -> Cost:
     cells are 2 flops a weight and step, however they are computed here. Bytes are those of parameters and of what
     every operator but a view writes. For ONNX an estimate from its shapes.
     """
-    if model.form is Form.ONNX:
-        return onnx_counts.cost_of(model, leaves)
+    return onnx_counts.cost_of(model, leaves) if model.form is Form.ONNX else tally_of(model, leaves).cost
+
+
+@dataclasses.dataclass(frozen=True)
+class Tally:
+    """What one run of a graph tells: its `cost_of`, its `work_of`, and the most that it holds at once: each storage
+    once and without weights, where what is not read again is given up at once."""
+
+    cost: Cost
+    nodes: Mapping[str, NodeWork]
+    peak_bytes: int
+
+
+def tally_of(model: Model, leaves: Sequence[Tensor]) -> Tally:
+    """All that is counted of an exported graph for these flat inputs; the graph runs once. Raises what that raises."""
+    count = _counted(model, leaves)
+    return Tally(_cost(model, leaves, count), count.nodes, count.peak_bytes)
+
+
+def tally_without_data(model: Model, leaves: Sequence[Tensor]) -> Tally:
+    """The same counts from a run on PyTorch's fake tensors, which have shapes and strides and nothing in them:
+    nothing is computed. Raises UnsupportedModel for a graph whose shapes depend on values, or an operator of which
+    PyTorch knows no such form."""
+    count = _counted_on_fakes(model, leaves)
+    return Tally(_cost(model, leaves, count), count.nodes, count.peak_bytes)
+
+
+def _cost(model: Model, leaves: Sequence[Tensor], count: _Counter) -> Cost:
     values = {**model.program.state_dict, **model.program.constants}
     weight_bytes = sum(v.numel() * v.element_size() for v in values.values() if isinstance(v, Tensor))
-    count = _counted(model, leaves)
     counted = count.flops.total()
     return Cost(
         flops=float(counted),
@@ -121,14 +148,22 @@ def work_of(model: Model, leaves: Sequence[Tensor]) -> Mapping[str, NodeWork]:
     return _counted(model, leaves).nodes
 
 
-def peak_bytes_of(model: Model, leaves: Sequence[Tensor]) -> int:
-    """The most that an exported graph holds at once for these flat inputs, each storage once and without its weights,
-    where what is not read again is given up at once; the graph runs once."""
-    return _counted(model, leaves).peak_bytes
-
-
 def _counted(model: Model, leaves: Sequence[Tensor]) -> _Counter:
-    lifted = list(eager.lifted_values(model.program))
+    return _run(model, list(eager.lifted_values(model.program)), leaves)
+
+
+def _counted_on_fakes(model: Model, leaves: Sequence[Tensor]) -> _Counter:
+    with FakeTensorMode(allow_non_fake_inputs=True) as fakes:
+        given = pytree.tree_map_only(
+            Tensor, fakes.from_tensor, (list(eager.lifted_values(model.program)), list(leaves))
+        )
+        try:
+            return _run(model, *given)
+        except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError) as failure:
+            raise UnsupportedModel(f"the graph does not run on tensors without data: {failure}") from failure
+
+
+def _run(model: Model, lifted: Sequence[Any], leaves: Sequence[Tensor]) -> _Counter:
     weights = {one.untyped_storage()._cdata for one in lifted if isinstance(one, Tensor)}
     with torch.no_grad(), flops.counter() as products:
         count = _Counter(model.program.graph_module, products, weights)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -54,9 +54,8 @@ def kept_bytes(forward: Callable[[], object], without: Sequence[Tensor]) -> int:
     return sum(kept.values())
 
 
-def operators_of(model: Model, leaves: Sequence[Tensor]) -> tuple[Operator, ...]:
-    """The operators of an exported graph for these flat inputs, in order; the graph runs once."""
-    work = counts.work_of(model, leaves)
+def operators_of(model: Model, work: Mapping[str, counts.NodeWork]) -> tuple[Operator, ...]:
+    """The operators of an exported graph, in order, from the work of its nodes."""
     names = {node.name: getattr(node.target, "_opname", "") for node in model.program.graph.nodes}
     return tuple(
         Operator(names[name], kind_of(names[name], done.flops), float(done.flops), float(done.moved_bytes))
