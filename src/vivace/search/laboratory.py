@@ -315,7 +315,7 @@ class Laboratory:
             return trial.replace(outcome=Outcome.OOM, reason=grown)
         if by_speed and pair.speedup().high < 1.0:
             return trial.replace(outcome=Outcome.NOT_FASTER, reason=f"{_slower(pair.speedup())} than the original")
-        return self._champion.rank(arm, trial, found, kept) if by_speed and not self._is_exclusive else trial
+        return self._champion.rank(arm, trial, found, kept) if by_speed and not self.is_exclusive else trial
 
     def _unread(self, arm: LiveArm) -> float:
         """Seconds that opening its program takes longer where it will be used: in an interpreter that has read none."""
@@ -323,7 +323,7 @@ class Laboratory:
         return arm.worker.reader_seconds if is_read else 0.0
 
     @property
-    def _is_exclusive(self) -> bool:
+    def is_exclusive(self) -> bool:
         """Whether one program at a time can be open where candidates run, so that none can be kept as champion."""
         return self.prepared.platform is not None and self.prepared.platform.is_exclusive
 

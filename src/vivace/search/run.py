@@ -85,7 +85,7 @@ class Search:
             memory = self._memory(seconds, laboratory.baseline().ask("environment")["threads"])
             self._explore(laboratory, memory)
             untold = self._missed(memory)
-            result = Conclusion(laboratory, memory, self.schedule, deliver, self.journal, self.listener, floor).reach()
+            result = self._conclusion(laboratory, memory, deliver, floor).reach()
             result = dataclasses.replace(self._accounted(laboratory, result), noise_ratios=tuple(map(math.exp, same)))
             batch_invariant = True if laboratory.invariance.is_asked else None
         conditions = {
@@ -110,6 +110,15 @@ class Search:
             notes=(*result.notes, *untold),
             conditions=conditions,
             wall_seconds=self.options.seconds - self.schedule.left(),
+        )
+
+    def _conclusion(self, laboratory: Laboratory, memory: Memory, deliver: Deliver, floor: float) -> Conclusion:
+        def attempt(plan: Plan) -> Trial:
+            return self._try(laboratory, memory, plan, TrialStage.SEARCH)
+
+        facts = self.space.facts
+        return Conclusion(
+            laboratory, memory, self.schedule, deliver, self.journal, self.listener, floor, facts, attempt
         )
 
     def _mix(self) -> dict[str, Any]:

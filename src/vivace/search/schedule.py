@@ -172,6 +172,16 @@ class Schedule:
         """Whether it can still be measured before the artifact is due."""
         return self.left() - self.publish_seconds(None) > self._rung_seconds(rung)
 
+    def pairing_seconds(self, winner: Trial) -> float:
+        """What timing a winner beside itself less a technique is likely to take."""
+        pair = PAIR_OPENINGS * self.opening_seconds + self._loading(winner)
+        return SPARE * (self.restarts * pair + self.rule().max_seconds)
+
+    def time_to_pair(self, rest: Trial, winner: Trial, before: float = 0.0) -> bool:
+        """Whether that can be done `before` seconds from now, and the plan without the technique still be confirmed."""
+        after = self.confirm_seconds(rest) if rest.confirmed is None else self.publish_seconds(winner)
+        return self.left() - before > self.pairing_seconds(winner) + after
+
     def explain_seconds(self) -> float:
         """What is kept for listing what was fused, for profiling, for measuring ceilings and, of a tiny model, for
         timing an empty call; nothing when time is short."""

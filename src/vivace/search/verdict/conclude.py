@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from vivace.core.errors import WorkerFailure
+from vivace.core.facts import Fact
 from vivace.core.measurement import Comparison, Outcome, SpeedVerdict
 from vivace.core.plan import Plan
 from vivace.core.quality import Gate, Quality, QualityVerdict
-from vivace.core.result import Result, Rung, Status, Trial
+from vivace.core.result import Result, Rung, Status, Trial, TrialStage
 from vivace.measure.live import ArmSpec
 from vivace.search.account.payback import expected_total_seconds, original_total_seconds, total_seconds
 from vivace.search.journal import Journal
@@ -20,12 +21,14 @@ from vivace.search.order.memory import Memory, may_win
 from vivace.search.schedule import Schedule
 from vivace.search.strategy import is_rung
 from vivace.search.verdict.chance import chance_of
-from vivace.search.verdict.confirm import Deliver, best_of, confirm, timed
+from vivace.search.verdict.confirm import Deliver, beats, best_of, confirm, paired, timed
 from vivace.search.verdict.finalists import choose, following
+from vivace.search.verdict.simpler import Simplification
 
 
 class Conclusion:
-    """Confirms what a search found. `noise_floor` is the smallest effect that this session may claim."""
+    """Confirms what a search found. `noise_floor` is the smallest effect that this session may claim, `facts` are those
+    that plans start from; `attempt` tries a plan that was not tried."""
 
     def __init__(
         self,
@@ -36,6 +39,8 @@ class Conclusion:
         journal: Journal,
         listener: Listener,
         noise_floor: float,
+        facts: frozenset[Fact],
+        attempt: Callable[[Plan], Trial],
     ) -> None:
         self.laboratory = laboratory
         self.memory = memory
@@ -44,12 +49,17 @@ class Conclusion:
         self.journal = journal
         self.listener = listener
         self.noise_floor = noise_floor
+        self.facts = facts
+        self.attempt = attempt
+        self.confirmed: list[Trial] = []
+        self.verdicts = 1
         self.options = laboratory.options
 
     def reach(self) -> Result:
-        """Confirm finalists in the order of the race while there is time, and choose."""
-        confirmed: list[Trial] = []
-        finalists, verdicts = self.finalists()
+        """Confirm finalists in the order of the race while there is time, choose, and leave out of the winner what
+        brings nothing."""
+        confirmed = self.confirmed
+        finalists, self.verdicts = self.finalists()
         waiting = list(finalists)
         while waiting:
             trial = following(waiting, self.schedule.time_to_judge_first)
@@ -57,12 +67,54 @@ class Conclusion:
                 break
             waiting.remove(trial)
             self.listener.stage("confirm", f"{len(finalists) - len(waiting)} of {len(finalists)}: {trial.plan}")
-            done = self._confirm(trial, verdicts, self._spare(trial, next(iter(waiting), None)))
-            confirmed.append(done)
-            self.schedule.deliverable += [done] if done.confirmed is not None else []
+            self._confirm(trial, self._spare(trial, next(iter(waiting), None)))
         winner = best_of(confirmed, self.options, self.laboratory.original_merit())
+        told: list[str] = []
+        if winner is not None:
+            winner, told = self._simplified(winner)
         rung = self._rung(confirmed) if winner is not None else None
-        return self._result(confirmed, winner, rung)
+        result = self._result(confirmed, winner, rung)
+        return dataclasses.replace(result, notes=(*told, *result.notes))
+
+    def _simplified(self, winner: Trial) -> tuple[Trial, list[str]]:
+        """The winner without what brings nothing, where it was chosen by its speed among other plans."""
+        options = self.options
+        is_one_call = options.by_speed and options.calls is None
+        if not is_one_call or options.plan is not None or self.laboratory.is_exclusive:
+            return winner, []
+        made = Simplification(self, self.facts, self.memory.tried, self.memory.refused, self.noise_floor)
+        found = made.of(winner)
+        for told in made.told:
+            self.listener.note(told)
+        return found, made.told
+
+    def try_rest(self, rest: Plan, winner: Trial) -> Trial | None:
+        """A plan that was not tried yet, tried now; None where there is no time for that and for all that follows."""
+        seconds = self.schedule.expected_seconds(rest)
+        if not self.schedule.time_to_pair(winner.replace(plan=rest, confirmed=None), winner, seconds):
+            return None
+        self.listener.stage("search", f"{len(self.memory.tried) + 1}: {rest}")
+        self.memory.record(rest, self.attempt(rest))
+        return self.memory.tried[rest]
+
+    def pair(self, rest: Trial, winner: Trial) -> Comparison | None:
+        """The plan without a technique (baseline) against the winner in fresh pairs of processes; None without time."""
+        if not self.schedule.time_to_pair(rest, winner):
+            return None
+        self.listener.stage("confirm", f"{winner.plan} beside itself less a technique: {rest.plan}")
+        spare = self.schedule.spare(winner) - self.schedule.confirm_seconds(rest)
+        return paired(self.laboratory, rest.plan, winner.plan, self.schedule.rule(), max(0.0, spare))
+
+    def confirm(self, rest: Trial) -> Trial:
+        """The plan confirmed as a finalist is, unless it was."""
+        if rest.stage is TrialStage.FINALIST:
+            return rest
+        self.listener.stage("confirm", f"a simpler plan: {rest.plan}")
+        return self._confirm(rest, self._spare(rest, None))
+
+    def beats(self, rest: Trial) -> bool:
+        """Whether a confirmed plan may be delivered."""
+        return rest.confirmed is not None and beats(rest, self.options, 0.0)
 
     def finalists(self) -> tuple[list[Trial], int]:
         """Who is confirmed, most promising first, and how many verdicts share the error allowed for one."""
@@ -101,18 +153,20 @@ class Conclusion:
         enough = spare - kept > self.schedule.confirm_seconds(trial)
         return spare - kept if enough else spare
 
-    def _confirm(self, trial: Trial, verdicts: int, seconds: float) -> Trial:
+    def _confirm(self, trial: Trial, seconds: float) -> Trial:
         trial = confirm(
             self.laboratory,
             trial,
             self.deliver,
             self.noise_floor,
             self.schedule.rule(),
-            verdicts,
+            self.verdicts,
             seconds,
         )
         self.journal.append({"kind": "confirmed", "plan": str(trial.plan), "outcome": trial.outcome.value})
         self.memory.tried[trial.plan] = trial
+        self.confirmed.append(trial)
+        self.schedule.deliverable += [trial] if trial.confirmed is not None else []
         return trial
 
     def _rung(self, confirmed: list[Trial]) -> Rung | None:

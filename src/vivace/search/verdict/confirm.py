@@ -88,6 +88,25 @@ def timed(
     )
 
 
+def paired(laboratory: Laboratory, rest: Plan, winner: Plan, rule: StopRule, seconds: float) -> Comparison:
+    """A plan without a technique against the plan with it, both as they were built, in fresh pairs of processes on the
+    inputs of the confirmation; more of them within `seconds` where the interval is wide. Raises WorkerFailure."""
+    laboratory.build(rest)
+    laboratory.build(winner)
+    return compare(
+        laboratory.spec(rest),
+        laboratory.spec(winner),
+        laboratory.prepared.confirm_calls,
+        laboratory.folder / "simpler" / key_of(rest),
+        rule=rule,
+        restarts=laboratory.options.restarts,
+        seconds_for_more=seconds,
+        limits=laboratory.options.limits,
+        environment_variables=laboratory.variables,
+        seed=laboratory.options.seed,
+    )
+
+
 def refused(quality: Quality) -> Outcome | None:
     """The outcome of a finalist whose quality was not certified; None when it was."""
     return {
@@ -104,7 +123,7 @@ def best_of(confirmed: list[Trial], options: Options, original: float = 0.0) -> 
     be less by LEAST_GAIN; for memory and size it must not be SLOWER, and its merit must exceed the original's
     (`original`) by LEAST_GAIN.
     """
-    fit = [trial for trial in confirmed if trial.confirmed is not None and _beats(trial, options, original)]
+    fit = [trial for trial in confirmed if trial.confirmed is not None and beats(trial, options, original)]
     if not fit:
         return None
     best = max(_merit(trial, options) for trial in fit)
@@ -113,7 +132,8 @@ def best_of(confirmed: list[Trial], options: Options, original: float = 0.0) -> 
     return min(near, key=lambda trial: (order.index(trial.plan.effect), len(trial.plan), -_merit(trial, options)))
 
 
-def _beats(trial: Trial, options: Options, original: float) -> bool:
+def beats(trial: Trial, options: Options, original: float) -> bool:
+    """Whether a confirmed trial may be delivered, by what the objective makes large; `original` is the original's."""
     verdict = trial.confirmed.verdict if trial.confirmed else SpeedVerdict.UNDECIDED
     if options.by_speed:
         pays = options.calls is None or total_speedup(trial, options.calls) > 1 + LEAST_GAIN
