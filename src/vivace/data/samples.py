@@ -19,6 +19,7 @@ from vivace.core.documents import strict_json
 from vivace.core.errors import ArtifactError, DiskFull
 from vivace.core.structure import Structure
 from vivace.core.workload import Mix
+from vivace.devices.disk import let_others_read
 
 CALLS_JSON = "calls.json"
 CALLS_TENSORS = "calls.safetensors"
@@ -175,6 +176,7 @@ def _save(path: Path, groups: Sequence[Sequence[Tensor]], metadata: Mapping[str,
     tensors = {f"{i}.{j}": _own(leaf) for i, group in enumerate(groups) for j, leaf in enumerate(group)}
     try:
         save_file(tensors, str(path), metadata=dict(metadata) or None)
+        let_others_read(path)
     except (OSError, SafetensorError) as error:
         if getattr(error, "errno", None) != errno.ENOSPC and "No space left" not in str(error):
             raise

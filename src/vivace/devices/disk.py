@@ -38,6 +38,18 @@ def write_whole(file: Path, text: str) -> None:
         beside.write_text(text, encoding="utf-8")
 
 
+def let_others_read(file: Path) -> None:
+    """Give a file the rights of any new file beside it, by the user's umask. What safetensors writes its owner
+    alone may read (0.8), so that an artifact which one user makes another could not serve."""
+    probe = file.with_name(f"{file.name}.{os.getpid()}.{PART}")
+    descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT, 0o666)
+    try:
+        file.chmod(os.fstat(descriptor).st_mode & 0o777)
+    finally:
+        os.close(descriptor)
+        probe.unlink()
+
+
 def flush(path: Path) -> None:
     """Have a file, or the names in a folder, on the disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -22,6 +22,7 @@ from vivace.core.errors import ArtifactError, DiskFull, NotApplicable
 from vivace.core.layer import Fused, StoredWeight
 from vivace.core.program import Form, Model, Settings
 from vivace.core.signature import Signature
+from vivace.devices.disk import let_others_read
 from vivace.runtimes import aot, eager, inductor, instances, null, onnx_session, openvino_session, pt2
 from vivace.runtimes.calls import torch_dtype
 from vivace.runtimes.graphs import plain
@@ -257,6 +258,7 @@ def _copy_files(source: Path, folder: Path, name: str) -> None:
 
 def _write_example(leaves: tuple[Tensor, ...], path: Path) -> None:
     save_file({str(i): leaf.detach().cpu().contiguous().clone() for i, leaf in enumerate(leaves)}, str(path))
+    let_others_read(path)
 
 
 def _read_program(folder: Path, form: Form, is_plain: bool = False) -> Any:

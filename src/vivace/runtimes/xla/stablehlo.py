@@ -21,6 +21,7 @@ from torch import Tensor
 from vivace.core.errors import ArtifactError, EnvironmentFault, NotApplicable, install_line
 from vivace.core.program import Form, Model
 from vivace.core.signature import Signature, TensorSpec
+from vivace.devices.disk import let_others_read
 from vivace.runtimes.onnx_graph import require
 from vivace.runtimes.xla import graph
 
@@ -191,6 +192,7 @@ def _write(folder: Path, text: str, call: bytes, weights: Sequence[Tensor]) -> N
         (staged / PROGRAM).write_text(text, encoding="utf-8")
         (staged / CALL).write_bytes(call)
         save_file({str(i): one.cpu().contiguous().clone() for i, one in enumerate(weights)}, str(staged / WEIGHTS))
+        let_others_read(staged / WEIGHTS)
         shutil.rmtree(folder, ignore_errors=True)
         staged.rename(folder)
     finally:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vivace.core.documents import strict_json
-from vivace.devices.disk import PART, flush
+from vivace.devices.disk import PART, flush, let_others_read
 
 TENSORS, NOTE = "state.safetensors", "state.json"
 KEPT = 2
@@ -42,6 +42,7 @@ def keep(folder: Path, found: Captured, is_proved: bool = False) -> None:
     part.mkdir(parents=True)
     try:
         save_file(found.tensors, part / TENSORS)
+        let_others_read(part / TENSORS)
         (part / NOTE).write_text(json.dumps(note, allow_nan=False), encoding="utf-8")
         for file in (part / TENSORS, part / NOTE):
             flush(file)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vivace.core.documents import strict_json
 from vivace.core.errors import ArtifactError
-from vivace.devices.disk import whole
+from vivace.devices.disk import let_others_read, whole
 from vivace.training.keeping.values import Unwritable, read, written
 
 EXTRA = "extra_state"
@@ -38,6 +38,7 @@ def write_model(model: nn.Module, file: Path) -> None:
             extra[name] = told
     with whole(file) as beside:
         save_file(tensors, beside, metadata={EXTRA: json.dumps(extra)} if extra else None)
+        let_others_read(beside)
 
 
 def load_model(model: nn.Module, file: Path) -> None:
