@@ -120,3 +120,27 @@ def test_a_worker_that_dies_says_how_to_go_on(
     assert main(["train", f"{file}:job", "--out", str(out)]) == 5
     told = " ".join(capsys.readouterr().err.split())
     assert "killed by signal 9; the last checkpoint is kept in" in told and f"--out {out} --resume" in told
+
+
+@pytest.mark.parametrize("error", [WorkerFailure(Outcome.OOM, "rank 1: MemoryError"), KeyboardInterrupt()])
+def test_the_command_to_go_on_with_has_the_processes_their_layout_and_the_score_to_reach(
+    error: BaseException,
+    file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "run"
+
+    def ends(job: object, **asked: object) -> None:
+        raise error
+
+    monkeypatch.setattr("vivace.api.train", ends)
+    (out / "checkpoints" / "step-000000004").mkdir(parents=True)
+    (out / "checkpoints" / "step-000000004" / "state.json").touch()
+    given = ["--processes", "2", "--layout", "shard=2", "--until", "0.9", "--deadline", "20s"]
+
+    assert main(["train", f"{file}:job", "--out", str(out), "--time", "1m", "--plan", "[]", *given]) != 0
+
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"--out {out} --until 0.9 --processes 2 --layout shard=2 --deadline 20s --resume" in told

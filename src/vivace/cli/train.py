@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +13,11 @@ from vivace.cli.output import document_only, emit, out_console, progress_shown
 from vivace.cli.plans import plan_given
 from vivace.core.errors import Cancelled, WorkerFailure
 
+AGAIN = ("until", "processes", "layout", "nodes", "node_rank", "rdzv_endpoint", "max_restarts", "deadline")
+
 
 def train(
+    context: typer.Context,
     target: Annotated[
         str,
         typer.Argument(
@@ -127,11 +131,13 @@ def train(
             else:
                 shown = learn(job, progress=progress, **asked)
         except KeyboardInterrupt:
-            raise Cancelled(f"cancelled; {_how_to_go_on(target, out)}") from None
+            raise Cancelled(f"cancelled; {_how_to_go_on(target, out, context)}") from None
         except WorkerFailure as failure:
             if diagnose_only or not _has_checkpoint(out):
                 raise
-            raise WorkerFailure(failure.outcome, f"{failure.reason}; {_how_to_go_on(target, out)}") from failure
+            raise WorkerFailure(
+                failure.outcome, f"{failure.reason}; {_how_to_go_on(target, out, context)}"
+            ) from failure
     _show(shown, as_json, diagnose_only)
 
 
@@ -158,10 +164,18 @@ def _has_checkpoint(out: Path) -> bool:
     return has_checkpoint(out)
 
 
-def _how_to_go_on(target: str, out: Path) -> str:
+def _how_to_go_on(target: str, out: Path, context: typer.Context) -> str:
     if _has_checkpoint(out):
-        return f"the last checkpoint is kept in {out}; go on with: vivace train {target} --out {out} --resume"
+        again = f"vivace train {target} --out {out}{_options_again(context)} --resume"
+        return f"the last checkpoint is kept in {out}; go on with: {again}"
     return "no step was trained yet, so there is nothing to go on from"
+
+
+def _options_again(context: typer.Context) -> str:
+    """Those of the options given that a run which goes on needs again: it has its plan, and not where it trained."""
+    sources = {one: context.get_parameter_source(one.name or "") for one in context.command.params if one.name in AGAIN}
+    given = [one for one, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    return "".join(f" {one.opts[0]} {shlex.quote(str(context.params[one.name or '']))}" for one in given)
 
 
 def _show(shown: Any, as_json: bool, diagnose_only: bool) -> None:
