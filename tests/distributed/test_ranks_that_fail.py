@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from together import Leaving, Quitting, Stages, ranks
+from together import Full, Leaving, Quitting, Stages, ranks
 
 import vivace as vv
 from vivace.core.errors import EnvironmentFault, WorkerFailure
+from vivace.core.measurement import Outcome
 from vivace.distributed.team import Team
 from vivace.testing.tiny_training import job
 
@@ -64,4 +65,19 @@ def test_a_rank_that_ends_as_if_all_were_done_has_all_start_again(
 def test_a_rank_whose_job_leaves_the_program_is_told(tmp_path: Path) -> None:
     with pytest.raises(WorkerFailure, match="rank 1: SystemExit: no licence for this data set"):
         vv.train(job(data=Leaving()), processes=2, plan=(), out=tmp_path / "run")
+    assert ranks() == []
+
+
+@pytest.mark.slow
+def test_a_rank_without_memory_is_named_with_what_takes_less_and_its_checkpoint_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vivace.api.running.drive.CHECKPOINT_SECONDS", 0.0)
+
+    with pytest.raises(WorkerFailure, match=r"rank 1: MemoryError; let each process hold less: .*shard=N") as told:
+        vv.train(job(data=Full()), processes=2, plan=(), out=tmp_path / "run")
+
+    assert told.value.outcome is Outcome.OOM
+    assert list((tmp_path / "run" / "checkpoints").glob("step-*"))
+    assert not list((tmp_path / "run").glob("model*"))
     assert ranks() == []

@@ -301,6 +301,20 @@ class Quitting(Points):
         return super().__getitem__(index)
 
 
+class Full(Points):
+    """A dataset for which rank 1 has no memory left after some samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    def __getitem__(self, index: int) -> Any:
+        self.asked += 1
+        if os.environ.get("RANK") == "1" and self.asked > 130:
+            raise MemoryError
+        return super().__getitem__(index)
+
+
 class Leaving(Points):
     """A dataset that asks to leave the program in one process."""
 

@@ -38,6 +38,10 @@ LEAVING_SECONDS = 30.0
 """Within how long a machine that has left is seen to have: three beats of torchrun's rendezvous, and two seconds."""
 STOP_SECONDS = 3
 ANSWER_SECONDS = 5.0
+LESS_MEMORY = (
+    "let each process hold less: parts of the model (--layout shard=N, with more processes), a smaller batch, or "
+    "activation-checkpointing (--plan)"
+)
 LOOK_SECONDS = 1.0
 """About how much time passes between two looks at where the ranks are."""
 
@@ -151,6 +155,8 @@ class Launcher:
             return
         is_of_all = told.get("outcome") == Outcome.UNSUPPORTED.value  # they do the same, and any of them says it first
         reason = told["reason"] if is_of_all else f"rank {told['rank']}: {told['reason']}"
+        if told.get("outcome") == Outcome.OOM.value:
+            reason = f"{reason}; {LESS_MEMORY}"
         if "raise" in told:
             kind: type[Exception] = getattr(errors, told["raise"])
             raise kind(reason)

@@ -142,7 +142,7 @@ def _lacks_memory(error: BaseException) -> bool:
 
 
 def _sentence(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
 def _checked(answer: dict[str, Any]) -> dict[str, Any]:
