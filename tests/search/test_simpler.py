@@ -137,14 +137,28 @@ def test_a_plan_whose_answers_were_refused_is_no_simpler_form_of_the_winner() ->
     assert room.asked == []
 
 
+def test_a_gain_that_is_seen_and_not_held_stays_and_is_told_as_undecided() -> None:
+    class Unsure(FalseRoom):
+        def pair(self, rest: Trial, winner: Trial) -> Comparison | None:
+            return compared(1.06, 0.97, 1.16)
+
+    rest = Plan.of([Engine(), InferenceMode()])
+
+    plan, told = simplified(Unsure({}), confirmed(ALL, 3.1), confirmed(rest, 3.0))
+
+    assert plan == ALL
+    assert told[0].startswith(f"threads(count=2) stays beside {rest}, undecided: the plan with it is 1.06 [0.97, 1.16]")
+
+
 def test_without_time_two_confirmations_decide_and_the_longer_plan_stays_only_where_they_are_apart() -> None:
     rest = Plan.of([Engine(), InferenceMode()])
 
     def left(speedup: float) -> tuple[Plan, list[str]]:
         return simplified(FalseRoom({}, has_time=False), confirmed(ALL, speedup), confirmed(rest, 3.0))
 
-    assert left(3.2)[0] == rest
-    assert "each against the original" in left(3.2)[1][0]
+    assert left(3.03)[0] == rest
+    assert "each against the original" in left(3.03)[1][0]
+    assert "undecided" in left(3.2)[1][0]
     assert left(3.4)[0] == ALL
 
 

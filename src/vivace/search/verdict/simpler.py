@@ -21,6 +21,9 @@ MOST_ASKED = 3
 CLEAR_GAIN = 1.25
 """Of a technique by the race: no luck of choosing the best of some dozen plans comes near it on a quiet machine. On one
 that differs from itself by more, twice that."""
+LEAST_WORTH = 0.02
+"""What a technique must gain by the measured value to stay where its gain is not held: a plan is not made slower by as
+much only because the machine was too busy to be sure. Plans this close count as equally fast in `confirm.best_of` too."""
 NO_TIME = "there was no time left to pair them"
 
 
@@ -51,15 +54,15 @@ class Room(Protocol):
 
 @dataclasses.dataclass
 class Simplification:
-    """Takes techniques out of a confirmed winner whose gain over the plan without them is not held.
+    """Takes techniques out of a confirmed winner that bring nothing to be seen over the plan without them.
 
     The race chose the fastest of many plans, so that a technique which brings nothing is in the winner as often as not,
     and confirming a winner against the original does not show it. So the winner is timed against itself less one
     technique, interleaved, in pairs of processes of their own. The technique stays where the 95% interval of that ratio
-    is above 1: one that brings nothing stays in at most 2.5% of cases. Each is asked once, by a comparison that ends
-    by its width or by the time and never by what it shows, and no figure of the race enters the interval. Where there
-    is no time to pair two that were both confirmed, the ends of their intervals divided crosswise decide, which is
-    rather too wide than too narrow.
+    is above 1, and where its value is clearly above 1 though the interval is too wide to hold it, which is then said.
+    Each is asked once, by a comparison that ends by its width or by the time and never by what it shows, and no figure
+    of the race enters the interval. Where there is no time to pair two that were both confirmed, the ends of their
+    intervals divided crosswise stand for it, which is rather too wide than too narrow.
 
     What is simpler is delivered only if it is confirmed itself. Verdicts on the confirm part are a fixed sequence: a
     plan that changes answers is judged only after the longer one was HELD, and the first that is not HELD ends it, so
@@ -117,7 +120,7 @@ class Simplification:
         return doubt.gain is not None and doubt.gain > max(CLEAR_GAIN, (1 + self.noise_floor) ** 2)
 
     def _without(self, doubt: Doubt, winner: Trial) -> Trial | None:
-        """The simpler plan, confirmed, where the technique's gain is not held; None where it stays."""
+        """The simpler plan, confirmed, where the technique brings nothing to be seen; None where it stays."""
         rest = self.tried.get(doubt.rest) or self.room.try_rest(doubt.rest, winner)
         if rest is not None and not self._is_open(doubt, winner):
             return None
@@ -128,6 +131,9 @@ class Simplification:
         worth = f"the plan with it is {gain} times as fast (MEASURED, {how})"
         if gain.low > 1.0:
             self.told.append(f"{doubt.technique} stays beside {doubt.rest}: {worth}")
+            return None
+        if gain.value > 1.0 + LEAST_WORTH:
+            self.told.append(f"{doubt.technique} stays beside {doubt.rest}, undecided: {worth}")
             return None
         simpler = self.room.confirm(rest)
         if self.room.beats(simpler):
