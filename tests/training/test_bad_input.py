@@ -304,6 +304,33 @@ def test_ctrl_c_keeps_a_checkpoint_that_the_run_goes_on_from(tmp_path: Path) -> 
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def pressing_as_it_is_written(trainer: int) -> Any:
+    """An `evaluate` whose process writes only a part of the model, and presses Ctrl-C for the one that trains."""
+
+    def evaluate(model: torch.nn.Module) -> float:
+        from vivace.training.keeping import model_file as module
+
+        def save_file(_: Any, to: Path, **__: Any) -> None:
+            to.write_bytes(b"a part")
+            os.kill(trainer, signal.SIGINT)
+            threading.Event().wait(60)
+
+        module.save_file = save_file
+        return 0.5
+
+    return evaluate
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_the_model_is_written_leaves_nothing_half_written(tmp_path: Path) -> None:
+    work = job(evaluate=pressing_as_it_is_written(os.getpid()))
+    with pytest.raises(KeyboardInterrupt):
+        vv.train(work, plan=(), out=tmp_path / "run")
+
+    assert sorted(one.name for one in (tmp_path / "run").rglob("*") if "part" in one.name or "model" in one.name) == []
+    assert vv.train(job(), plan=(), out=tmp_path / "run", resume=True).steps == 21
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

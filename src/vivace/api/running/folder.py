@@ -17,10 +17,10 @@ from vivace.core.errors import UsageError
 from vivace.core.plan import Plan, read_plan
 from vivace.core.training.job import Training
 from vivace.core.training.run import TrainingRun
-from vivace.devices.disk import write_whole
+from vivace.devices.disk import PART, write_whole
 from vivace.training.checkpoint import settings_of
 from vivace.training.feed import length_of
-from vivace.training.keeping.files import newest
+from vivace.training.keeping import files
 from vivace.training.rig import seeded
 
 MODEL, PLAN, CHECKPOINTS, ACCOUNT = "model.safetensors", "plan.json", "checkpoints", "account.json"
@@ -61,7 +61,7 @@ def processes_of(folder: Path) -> int:
 
 def has_checkpoint(folder: Path) -> bool:
     """Whether a run's folder holds something to go on from."""
-    return newest(folder / CHECKPOINTS) is not None
+    return files.newest(folder / CHECKPOINTS) is not None
 
 
 def write_plan(folder: Path, job: Training, run: TrainingRun) -> None:
@@ -88,6 +88,13 @@ def check_out(folder: Path, resume: bool) -> None:
     if folder.is_dir():
         with alone_in(folder):
             pass
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove what a process that was stopped had not written to the end: a model or a checkpoint is whole or not there.
+    Nobody may be writing into the folder."""
+    (folder / f"{MODEL}.{PART}").unlink(missing_ok=True)
+    files.clear_unfinished(folder / CHECKPOINTS)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,16 @@ from pathlib import Path
 from vivace.api.parity import TrainsOtherwise, proved
 from vivace.api.running.drive import FIRST_STEPS, Drive
 from vivace.api.running.earlier import with_earlier, write_chosen
-from vivace.api.running.folder import ACCOUNT, CHECKPOINTS, MODEL, alone_in, check_out, identity, write_plan
+from vivace.api.running.folder import (
+    ACCOUNT,
+    CHECKPOINTS,
+    MODEL,
+    alone_in,
+    check_out,
+    clear_unfinished,
+    identity,
+    write_plan,
+)
 from vivace.api.running.leaving import Leaving, LeavingAtFirst, without_recording
 from vivace.api.running.proofs import LaterProofs, StepDiffers
 from vivace.api.together.restarts import Restarts
@@ -105,6 +114,7 @@ def _session(
     with folder as name, disk_errors(run.out or Path(name)), held:
         home.mkdir(parents=True, exist_ok=True)
         held.enter_context(alone_in(home))
+        held.callback(clear_unfinished, home)
         keep = home / CHECKPOINTS
         write_plan(home, job, run)
         write_chosen(home, run)

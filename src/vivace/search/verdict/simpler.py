@@ -23,7 +23,7 @@ CLEAR_GAIN = 1.25
 that differs from itself by more, twice that."""
 LEAST_WORTH = 0.02
 """What a technique must gain by the measured value to stay where its gain is not held: a plan is not made slower by as
-much only because the machine was too busy to be sure. Plans this close count as equally fast in `confirm.best_of` too."""
+much only because the machine was too busy to be sure. So close plans count as equally fast in `confirm.best_of`."""
 NO_TIME = "there was no time left to pair them"
 
 

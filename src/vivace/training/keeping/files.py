@@ -36,9 +36,7 @@ def keep(folder: Path, found: Captured, is_proved: bool = False) -> None:
     but the newest of these that an epoch begins with."""
     final, note = folder / found.name, {**found.note, "proved": is_proved}
     part, before = _hidden(final, PART), _hidden(final, BEFORE)
-    every(folder)  # puts right what must stay
-    for left in folder.glob(f".{PREFIX}*"):  # of a process that was killed while it wrote
-        shutil.rmtree(left, ignore_errors=True)
+    clear_unfinished(folder)
     part.mkdir(parents=True)
     try:
         save_file(found.tensors, part / TENSORS)
@@ -58,6 +56,13 @@ def keep(folder: Path, found: Captured, is_proved: bool = False) -> None:
     for old in every(folder)[:-KEPT]:
         if old not in stays:
             remove(old)
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove what a process that was killed left of a checkpoint that it wrote."""
+    every(folder)  # puts right what must stay
+    for left in folder.glob(f".{PREFIX}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def every(folder: Path) -> list[Path]:
