@@ -342,3 +342,10 @@ def test_ctrl_c_while_the_model_is_written_leaves_nothing_half_written(tmp_path:
 def test_what_cannot_step_by_itself_is_told_at_once(changes: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError, match=told):
         assemble(job(**changes))
+
+
+def test_lazy_layers_that_are_not_initialised_are_refused_with_their_names() -> None:
+    lazy = job(model=lambda: torch.nn.Sequential(torch.nn.LazyLinear(8), torch.nn.Linear(8, 4)))
+
+    with pytest.raises(UsageError, match=r"lazy layers that are not initialised: 0\.weight, 0\.bias; allowed is one"):
+        assemble(lazy)

@@ -110,3 +110,23 @@ def test_an_update_that_goes_wrong_late_and_not_always_is_taken_out_alone(
     assert str(found.plan) == "fused-optimizer" and found.steps == 49
     assert f"{late} was taken out" in found.dropped[0]
     assert [one.verdict.value for one in found.proofs] == ["NOT HELD", "HELD"]
+
+
+class Holding(torch.optim.SGD):
+    """Keeps what cannot be copied."""
+
+    @torch.no_grad()
+    def step(self, closure: object = None) -> None:  # type: ignore[override]
+        super().step()
+        for group in self.param_groups:
+            for one in group["params"]:
+                self.state[one]["held"] = (each for each in ())
+
+
+def test_an_optimizer_whose_state_cannot_be_copied_is_noted_and_ends_nothing() -> None:
+    work = job(optimizer=lambda parameters: Holding(parameters, 0.1))
+
+    found = vv.parity(work, Plan((GradientAccumulation(2),)))
+
+    assert found.verdict is QualityVerdict.HELD
+    assert any(note.startswith("updates in a row cannot be compared: TypeError") for note in found.notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -147,13 +148,14 @@ def _found(told: Callable[..., Any], plan: Plan, steps: int) -> dict[str, Any]:
         return found
     affordable = max(ROW_SECONDS, ROW_SHARE * (clock.now() - began))
     began = clock.now()
-    row = told("in_a_row", steps=FIRST_IN_A_ROW)
+    rows = [told("in_a_row", steps=FIRST_IN_A_ROW)]
     each = (clock.now() - began) / FIRST_IN_A_ROW
     more = min(IN_A_ROW - FIRST_IN_A_ROW, int(affordable / max(each, 1e-9)) - FIRST_IN_A_ROW)
-    if more > 0:
-        row += told("in_a_row", steps=more)
-    agreements = sorted([*found["agreements"], *row], key=lambda one: _agreement(one).holds)
-    return {**found, "agreements": agreements}
+    if more > 0 and not rows[0]["notes"]:
+        rows.append(told("in_a_row", steps=more))
+    every = itertools.chain(found["agreements"], *(row["agreements"] for row in rows))
+    agreements = sorted(every, key=lambda one: _agreement(one).holds)
+    return {**found, "agreements": agreements, "notes": [*found["notes"], *rows[-1]["notes"]]}
 
 
 def proved(ranks: RankHand, plan: Plan, steps: int = 3) -> Parity:

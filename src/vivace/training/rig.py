@@ -151,8 +151,21 @@ def _fresh(job: Training) -> torch.nn.Module:
         raise UsageError(f"model returned a {type(model).__name__}; allowed is a torch.nn.Module")
     if getattr(model, _USED, False):
         raise UsageError(f"model returned a module that it had returned before; {FRESH}")
+    _check_initialised(model)
     object.__setattr__(model, _USED, True)
     return model
+
+
+def _check_initialised(model: torch.nn.Module) -> None:
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    lazy = [name for name, value in tensors if torch.nn.parameter.is_lazy(value)]
+    if lazy:
+        named = ", ".join(lazy[:4]) + (f" and {len(lazy) - 4} more" if len(lazy) > 4 else "")
+        raise UsageError(
+            f"model returned a module with lazy layers that are not initialised: {named}; allowed is one whose tensors "
+            "have their shapes: call it once on an example in its factory, as in `net(torch.zeros(1, 8)); return net`, "
+            "or name the sizes, as in nn.Linear(8, 2)"
+        )
 
 
 _USED = "_vivace_was_given"

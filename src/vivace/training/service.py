@@ -81,13 +81,17 @@ class Examiner:
         self._followed = InARow(self._job, rig, steps)
         return {**as_json(told), "whole_step": takes_step(rig)}
 
-    def in_a_row(self, steps: int) -> list[dict[str, Any]]:
+    def in_a_row(self, steps: int) -> dict[str, Any]:
         """So many steps, one after the other, of the rig that `agreements` has compared (a fresh one where that was
-        not asked for before, or processes have started again since): what `InARow` found, as JSON."""
+        not asked for before, or processes have started again since): what `InARow` found, as JSON,
+        with a note where nothing can be compared."""
         if self._followed is None:
             rig = equip(assemble(self._job).replace(ranks=self._ranks), self._job, self._plan)
             self._followed = InARow(self._job, rig, 0)
-        return agreements_as_json(self._followed.fed(steps))
+        try:
+            return {"agreements": agreements_as_json(self._followed.fed(steps)), "notes": []}
+        except Unproved as why:
+            return {"agreements": [], "notes": [str(why)]}
 
     def _examined(self, plan: Plan, steps: int, still: bool) -> tuple[Rig, Examined]:
         roundoff = max((technique.unit_roundoff for technique in plan), default=2.0**-24)

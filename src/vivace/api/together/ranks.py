@@ -49,7 +49,7 @@ class Member:
         self._examiner = Examiner(*self._fresh(), self._others)
         return self._examiner.agreements(steps)
 
-    def in_a_row(self, steps: int) -> list[dict[str, Any]]:
+    def in_a_row(self, steps: int) -> dict[str, Any]:
         """What `Examiner.in_a_row` says."""
         self._examiner = self._examiner or Examiner(*self._fresh(), self._others)
         return self._examiner.in_a_row(steps)

@@ -20,12 +20,14 @@ from vivace.core.training.rig import Rig
 from vivace.training.agreement import FLOAT32_ROUNDOFF, GROWTH, MOST_ALLOWED, SMALLEST, UPDATE_FLOOR, cosine
 from vivace.training.feed import feed_of
 from vivace.training.proof.snapshot import Key, Snapshot
+from vivace.training.proof.together import agreed
 from vivace.training.rig import assemble
 from vivace.training.trace import Trace, trace, updated_by, wide
 
 SLOWED = 0.5
 """What the learning rate is multiplied with in the middle of the steps at the start, as a schedule would do."""
 MISSING, EXTRA = "there is none, and the original has one", "there is one, and the original has none"
+FAILS = "updates in a row cannot be compared"
 Take = Callable[[], Tensor]
 
 
@@ -54,7 +56,8 @@ class InARow:
 
     def step(self, batch: Any, take: Take | None = None, whole: Any = None) -> list[Agreement]:
         """One step on a batch (`take`, where the rig takes it otherwise than by `train_step`); `whole` is that of all
-        processes, where it is another one."""
+        processes, where it is another one. Raises Unproved where the job's optimizer cannot be copied or asked again.
+        """
         before = self._before or self._stand()
         scaling = self._rig.scaling
         skipped = 0 if scaling is None else scaling.skipped
@@ -63,17 +66,20 @@ class InARow:
         self._before, self._number = self._stand(), number + 1
         if scaling is not None and scaling.skipped > skipped:
             return []  # its scaled gradients were not finite
+        with agreed(self._rig.ranks, FAILS):
+            found = self._beside(before, made, number)
+            again = batch if whole is None else whole
+            is_repeatable = all(one.holds for one in found) or self._is_repeatable(before, again, seed)
+        return found if is_repeatable else []
+
+    def _beside(self, before: Snapshot, made: Trace, number: int) -> list[Agreement]:
         self._original = before.into(self._original or assemble(self._job))
         own = updated_by(self._original, before.state, made)
-        found = [*_updates(own, made, before.state, number), *self._states(number)]
-        if any(not one.holds for one in found) and not self._is_repeatable(
-            before, batch if whole is None else whole, seed
-        ):
-            return []
-        return found
+        return [*_updates(own, made, before.state, number), *self._states(number)]
 
     def _stand(self) -> Snapshot:
-        found = Snapshot(self._rig, self._changed, self._job.loss)
+        with agreed(self._rig.ranks, FAILS):
+            found = Snapshot(self._rig, self._changed, self._job.loss)
         found.gather()
         return found
 

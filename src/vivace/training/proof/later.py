@@ -64,7 +64,10 @@ def proved_again(
         found = _compared(job, plan, loop, last, snapshot, first or {}, fresh)
         if further <= 0 or plan.training_effect is Effect.CHANGED:
             return found
-        more = _followed(job, loop, last, changed, further)
+        try:
+            more = _followed(job, loop, last, changed, further)
+        except Unproved as why:
+            return dataclasses.replace(found, notes=(*found.notes, str(why)))
         return dataclasses.replace(found, agreements=worst_first([*found.agreements, *more]))
     except (Unproved, StepChanged):
         raise
