@@ -45,13 +45,19 @@ class InARow:
         self._before: Snapshot | None = None
 
     def fed(self, steps: int) -> list[Agreement]:
-        """So many steps on batches of the rig's own job, the second half of them at a smaller learning rate."""
+        """So many steps on batches of the rig's own job, the second half of them at a smaller learning rate. The rig,
+        and what the loss counts, is as it was afterwards. Raises Unproved as `step` does."""
         batches = itertools.cycle(itertools.islice(feed_of(self._job).epoch(0), steps))
         found: list[Agreement] = []
-        for step in range(steps):
-            if step == steps // 2:
-                self._slow()
-            found += self.step(next(batches))
+        began = self._before = self._stand()
+        try:
+            for step in range(steps):
+                if step == steps // 2:
+                    self._slow()
+                found += self.step(next(batches))
+        finally:
+            began.restore()
+            self._before = None
         return worst_of(found)
 
     def step(self, batch: Any, take: Take | None = None, whole: Any = None) -> list[Agreement]:
