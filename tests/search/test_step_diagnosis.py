@@ -66,6 +66,9 @@ class WatchedFeed:
         WALKED.append(number)
         return self.feed.epoch(number, skip)  # type: ignore[no-any-return]
 
+    def steps(self) -> int | None:
+        return self.feed.steps()  # type: ignore[no-any-return]
+
 
 @dataclasses.dataclass(frozen=True)
 class Watched(Rigged):
