@@ -254,7 +254,8 @@ def test_a_wrong_technique_is_refused_alone_and_the_training_goes_on() -> None:
     found = vv.parity(refused, Plan((planted.StaleBuffer(),)))
 
     assert found.verdict is QualityVerdict.NOT_HELD
-    assert "1.running" in found.reason
+    assert "buffer of 1." in found.reason
+    assert "1.running_var" in {one.name for one in found.culprits}
 
 
 @pytest.mark.slow
