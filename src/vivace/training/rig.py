@@ -160,11 +160,10 @@ def _check_initialised(model: torch.nn.Module) -> None:
     tensors = (*model.named_parameters(), *model.named_buffers())
     lazy = [name for name, value in tensors if torch.nn.parameter.is_lazy(value)]
     if lazy:
-        named = ", ".join(lazy[:4]) + (f" and {len(lazy) - 4} more" if len(lazy) > 4 else "")
         raise UsageError(
-            f"model returned a module with lazy layers that are not initialised: {named}; allowed is one whose tensors "
-            "have their shapes: call it once on an example in its factory, as in `net(torch.zeros(1, 8)); return net`, "
-            "or name the sizes, as in nn.Linear(8, 2)"
+            f"model returned a module with lazy layers that are not initialised: {_first_of(lazy)}; allowed is one "
+            "whose tensors have their shapes: call it once on an example in its factory, as in "
+            "`net(torch.zeros(1, 8)); return net`, or name the sizes, as in nn.Linear(8, 2)"
         )
 
 
@@ -204,9 +203,13 @@ def _check_known(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> No
         )
     forgotten = unknown_parameters(model, optimizer)
     if forgotten:
-        named = ", ".join(forgotten[:4]) + (f" and {len(forgotten) - 4} more" if len(forgotten) > 4 else "")
         raise UsageError(
-            f"the optimizer does not have these parameters, which would never learn: {named}; allowed is an optimizer "
-            "of all parameters that the function receives, or of all but those with requires_grad=False: set that for "
-            "them in the model's factory if they are to stay as they are"
+            f"the optimizer does not have these parameters, which would never learn: {_first_of(forgotten)}; allowed "
+            "is an optimizer of all parameters that the function receives, or of all but those with "
+            "requires_grad=False: set that for them in the model's factory if they are to stay as they are"
         )
+
+
+def _first_of(names: list[str]) -> str:
+    """The first four, and how many there are beside."""
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

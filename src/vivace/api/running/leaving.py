@@ -94,12 +94,13 @@ class LeavingAtFirst:
         self._first: TrainsOtherwise | None = None
         self._whole = Plan()
         self._left: list[Plan] = []
+        self._sentences: tuple[str, ...] = ()
 
     def after(self, run: TrainingRun, found: TrainsOtherwise) -> TrainingRun:
         """The run with the next plan to begin with, and what its reader must know. Raises TrainsOtherwise where none is
         left."""
         if self._first is None:
-            self._first, self._whole = found, run.plan
+            self._first, self._whole, self._sentences = found, run.plan, run.dropped
             layout = Plan(tuple(one for one in run.plan if isinstance(one, KINDS)))
             rest = [without(run.plan, one) for one in _suspects(run.plan, found.parity.culprits[0])]
             self._left = [*rest, layout] if len(layout) < len(run.plan) and layout not in rest else rest
@@ -108,7 +109,7 @@ class LeavingAtFirst:
         plan = self._left.pop(0)
         out = " and ".join(str(one) for one in self._whole if one not in plan.techniques)
         told = f"{out} trains differently and was left out: {self._first.parity.reason}"
-        return _changed(run, plan, (*run.dropped[: -1 if found is not self._first else None], told))
+        return _changed(run, plan, (*self._sentences, told))
 
 
 def _suspects(plan: Plan, worst: Agreement) -> list[Technique]:
