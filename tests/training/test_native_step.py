@@ -256,6 +256,20 @@ def test_a_training_is_the_same_to_the_bit_however_many_steps_are_taken_at_a_tim
     assert same(at_once, in_pieces)
 
 
+@pytest.mark.parametrize("plan", [CACHED, NARROW], ids=str)
+def test_the_gradients_that_many_steps_at_once_leave_are_those_of_the_last_one(plan: Plan) -> None:
+    def left(pieces: tuple[int, ...]) -> list[torch.Tensor]:
+        loop = loop_of(work(), plan)
+        for steps in pieces:
+            loop.advance(steps)
+        return [torch.as_tensor(parameter.grad).clone() for parameter in loop.rig.model.parameters()]
+
+    one_by_one = left((1,) * 7)
+
+    assert all(map(torch.equal, left((1, 6)), one_by_one))
+    assert not any(map(torch.equal, left((1, 5)), one_by_one))
+
+
 def test_batches_of_a_table_that_was_rounded_are_those_that_are_rounded_one_by_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
