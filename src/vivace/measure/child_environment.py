@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import os
 import sys
-from collections.abc import Mapping
+import types
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +22,29 @@ QUIET = {
 """What every worker's environment has. Threads are left as the user has them: they are what is measured."""
 
 
+_everywhere: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar(
+    "of every worker", default=types.MappingProxyType({})
+)
+
+
 def child_environment(further: Mapping[str, str]) -> dict[str, str]:
     """The environment of a worker; `further` has the last word."""
-    return {**os.environ, **QUIET, "PYTHONPATH": _search_path(), **further}
+    return {**os.environ, **QUIET, "PYTHONPATH": _search_path(), **_everywhere.get(), **further}
+
+
+@contextlib.contextmanager
+def of_every_worker(variables: Mapping[str, str]) -> Iterator[None]:
+    """Inside, the environment of every worker has these too.
+
+    >>> with of_every_worker({"SEED": "1"}):
+    ...     child_environment({})["SEED"]
+    '1'
+    """
+    token = _everywhere.set({**_everywhere.get(), **variables})
+    try:
+        yield
+    finally:
+        _everywhere.reset(token)
 
 
 def surroundings() -> dict[str, Any]:
