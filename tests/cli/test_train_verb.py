@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from interrupting import Interrupting
 from vivace.cli.app import main
@@ -144,3 +145,35 @@ def test_the_command_to_go_on_with_has_the_processes_their_layout_and_the_score_
 
     told = " ".join(capsys.readouterr().err.split())
     assert f"--out {out} --until 0.9 --processes 2 --layout shard=2 --deadline 20s --resume" in told
+
+
+@pytest.mark.parametrize(
+    ("plan", "told"),
+    [
+        ("channels-last", "channels-last cannot be used for this job: channels-last: no weight of four dimensions"),
+        ("foreach-optimizer,channels-last", "leave channels-last out in plan (--plan), or give none"),
+        ("openvino", "openvino, which acts on models that are run (`vivace optimize`) and not on their training"),
+        ("native-step,recorded-step", "is not possible: recorded-step"),
+    ],
+)
+def test_a_plan_that_does_not_fit_the_job_is_refused_as_what_was_given(
+    file: Path, tmp_path: Path, plan: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+
+    assert main(["train", f"{file}:job", "--plan", plan, "--out", str(out)]) == 2
+    assert told in " ".join(capsys.readouterr().err.split())
+    assert not out.exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_plan_that_needs_a_device_which_is_not_there_is_refused_as_of_this_machine(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", f"{file}:job", "--plan", "captured-step", "--out", str(tmp_path / "run")]) == 5
+    assert "captured-step needs a CUDA device, which is not on this machine" in capsys.readouterr().err
+
+
+def test_a_technique_that_is_asked_for_and_left_out_is_refused(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", f"{file}:job", "--plan", "foreach-optimizer", "--without", "foreach-optimizer"]) == 2
+    assert "asks for foreach-optimizer, which without (--without) leaves out" in capsys.readouterr().err

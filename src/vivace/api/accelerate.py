@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from vivace.api.parity import LIMITS
-from vivace.api.request import plan_of
 from vivace.api.step_plans import TAKES_STEP, Choice
-from vivace.api.training_request import checked, sending
+from vivace.api.training_request import as_asked, checked, sending, training_plan_of
+from vivace.core.errors import WorkerFailure
 from vivace.core.plan import Plan
 from vivace.core.training.job import Training
 from vivace.measure.process import Limits, Phase, Worker
@@ -64,8 +64,8 @@ def accelerate(
             chosen = choice.make()
             left_out = [f"{one.plan.techniques[-1]}: {one.reason}" for one in chosen.trials if one.reason == TAKES_STEP]
         else:
-            fitting, left_out = _fitting(job, plan_of(plan), limits)
-            chosen = choice.proved(fitting)
+            fitting, left_out = _fitting(job, training_plan_of(plan), limits)
+            chosen = choice.asked(fitting)
     for sentence in left_out:
         progress.note(f"left out: {sentence}")
     with seeded(job.seed):
@@ -78,7 +78,10 @@ def _fitting(job: Training, plan: Plan, limits: Limits) -> tuple[Plan, list[str]
     """A plan less what takes the step as a whole, found out in a process of its own, and a sentence for each of it."""
     if not len(plan):
         return plan, []
-    with tempfile.TemporaryDirectory(prefix="vivace-") as name, Worker(Path(name), limits) as worker:
-        kept = set(worker.open(FITTING_ENTRY, {}, (job, plan), Phase.CONVERT))
+    try:
+        with tempfile.TemporaryDirectory(prefix="vivace-") as name, Worker(Path(name), limits) as worker:
+            kept = set(worker.open(FITTING_ENTRY, {}, (job, plan), Phase.CONVERT))
+    except WorkerFailure as failure:
+        raise as_asked(failure, plan) from failure
     left = [f"{one}: {TAKES_STEP}" for number, one in enumerate(plan) if number not in kept]
     return Plan.of([one for number, one in enumerate(plan) if number in kept]), left

@@ -10,11 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vivace.api.request import plan_of
 from vivace.api.together.team import QUIET, RankHand, laid_out, open_ranks, steadily, team_of
-from vivace.api.training_request import checked, sending
+from vivace.api.training_request import as_asked, checked, sending, training_plan_of
 from vivace.core.errors import UsageError, WorkerFailure
-from vivace.core.measurement import Outcome
 from vivace.core.plan import Plan
 from vivace.core.quality import QualityVerdict
 from vivace.core.technique import Effect
@@ -26,7 +24,6 @@ from vivace.measure.clock import SystemClock
 from vivace.measure.process import Limits, Phase, Worker
 from vivace.measure.stats import equivalence, mean_interval
 from vivace.report.progress import Progress, SilentProgress
-from vivace.techniques.parallel.layouts import layout_of
 
 ENTRY = "vivace.training.service:open_examiner"
 MIXES = (
@@ -78,7 +75,7 @@ def parity(
         raise UsageError(
             f"steps is {steps}, seeds {seeds} and curve_steps {curve_steps}; allowed are 1, 0 and 4, or more of each"
         )
-    chosen = plan_of(plan)
+    chosen = training_plan_of(plan)
     if str(layout):
         chosen = laid_out(chosen, layout if isinstance(layout, Layout) else Layout.read(layout))
     asked = Comparing(steps, seeds, curve_steps)
@@ -168,12 +165,6 @@ def proved(ranks: RankHand, plan: Plan, steps: int = 3) -> Parity:
     if proof.verdict is QualityVerdict.NOT_HELD:
         raise TrainsOtherwise(proof)
     return proof
-
-
-def as_asked(failure: WorkerFailure, plan: Plan) -> Exception:
-    """The error for who asked for a plan that ranks say is not possible."""
-    is_asked = failure.outcome is Outcome.UNSUPPORTED and layout_of(plan).processes > 1
-    return UsageError(failure.reason) if is_asked else failure
 
 
 def parity_of(

@@ -62,7 +62,7 @@ def options_of(
         if name not in known:
             raise unknown_name("technique", name, known)
     asked = None if plan is None else plan_of(plan, known)
-    _refuse_contradictions(asked, only, without)
+    refuse_contradictions(asked, only, without)
     chosen = choice(Gate, "gate", gate)
     aim = choice(Objective, "objective", objective)
     thorough = choice(Preset, "preset", preset)
@@ -102,7 +102,7 @@ def plan_of(plan: Plan | Sequence[str | Mapping[str, Any]], known: Mapping[str, 
         raise _unreadable_plan(str(error)) from None
 
 
-def _refuse_contradictions(plan: Plan | None, only: Sequence[str], without: Sequence[str]) -> None:
+def refuse_contradictions(plan: Plan | None, only: Sequence[str], without: Sequence[str]) -> None:
     """Raise UsageError for a technique that one option asks for and another one leaves out."""
     for name in only:
         if name in without:

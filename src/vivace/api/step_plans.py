@@ -14,6 +14,7 @@ import torch
 from vivace.api.parity import Comparing, compared
 from vivace.api.request import machine_of, offered
 from vivace.api.together.arm import VARIABLES, arm_of
+from vivace.api.training_request import as_asked
 from vivace.core import registry
 from vivace.core.cost import Cost
 from vivace.core.errors import UsageError, WorkerFailure, unknown_name
@@ -111,6 +112,14 @@ class Choice:
         with stepping_calls() as (calls, logs):
             plan, trials = self.search(Plan(), self.seconds, calls, logs)
             return dataclasses.replace(self.confirmed(plan, calls, logs), trials=tuple(trials))
+
+    def asked(self, plan: Plan) -> Chosen:
+        """`proved`, of a plan that somebody named. Raises UsageError where it does not fit the job, EnvironmentFault
+        where the machine lacks what it needs."""
+        try:
+            return self.proved(plan)
+        except WorkerFailure as failure:
+            raise as_asked(failure, plan) from failure
 
     def proved(self, plan: Plan) -> Chosen:
         """A plan that was asked for, without timing it; where its steps are not the same, the plan without the one

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from vivace.api.parity import LIMITS
-from vivace.api.request import machine_of, plan_of
+from vivace.api.request import machine_of, refuse_contradictions
 from vivace.api.running.folder import check_out, processes_of, read_plan_of
 from vivace.api.running.session import took_part, trained
 from vivace.api.step_plans import Choice, Chosen
 from vivace.api.together.choosing import TogetherChoice
 from vivace.api.together.team import QUIET, diagnosed, open_ranks, planned, team_for
-from vivace.api.training_request import checked, sending
+from vivace.api.training_request import checked, sending, training_plan_of
 from vivace.core.errors import UsageError, WorkerFailure
 from vivace.core.machine import Ceiling
 from vivace.core.plan import Plan
@@ -147,7 +147,9 @@ def train(
     _check_request(job, until)
     if out is not None and (team is None or team.node_rank == 0):
         check_out(Path(out), resume)
-    asked = plan if plan is None else plan_of(plan)
+    asked = None if plan is None else training_plan_of(plan)
+    if not resume:
+        refuse_contradictions(asked, only, without)
     if team is None and (processes != 1 or layout):
         team = Team(processes=processes, layout=layout if isinstance(layout, str) else str(layout))
     elif team is None and asked is not None and layout_of(asked).processes > 1:
@@ -178,7 +180,7 @@ def _train(
     if asked is None and earlier is None and steps is not None and steps * found.step_seconds < seconds:
         whole = show_duration(steps * found.step_seconds)
         progress.note(f"as given, its {steps} steps take about {whole}: less than choosing how to train may (--time)")
-    chosen = Chosen(earlier) if earlier is not None else choice.proved(asked) if asked is not None else choice.make()
+    chosen = Chosen(earlier) if earlier is not None else choice.asked(asked) if asked is not None else choice.make()
     search_seconds = clock.now() - began
     started = TrainingRun(
         job.name, chosen.plan, found, chosen.trials, chosen.comparison, chosen.parity, search_seconds,
