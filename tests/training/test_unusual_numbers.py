@@ -11,7 +11,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vivace.core.errors import NotApplicable
+import vivace as vv
+from vivace.core.errors import NotApplicable, UsageError
+from vivace.core.measurement import Outcome
 from vivace.core.plan import Plan
 from vivace.core.technique import Technique
 from vivace.core.training.job import Training
@@ -69,6 +71,34 @@ class Words(nn.Module):
         return answer
 
 
+class LookedUp(nn.Module):
+    """The same without a layer for it: the function that looks words up makes their gradients sparse."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.out = nn.Parameter(torch.randn(50, 8)), nn.Linear(8, 4)
+
+    def forward(self, points: torch.Tensor) -> torch.Tensor:
+        numbers = ((points + 4) * 6).clamp(0, 49).long()
+        answer: torch.Tensor = self.out(functional.embedding(numbers, self.words, sparse=True).mean(1))
+        return answer
+
+
+class SparseLater(LookedUp):
+    """The same, from the eleventh batch on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches = 0
+
+    def forward(self, points: torch.Tensor) -> torch.Tensor:
+        self.batches += self.training
+        numbers = ((points + 4) * 6).clamp(0, 49).long()
+        found = functional.embedding(numbers, self.words, sparse=self.batches > 10)
+        answer: torch.Tensor = self.out(found.mean(1))
+        return answer
+
+
 def momentum(parameters: Any) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters, 0.05, momentum=0.9)
 
@@ -93,6 +123,10 @@ def sparse_job(optimizer: Any = momentum) -> Training:
     return job(model=Words, optimizer=optimizer, evaluate=None)
 
 
+def looked_up_job(optimizer: Any = momentum) -> Training:
+    return job(model=LookedUp, optimizer=optimizer, evaluate=None)
+
+
 def crossed_job() -> Training:
     return job(model=Crossed, evaluate=None)
 
@@ -112,6 +146,8 @@ def examined(work: Training, technique: Technique) -> Examined:
         (FusedOptimizer(), complex_job(momentum), "turning holds complex numbers"),
         (FusedOptimizer(), sparse_job(), r"words\.weight has sparse gradients"),
         (FusedOptimizer(), sparse_job(torch.optim.Adagrad), r"words\.weight has sparse gradients"),
+        (FusedOptimizer(), looked_up_job(), r"words has sparse gradients, which no fused kernel takes"),
+        (FusedOptimizer(), looked_up_job(torch.optim.Adagrad), r"words has sparse gradients"),
         (Bfloat16(), crossed_job(), "both is an nn.Bilinear"),
         (Float16(), crossed_job(), "both is an nn.Bilinear"),
         (Float16(), complex_job(), "turning is no float32"),
@@ -198,3 +234,28 @@ def test_a_training_with_such_state_goes_on_exactly(work: Training, tmp_path: Pa
     assert [one.layout for one in state[0].values()] == [one.layout for one in state[1].values()]
     for one, other in zip(whole.rig.model.parameters(), second.rig.model.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("optimizer", [momentum, torch.optim.Adagrad], ids=["sgd", "adagrad"])
+def test_a_function_that_makes_gradients_sparse_leaves_the_fused_kernel_out_with_a_reason(optimizer: Any) -> None:
+    run = vv.train(looked_up_job(optimizer), only=["fused-optimizer"], time="20s")
+
+    assert [(one.outcome, one.reason) for one in run.trials] == [
+        (Outcome.UNSUPPORTED, "words has sparse gradients, which no fused kernel takes")
+    ]
+    assert (str(run.plan), run.steps) == ("original", 21)
+
+
+def test_a_fused_kernel_that_is_asked_for_and_takes_no_sparse_gradients_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"cannot be used for this job: words has sparse gradients.*or give none"):
+        vv.train(looked_up_job(), plan=["fused-optimizer"])
+
+
+def test_gradients_that_become_sparse_later_are_the_optimizers_own_affair() -> None:
+    work = job(model=SparseLater, optimizer=momentum, evaluate=None)
+
+    runs = [Loop(work, equip(assemble(work), work, Plan(plan)), None, "") for plan in ((), (FusedOptimizer(),))]
+    losses = [[one for _ in range(3) for one in loop.advance(100).losses] for loop in runs]
+
+    assert len(losses[0]) == 21
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)

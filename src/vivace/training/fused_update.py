@@ -10,6 +10,8 @@ import torch
 import torch.optim.optimizer as parts
 from torch import Tensor
 
+from vivace.core.errors import NotApplicable
+
 Kernel = Callable[["_Lists", list[Tensor], Mapping[str, Any]], None]
 
 
@@ -21,31 +23,63 @@ class _Lists:
     state: dict[str, list[Tensor]]
 
 
-class FusedUpdate:
-    """Takes an optimizer's step. What the optimizer keeps, and what its groups say (also a rate that a schedule
-    changes), stays in the optimizer; only finding it again each step is left out.
-
-    The first step, and every one in which other parameters have gradients than in the one before, is the optimizer's
-    own. So is every step of an optimizer with hooks.
+class FusedStep:
+    """An optimizer's own step, which was told to use its fused kernel. Raises NotApplicable where the gradients of the
+    first step are sparse, as those of `torch.nn.functional.embedding(..., sparse=True)` are: no fused kernel takes
+    them. Where later ones are, the optimizer goes on without the kernel. `names` are those of its parameters, by id.
     """
 
     repeats_step = True
     """The optimizer's own `step`, which uses the same kernel, does the same."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, step: Callable[[], Any]) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, step: Callable[[], Any], names: Mapping[int, str]) -> None:
         self._optimizer = optimizer
         self._own_step = step
-        self._kernel = KERNELS[type(optimizer)]
+        self._names = names
         self._everything = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        self._lists: list[_Lists] = []
-        self._known: list[bool] = []
+        self._has_stepped = False
 
     def __call__(self) -> Any:
         """One step."""
-        learning = [parameter.grad is not None for parameter in self._everything]
-        if learning != self._known or self._has_hooks() or self._state_moved():
-            found = self._own_step()
-            self._known = learning if self._gather() else []
+        return self._step_of(self._layouts())
+
+    def _layouts(self) -> list[torch.layout | None]:
+        """How each parameter's gradient lies in memory; None where it has none."""
+        return [None if parameter.grad is None else parameter.grad.layout for parameter in self._everything]
+
+    def _step_of(self, layouts: list[torch.layout | None]) -> Any:
+        """The optimizer's own step, with gradients that lie so."""
+        sparse = [one for one, layout in zip(self._everything, layouts, strict=True) if layout is torch.sparse_coo]
+        if sparse and not self._has_stepped:
+            name = self._names.get(id(sparse[0]), "a parameter")
+            raise NotApplicable(f"{name} has sparse gradients, which no fused kernel takes")
+        if sparse:
+            for group in self._optimizer.param_groups:
+                group["fused"] = False
+        self._has_stepped = True
+        return self._own_step()
+
+
+class FusedUpdate(FusedStep):
+    """Takes an optimizer's step. What the optimizer keeps, and what its groups say (also a rate that a schedule
+    changes), stays in the optimizer; only finding it again each step is left out.
+
+    The first step, and every one in which other parameters have gradients than in the one before, is the optimizer's
+    own. So is every step of an optimizer with hooks, and every one with sparse gradients.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, step: Callable[[], Any], names: Mapping[int, str]) -> None:
+        super().__init__(optimizer, step, names)
+        self._kernel = KERNELS[type(optimizer)]
+        self._lists: list[_Lists] = []
+        self._known: list[torch.layout | None] = []
+
+    def __call__(self) -> Any:
+        """One step."""
+        layouts = self._layouts()
+        if layouts != self._known or self._has_hooks() or self._state_moved():
+            found = self._step_of(layouts)
+            self._known = layouts if torch.sparse_coo not in layouts and self._gather() else []
             return found
         with torch.no_grad():
             for lists, group in zip(self._lists, self._optimizer.param_groups, strict=True):

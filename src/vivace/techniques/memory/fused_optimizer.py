@@ -13,7 +13,7 @@ from vivace.core.facts import Fact
 from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
-from vivace.training.fused_update import FusedUpdate, has_kernel
+from vivace.training.fused_update import FusedStep, FusedUpdate, has_kernel
 from vivace.training.rig import sparse_weights
 
 KINDS = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad)
@@ -55,7 +55,9 @@ class FusedOptimizer(Technique):
         _check_numbers(rig)
         for group in groups:
             group["fused"], group["foreach"] = True, False
-        return rig.replace(update=FusedUpdate(optimizer, rig.update)) if has_kernel(optimizer) else rig
+        names = {id(one): name for name, one in rig.model.named_parameters()}
+        kind = FusedUpdate if has_kernel(optimizer) else FusedStep
+        return rig.replace(update=kind(optimizer, rig.update, names))
 
 
 def _steps(state: Mapping[str, Any]) -> float:
