@@ -206,6 +206,7 @@ def test_a_measured_count_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
         ([], "TARGET is missing"),
         ([GPT], "--on is missing"),
         ([GPT, "--on", "h10"], "unknown device 'h10'; did you mean"),
+        ([GPT, "--on", "nosuch-gpu"], "unknown device 'nosuch-gpu'; devices of gpu are v100-sxm2"),
         ([GPT, "--on", "h100-sxm", "--count", "many"], "--count received 'many'"),
         ([GPT, "--on", "h100-sxm"], "batch is missing"),
         ([GPT, "--on", "h100-sxm", "--batch", "8", "--price", "h100-sxm"], "allowed are NAME=VALUE"),

@@ -86,6 +86,24 @@ def test_an_unknown_device_is_answered_with_the_nearest_names() -> None:
         device("h100")
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("nosuch-gpu", r"devices of gpu are v100-sxm2, .*h100-sxm, .* and \d+ more; `vivace predict --list`"),
+        ("nosuch-tpu", r"devices of tpu are tpu-v1, .*tpu-v\d"),
+        ("fpga", r"devices of fpga are ecp5-25f, .*, ice40-lp8k;"),
+        ("tpu-v5", r"did you mean 'tpu-v5e' or 'tpu-v5p'\? "),
+        ("nvidia-h100", "did you mean 'h100-pcie' or 'h100-sxm'"),
+        ("rtx4090", r"did you mean 'rtx-4090'\? "), ("ice40-hx8k", r"did you mean 'ice40-lp8k'\? "),
+        ("warpdrive", "no name is near that; `vivace predict --list` shows all"),
+    ],
+)  # fmt: skip
+def test_what_is_suggested_is_near_or_of_the_kind_that_the_name_says(name: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told) as caught:
+        device(name)
+    assert "coral" not in str(caught.value)
+
+
 def test_names_are_found_in_any_case() -> None:
     assert device("H100-SXM") is device("h100-sxm")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from vivace.core.errors import UsageError
 
 FILE = Path(__file__).with_name("catalog.toml")
 KINDS = ("gpu", "tpu", "asic", "cpu", "laptop", "edge", "fpga")
+NEAR, MOST_NEAR, MOST_SHOWN = 0.6, 4, 6
+"""How alike a name must be that is suggested (1 is equal), how many are, and how many of a kind where none is alike."""
 PRECISIONS = {
     "f32": "f32_tflops",
     "tf32": "tf32_tflops",
@@ -140,10 +143,39 @@ def device(key: str) -> Device:
     found = known.get(key.lower())
     if found is not None:
         return found
-    near = difflib.get_close_matches(key.lower(), known, n=3, cutoff=0.4)
-    near += [name for name in known if key.lower() in name and name not in near][:3]
-    hint = f"did you mean {' or '.join(repr(name) for name in near)}? " if near else ""
-    raise UsageError(f"unknown device {key!r}; {hint}`vivace predict --list` shows the {len(known)} that are known")
+    raise UsageError(f"unknown device {key!r}; {_hint(key.lower())}`vivace predict --list` shows all {len(known)}")
+
+
+def _hint(name: str) -> str:
+    """What may have been meant: keys that are near, of the kind or the vendor that a word of the name says, if one
+    does; where none is near, some of that kind.
+
+    >>> _hint("h100"), _hint("xyzzy")
+    ("did you mean 'h100-pcie' or 'h100-sxm'? ", 'no name is near that; ')
+    """
+    words = [word for word in re.split("[^a-z0-9]+", name) if word]
+    said = next((word for word in words if word in KINDS or word in _vendors()), "")
+    among = [key for key, one in devices().items() if said in ("", one.kind, one.vendor.lower())]
+    near = [] if name == said else _near(name, [word for word in words if word != said], among)
+    if near:
+        return f"did you mean {' or '.join(repr(one) for one in near)}? "
+    if not said:
+        return "no name is near that; "
+    shown = among[:: -(-len(among) // MOST_SHOWN)]
+    more = f" and {len(among) - len(shown)} more" if len(among) > len(shown) else ""
+    return f"devices of {said} are {', '.join(shown)}{more}; "
+
+
+def _near(name: str, words: Sequence[str], among: Sequence[str]) -> list[str]:
+    """At most MOST_NEAR keys: those that have the name in them or a word of it at their beginning; where there are
+    none, those that are spelt nearly so."""
+    within = [key for key in among if name in key or any(len(word) > 1 and key.startswith(word) for word in words)]
+    return within[:MOST_NEAR] or difflib.get_close_matches(name, among, n=MOST_NEAR, cutoff=NEAR)
+
+
+@functools.cache
+def _vendors() -> frozenset[str]:
+    return frozenset(one.vendor.lower() for one in devices().values())
 
 
 def read(text: str) -> dict[str, Device]:
