@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from report.conftest import Openvino, Threads, comparison
 from vivace.core.attribution import Attribution
 from vivace.core.forecast import Forecast
-from vivace.core.measurement import Interval, Outcome
+from vivace.core.measurement import Interval, Outcome, SpeedVerdict
 from vivace.core.plan import Plan
 from vivace.core.quality import Fidelity, Quality, QualityVerdict
-from vivace.core.result import Result
+from vivace.core.result import Result, Trial, TrialStage
 from vivace.core.workload import Objective
+from vivace.report.results import to_document
 from vivace.report.terminal import MAX_LINES, comparison_block, preview_block, print_block, print_result
 
 GOLDEN = """\
@@ -196,6 +198,43 @@ def test_a_loser_whose_race_reads_faster_says_why_it_lost(result: Result) -> Non
     text = printed(dataclasses.replace(result, candidates=candidates))
 
     assert "40.0x [30.0, 50.0]  openvino(precision=f32): slower in races" in text
+
+
+LONG = Plan.of([Threads(count) for count in range(12)])
+RACED = Trial(LONG, Outcome.OK, TrialStage.SEARCH, speedup=Interval(24.6, 11.0, 158.0), standing=2.0)
+FINALIST = Trial(LONG, Outcome.OK, TrialStage.FINALIST, speedup=Interval(2.3, 2.2, 2.4))
+
+
+@pytest.mark.parametrize(
+    ("loser", "conditions", "told"),
+    [
+        (RACED, {}, "slower in races among candidates"),
+        (RACED.replace(standing=3.0), {}, "not confirmed: no time, or no place among the finalists, was left"),
+        (RACED.replace(standing=None, speedup=Interval(24.6, 1.5, 158.0)), {}, "its race is sure of 1.50x alone"),
+        (RACED.replace(speedup=Interval(1.5, 1.4, 1.6), standing=1.5), {}, "slower in the race than the winner"),
+        (RACED.replace(peak_memory_bytes=333_000_000), {"objective": "memory"}, "with 333 MB of memory in the race"),
+        (FINALIST.replace(confirmed=comparison(2.1, 2.2, 2.3)), {}, "confirmed slower than the winner"),
+        (FINALIST.replace(confirmed=comparison(2.2, 2.28, 2.4)), {}, "confirmed slower than the winner, within its"),
+        (FINALIST.replace(confirmed=comparison(2.2, 2.32, 2.4)), {}, "as fast as the winner, which changes less"),
+        (FINALIST.replace(confirmed=comparison(0.9, 1.0, 1.1, SpeedVerdict.SAME)), {}, "confirmed SAME beside the"),
+        (FINALIST.replace(confirmed=comparison(2.1, 2.2, 2.3)), {"calls": 9}, "loading it and all calls take longer"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("width", [80, 100])
+def test_no_name_is_too_long_for_the_reason_why_its_plan_was_not_chosen(
+    result: Result, loser: Trial, conditions: dict[str, object], told: str, width: int
+) -> None:
+    winner = next(trial for trial in result.candidates if trial.plan == result.plan)
+    shown = [winner.replace(plan=Plan.of([Openvino(name)]), confirmed=comparison(2.4, 2.5, 2.6)) for name in "ab"]
+    candidates = (winner.replace(standing=2.3), *shown, *[loser] * 2)
+    given = dataclasses.replace(result, candidates=candidates, conditions=conditions)
+
+    block = printed(given, width)
+
+    losers = block[block.index("not chosen") :].split("\n  ok ")[1:]
+    assert [told in " ".join(one.split("conditions")[0].split()) for one in losers] == [True, True]
+    assert all(len(line) <= width for line in block.splitlines())
+    assert [told in one.reason for one in to_document(given).candidates[-2:]] == [True, True]
 
 
 def test_a_loser_whose_quality_could_not_be_told_is_called_so_before_its_name(result: Result) -> None:

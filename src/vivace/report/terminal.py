@@ -49,7 +49,7 @@ def print_result(console: Console, result: Result) -> None:
     for."""
     rooms = [(losers, MAX_TECHNIQUES, MAX_NOTES) for losers in range(MAX_LOSERS, 0, -1)]
     rooms += [(1, techniques, MAX_NOTES) for techniques in range(MAX_TECHNIQUES - 1, -1, -1)]
-    rooms += [(1, 0, notes) for notes in range(MAX_NOTES - 1, 0, -1)]
+    rooms += [(1, 0, notes) for notes in range(MAX_NOTES - 1, -1, -1)]
     for room in rooms:
         if len(_lines(console, result_block(result, *room))) <= MAX_LINES:
             break
