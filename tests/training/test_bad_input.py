@@ -22,7 +22,7 @@ from vivace.core.errors import DiskFull, UsageError
 from vivace.core.plan import Plan
 from vivace.measure.process import WorkerFailure
 from vivace.search.training.diagnosis import Diagnoser
-from vivace.testing.tiny_training import Points, job, loss
+from vivace.testing.tiny_training import Points, accuracy, job, loss
 from vivace.training.checkpoint import Position
 from vivace.training.course import read_accounts
 from vivace.training.keeping import files
@@ -349,3 +349,38 @@ def test_lazy_layers_that_are_not_initialised_are_refused_with_their_names() -> 
 
     with pytest.raises(UsageError, match=r"lazy layers that are not initialised: 0\.weight, 0\.bias; allowed is one"):
         assemble(lazy)
+
+
+def ending_early(advance: str, values: int) -> Any:
+    return job(schedule=one_cycle(values), advance=advance, evaluate=accuracy(Points()))
+
+
+@pytest.mark.parametrize(("advance", "values"), [("step", 14), ("epoch", 2)])
+def test_a_schedule_may_be_too_short_for_epochs_that_a_score_to_stop_at_makes_needless(
+    advance: str, values: int
+) -> None:
+    run = vv.train(ending_early(advance, values), until=0.0, plan=())
+
+    assert (run.reached, run.steps) == (True, 7)
+    (note,) = [one for one in run.diagnosis.notes if "schedule" in one]
+    assert f"a OneCycleLR of {values} values" in note and "unless it has reached 0 (until) before" in note
+
+
+def test_a_schedule_that_ends_before_the_score_is_reached_stops_the_run_with_what_it_had(tmp_path: Path) -> None:
+    told = "schedule fails after step 15: .*or a score to stop at .*that is reached before.* in 15 steps is kept"
+    with pytest.raises(UsageError, match=told):
+        vv.train(ending_early("step", 14), until=1.1, plan=(), out=tmp_path)
+
+    assert [one.name for one in files.every(tmp_path / "checkpoints")][-1] == "step-000000015"
+
+
+class Warming(torch.optim.lr_scheduler.LambdaLR):
+    """Somebody's own, which goes on after its last value."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.total_steps = 5
+        super().__init__(optimizer, lambda step: min(1.0, (step + 1) / 5))
+
+
+def test_a_schedule_of_ones_own_that_says_a_number_of_steps_and_goes_on_after_it_is_trained_with() -> None:
+    assert vv.train(job(schedule=Warming, advance="step", epochs=1), plan=()).steps == 7

@@ -43,10 +43,11 @@ DIAGNOSED_STEPS = 20
 DIAGNOSIS_ENTRY = "vivace.search.training.diagnosis:open_diagnosis"
 
 
-def diagnose(job: Training, limits: Limits = LIMITS, team: Team | None = None) -> Diagnosis:
+def diagnose(job: Training, limits: Limits = LIMITS, team: Team | None = None, until: float | None = None) -> Diagnosis:
     """Where the time and the memory of a job's step go on this machine, in a process of its own; with a `team`, of the
-    step that its processes take together, with what they exchange."""
-    alone = _diagnosed(checked(job), Plan(), None, limits)
+    step that its processes take together, with what they exchange. A training that stops at a score (`until`) may have
+    a schedule that is too short for all its epochs, of which a note then tells."""
+    alone = _diagnosed(checked(job), Plan(), None, limits, until)
     if team is None or team.everyone == 1:
         return alone
     if not team.is_on_one_machine:
@@ -62,13 +63,13 @@ def diagnose(job: Training, limits: Limits = LIMITS, team: Team | None = None) -
     return dataclasses.replace(found, notes=(*found.notes, told))
 
 
-def _diagnosed(job: Training, plan: Plan, flops: float | None, limits: Limits) -> Diagnosis:
+def _diagnosed(job: Training, plan: Plan, flops: float | None, limits: Limits, until: float | None = None) -> Diagnosis:
     """The same of a plan's step; `flops` are those of the original, None for the original itself."""
     machine = machine_of("auto")
     folder = tempfile.TemporaryDirectory(prefix="vivace-")
     with sending(job), folder as name, Worker(Path(name), limits, fresh=False) as worker:
         worker.open(DIAGNOSIS_ENTRY, {}, (job, plan), Phase.LOAD)
-        read = worker.call("read", {"steps": DIAGNOSED_STEPS, "flops": flops}, Phase.MEASURE)
+        read = worker.call("read", {"steps": DIAGNOSED_STEPS, "flops": flops, "until": until}, Phase.MEASURE)
     threads, device = read["threads"], read["device"]
     ceilings = {_place(one): one.gflops.get("f32") for one in ceiling_store.kept(machine)}
     place = device if device == "cuda" else threads
@@ -173,8 +174,10 @@ def _train(
     if earlier is not None:
         earlier = _going_on(with_layout(earlier, Layout()), asked, choice)  # it may have been of several processes
     progress.stage("diagnose", "the original's step")
-    found = diagnose(job, limits)
+    found = diagnose(job, limits, until=options["until"])
     seconds, choice = choice.seconds, choice.after(found, clock.now() - began)
+    for told in found.notes:
+        progress.note(told)
     progress.note(f"a step takes {found.step_seconds * 1e3:.3g} ms; {found.bound.value}: {found.evidence}")
     steps = choice.steps()
     if asked is None and earlier is None and steps is not None and steps * found.step_seconds < seconds:
@@ -225,7 +228,7 @@ def _train_together(
     is_open = asked is None and earlier is None and team.is_on_one_machine and team.everyone > 1
     plan = Plan() if is_open else _named(asked, earlier, team)
     progress.stage("diagnose", "the original's step in one process")
-    found = diagnose(job, limits)
+    found = diagnose(job, limits, until=options["until"])
     progress.note(f"a step takes {found.step_seconds * 1e3:.3g} ms in one process")
     chosen = Chosen(plan)
     if is_open:

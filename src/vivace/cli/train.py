@@ -127,7 +127,7 @@ def train(
         job = resolve_training(target)
         try:
             if diagnose_only:
-                shown: Any = diagnose(job, team=asked.get("team"))
+                shown: Any = diagnose(job, team=asked.get("team"), until=until)
             else:
                 shown = learn(job, progress=progress, **asked)
         except KeyboardInterrupt:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils import _pytree as pytree
 
 from vivace.core.errors import UsageError
@@ -116,16 +117,26 @@ def check_fresh(job: Training) -> None:
         raise UsageError(f"model returned {what} in two calls; {FRESH}")
 
 
-def check_rates(job: Training, rig: Rig) -> None:
-    """Raise UsageError where a schedule that knows its number of values, as OneCycleLR does, has too few of them."""
-    known, steps = getattr(rig.schedule, "total_steps", None), rig.feed.steps()
+def values_of(schedule: Any) -> int | None:
+    """How many values a schedule has after which it fails, as PyTorch's OneCycleLR does; None of any other."""
+    return schedule.total_steps if isinstance(schedule, OneCycleLR) else None
+
+
+def check_rates(job: Training, rig: Rig, until: float | None = None) -> str:
+    """Raise UsageError where a schedule has too few values for all epochs; with a score to stop at (`until`), which may
+    be reached before, say so instead. Nothing where it has enough of them."""
+    known, steps = values_of(rig.schedule), rig.feed.steps()
     counted = 1 if job.advance is Advance.EPOCH else steps or 0
     needed = counted * job.epochs
-    if isinstance(known, int) and needed > known:
-        raise UsageError(
-            f"schedule returned a {type(rig.schedule).__name__} of {known} values, and this training takes {needed} "
-            f"{'epochs' if job.advance is Advance.EPOCH else 'steps'}; allowed is one of {needed} or more"
-        )
+    if known is None or needed <= known:
+        return ""
+    unit = "epochs" if job.advance is Advance.EPOCH else "steps"
+    told = f"schedule returned a {type(rig.schedule).__name__} of {known} values, and this training takes "
+    if until is None:
+        raise UsageError(f"{told}{needed} {unit}; allowed is one of {needed} or more")
+    return (
+        f"{told}up to {needed} {unit}: it stops where the schedule ends, unless it has reached {until:g} (until) before"
+    )
 
 
 def unknown_parameters(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:

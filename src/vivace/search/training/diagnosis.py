@@ -84,16 +84,17 @@ class Diagnoser:
             forward=self._marked("forward", self._rig.forward), update=self._marked("update", self._rig.update)
         )
 
-    def read(self, steps: int, flops: float | None = None) -> dict[str, Any]:
+    def read(self, steps: int, flops: float | None = None, until: float | None = None) -> dict[str, Any]:
         """Medians of each phase over `steps` steps, counts and bytes; see `Diagnosis`. With `flops`, which were counted
-        of the original, what a plan leaves as it is, is not looked at again: the operations and the evaluation."""
+        of the original, what a plan leaves as it is, is not looked at again: the operations, the evaluation, and
+        whether the schedule lasts, unless the training stops at a score (`until`) before."""
         with around(self._rig.outside):
-            return self._read(steps, flops)
+            return self._read(steps, flops, until)
 
-    def _read(self, steps: int, flops: float | None) -> dict[str, Any]:
+    def _read(self, steps: int, flops: float | None, until: float | None) -> dict[str, Any]:
         rig = self._rig
         check_fresh(self._job)
-        check_rates(self._job, self._rig)
+        short = check_rates(self._job, self._rig, until) if flops is None else ""
         try:
             self._phases()
         except (UsageError, NotApplicable):
@@ -104,7 +105,7 @@ class Diagnoser:
             raise UsageError(_fails(error)) from error
         for _ in range(1, WARM_STEPS):
             self._phases()
-        notes = self._fill() if flops is not None and rig.ranks is None else []
+        notes = self._fill() if flops is not None and rig.ranks is None else [short] if short else []
         rows = [self._phases() for _ in range(steps)]
         columns = [statistics.median(column) for column in zip(*rows, strict=True)]
         names = ("input_seconds", "forward_seconds", "backward_seconds", "update_seconds", "whole_seconds")
