@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor
 
-from vivace.core.training.parity import Agreement, Kind
+from vivace.core.training.parity import THE_LOSS, Agreement, Kind
 from vivace.training.trace import Trace
 
 FLOAT32_ROUNDOFF = 2.0**-24
@@ -42,8 +42,8 @@ class Judge:
     def agreements(
         self, step: int, exact: Trace, original: Trace, plan: Trace, first: bool, moved: Sequence[Trace] = ()
     ) -> Iterator[Agreement]:
-        """Every tensor of a step. `moved` are the original's steps from weights that were moved by rounding: a tensor
-        may be as far off as the furthest of them. Updates are compared in the first step and in full precision: later
+        """Every tensor of a step, and its loss. `moved` are the original's steps from weights that were moved by
+        rounding: each may be as far off as the furthest of them. Updates are compared in the first step and in full precision: later
         ones depend on the steps before, and those of adaptive optimizers on the sign of gradients that are almost zero.
         In coarser numbers `updates` compares them.
         """
@@ -56,8 +56,26 @@ class Judge:
             yield from self._of_kind(Kind.UPDATE, step, updates, original.updates, plan.updates, changed)
         kept = [one.buffers for one in moved]
         yield from self._of_kind(Kind.BUFFER, step, exact.buffers, original.buffers, plan.buffers, kept)
+        yield self._loss(step, exact, original, plan, [one.loss for one in moved])
         yield from self._counts(step, exact, original, plan, [one.counts for one in moved])
         yield from self._frozen(step, exact, original, plan)
+
+    def _loss(self, step: int, exact: Trace, original: Trace, plan: Trace, moved: Sequence[float]) -> Agreement:
+        """The number that the step returns. Where the original's own is nothing but rounding, as of a training that
+        fits its data, or is the only reference, it may also be off by what rounding adds to 1."""
+        reference, size = exact.loss, max(abs(exact.loss), SMALLEST)
+        if not math.isfinite(plan.loss):
+            return Agreement(Kind.LOSS, THE_LOSS, step, 0.0, float("inf"), 0.0, 0.0, f"it is {plan.loss}")
+        coarser = max(1.0, self.unit_roundoff / FLOAT32_ROUNDOFF)
+        error, noise = (abs(one - reference) / size for one in (plan.loss, original.loss))
+        furthest = max((abs(one - reference) / size for one in moved), default=0.0)
+        is_rounding = max(noise, furthest) > VANISHING
+        allowed = max(GROWTH * max(noise, FLOOR) * coarser, min(furthest, MOST_MOVED))
+        allowed = allowed if is_rounding else min(allowed, MOST_ALLOWED)
+        if is_rounding or exact is original:
+            allowed = max(allowed, GROWTH * FLOOR * coarser / size)
+        sign = math.copysign(1.0, reference) * math.copysign(1.0, plan.loss)
+        return Agreement(Kind.LOSS, THE_LOSS, step, sign, error, max(noise, furthest), allowed)
 
     def _counts(
         self, step: int, exact: Trace, original: Trace, plan: Trace, moved: Sequence[Mapping[str, Tensor]]

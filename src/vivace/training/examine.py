@@ -16,9 +16,9 @@ from torch.utils import _pytree as pytree
 
 from vivace.core.errors import UsageError
 from vivace.core.training.job import Training
-from vivace.core.training.parity import Agreement, Kind
+from vivace.core.training.parity import THE_LOSS, Agreement, Kind
 from vivace.core.training.rig import Feed, Rig
-from vivace.training.agreement import FLOAT32_ROUNDOFF, FLOOR, SMALLEST, Judge, apart, cosine
+from vivace.training.agreement import FLOAT32_ROUNDOFF, FLOOR, GROWTH, SMALLEST, Judge, apart, cosine
 from vivace.training.keeping.own_state import OwnState
 from vivace.training.moved import Moved
 from vivace.training.rig import assemble, seed_everything
@@ -91,8 +91,13 @@ class Taken:
 
 
 def worst_first(found: Iterable[Agreement]) -> tuple[Agreement, ...]:
-    """Those that do not hold before those that do, each by how far it is off."""
-    return tuple(sorted(found, key=lambda one: (one.holds, -one.error / max(one.allowed, 1e-300))))
+    """Those that do not hold before those that do, each by how far it is off; a loss after the tensors that explain
+    it."""
+    return tuple(sorted(found, key=_rank))
+
+
+def _rank(one: Agreement) -> tuple[bool, bool, float]:
+    return one.holds, one.kind is Kind.LOSS and not one.holds, -one.error / max(one.allowed, SMALLEST)
 
 
 class Originals:
@@ -213,6 +218,8 @@ def beside(one: Agreement, own: Trace, twin: Trace) -> Agreement:
     """An agreement that does not hold, with how far the original's second run is from its first."""
     if one.holds or one.kind is Kind.BATCH:
         return one
+    if one.kind is Kind.LOSS:
+        return dataclasses.replace(one, again=abs(twin.loss - own.loss) / max(abs(own.loss), SMALLEST))
     kinds = {Kind.GRADIENT: "gradients", Kind.UPDATE: "updates", Kind.BUFFER: "buffers"}
     first, second = (getattr(run, kinds[one.kind]).get(one.name) for run in (own, twin))
     if first is None or second is None:
@@ -240,7 +247,8 @@ def _draws(
 
 
 def _in_one_go(plan: Rig, steps: int) -> Iterator[Agreement]:
-    """Whether steps that a plan takes in one go leave the model where the same ones do that are taken one by one."""
+    """Whether steps that a plan takes in one go leave the model where the same ones do that are taken one by one, and
+    return the same losses."""
     assert plan.several is not None
     weights = {name: value.detach().clone() for name, value in plan.model.state_dict().items()}
     state = copy.deepcopy(plan.optimizer.state_dict())
@@ -250,14 +258,16 @@ def _in_one_go(plan: Rig, steps: int) -> Iterator[Agreement]:
         together = {name: wide(value) for name, value in plan.model.state_dict().items()}
         plan.model.load_state_dict(weights)
         plan.optimizer.load_state_dict(state)
-        for batch in itertools.islice(plan.feed.epoch(0), steps):
-            train_step(plan, batch)
+        singly = [float(train_step(plan, batch)) for batch in itertools.islice(plan.feed.epoch(0), steps)]
+    for number, (own, other) in enumerate(zip(singly, [] if losses is None else losses.tolist(), strict=False)):
+        error = abs(other - own) / max(abs(own), SMALLEST)
+        yield Agreement(Kind.LOSS, f"{THE_LOSS}, of steps in one go,", number, 1.0, error, 0.0, GROWTH * FLOOR)
     for name, value in plan.model.state_dict().items():
-        own = wide(value)
-        size = max(float((own - wide(weights[name])).norm()), SMALLEST)
-        error = float((together[name] - own).norm()) / size
+        alone = wide(value)
+        size = max(float((alone - wide(weights[name])).norm()), SMALLEST)
+        error = float((together[name] - alone).norm()) / size
         told = f"{name} after {steps} steps in one go"
-        yield Agreement(Kind.UPDATE, told, steps, cosine(own, together[name]), error, 0.0, FLOOR)
+        yield Agreement(Kind.UPDATE, told, steps, cosine(alone, together[name]), error, 0.0, FLOOR)
 
 
 def in_float64(job: Training) -> Rig:

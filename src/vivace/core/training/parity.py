@@ -12,6 +12,10 @@ FACTOR_OF_CHANCE = 4.0
 """A difference of up to so many times that of the original's own two runs says nothing of a plan."""
 
 
+THE_LOSS = "the loss itself"
+"""The name of the number that a step returns: what a progress bar and a course show."""
+
+
 class Kind(Enum):
     """What of a step was compared."""
 
@@ -21,11 +25,12 @@ class Kind(Enum):
     BUFFER = "buffer"
     COPY = "copy"
     STATE = "optimizer's state"
+    LOSS = "loss"
 
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-    """One tensor of a plan's step against the reference's.
+    """One tensor of a plan's step, or its loss, against the reference's.
 
     `error` is the norm of the difference over the reference's norm, `noise` the same of the original's own step,
     `allowed` the largest error that the plan's class permits. `cosine` is of the angle between the two. `reason` says
@@ -44,6 +49,11 @@ class Agreement:
     again: float = 0.0
 
     @property
+    def what(self) -> str:
+        """What was compared: the kind and the name."""
+        return self.name if self.kind is Kind.LOSS else f"{self.kind.value} of {self.name}"
+
+    @property
     def is_undecided(self) -> bool:
         """Whether it is further off than allowed, and the original's own two runs are about as far apart."""
         return not self.holds and not self.reason and self.error <= FACTOR_OF_CHANCE * self.again
@@ -58,7 +68,7 @@ class Agreement:
             f"relative error {self.error:.2g} where {self.allowed:.2g} is allowed (the original's own: "
             f"{self.noise:.2g}; cosine {self.cosine:.4f})"
         )
-        return f"{self.kind.value} of {self.name} in step {self.step}: {told}"
+        return f"{self.what} in step {self.step}: {told}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,7 @@ MARKERS = {
     "square": ((-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)),
     "triangle": ((0, -1.15), (1.1, 0.85), (-1.1, 0.85)),
     "wedge": ((0, 1.15), (1.1, -0.85), (-1.1, -0.85)),
+    "bar": ((-0.5, -1.25), (0.5, -1.25), (0.5, 1.25), (-0.5, 1.25)),
 }
 
 
@@ -52,7 +53,7 @@ def text(x: float, y: float, words: str, class_: str = "", anchor: str | None = 
 
 
 def marker(shape: str, x: float, y: float, class_: str, size: float = 3.6) -> Markup:
-    """A point: circle, cross, diamond, square, triangle, or wedge (a triangle that points down)."""
+    """A point: circle, cross, diamond, square, triangle, bar, or wedge (a triangle that points down)."""
     if shape == "cross":
         sides = ((-size, -size, size, size), (-size, size, size, -size))
         return join(*(line(x + a, y + b, x + c, y + d, class_) for a, b, c, d in sides))

@@ -21,11 +21,11 @@ WIDE = 960.0
 NAMED = 8
 NAMES = {
     Kind.GRADIENT: "gradients", Kind.UPDATE: "updates", Kind.BUFFER: "buffers", Kind.BATCH: "batches",
-    Kind.COPY: "copies", Kind.STATE: "tensors of the optimizer's",
+    Kind.COPY: "copies", Kind.STATE: "tensors of the optimizer's", Kind.LOSS: "losses",
 }  # fmt: skip
 SHAPES = {
     Kind.GRADIENT: "circle", Kind.UPDATE: "square", Kind.BUFFER: "triangle", Kind.BATCH: "diamond", Kind.COPY: "cross",
-    Kind.STATE: "wedge",
+    Kind.STATE: "wedge", Kind.LOSS: "bar",
 }  # fmt: skip
 
 
@@ -101,8 +101,7 @@ def _drawing(tensors: Sequence[Agreement], width: float) -> Markup:
     named = sorted((one for one in ordered), key=lambda one: (one.holds, tensors.index(one)))[:NAMED]
     named = [one for one in named if not one.holds] or named[:1]
     places: list[chart.Named] = [
-        (panel.x.at(ordered.index(one)), _height(panel, one), (cut(f"{one.kind.value} of {one.name}", 44),))
-        for one in named
+        (panel.x.at(ordered.index(one)), _height(panel, one), (cut(one.what, 44),)) for one in named
     ]
     boxes = [_box(panel, place, one) for place, one in enumerate(ordered)]
     worst = named[0]

@@ -29,7 +29,7 @@ def key_of(one: Agreement) -> str:
     >>> key_of(Agreement(Kind.GRADIENT, "0.weight", 2, 1.0, 0.0, 0.0, 0.0))
     'gradient of 0.weight'
     """
-    return f"{one.kind.value} of {one.name}"
+    return one.what
 
 
 def judged(

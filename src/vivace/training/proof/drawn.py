@@ -12,9 +12,10 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
 
+import torch
 from torch import Tensor
 
-from vivace.core.training.parity import Agreement, Kind
+from vivace.core.training.parity import THE_LOSS, Agreement, Kind
 from vivace.training.agreement import FLOAT32_ROUNDOFF, FLOOR, MOST_ALLOWED, MOST_MOVED, SMALLEST, cosine
 from vivace.training.proof.together import Unproved
 from vivace.training.trace import Trace
@@ -67,8 +68,8 @@ class Drawn:
 
 
 def compared(original: Draw, plan: Draw, seed: int, step: int, roundoff: float) -> list[Agreement]:
-    """Gradients and buffers of a plan's step beside the original's, averaged over draws. A difference has to show
-    twice, in draws that have nothing to do with each other.
+    """Gradients, buffers and the loss of a plan's step beside the original's, averaged over draws. A difference has to
+    show twice, in draws that have nothing to do with each other.
 
     Raises Unproved where chance is so large that a fault could hide in it.
     """
@@ -81,7 +82,7 @@ def compared(original: Draw, plan: Draw, seed: int, step: int, roundoff: float) 
         worst = max(unseen, key=lambda one: one.allowed)
         raise Unproved(
             f"CANNOT TELL, as its compiled code draws other dropout masks than the original: over {DRAWS} draws "
-            f"of each, {worst.allowed:.2g} of the {worst.kind.value} of {worst.name} would be taken for chance"
+            f"of each, {worst.allowed:.2g} of the {worst.what} would be taken for chance"
             + (f", and so of {len(unseen) - 1} more" if len(unseen) > 1 else "")
         )
     return found
@@ -109,6 +110,7 @@ def _tensors(one: Trace) -> Iterator[tuple[tuple[Kind, str], Tensor]]:
     kinds = ((Kind.GRADIENT, one.gradients), (Kind.BUFFER, one.buffers))
     for kind, tensors in kinds:
         yield from (((kind, name), value) for name, value in tensors.items() if value is not None)
+    yield (Kind.LOSS, THE_LOSS), torch.tensor(one.loss, dtype=torch.float64)
 
 
 def _lacking(original: Trace, plan: Trace, step: int) -> Iterator[Agreement]:
