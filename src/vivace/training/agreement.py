@@ -43,9 +43,9 @@ class Judge:
         self, step: int, exact: Trace, original: Trace, plan: Trace, first: bool, moved: Sequence[Trace] = ()
     ) -> Iterator[Agreement]:
         """Every tensor of a step, and its loss. `moved` are the original's steps from weights that were moved by
-        rounding: each may be as far off as the furthest of them. Updates are compared in the first step and in full precision: later
-        ones depend on the steps before, and those of adaptive optimizers on the sign of gradients that are almost zero.
-        In coarser numbers `updates` compares them.
+        rounding: each may be as far off as the furthest of them. Updates are compared in the first step and in full
+        precision: later ones depend on the steps before, and those of adaptive optimizers on the sign of gradients that
+        are almost zero. In coarser numbers `updates` compares them.
         """
         elsewhere = [one.gradients for one in moved]
         yield from self._of_kind(Kind.GRADIENT, step, exact.gradients, original.gradients, plan.gradients, elsewhere)

@@ -334,7 +334,7 @@ def score_of(job: Training, model: torch.nn.Module) -> float:
 
 
 _RATES = (
-    "allowed is one that has a value for every epoch of the training, or with advance='step' for every step, or a score "
-    "to stop at (until, --until) that is reached before it ends"
+    "allowed is one that has a value for every epoch of the training, or with advance='step' for every step, or a "
+    "score to stop at (until, --until) that is reached before it ends"
 )
 _SCORE = "allowed is a function (model) -> finite number, higher is better, or no evaluate at all"
