@@ -40,6 +40,8 @@ def test_processes_that_no_axis_names_hold_copies() -> None:
         ("tensor", 2, "allowed is tensor=NUMBER"),
         ("tensor=0", 2, "tensor=0; allowed is a whole number of 1"),
         ("schedule=zigzag", 2, "allowed are 1f1b, gpipe"),
+        ("data=2,data=4", 4, "'data=2,data=4' has data twice"),
+        ("tensor=\N{SUPERSCRIPT TWO}", 2, "allowed is tensor=NUMBER"),
     ],
 )
 def test_a_layout_that_cannot_be_is_refused(text: str, processes: int, told: str) -> None:
@@ -127,6 +129,8 @@ def test_a_team_as_torchrun_has_it() -> None:
         ({"processes": 0}, "processes is 0"),
         ({"port": 70000}, "allowed is 0"),
         ({"deadline": 0.0}, "seconds above 0"),
+        ({"deadline": float("inf")}, "deadline is inf; allowed is .* up to 10,000,000"),
+        ({"nodes": "\N{SUPERSCRIPT TWO}"}, "allowed is a number, or LEAST:MOST"),
         ({"processes": 3, "layout": "tensor=2"}, "do not divide 3"),
     ],
 )

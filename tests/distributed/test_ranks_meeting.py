@@ -9,7 +9,7 @@ import psutil
 import pytest
 from together import ranks
 
-from vivace.distributed.launch import Launcher
+from vivace.distributed.launch import Launcher, why_silent
 from vivace.distributed.rank import choose_interface, interface_of
 from vivace.distributed.team import Team
 
@@ -28,6 +28,11 @@ def test_ranks_that_start_again_meet_under_another_name() -> None:
     assert first != second
     assert launcher.ask("sum_of_ranks", {})["result"] == total == 1.0
     launcher.close()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:99999", "a..b:80"])
+def test_an_address_that_cannot_be_is_told_as_one_where_nobody_answers(address: str) -> None:
+    assert why_silent(address)
 
 
 def test_the_interface_of_an_address_is_the_one_that_has_it() -> None:

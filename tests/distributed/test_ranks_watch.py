@@ -52,6 +52,19 @@ def test_ranks_that_all_wait_in_one_place_are_told_so() -> None:
     assert found[2] is not None and "all ranks wait in the all-reduce of losses" in found[2][1]
 
 
+def test_ranks_that_wait_in_different_operations_are_told_each_with_its_own() -> None:
+    patience, barrier = Patience(looks=2), dataclasses.replace(REDUCE, name="the barrier after a checkpoint", count=4)
+    places = {0: REDUCE, 1: barrier, 2: REDUCE}
+
+    found = [patience.look({rank: beating(place, n) for rank, place in places.items()}) for n in range(3)]
+
+    assert found[2] == (
+        1,
+        "the ranks wait for each other in different operations: ranks 0, 2 wait in the all-reduce of losses; rank 1 "
+        "waits in the barrier after a checkpoint, and nothing arrives; rank 1 is the furthest behind",
+    )
+
+
 def test_slow_work_that_nobody_waits_for_may_take_its_time() -> None:
     patience = Patience(looks=2)
 

@@ -294,10 +294,12 @@ def why_silent(address: str) -> str:
     ''
     """
     host, colon, port = address.rpartition(":")
-    if not colon or "/" in address or not port.isdigit():
+    if not colon or "/" in address or not port.isdecimal():
         return ""
     try:
         socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
     except OSError as error:
         return error.strerror or str(error)
+    except (OverflowError, UnicodeError) as error:  # a port above 65535; what can be no host's name
+        return str(error)
     return ""

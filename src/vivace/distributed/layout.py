@@ -50,9 +50,11 @@ class Layout:
             name, equals, value = word.partition("=")
             if name not in known:
                 raise unknown_name("part of a layout", name, known)
+            if name in given:
+                raise UsageError(f"the layout {text!r} has {name} twice; give it once")
             if name == "schedule" and equals:
                 given[name] = value
-            elif value.isdigit():
+            elif value.isdecimal():
                 given[name] = int(value)
             else:
                 raise UsageError(f"the layout has {word!r}; allowed is {name}=NUMBER, as in data=2,tensor=2")

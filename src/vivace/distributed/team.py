@@ -11,6 +11,8 @@ from vivace.distributed.layout import Layout
 
 PORT = 29400
 """torchrun's own, where several machines meet unless another is given."""
+LONGEST_SECONDS = 10_000_000
+"""The longest deadline: four months, which clocks of all libraries below can count."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,15 +46,17 @@ class Team:
                              f"{self.nodes - 1}")  # fmt: skip
         if not 0 <= self.port < 65536:
             raise UsageError(f"port is {self.port}; allowed is 0 (any) to 65535")
-        if not self.deadline > 0:
-            raise UsageError(f"deadline is {self.deadline!r}; allowed is a number of seconds above 0")
+        if not 0 < self.deadline <= LONGEST_SECONDS:
+            raise UsageError(
+                f"deadline is {self.deadline!r}; allowed is a number of seconds above 0, up to {LONGEST_SECONDS:,}"
+            )
         Layout.of(self.layout, self.everyone)
 
     @staticmethod
     def of(processes: int, nodes: str = "1", **others: Any) -> Team:
         """A team as it is asked for on the command line: `nodes` is a number, or LEAST:MOST as torchrun has it."""
         least, colon, most = nodes.partition(":")
-        if not least.isdigit() or (colon and not most.isdigit()):
+        if not least.isdecimal() or (colon and not most.isdecimal()):
             raise UsageError(f"nodes is {nodes!r}; allowed is a number, or LEAST:MOST such as 1:4")
         count = int(most or least)
         if int(least) > count or int(least) < 1:

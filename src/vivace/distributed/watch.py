@@ -173,7 +173,11 @@ def culprit(
         rank = min(absent, key=lambda one: places[one].count)
         return rank, f"rank {rank} is in {places[rank].name} and did not come to {where}, where {others}"
     rank = min(stuck, key=lambda one: places[one].count)
-    return rank, f"all ranks wait in {where}, and nothing arrives; rank {rank} is the furthest behind"
+    names = dict.fromkeys(places[one].name for one in stuck)
+    together = {name: _named([one for one in stuck if places[one].name == name]) for name in names}
+    apart = "; ".join(f"{ranks} in {name}" for name, ranks in together.items())
+    told = f"the ranks wait for each other in different operations: {apart}" if len(names) > 1 else ""
+    return rank, f"{told or f'all ranks wait in {where}'}, and nothing arrives; rank {rank} is the furthest behind"
 
 
 def _named(ranks: list[int]) -> str:
