@@ -12,6 +12,7 @@ import torch
 import vivace as vv
 from vivace.api.together.cluster import _Cluster
 from vivace.core.errors import UsageError
+from vivace.report.progress import SilentProgress
 
 OTHER_DISK = Path("/dev/shm")
 NOBODY = "127.0.0.1:9"
@@ -60,3 +61,30 @@ def test_an_artifact_that_came_back_is_put_in_place_on_another_disk(tmp_path: Pa
     assert kept == out
     assert (out / "manifest.json").read_text() == "after"
     assert [one.name for one in tmp_path.iterdir()] == ["fast"]
+
+
+class Busy:
+    """Ray, for a task that begins when somebody else's work on its node is over."""
+
+    def wait(self, futures: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:
+        return [], futures
+
+    def get(self, future: Any) -> Any:
+        return f"answer to {future}"
+
+
+def test_a_node_whose_cores_others_have_is_waited_for_and_that_is_told() -> None:
+    pytest.importorskip("ray", reason="the search over a cluster needs Ray, of the extra cluster")
+    told: list[str] = []
+
+    class Telling(SilentProgress):
+        def note(self, text: str) -> None:
+            told.append(text)
+
+    cluster = _Cluster(Busy(), None, "1s", Path(), progress=Telling())
+
+    assert cluster._answer("large", "what are you") == "answer to what are you"
+    assert told == [
+        "large has not answered within 30 s, and is waited for: other work may have its cores, of which a trial takes "
+        "all"
+    ]

@@ -67,3 +67,14 @@ def test_a_kind_that_nobody_timed_does_not_stand() -> None:
     lost = NodeTrial("small", "s", "p", Outcome.INFRA_ERROR, "its node died")
 
     assert standings_of((SMALL,), (lost,)) == ()
+
+
+def test_an_original_that_several_trials_timed_stands_with_their_middle_and_not_with_the_luckiest() -> None:
+    trials = tuple(
+        NodeTrial("small", "s", plan, Outcome.NOT_FASTER, "slower", original_seconds=seconds)
+        for plan, seconds in (("p", 0.010), ("q", 0.004), ("r", 0.011))
+    )
+
+    (standing,) = standings_of((SMALL,), trials)
+
+    assert (standing.plan, standing.seconds) == ("original", 0.010)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -132,7 +133,7 @@ def standings_of(nodes: tuple[Node, ...], trials: tuple[NodeTrial, ...]) -> tupl
             continue
         best = min(good, key=lambda trial: trial.seconds or 0.0, default=None)
         originals = [trial.original_seconds for trial in tried if trial.original_seconds is not None]
-        seconds = best.seconds if best is not None and best.seconds is not None else min(originals)
+        seconds = best.seconds if best is not None and best.seconds is not None else statistics.median(originals)
         prices = [node.price_an_hour for node in mine if node.price_an_hour is not None]
         found.append(
             Standing(

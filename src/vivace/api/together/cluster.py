@@ -80,7 +80,7 @@ def optimize_on_cluster(
         plan_of(plan)  # what no node knows is told before any is asked
     with _joined(address) as ray, tempfile.TemporaryDirectory(prefix="vivace-") as name:
         payload = ray.put(parcel.packed((work, budget, dict(asked))))
-        cluster = _Cluster(ray, payload, trial_time, Path(name))
+        cluster = _Cluster(ray, payload, trial_time, Path(name), progress=progress)
         nodes = priced(cluster.nodes(), prices or {})
         for node in nodes:
             progress.note(f"{node.name}: {node.processor}, {node.cores} cores")
@@ -140,6 +140,7 @@ class _Cluster:
     gpus: dict[str, float] = dataclasses.field(default_factory=dict)
     ids: dict[str, str] = dataclasses.field(default_factory=dict)
     lost: list[str] = dataclasses.field(default_factory=list)
+    progress: Progress = dataclasses.field(default_factory=SilentProgress)
 
     def nodes(self) -> list[Node]:
         """The nodes that are alive and have a core to give, as each describes itself."""
@@ -186,6 +187,9 @@ class _Cluster:
         from ray.exceptions import RayError, RayTaskError
 
         try:
+            if not self.ray.wait([future], timeout=ANSWER_SECONDS)[0]:
+                told = "other work may have its cores, of which a trial takes all"
+                self.progress.note(f"{name} has not answered within {ANSWER_SECONDS:g} s, and is waited for: {told}")
             return self.ray.get(future)
         except RayTaskError as error:
             cause = getattr(error, "cause", None)
