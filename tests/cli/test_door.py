@@ -184,3 +184,14 @@ def test_a_reader_that_goes_away_is_no_trace(tmp_path: Path) -> None:
     command = f"{sys.executable} -c \"from vivace.cli import main; main(['--help'])\" 2>{tmp_path}/err | true"
     subprocess.run(["bash", "-c", command], check=True)
     assert "Traceback" not in (tmp_path / "err").read_text()
+
+
+def test_a_full_disk_that_no_path_is_told_of_is_looked_for(
+    api: FalseApi, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    api.answer = raising(OSError(errno.ENOSPC, "No space left on device"))
+
+    assert main(["optimize", "work.py:job", "--quiet"]) == 6
+    told = capsys.readouterr().err
+    assert "the disk is full, most likely that of /" in told and "TMPDIR, which is /" in told

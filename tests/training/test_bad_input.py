@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import threading
 from pathlib import Path
@@ -284,11 +285,37 @@ def test_a_disk_that_fills_at_a_checkpoint_keeps_the_one_before(
     monkeypatch.setattr("vivace.api.running.drive.CHECKPOINT_SECONDS", 0.0)
     work = job(evaluate=filling(after=1, error=error))
 
-    with pytest.raises(DiskFull, match="checkpoint before it is kept: make room, and go on with resume"):
+    with pytest.raises(DiskFull, match="checkpoint before it is kept: make room, and go on with resume") as told:
         vv.train(work, plan=(), out=tmp_path / "run")
+    where = re.escape(str(tmp_path / "run" / "checkpoints"))
+    wanted = (
+        rf"no room for a checkpoint in {where}: it needs 0\.\d MB, and [\d,.]+ MB are free there; .*after step \d+$"
+    )
+    assert re.match(wanted, str(told.value)), told.value
 
     assert files.newest(tmp_path / "run" / "checkpoints") is not None
     assert vv.train(job(), plan=(), out=tmp_path / "run", resume=True).steps == 21
+
+
+def without_room_for_the_model(model: torch.nn.Module) -> float:
+    """A score whose worker then finds the disk full where it writes the model."""
+    from vivace.training.keeping import model_file as module
+
+    def save_file(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    module.save_file = save_file
+    return 0.5
+
+
+def test_a_disk_that_fills_at_the_model_keeps_what_was_trained_and_says_where(tmp_path: Path) -> None:
+    told = rf"no room for model\.safetensors in {re.escape(str(tmp_path))}: it needs 0\.\d MB, .*step-000000021 is kept"
+    with pytest.raises(DiskFull, match=told):
+        vv.train(job(evaluate=without_room_for_the_model), plan=(), out=tmp_path)
+
+    run = vv.train(job(), plan=(), out=tmp_path, resume=True)
+    assert (run.steps, run.resumed_steps) == (21, 21)
+    assert (tmp_path / "model.safetensors").is_file()
 
 
 @pytest.mark.slow

@@ -6,8 +6,10 @@ import errno
 import os
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,6 +30,7 @@ from vivace.cli import (
 )
 from vivace.cli.output import emit, emit_json
 from vivace.core.errors import Cancelled, DiskFull, EnvironmentFault, UsageError, VivaceError
+from vivace.devices.disk import emptiest
 
 app = typer.Typer(
     name="vivace",
@@ -113,7 +116,11 @@ def _tell(error: VivaceError, words: Sequence[str]) -> int:
 def _of_the_system(error: OSError) -> VivaceError:
     place = f": {error.filename}" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFull(f"the disk is full{place}; free some space, or write elsewhere")
+        here, temporary = Path.cwd(), Path(tempfile.gettempdir())
+        place = place or f", most likely that of {emptiest(here, temporary)}"
+        return DiskFull(
+            f"the disk is full{place}; free some space, or write elsewhere (--out; TMPDIR, which is {temporary})"
+        )
     return EnvironmentFault(f"{error.strerror or error}{place}; check that the path exists and is yours")
 
 

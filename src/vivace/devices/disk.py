@@ -4,16 +4,53 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+from vivace.core.errors import DiskFull, lacks_room
 
 PART = "part"
 """What the name of a file that is being written ends with."""
 
 
 @contextlib.contextmanager
-def whole(file: Path) -> Iterator[Path]:
+def room_for(what: str, folder: Path, needed_bytes: int | None = None) -> Iterator[None]:
+    """Where the disk is full inside, raise DiskFull: what there was no room for, in which folder, how much it needs,
+    where that is known, and how much is free there.
+
+    >>> with room_for("a list", Path("/"), 2_500_000):
+    ...     raise OSError(28, "No space left on device")
+    Traceback (most recent call last):
+    vivace.core.errors.DiskFull: no room for a list in /: it needs 2.5 MB, and ... MB are free there
+    """
+    try:
+        yield
+    except DiskFull:
+        raise
+    except Exception as error:  # libraries have errors of their own for a full disk
+        if not lacks_room(error):
+            raise
+        needs = "" if needed_bytes is None else f"it needs {needed_bytes / 1e6:,.1f} MB, and "
+        raise DiskFull(
+            f"no room for {what} in {folder}: {needs}{free_bytes(folder) / 1e6:,.1f} MB are free there"
+        ) from error
+
+
+def free_bytes(folder: Path) -> int:
+    """What may be written to the disk of a folder, which need not be there yet."""
+    return shutil.disk_usage(next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())).free
+
+
+def emptiest(*folders: Path) -> Path:
+    """Of some folders that with the least room: the one that an error which names none is likely to be about."""
+    return min(folders, key=free_bytes)
+
+
+@contextlib.contextmanager
+def whole(file: Path, needed_bytes: int | None = None) -> Iterator[Path]:
     """The path beside a file to write to; at the end it takes the file's place. What fails leaves the file as it was.
+    Raises DiskFull, with what the file needs where that is given.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as name:
@@ -24,9 +61,10 @@ def whole(file: Path) -> Iterator[Path]:
     """
     beside = file.with_name(f"{file.name}.{PART}")
     try:
-        yield beside
-        flush(beside)
-        beside.replace(file)
+        with room_for(file.name, file.parent, needed_bytes):
+            yield beside
+            flush(beside)
+            beside.replace(file)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise

@@ -18,6 +18,7 @@ from vivace.core.measurement import Outcome
 from vivace.core.quality import QualityVerdict
 from vivace.core.training.job import Training
 from vivace.core.training.run import TrainingRun
+from vivace.devices.disk import room_for
 from vivace.measure.clock import SystemClock
 from vivace.measure.process import Phase, Worker
 from vivace.report.duration import show_duration
@@ -208,12 +209,13 @@ class Drive:
         self._remember(steps)
         began = self.clock.now()
         try:
-            write_accounts(self.kept, self._kept)  # first: it also has what was known at the checkpoint before
+            with room_for("the account of a checkpoint", self.kept.parent):
+                write_accounts(self.kept, self._kept)  # first: it also has what was known at the checkpoint before
             self.worker.call("save", {"is_proved": is_proved}, Phase.CONVERT)
             if is_proved:
                 write_chosen(self.kept.parent, dataclasses.replace(self._run, proofs=tuple(self.proofs.found)))
         except (WorkerFailure, OSError) as failure:
-            told = _full(failure)
+            told = full_disk(failure)
             if told is None:
                 raise
             raise DiskFull(f"{told}; {self._how_to_go_on()}") from None
@@ -221,9 +223,11 @@ class Drive:
         self._saving_seconds = self.saved - began
 
     def _how_to_go_on(self) -> str:
-        if files.newest(self.kept.parent / CHECKPOINTS) is None:
+        newest = files.newest(self.kept.parent / CHECKPOINTS)
+        if newest is None:
             return "there is no checkpoint yet: make room, or give another out (--out)"
-        return "the checkpoint before it is kept: make room, and go on with resume (--resume)"
+        kept = "the checkpoint before it is kept: make room, and go on with resume (--resume)"
+        return f"{kept} after step {files.steps_of(newest)}"
 
     def _prove(self, steps: int, is_last: bool) -> bool:
         """Whether the step taken now is proved. Raises StepDiffers where it is not the original's."""
@@ -240,7 +244,7 @@ class Drive:
         return f"{where}: loss {loss:.4g}{score}, {each * 1e3:.3g} ms a step{left}"
 
 
-def _full(failure: WorkerFailure | OSError) -> str | None:
+def full_disk(failure: WorkerFailure | OSError) -> str | None:
     """How a failure says that the disk is full; None where it is another one."""
     if isinstance(failure, WorkerFailure):
         return failure.reason if failure.outcome is Outcome.DISK_FULL else None

@@ -8,10 +8,11 @@ import functools
 import shutil
 import statistics
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from vivace.api.parity import TrainsOtherwise, proved
-from vivace.api.running.drive import FIRST_STEPS, Drive
+from vivace.api.running.drive import FIRST_STEPS, Drive, full_disk
 from vivace.api.running.earlier import with_earlier, write_chosen
 from vivace.api.running.folder import (
     ACCOUNT,
@@ -28,7 +29,7 @@ from vivace.api.running.proofs import LaterProofs, StepDiffers
 from vivace.api.together.restarts import Restarts
 from vivace.api.together.team import QUIET, RankHand, diagnosed, open_ranks
 from vivace.artifact.save import disk_errors
-from vivace.core.errors import StepChanged, UsageError, WorkerFailure
+from vivace.core.errors import DiskFull, StepChanged, UsageError, WorkerFailure
 from vivace.core.measurement import Outcome
 from vivace.core.plan import Plan
 from vivace.core.training.job import Training
@@ -42,7 +43,7 @@ from vivace.report.progress import Progress
 from vivace.report.reading import read_training
 from vivace.report.results import PAGE
 from vivace.report.training import RUN, training_document
-from vivace.training.keeping.files import back_to_proved
+from vivace.training.keeping.files import back_to_proved, newest
 from vivace.training.keeping.model_file import load_model
 from vivace.training.rig import seeded
 
@@ -116,8 +117,9 @@ def _session(
         held.enter_context(alone_in(home))
         held.callback(clear_unfinished, home)
         keep = home / CHECKPOINTS
-        write_plan(home, job, run)
-        write_chosen(home, run)
+        with _kept_where_full(keep):
+            write_plan(home, job, run)
+            write_chosen(home, run)
         variables, fresh = (None, False) if team is None else (QUIET, True)
         with Worker(Path(name) / "worker", limits, variables, fresh=fresh) as worker:
             asked = {"keep": str(keep.absolute()), "identity": identity(job)}
@@ -137,15 +139,33 @@ def _session(
                 ranks = tuple(Rank(**one) for one in hand.call("readings", {}, Phase.CONVERT))
                 seen = scaling_of(final, team) if len(ranks) == team.everyone else None  # none where machines have left
                 final = dataclasses.replace(final, scaling=run.scaling or seen, ranks=ranks)
-            hand.call("write_model", {"to": str((home / MODEL).absolute())}, Phase.CONVERT)
+            with _kept_where_full(keep):
+                hand.call("write_model", {"to": str((home / MODEL).absolute())}, Phase.CONVERT)
         with seeded(job.seed):
             model = job.model()
         load_model(model, home / MODEL)
         final = dataclasses.replace(final, model=model.eval())
         text = training_document(final).to_text()
-        write_whole(home / RUN, text)
-        write_whole(home / PAGE, page_of(read_training(text)))  # what `vivace report` writes again
+        with _kept_where_full(keep):
+            write_whole(home / RUN, text)
+            write_whole(home / PAGE, page_of(read_training(text)))  # what `vivace report` writes again
         return final
+
+
+@contextlib.contextmanager
+def _kept_where_full(keep: Path) -> Iterator[None]:
+    """Raise DiskFull where the disk is full before the first step or after the last, and say what is kept."""
+    try:
+        yield
+    except (WorkerFailure, DiskFull) as failure:
+        told = full_disk(failure)
+        if told is None:
+            raise
+        kept = newest(keep)
+        how = "make room, or give another out (--out)"
+        if kept is not None:
+            how = f"{kept} is kept: make room, and go on with resume (--resume), which writes what is left"
+        raise DiskFull(f"{told}; {how}") from None
 
 
 def _proved_again(ranks: RankHand, plan: Plan) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vivace.core.documents import strict_json
-from vivace.devices.disk import PART, flush, let_others_read
+from vivace.devices.disk import PART, flush, let_others_read, room_for
 
 TENSORS, NOTE = "state.safetensors", "state.json"
 KEPT = 2
@@ -37,17 +37,19 @@ def keep(folder: Path, found: Captured, is_proved: bool = False) -> None:
     final, note = folder / found.name, {**found.note, "proved": is_proved}
     part, before = _hidden(final, PART), _hidden(final, BEFORE)
     clear_unfinished(folder)
-    part.mkdir(parents=True)
+    needed = sum(tensor.nbytes for tensor in found.tensors.values())
     try:
-        save_file(found.tensors, part / TENSORS)
-        let_others_read(part / TENSORS)
-        (part / NOTE).write_text(json.dumps(note, allow_nan=False), encoding="utf-8")
-        for file in (part / TENSORS, part / NOTE):
-            flush(file)
-        if final.exists():
-            final.rename(before)
-        part.rename(final)
-        flush(folder)
+        with room_for("a checkpoint", folder, needed):
+            part.mkdir(parents=True)
+            save_file(found.tensors, part / TENSORS)
+            let_others_read(part / TENSORS)
+            (part / NOTE).write_text(json.dumps(note, allow_nan=False), encoding="utf-8")
+            for file in (part / TENSORS, part / NOTE):
+                flush(file)
+            if final.exists():
+                final.rename(before)
+            part.rename(final)
+            flush(folder)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise

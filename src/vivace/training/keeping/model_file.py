@@ -36,7 +36,7 @@ def write_model(model: nn.Module, file: Path) -> None:
             continue
         if not arrays:
             extra[name] = told
-    with whole(file) as beside:
+    with whole(file, sum(one.nbytes for one in tensors.values())) as beside:
         save_file(tensors, beside, metadata={EXTRA: json.dumps(extra)} if extra else None)
         let_others_read(beside)
 
