@@ -76,7 +76,9 @@ def _part(tensor: Tensor) -> tuple[tuple[str, int], ...]:
     mesh = tensor.device_mesh
     names, places = mesh.mesh_dim_names or (), mesh.get_coordinate() or ()
     return tuple(
-        (name, place) for name, place, how in zip(names, places, tensor.placements, strict=True) if how.is_shard()
+        (name, place)
+        for name, place, how in zip(names, places, tensor.placements, strict=True)
+        if not how.is_replicate()
     )
 
 
