@@ -10,6 +10,7 @@ from torch import nn
 
 import vivace as vv
 from vivace.api.prediction.counting import counted_training
+from vivace.core.errors import UsageError
 from vivace.core.measurement import Interval
 from vivace.core.prediction.work import Transformer
 from vivace.devices.catalog import device
@@ -79,3 +80,24 @@ def test_what_would_bind_a_transformer_beyond_the_law_of_one_device_rests_on_the
     assert floor is not None
     assert found.scale[0].basis.startswith("the floor")
     assert found.scale[0].computing_seconds.value == pytest.approx(floor / 0.47)
+
+
+def test_what_a_checkpoint_and_a_restart_take_decides_how_often_to_write_and_what_failures_cost() -> None:
+    def failures(**asked: float) -> tuple[str, float]:
+        found = vv.predict(GPT, on="h100-sxm", count=10_000, batch=20_000, **asked).scale[0]
+        limit = next(limit for limit in found.limits if limit.name == "failures")
+        assert limit.lost is not None
+        return limit.assumption, limit.lost.value
+
+    usual, slow = failures(), failures(checkpoint_seconds=240.0, restart_seconds=1200.0)
+
+    assert "a checkpoint takes 60 s" in usual[0] and "starting again takes 600 s" in usual[0]
+    assert "a checkpoint takes 240 s" in slow[0] and "starting again takes 1200 s" in slow[0]
+    assert slow[1] > 1.5 * usual[1]
+
+
+@pytest.mark.parametrize("asked", [{"checkpoint_seconds": 0.0}, {"restart_seconds": math.inf}])
+def test_times_that_no_checkpoint_or_restart_can_take_are_refused(asked: dict[str, float]) -> None:
+    (name,) = asked
+    with pytest.raises(UsageError, match=rf"{name} \(--{name.replace('_', '-')}\) is"):
+        vv.predict(GPT, on="h100-sxm", count=10_000, batch=20_000, **asked)

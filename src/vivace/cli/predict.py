@@ -58,6 +58,13 @@ def predict(
             "--input-rate", help="What storage gives, in GB/s: whether it binds 1,000 devices.", metavar="GB/S"
         ),
     ] = None,
+    checkpoint_seconds: Annotated[
+        float,
+        typer.Option("--checkpoint-seconds", help="To write a checkpoint: what failures cost 1,000 devices follows."),
+    ] = 60.0,
+    restart_seconds: Annotated[
+        float, typer.Option("--restart-seconds", help="To start again after a failure of 1,000 devices or more.")
+    ] = 600.0,
     sweep: Annotated[
         bool,
         typer.Option(
@@ -113,6 +120,8 @@ def predict(
         "runs": [(_number("--runs", key), _number("--runs", value)) for key, value in _pairs("--runs", runs)],
         "layouts": layouts,
         "input_bytes_per_second": None if input_rate is None else input_rate * 1e9,
+        "checkpoint_seconds": checkpoint_seconds,
+        "restart_seconds": restart_seconds,
         "sweep": sweep,
         **_board(clock, [_number("--bandwidth", word) for word in split_names(bandwidth)], buffer),
     }

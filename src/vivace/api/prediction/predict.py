@@ -17,7 +17,13 @@ from vivace.core.prediction.work import Counted, Purpose, Transformer
 from vivace.core.training.job import Training
 from vivace.core.workload import Workload
 from vivace.devices.catalog import PRECISIONS, Device, device
-from vivace.devices.prediction.binding import REACHED_SOURCE, computing_seconds, scale_of
+from vivace.devices.prediction.binding import (
+    REACHED_SOURCE,
+    RESTART_SECONDS,
+    WRITE_SECONDS,
+    computing_seconds,
+    scale_of,
+)
 from vivace.devices.prediction.convergence import Convergence
 from vivace.devices.prediction.layouts import Plan, plan
 from vivace.devices.prediction.lines import Asked, Seen, Step, computing_of, line_of, refused
@@ -43,6 +49,8 @@ def predict(
     runs: Sequence[tuple[float, float]] = (),
     layouts: bool = False,
     input_bytes_per_second: float | None = None,
+    checkpoint_seconds: float = WRITE_SECONDS,
+    restart_seconds: float = RESTART_SECONDS,
     board: Board = USUAL,
     bandwidths: Sequence[float] = (),
     sweep: bool = False,
@@ -57,7 +65,8 @@ def predict(
     (batch, samples that reached the target): they give the time to the target with this batch, and in `targets` with
     each that was run.
     `layouts` ranks the ways to spread a Transformer. `input_bytes_per_second` is what your storage gives: of a thousand
-    devices and more it says whether samples come fast enough.
+    devices and more it says whether samples come fast enough. `checkpoint_seconds` to write a checkpoint of as many and
+    `restart_seconds` to start them again give how often to write one, and what time is left.
 
     Systolic arrays are written asic:ROWSxCOLUMNS[:os|ws|is][:2of4]: the answer is then an ArrayPrediction for one call
     of a Workload, layer by layer, on a chip with the clock, the memory and the buffer of `board`, at each of
@@ -81,6 +90,8 @@ def predict(
         given = {
             "count": count not in (1, [1]), "precision": precision, "batch": batch, "prices": prices,
             "measured": measured, "runs": runs, "layouts": layouts, "input_bytes_per_second": input_bytes_per_second,
+            "checkpoint_seconds": checkpoint_seconds != WRITE_SECONDS,
+            "restart_seconds": restart_seconds != RESTART_SECONDS,
         }  # fmt: skip
         _refuse("arrays", given)
         return predict_arrays(work, names, board, bandwidths, sweep)
@@ -93,6 +104,10 @@ def predict(
     rate = input_bytes_per_second
     if rate is not None and not 0 < rate < float("inf"):
         raise UsageError(f"input_bytes_per_second (--input-rate) is {rate}; allowed is a finite number above 0")
+    for name, seconds in (("checkpoint_seconds", checkpoint_seconds), ("restart_seconds", restart_seconds)):
+        if not 0 < seconds < float("inf"):
+            raise UsageError(f"{name} (--{name.replace('_', '-')}) is {seconds}; allowed is a finite number above 0")
+    pauses = (checkpoint_seconds, restart_seconds)
     wanted = precision or ("bf16" if step.narrow else "f32")
     _check(wanted, keys, prices or {}, measured or {})
     target = target_of(runs, step.purpose)
@@ -115,7 +130,11 @@ def predict(
         _counted(_name(work), step),
         tuple(lines),
         (*here.layouts, *_all_layouts(job, keys, counts, known, here.layouts)) if layouts else (),
-        tuple(_scale(job, step, line, known, rate) for line in lines if line.count >= LARGE and _can_scale(step, line)),
+        tuple(
+            _scale(job, step, line, known, rate, pauses)
+            for line in lines
+            if line.count >= LARGE and _can_scale(step, line)
+        ),
         () if target is None else to_targets(lines, target, step.batch, with_batch),
         tuple(_notes(step, keys, counts, is_here)),
     )
@@ -214,11 +233,13 @@ def _can_scale(step: Step, line: Line) -> bool:
     return step.purpose is Purpose.TRAINING and line.floor_seconds is not None and step.batch >= line.count
 
 
-def _scale(job: Step | TransformerJob, step: Step, line: Line, known: Laws, rate: float | None) -> Scale:
+def _scale(
+    job: Step | TransformerJob, step: Step, line: Line, known: Laws, rate: float | None, pauses: tuple[float, float]
+) -> Scale:
     one = device(line.device)
     seconds, basis = _computing(job, one, line, known)
     return scale_of(
-        one, line.count, seconds, step.gradient_bytes, step.sample_bytes, step.batch,
+        one, line.count, seconds, step.gradient_bytes, step.sample_bytes, step.batch, *pauses,
         input_bytes_per_second=rate, basis=basis,
     )  # fmt: skip
 

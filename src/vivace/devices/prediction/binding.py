@@ -20,6 +20,8 @@ from vivace.devices.prediction.reliability import (
     failures_of,
 )
 
+WRITE_SECONDS, RESTART_SECONDS = 60.0, 600.0
+"""What a checkpoint and starting again are taken to take where nobody says it; both are told with what follows."""
 SPREAD_OF_EIGHT = 0.05
 SPREAD_SOURCE = "devices of one node differ by 5% and more (S. Bekman, Machine Learning Engineering, 2026-08)"
 RANGE_OF_EIGHT = 2.847
@@ -67,8 +69,8 @@ def scale_of(
     gradient_bytes: float,
     sample_bytes: float,
     batch: int,
-    write_seconds: float = 60.0,
-    restart_seconds: float = 600.0,
+    write_seconds: float = WRITE_SECONDS,
+    restart_seconds: float = RESTART_SECONDS,
     input_bytes_per_second: float | None = None,
     basis: str = "given",
 ) -> Scale:
