@@ -413,3 +413,21 @@ def test_an_exported_file_is_counted_with_the_shapes_that_it_declares(tmp_path: 
     step = counted_workload(vv.Workload(tmp_path / "mnist.pt2"))
     assert step.batch == 64
     assert sum(one.flops for one in step.operators(64)) == 2 * 64 * (784 * 128 + 128 * 10)
+
+
+def test_the_floor_of_a_call_reads_of_a_table_the_rows_that_are_looked_up_and_no_more() -> None:
+    class Ranker(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.items, self.score = torch.nn.Embedding(1_000_000, 64), torch.nn.Linear(64, 8)
+
+        def forward(self, numbers: torch.Tensor) -> torch.Tensor:
+            return self.score(self.items(numbers))
+
+    work = vv.Workload(Ranker(), inputs=(torch.arange(32),), name="ranker")
+    line = vv.predict(work, on="h100-sxm").line("h100-sxm")
+
+    read = 4 * (32 * 64 + 64 * 8 + 8)
+    assert line.floor_seconds == pytest.approx(read / 3.35e12)
+    assert line.seconds is not None and line.seconds.value < 4 * 64 * 1_000_000 / 3.35e12  # what all of the table takes
+    assert line.memory is not None and line.memory.weight_bytes > 4 * 64 * 1_000_000

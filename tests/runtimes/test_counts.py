@@ -53,6 +53,30 @@ def test_a_node_moves_what_it_takes_and_gives_in_the_precision_that_it_has_and_a
     assert sum(work.values()) == work["linear"]
 
 
+class Lookup(nn.Module):
+    """Rows of a table of 1,000; `is_tied` gives it to a product too."""
+
+    def __init__(self, is_tied: bool) -> None:
+        super().__init__()
+        self.table, self.is_tied = nn.Embedding(1000, 8), is_tied
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        found = self.table(numbers) + self.table(numbers[:, :1])
+        return found @ self.table.weight.t() if self.is_tied else found
+
+
+@pytest.mark.parametrize(("is_tied", "unread"), [(False, 4 * 8 * (1000 - 6 - 2)), (True, 0)])
+def test_of_a_table_that_rows_are_looked_up_in_those_alone_are_read(is_tied: bool, unread: int) -> None:
+    numbers = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    model = capture(Lookup(is_tied).eval(), (numbers,)).model
+
+    tally = counts.tally_without_data(model, [numbers])
+
+    assert tally.nodes["embedding"].moved_bytes == 8 * 6 + 4 * 8 * 6 * 2
+    assert tally.unread_bytes == counts.tally_of(model, [numbers]).unread_bytes == unread
+    assert tally.cost.weight_bytes == 4 * 8 * 1000
+
+
 def test_recurrent_cells_are_counted() -> None:
     x = torch.randn(2, 5, 8)
 

@@ -60,6 +60,14 @@ def test_kinds_of_operators(name: str, flops: float, kind: str) -> None:
     assert recorder.kind_of(name, flops).value == kind
 
 
+def test_a_lookup_reads_its_rows_and_not_the_table() -> None:
+    table, numbers = torch.ones(1000, 8), torch.tensor([1, 2, 3])
+
+    (found,) = recorder.recorded(lambda: nn.functional.embedding(numbers, table))
+
+    assert found.moved_bytes == 8 * 3 + 4 * 8 * 3 * 2
+
+
 def test_operators_of_one_name_are_merged() -> None:
     one = Operator("add", OperatorKind.OTHER, 0.0, 8.0)
     assert recorder.merged([one, one]) == (Operator("add", OperatorKind.OTHER, 0.0, 16.0),)

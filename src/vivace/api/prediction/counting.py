@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Sequence
@@ -48,7 +49,8 @@ def counted_workload(work: Workload) -> Step:
         model, tally = _tallied(module if file is not None else module.eval(), example)
     leaves, operators = flat_call(module, example)[0], recorder.operators_of(model, tally.nodes)
     parameters = sum(value.numel() for value in module.parameters())
-    return _call(leaves, operators, parameters, tally.cost.weight_bytes, tally.peak_bytes, tally.cost.precision)
+    found = _call(leaves, operators, parameters, tally.cost.weight_bytes, tally.peak_bytes, tally.cost.precision)
+    return dataclasses.replace(found, unread_bytes=tally.unread_bytes)
 
 
 def _tallied(module: nn.Module, example: Any) -> tuple[Model, counts.Tally]:

@@ -28,7 +28,7 @@ NARROW_BYTES = {"bf16": 0.5, "f16": 0.5, "fp8": 0.25, "int8": 0.25}
 class Step:
     """A counted step of a job. `operators` gives those of so many samples on one device. Bytes are as the job has them,
     `activation_bytes` for one sample, and `sample_bytes` what a sample is read as; `narrow` says that weights are of
-    16 bits already."""
+    16 bits already. `unread_bytes` are of weights that a call looks rows up in, and of which it reads those alone."""
 
     purpose: Purpose
     batch: int
@@ -41,6 +41,12 @@ class Step:
     narrow: bool = False
     transformer: Transformer | None = None
     sample_bytes: float = 0.0
+    unread_bytes: float = 0.0
+
+    @property
+    def read_bytes(self) -> float:
+        """Bytes of weights that a step has to read, as the job has them."""
+        return self.weight_bytes - self.unread_bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +88,7 @@ def line_of(step: Step, device: Device, count: int, asked: Asked, laws: Laws) ->
     if peaks is None:
         return refused(blank, _missing(device, asked.precision))
     operators = _in_precision(step.operators(int(each)), asked.precision, step.narrow)
-    weights = step.weight_bytes * _bytes_share(asked.precision, step.narrow)
+    weights = step.read_bytes * _bytes_share(asked.precision, step.narrow)
     floor = floor_seconds(operators, peaks, weights)
     line = dataclasses.replace(blank, floor_seconds=floor)
     if asked.measured is not None:
@@ -111,7 +117,7 @@ def computing_of(step: Step, device: Device, samples: int, precision: str, laws:
     law, basis = found
     parts = parts_of(operators, peaks, law.parameters, is_update=step.purpose is Purpose.TRAINING)
     seconds = around(seconds_of(parts), law.factor95)
-    floor = floor_seconds(operators, peaks, step.weight_bytes * _bytes_share(precision, step.narrow))
+    floor = floor_seconds(operators, peaks, step.read_bytes * _bytes_share(precision, step.narrow))
     return dataclasses.replace(seconds, low=min(seconds.value, max(seconds.low, floor))), basis
 
 

@@ -32,6 +32,10 @@ _PRODUCTS = frozenset({"matmul", "bmm", "mm", "einsum"})
 _RECURRENT = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu"})
 _COPIES = frozenset({"to", "_to_copy", "clone", "contiguous"})
 _INTEGER = frozenset({"int8", "uint8"})
+_TABLES = frozenset({"embedding", "embedding_bag", "_embedding_bag"})
+"""Of whose first tensor as many rows are read as the second has numbers."""
+_LOOKED_UP = _TABLES | {"index_select", "gather", "take"}
+"""And of whose first tensor as much is read as the answer has."""
 VIEWS = frozenset(
     {
         "view",
@@ -92,17 +96,19 @@ def cost_of(model: Model, leaves: Sequence[Tensor]) -> Cost:
 @dataclasses.dataclass(frozen=True)
 class Tally:
     """What one run of a graph tells: its `cost_of`, its `work_of`, and the most that it holds at once: each storage
-    once and without weights, where what is not read again is given up at once."""
+    once and without weights, where what is not read again is given up at once. `unread_bytes` are of weights that rows
+    are looked up in and that nothing else reads: what no row of was looked up."""
 
     cost: Cost
     nodes: Mapping[str, NodeWork]
     peak_bytes: int
+    unread_bytes: int = 0
 
 
 def tally_of(model: Model, leaves: Sequence[Tensor]) -> Tally:
     """All that is counted of an exported graph for these flat inputs; the graph runs once. Raises what that raises."""
     count = _counted(model, leaves)
-    return Tally(_cost(model, leaves, count), count.nodes, count.peak_bytes)
+    return Tally(_cost(model, leaves, count), count.nodes, count.peak_bytes, count.unread_bytes)
 
 
 def tally_without_data(model: Model, leaves: Sequence[Tensor]) -> Tally:
@@ -110,7 +116,7 @@ def tally_without_data(model: Model, leaves: Sequence[Tensor]) -> Tally:
     nothing is computed. Raises UnsupportedModel for a graph whose shapes depend on values, or an operator of which
     PyTorch knows no such form."""
     count = _counted_on_fakes(model, leaves)
-    return Tally(_cost(model, leaves, count), count.nodes, count.peak_bytes)
+    return Tally(_cost(model, leaves, count), count.nodes, count.peak_bytes, count.unread_bytes)
 
 
 def _cost(model: Model, leaves: Sequence[Tensor], count: _Counter) -> Cost:
@@ -143,7 +149,8 @@ def work_of(model: Model, leaves: Sequence[Tensor]) -> Mapping[str, NodeWork]:
     """The work of each node of an exported graph by the node's name, for these flat inputs; the graph runs once.
 
     The flops of all nodes are those of `cost_of`. Bytes are of every tensor that a node takes, its weights too, and
-    gives, in the precision that they have. Raises what running the graph raises.
+    gives, in the precision that they have; of a table that rows are looked up in those of the rows. Raises what running
+    the graph raises.
     """
     return _counted(model, leaves).nodes
 
@@ -185,6 +192,8 @@ class _Counter(fx.Interpreter):
         self.flops: Counter[str] = Counter()
         self.written_bytes = 0
         self._products = products
+        self._read_of_tables: Counter[fx.Node] = Counter()
+        self._tables: dict[fx.Node, int] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one node, counting."""
@@ -217,7 +226,35 @@ class _Counter(fx.Interpreter):
         self.flops[name] += counted
         written = 0 if is_view else _bytes_of(result)
         self.written_bytes += written
-        self.nodes[node.name] = NodeWork(counted, written + _bytes_of([*args, *kwargs.values()]) if written else 0)
+        unread = unread_bytes(name, args, result)
+        taken = _bytes_of([*args, *kwargs.values()]) - unread
+        self.nodes[node.name] = NodeWork(counted, written + taken if written else 0)
+        if name in _LOOKED_UP and args[0].untyped_storage()._cdata in self._weights:
+            self._tables[node.args[0]] = whole = _bytes_of(args[0])
+            self._read_of_tables[node.args[0]] += whole - unread
+
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes of weights, which only lookups read, that none of them has read."""
+        return sum(
+            max(0, whole - self._read_of_tables[table])
+            for table, whole in self._tables.items()
+            if all(getattr(user.target, "_opname", "") in _LOOKED_UP for user in table.users)
+        )
+
+
+def unread_bytes(name: str, args: Sequence[Any], result: Any) -> int:
+    """Bytes of the table that an operator of this name looks rows up in which it leaves unread; 0 for any other.
+
+    >>> unread_bytes("embedding", [torch.zeros(100, 8), torch.tensor([3, 5])], torch.zeros(2, 8))
+    3136
+    """
+    if name not in _LOOKED_UP:
+        return 0
+    read = _bytes_of(result)
+    if name in _TABLES:
+        read = args[1].numel() * args[0].shape[-1] * args[0].element_size()
+    return max(0, _bytes_of(args[0]) - read)
 
 
 def _bytes_of(value: Any) -> int:

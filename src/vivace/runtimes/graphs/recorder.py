@@ -96,6 +96,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             count = formula_of(func.overloadpacket)
             flops = float(count(*args, **kwargs, out_val=answer)) if count is not None else 0.0
             moved = sum(leaf.numel() * leaf.element_size() for leaf in _tensors((args, kwargs, answer)))
+            moved -= counts.unread_bytes(name, args, answer)
             self.operators.append(Operator(name, kind_of(name, flops), flops, float(moved)))
         return answer
 
