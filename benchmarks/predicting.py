@@ -51,6 +51,8 @@ was changed once after figures had been seen: what a stage computes while the ot
 timed there.""",
     "processes_elsewhere": """All steps of either machine by the law of the other one, which is moved to the machine at
 hand by what bare messages take there: what the framework adds is scaled by their latency.""",
+    "processes_larger": """Steps of two processes in copies and shards, of which a size (bytes, tensors, seconds of
+one process) is above a half, a quarter, an eighth of the largest, by a law fitted to those below it.""",
     "pods": """The share of a TPU's peak is predicted for each model without any row of that model on that TPU, and for
 each generation without any row of it.""",
 }
@@ -82,6 +84,7 @@ def main() -> None:
         "processes": processes.tested(),
         "processes_older": processes.tested(processes_measure.OLDER),
         "processes_elsewhere": processes.elsewhere(),
+        "processes_larger": processes.larger(),
         "pods": {f"unseen {name}": pods(name == "generations") for name in ("models", "generations")},
     }
     options.results.mkdir(exist_ok=True)
@@ -251,6 +254,11 @@ def lines(document: dict[str, Any]) -> list[str]:
     told.append(
         f"two processes by the law of the other machine: {e['within']} of {e['steps']} steps within"
         f" {processes.CLOSE:.0%} (mean {e['mean']:.1%}, worst {e['worst']:.1%})"
+    )
+    far = document["processes_larger"]
+    told.append(
+        f"two processes, larger than any fitted, up to {far['farthest']:.1f} times: 95% of {far['steps']} predictions"
+        f" within {far['factor95']:.2f} times, of those further than twice {far['far_factor95']:.2f}"
     )
     return told
 

@@ -146,6 +146,19 @@ def test_steps_of_two_processes_are_predicted_by_the_law_of_another_machine_as_w
     assert {name: pytest.approx(most) for name, most in processes.bounds().items()} == dict(laws().processes.bounds)
 
 
+def test_steps_of_two_processes_larger_than_any_that_a_law_saw_are_held_as_was_committed() -> None:
+    committed, carried = COMMITTED["processes_larger"], laws().processes
+
+    found = processes.larger()
+
+    assert (found["steps"], found["factor95"]) == (committed["steps"], pytest.approx(committed["factor95"], abs=1e-3))
+    widest = max(found["factor95"], found["far_factor95"])
+    assert carried.factor95 * carried.beyond.factor == pytest.approx(widest, abs=1e-3)
+    assert widest < 1.1 * found["factor95"]  # errors grow little with the distance
+    assert 1 < carried.beyond.reach <= found["farthest"]
+    assert all(cut["size"] in processes.SUMMED for cut in found["cuts"])
+
+
 def test_what_two_processes_took_for_a_network_does_not_change_its_prediction(tmp_path: Path) -> None:
     document = processes.measured()
     targets = [name for name, facts in document["facts"].items() if facts["is_target"]]

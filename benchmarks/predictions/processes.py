@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,18 @@ from vivace.measure.stats import hodges_lehmann
 
 CLOSE = 0.20
 """The error within which a step counts as predicted."""
+FORETOLD = (Spread.DATA, Spread.SHARD)
+PARTS, FEWEST = (2, 4, 8), 8
+"""Of the largest size, up to which laws are fitted that predict what is larger; of at least so many steps."""
+SIZES = {
+    "exchanges": "exchanges", "exchanged_bytes": "exchanged_bytes", "tensors": "tensors",
+    "seconds_of_one_process": "alone_seconds",
+}  # fmt: skip
+"""The sizes that bound the law, and how a share calls them."""
+FAR = 2.0
+"""The distance from which on errors are told apart."""
+SUMMED = ("exchanged_bytes", "tensors", "seconds_of_one_process")
+"""Those of them in which the law goes on beyond what was measured."""
 
 
 def measured(file: Path = FILE) -> dict[str, Any]:
@@ -83,6 +96,48 @@ def elsewhere() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def larger() -> dict[str, Any]:
+    """Errors on steps larger than any that was fitted, and the factor within which 95% of these predictions were; they
+    grow little with the distance.
+
+    On each machine the law is fitted to what has at most a half, a quarter, an eighth of the largest of one size, and
+    predicts the rest; the distance is in that size. Not of how often something is exchanged: what shards pay for that
+    cannot be told from steps in which little is.
+    """
+    every = [(file, part, name) for file in (FILE, OLDER) for part in PARTS for name in SUMMED]
+    cuts = [(*cut, found) for cut in every if (found := _larger(*cut))]
+    entries = [entry for *_, found in cuts for entry in found]
+    errors, distances = zip(*entries, strict=True)
+    return {
+        "steps": len(entries), "farthest": max(distances), "factor95": factor95(errors),
+        "far_factor95": factor95([error for error, distance in entries if distance > FAR]),
+        "cuts": [
+            {"machine": file.stem, "part": part, "size": name, "steps": len(found),
+             "farthest": max(far for _, far in found),
+             "mean_error": float(np.mean([abs(error) for error, _ in found])),
+             "worst_error": max((error for error, _ in found), key=abs)}
+            for file, part, name, found in cuts
+        ],
+    }  # fmt: skip
+
+
+def _larger(file: Path, part: int, name: str) -> list[tuple[float, float]]:
+    """The errors (logarithms) and distances of a machine's steps in copies and shards, the layouts of which users are
+    told, beyond a law that saw none of which a size is above this part of the largest; none where it would see few."""
+    document, field = measured(file), SIZES[name]
+    wires, shares = processes_wires(document), {case: share_of(document, case) for case in document["facts"]}
+    sizes = {case: float(getattr(share, field)) for case, share in shares.items()}
+    small = [case for case, size in sizes.items() if size <= max(sizes.values()) / part]
+    bound = max((sizes[case] for case in small), default=0.0)
+    if len(small) < FEWEST or not bound:
+        return []
+    law = fit_processes([shares[case] for case in small], [_together(document, case)[0] for case in small], wires)
+    return [
+        (math.log(predicted_step(law, share, wires).value / _together(document, case)[0]), sizes[case] / bound)
+        for case, share in shares.items() if sizes[case] > bound and share.spread in FORETOLD
+    ]  # fmt: skip
+
+
 def carried(file: Path = FILE) -> tuple[Law, Wires]:
     """The law of everything that was timed on a machine, and its wires."""
     document = measured(file)
@@ -94,9 +149,7 @@ def carried(file: Path = FILE) -> tuple[Law, Wires]:
 def bounds() -> dict[str, tuple[float, float]]:
     """What was measured, on both machines: a smaller step only adds less, so that each begins at nothing."""
     shares = [share_of(one, name) for one in map(measured, (FILE, OLDER)) for name in one["facts"]]
-    names = {"exchanges": "exchanges", "exchanged_bytes": "exchanged_bytes", "tensors": "tensors",
-             "seconds_of_one_process": "alone_seconds"}  # fmt: skip
-    found = {name: (0.0, float(max(getattr(share, field) for share in shares))) for name, field in names.items()}
+    found = {name: (0.0, float(max(getattr(share, field) for share in shares))) for name, field in SIZES.items()}
     return {"processes": (PROCESSES, PROCESSES), **found}
 
 

@@ -36,7 +36,7 @@ def write(document: Mapping[str, Any]) -> None:
         *(line for name in published.CARDS for line in _rate(name, document["rate"][name])),
         *_operators(document["card"]),
         *_pods(document["pods"]),
-        *_processes(document["processes_elsewhere"]),
+        *_processes(document["processes_elsewhere"], document["processes_larger"]),
     ]
     FILE.write_text("\n".join(text) + "\n", encoding="utf-8")
 
@@ -156,16 +156,18 @@ def _pods(tested: Mapping[str, Any]) -> list[str]:
     return [*text, ""]
 
 
-def _processes(tested: Mapping[str, Any]) -> list[str]:
+def _processes(tested: Mapping[str, Any], larger: Mapping[str, Any]) -> list[str]:
     law, wires = processes.carried()
     document = processes.measured()
     steps, sessions = len(document["facts"]), len(document["sessions"])
+    widest = max(larger["factor95"], larger["far_factor95"])
     return [
         "[processes]",
         f'source = "{steps} steps of two processes with one thread each, {sessions} sessions, this project"',
         f"factor95 = {tested['factor95']:.4f}",
         f"latency_seconds = {latency_of(wires):.9f}",
         *(f"{name} = {_bounds(values)}" for name, values in processes.bounds().items()),
+        f"beyond = {{ reach = {REACH}, factor = {widest / tested['factor95']:.4f} }}",
         f"parameters = {_numbers(law.parameters)}",
         "",
     ]

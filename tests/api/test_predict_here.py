@@ -67,8 +67,36 @@ def test_what_was_not_measured_of_processes_is_refused(timed: dict[int, float]) 
 
     assert [line.seconds for line in found.lines] == [None] * 3
     assert "no measurement of seconds of one process 0.5" in found.line("here", 2).refusal
-    assert "does not divide among 3 processes" in found.line("here", 3).refusal
+    assert found.line("here", 3).refusal == "no measurement of processes 3; measured are 2 to 2"
     assert found.line("here", 4).refusal == "no measurement of processes 4; measured are 2 to 2"
+
+
+def test_a_step_larger_than_was_measured_has_a_wider_interval_and_says_so(timed: dict[int, float]) -> None:
+    law = laws().processes
+    most = law.bounds["seconds_of_one_process"][1]
+    timed[32] = 2 * most
+
+    found = vv.predict(JOB, on="here", count=2, batch=64, layouts=True)
+
+    line, wider = found.line("here", 2), law.beyond.factor
+    assert line.seconds is not None
+    assert wider > 1
+    assert line.seconds.high / line.seconds.value == pytest.approx(law.factor95 * wider)
+    assert line.basis.endswith(f"larger than any step that was measured: interval widened by {wider:.2f}")
+    (layouts,) = found.layouts
+    assert [one.seconds.high / one.seconds.value for one in layouts.best] == pytest.approx([law.factor95 * wider] * 2)
+
+
+def test_a_batch_that_does_not_divide_waits_for_the_process_that_has_more_of_it(timed: dict[int, float]) -> None:
+    timed[33] = 0.012
+
+    line = vv.predict(JOB, on="here", count=2, batch=65).line("here", 2)
+
+    assert "one process with 33 samples" in line.basis
+    assert line.samples_per_second is not None and line.seconds is not None
+    assert line.samples_per_second.value == pytest.approx(65 / line.seconds.value)
+    too_few = vv.predict(JOB, on="here", count=2, batch=1).line("here", 2)
+    assert too_few.refusal == "a batch of 1 leaves some of 2 processes without a sample"
 
 
 def test_two_processes_on_one_core_are_refused(timed: dict[int, float], monkeypatch: pytest.MonkeyPatch) -> None:

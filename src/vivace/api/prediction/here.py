@@ -22,7 +22,7 @@ from vivace.core.training.job import Training
 from vivace.devices.machine import detect
 from vivace.devices.prediction.fitting import around, once_more
 from vivace.devices.prediction.lines import Step, refused
-from vivace.devices.prediction.measured import Laws
+from vivace.devices.prediction.measured import Beyond, Law, Laws
 from vivace.devices.prediction.memory import states
 from vivace.devices.prediction.processes import Share, Spread, Wires, moved, seconds_of, wires_of
 from vivace.distributed.sharding import blocks_of
@@ -77,9 +77,9 @@ def predicted_here(job: Training, step: Step, counts: Sequence[int], laws: Laws)
 def _refused(line: Line, step: Step, laws: Laws) -> Line:
     """The line, refused where nothing need be timed to know it."""
     cores = detect().cores_allowed
-    if step.batch % line.count:
-        return refused(line, f"a batch of {step.batch} does not divide among {line.count} processes")
-    if line.count > 1 and (reason := laws.processes.refusal(processes=line.count)):
+    if step.batch < line.count:
+        return refused(line, f"a batch of {step.batch} leaves some of {line.count} processes without a sample")
+    if line.count > 1 and (reason := _as_measured(laws).refusal(processes=line.count)):
         return refused(line, reason)
     if line.count > cores:
         return refused(line, f"no measurement of {line.count} processes on {cores} core, each had one of its own")
@@ -90,7 +90,7 @@ def _refused(line: Line, step: Step, laws: Laws) -> Line:
 
 
 def _timed(job: Training, step: Step, counts: Sequence[int]) -> _Timed:
-    sizes = sorted({step.batch // count for count in counts})
+    sizes = sorted({_rows(step, count) for count in counts})
     seconds: dict[int, list[float]] = {size: [] for size in sizes}
     with tempfile.TemporaryDirectory(prefix="vivace-") as name:
         for start in range(STARTS):
@@ -128,9 +128,10 @@ class Alone:
 
 
 def _line(line: Line, job: Training, step: Step, found: _Timed, laws: Laws) -> Line:
-    starts = found.shares[step.batch // line.count]
+    rows = _rows(step, line.count)
+    starts = found.shares[rows]
     alone = statistics.median(starts)
-    timed = f"one process with {step.batch // line.count} samples and one thread took {alone * 1e3:.3g} ms here"
+    timed = f"one process with {rows} samples and one thread took {alone * 1e3:.3g} ms here"
     if line.count == 1:
         parts = Parts(arithmetic_seconds=alone)
         return _rated(
@@ -140,8 +141,10 @@ def _line(line: Line, job: Training, step: Step, found: _Timed, laws: Laws) -> L
     share = _share(job, step, line.count, alone, Spread.DATA)
     if reason := _beyond(share, laws):
         return refused(line, reason)
+    wider = laws.processes.widening(**_sizes(share))
+    told = f"; larger than any step that was measured: interval widened by {wider:.2f}" if wider > 1 else ""
     seconds, parts = _together(share, found, laws)
-    return _rated(line, step, seconds, parts, basis)
+    return _rated(line, step, seconds, parts, f"{basis}{told}")
 
 
 def _share(job: Training, step: Step, count: int, alone: float, spread: Spread) -> Share:
@@ -153,11 +156,27 @@ def _share(job: Training, step: Step, count: int, alone: float, spread: Spread) 
     return Share(spread, count, alone, alone, exchanges, step.gradient_bytes, tensors)
 
 
+def _rows(step: Step, count: int) -> int:
+    """Samples of the process that has the most of a batch, for which the others wait."""
+    return math.ceil(step.batch / count)
+
+
 def _beyond(share: Share, laws: Laws) -> str:
-    return laws.processes.refusal(
-        exchanges=share.exchanges, exchanged_bytes=share.exchanged_bytes, tensors=share.tensors,
-        seconds_of_one_process=share.alone_seconds,
-    )  # fmt: skip
+    reason = _as_measured(laws).refusal(exchanges=share.exchanges)
+    return reason or laws.processes.refusal(**_sizes(share))
+
+
+def _as_measured(laws: Laws) -> Law:
+    """The law for what it does not go beyond: how many processes, and how often they exchange something."""
+    return dataclasses.replace(laws.processes, beyond=Beyond())
+
+
+def _sizes(share: Share) -> dict[str, float]:
+    """The sizes of a step in which the law goes on, by the names of its bounds."""
+    return {
+        "exchanged_bytes": share.exchanged_bytes, "tensors": share.tensors,
+        "seconds_of_one_process": share.alone_seconds,
+    }  # fmt: skip
 
 
 def _together(share: Share, found: _Timed, laws: Laws) -> tuple[Interval, Parts]:
@@ -166,12 +185,13 @@ def _together(share: Share, found: _Timed, laws: Laws) -> tuple[Interval, Parts]
     seconds = float(seconds_of([share], found.wires, parameters)[0])
     computing = share.alone_seconds * math.exp(parameters[0])
     parts = Parts(arithmetic_seconds=computing, communication_seconds=max(0.0, seconds - computing))
-    return around(seconds, laws.processes.factor95), parts
+    return around(seconds, laws.processes.factor95 * laws.processes.widening(**_sizes(share))), parts
 
 
 def _layouts(job: Training, step: Step, count: int, found: _Timed, laws: Laws) -> Layouts:
     """Copies and shards, the faster first."""
-    alone = statistics.median(found.shares[step.batch // count])
+    rows = _rows(step, count)
+    alone = statistics.median(found.shares[rows])
     best, out = [], [(NOT_TIMED, 2)]
     for sharding, spread in SHARDINGS.items():
         share = _share(job, step, count, alone, spread)
@@ -179,7 +199,7 @@ def _layouts(job: Training, step: Step, count: int, found: _Timed, laws: Laws) -
             out.append((reason, 1))
             continue
         seconds, parts = _together(share, found, laws)
-        layout = Layout(data=count, sharding=sharding, micro_batch=step.batch // count)
+        layout = Layout(data=count, sharding=sharding, micro_batch=rows)
         best.append(LayoutLine(layout, seconds, _memory(step, count, sharding), parts))
     best.sort(key=lambda one: one.seconds.value)
     told = [
@@ -205,6 +225,6 @@ def _rated(line: Line, step: Step, seconds: Interval, parts: Parts, basis: str) 
 
 def _memory(step: Step, count: int, sharding: int) -> Memory:
     """What each process holds, of which all have the same part of the machine's memory."""
-    activations = step.activation_bytes * step.batch / count
+    activations = step.activation_bytes * _rows(step, count)
     sizes = (step.weight_bytes, step.gradient_bytes, step.optimizer_bytes, activations)
     return states(*sizes, count, sharding, detect().memory_bytes / count)

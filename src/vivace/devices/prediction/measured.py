@@ -26,10 +26,11 @@ Bounds = tuple[float, float]
 @dataclasses.dataclass(frozen=True)
 class Beyond:
     """How a law that sums over parts of a step goes on above its bounds: up to `reach` times them, with an interval
-    wider by the distance (1 at the bound) to the power of `exponent`. Most laws stop at their bounds."""
+    wider by `factor` and by the distance (1 at the bound) to the power of `exponent`. Most laws stop there."""
 
     reach: float = 1.0
     exponent: float = 0.0
+    factor: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Law:
         2.0
         """
         distance = max(value / self.bounds[name][1] for name, value in values.items())
-        return float(max(1.0, distance) ** self.beyond.exponent)
+        return float(self.beyond.factor * distance**self.beyond.exponent) if distance > 1 else 1.0
 
 
 @dataclasses.dataclass(frozen=True)
