@@ -123,6 +123,42 @@ def test_jobs_that_are_bound_by_construction_are_told_rightly(
     assert found.roofline.seconds_by_bound[bound.value] > 0.5 * found.step_seconds
 
 
+def waiting(seconds: float, spread: float) -> dict[str, Any]:
+    """A step of tiny operators that also waits, whose waiting and computing are so sure."""
+    read = simulated(fastest(steps_of(layers(*[4] * 8), torch.ones(2, 4), True)[1:]))
+    computing = sum(read[f"{phase}_seconds"] for phase in ("forward", "backward", "update"))
+    around = [[one / spread, one * spread] for one in (seconds * computing, computing)]
+    idle = read["overhead_share"] * computing
+    return {**read, "input_seconds": seconds * computing, "noise": [*around, idle]}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "spread", "bound", "rival"),
+    [
+        (1.3, 1.02, StepBound.INPUT, None), (1.3, 1.5, StepBound.INPUT, StepBound.OVERHEAD),
+        (0.7, 1.5, StepBound.OVERHEAD, StepBound.INPUT), (0.7, 1.02, StepBound.OVERHEAD, None),
+        (9.0, 1.5, StepBound.INPUT, None),
+    ],
+)  # fmt: skip
+def test_what_bounds_a_step_is_left_open_where_its_steps_cannot_tell(
+    seconds: float, spread: float, bound: StepBound, rival: StepBound | None
+) -> None:
+    found = diagnosis_of(waiting(seconds, spread), PEAK)
+    stream = io.StringIO()
+    print_block(Console(file=stream, width=200), diagnosis_block(found))
+
+    assert (found.bound, found.rival) == (bound, rival)
+    assert ("waiting for its batch" in found.evidence) is (StepBound.INPUT in (bound, rival))
+    assert (f"bound by {bound.value} or " in stream.getvalue()) is (rival is not None)
+    assert ("cannot tell which" in stream.getvalue() and "these overlap" in found.evidence) is (rival is not None)
+
+
+def test_steps_that_were_taken_have_the_spread_of_their_seconds() -> None:
+    (waits, computes, least) = Diagnoser(job(), Plan()).read(8)["noise"]
+
+    assert 0 < waits[0] <= waits[1] and 0 < computes[0] <= computes[1] and 0 <= least <= computes[1]
+
+
 def test_evidence_that_was_counted_wrongly_is_not_told_as_a_bound() -> None:
     found = diagnosis_of(simulated(steps_of(Chain(), torch.ones(1), False)[1], count_more=5.0), PEAK)
 

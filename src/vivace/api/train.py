@@ -59,7 +59,7 @@ def diagnose(job: Training, limits: Limits = LIMITS, team: Team | None = None, u
         Worker(Path(name), limits, QUIET) as worker,
     ):
         found = diagnosed(open_ranks(worker, team, job, planned(Plan(), team), {}), alone)
-    told = f"a step of one process takes {alone.step_seconds * 1e3:.3g} ms, bound by {alone.bound.value}"
+    told = f"a step of one process takes {alone.step_seconds * 1e3:.3g} ms, bound by {alone.bound_words}"
     return dataclasses.replace(found, notes=(*found.notes, told))
 
 
@@ -178,7 +178,7 @@ def _train(
     seconds, choice = choice.seconds, choice.after(found, clock.now() - began)
     for told in found.notes:
         progress.note(told)
-    progress.note(f"a step takes {found.step_seconds * 1e3:.3g} ms; {found.bound.value}: {found.evidence}")
+    progress.note(f"a step takes {found.step_seconds * 1e3:.3g} ms; {found.bound_words}: {found.evidence}")
     steps = choice.steps()
     if asked is None and earlier is None and steps is not None and steps * found.step_seconds < seconds:
         whole = show_duration(steps * found.step_seconds)

@@ -243,7 +243,7 @@ def diagnosis_block(found: Diagnosis) -> RenderableType:
     memory = ", ".join(f"{name} {show_bytes(getattr(found, f'{key}_bytes'))}" for key, name in MEMORY.items())
     return Group(
         line(
-            f"a step of the original: {found.step_seconds * 1e3:.3g} ms, bound by {found.bound.value}: {found.evidence}"
+            f"a step of the original: {found.step_seconds * 1e3:.3g} ms, bound by {found.bound_words}: {found.evidence}"
         ),
         table,
         *([] if found.roofline is None else [roofline_table(found.roofline)]),
@@ -274,7 +274,7 @@ def advice_words(one: Advice) -> str:
 
 
 def _after(found: Diagnosis) -> str:
-    told = f"{found.step_seconds * 1e3:.3g} ms, bound by {found.bound.value}: {found.evidence}"
+    told = f"{found.step_seconds * 1e3:.3g} ms, bound by {found.bound_words}: {found.evidence}"
     return f"a step of the plan: {told}"
 
 

@@ -58,7 +58,8 @@ class Diagnosis:
     begins with what was measured, by the low ends of the intervals, and goes on with bounds, by size; there is none for
     a plan. `device` is where the model lies, cpu or cuda: there each phase is timed
     until the device has finished, and time in which no kernel runs on it is overhead. `bound` is what explains the most
-    of a step, `evidence` how that shows. `roofline` has the step's operators with what each moves and computes; None
+    of a step, `evidence` how that shows; `rival` is what may explain as
+    much, where their 95% intervals overlap. `roofline` has the step's operators with what each moves and computes; None
     where they were not watched: of several processes, of what was compiled, or without a measured ceiling.
     """
 
@@ -85,6 +86,14 @@ class Diagnosis:
     advice: tuple[Advice, ...] = ()
     device: str = "cpu"
     roofline: StepRoofline | None = None
+    rival: StepBound | None = None
+
+    @property
+    def bound_words(self) -> str:
+        """What bounds it, in words: one thing, or the two between which its steps cannot tell."""
+        if self.rival is None:
+            return self.bound.value
+        return f"{self.bound.value} or {self.rival.value} (its steps cannot tell which)"
 
     @property
     def floor_seconds(self) -> float | None:

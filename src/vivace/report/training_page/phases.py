@@ -73,8 +73,8 @@ def seconds_by_phase(found: Diagnosis) -> list[tuple[str, str, float]]:
 
 
 def bound_words(found: Diagnosis) -> str:
-    """What bounds a step: "input-bound"."""
-    return f"{found.bound.value}-bound"
+    """What bounds a step: "input-bound"; both, where its steps cannot tell which of two."""
+    return f"{found.bound.value}-bound" if found.rival is None else f"bound by {found.bound_words}"
 
 
 def _told(both: Diagnoses) -> Iterator[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vivace.core.training.bound import Bandwidth, OperatorWork, StepBound, StepRoofline, Work, joined
+from vivace.measure.stats import quantile
 
 REACHED = 0.05
 """The share of a ceiling that an operator must reach for that to bound it: less says that it is something else."""
@@ -22,6 +24,34 @@ TOO_FAST = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
+class Noise:
+    """The 95% intervals of the medians of waiting and of computing over the steps, in seconds; and the least of a step
+    in which no operator ran: what is left of computing beside the operators' time under the profiler, which has its own
+    cost in it."""
+
+    waiting: tuple[float, float]
+    computing: tuple[float, float]
+    least_idle: float
+
+
+def noise_of(rows: Sequence[Sequence[float]], operating: float) -> Noise:
+    """What steps show, each the seconds of waiting and then of the phases of computing; operators took `operating`
+    seconds of a step under the profiler.
+
+    >>> noise_of([(2.0, 1.0, 2.0)] * 9, operating=2.5)
+    Noise(waiting=(2.0, 2.0), computing=(3.0, 3.0), least_idle=0.5)
+    """
+    waiting, computing = [row[0] for row in rows], [sum(row[1:]) for row in rows]
+    return Noise(_of_median(waiting), _of_median(computing), max(0.0, statistics.median(computing) - operating))
+
+
+def _of_median(seconds: Sequence[float]) -> tuple[float, float]:
+    found = quantile(seconds, 0.5)
+    low, high = found.low_seconds, found.high_seconds
+    return (min(seconds) if low is None else low, max(seconds) if high is None else high)
+
+
+@dataclasses.dataclass(frozen=True)
 class Split:
     """Seconds of a step: all, waiting for its batch, without an operator, and exchanging between processes; and the
     least that its products and what it holds take at the ceilings, None where these were not measured."""
@@ -32,6 +62,7 @@ class Split:
     exchanging: float
     arithmetic: float | None = None
     memory: float | None = None
+    noise: Noise | None = None
 
     @property
     def operating(self) -> float:
@@ -74,18 +105,54 @@ def bound_of(work: Work, launch_seconds: float) -> StepBound:
     return StepBound.OVERHEAD if has_no_work or work.seconds <= LAUNCHES * launches else StepBound.KERNELS
 
 
-def bound_with_evidence(split: Split, roofline: StepRoofline | None) -> tuple[StepBound, str]:
-    """What explains the most of a step, and how that shows."""
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """What explains the most of a step, how that shows, and what may explain as much by the noise of its steps."""
+
+    bound: StepBound
+    evidence: str
+    rival: StepBound | None = None
+
+
+def bound_with_evidence(split: Split, roofline: StepRoofline | None) -> Bound:
+    """What explains the most of a step; where another bound's interval reaches into its own, that too."""
     if roofline is None:
-        return _of_the_whole(split)
+        return Bound(*_of_the_whole(split))
     spent = {bound: roofline.seconds_by_bound[bound.value] for bound in StepBound}
     spent[StepBound.COMMUNICATION] = split.exchanging
     bound = max(spent, key=lambda one: spent[one])
-    share, work = f"{spent[bound] / split.step:.0%} of a step", roofline.of_bound(bound)
-    return bound, {
+    second = max(set(spent) - {bound}, key=lambda one: (_range(split, one, spent[one])[1], one.value))
+    told = _evidence(split, roofline, bound, spent[bound])
+    ranges = [_range(split, one, spent[one]) for one in (bound, second)]
+    if ranges[1][1] <= ranges[0][0]:
+        return Bound(bound, told)
+    own, others = (f"{low * 1e3:.3g} to {high * 1e3:.3g} ms" for low, high in ranges)
+    other = _evidence(split, roofline, second, spent[second])
+    return Bound(bound, f"{told} ({own}); {other} ({others}): these overlap", second)
+
+
+def _range(split: Split, bound: StepBound, seconds: float) -> tuple[float, float]:
+    """Between which seconds a bound's part of a step lies, by what the steps show."""
+    noise, computing = split.noise, split.step - split.waiting
+    if noise is None or computing <= 0:
+        return seconds, seconds
+    if bound is StepBound.INPUT:
+        return noise.waiting
+    slow, fast = (one / computing for one in (noise.computing[1], noise.computing[0]))
+    unsure = max(0.0, split.idle - noise.least_idle)
+    if bound is StepBound.OVERHEAD:
+        return (seconds - unsure) * fast, seconds * slow
+    share = seconds / split.operating if split.operating else 0.0
+    return seconds * fast, (seconds + share * unsure) * slow
+
+
+def _evidence(split: Split, roofline: StepRoofline, bound: StepBound, seconds: float) -> str:
+    """How it shows that a bound takes so many seconds of a step."""
+    share, work = f"{seconds / split.step:.0%} of a step", roofline.of_bound(bound)
+    return {
         StepBound.INPUT: f"{share} is waiting for its batch",
         StepBound.COMMUNICATION: f"for {share} processes exchange what they have",
-        StepBound.OVERHEAD: _overhead(split, spent[bound]),
+        StepBound.OVERHEAD: _overhead(split, seconds),
         StepBound.MEMORY: (
             f"{share} is operators that move data: {work.moved_bytes / 1e9:.2g} GB at {work.gigabytes_per_second:.3g} "
             f"GB/s, {work.share_of_memory:.0%} of the bandwidth measured here for working sets like theirs; their "

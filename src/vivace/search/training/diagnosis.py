@@ -29,7 +29,15 @@ from vivace.measure.clock import SystemClock
 from vivace.measure.services.probe import fastest_device_seconds, fastest_seconds
 from vivace.measure.stats import mean_interval
 from vivace.runtimes.graphs.flops import counter
-from vivace.search.training.bounds import Split, bound_with_evidence, contradiction, of_rows, roofline_of
+from vivace.search.training.bounds import (
+    Noise,
+    Split,
+    bound_with_evidence,
+    contradiction,
+    noise_of,
+    of_rows,
+    roofline_of,
+)
 from vivace.search.training.ranges import covered, extent
 from vivace.search.training.traffic import Traffic, fastest
 from vivace.techniques.memory.channels_last import ChannelsLast
@@ -110,13 +118,14 @@ class Diagnoser:
         columns = [statistics.median(column) for column in zip(*rows, strict=True)]
         names = ("input_seconds", "forward_seconds", "backward_seconds", "update_seconds", "whole_seconds")
         states = [value for state in rig.optimizer.state.values() for value in state.values()]
-        overhead, exchanging = self._profiled()
+        overhead, exchanging, operating = self._profiled()
         watched_calls = self._watched(notes)
         tried = max(3, min(steps, int(WHAT_IF_SECONDS / max(sum(columns[1:]), 1e-9))))
         return {
             **dict(zip(names, columns, strict=True)), "steps": steps, "threads": torch.get_num_threads(),
             "device": self._device,
-            "overhead_share": overhead, "communication_seconds": exchanging * sum(columns[1:]),
+            "overhead_share": overhead, "noise": dataclasses.astuple(noise_of(rows, operating)),
+            "communication_seconds": exchanging * sum(columns[1:]),
             "evaluate_seconds": self._evaluate() if flops is None else None,
             "flops": self._flops() if flops is None else flops,
             "parameter_bytes": _bytes(rig.model.parameters()),
@@ -181,10 +190,10 @@ class Diagnoser:
             return fed - started, 0.0, 0.0, update, step - update
         return fed - started, forward, step - forward - update, update, 0.0
 
-    def _profiled(self) -> tuple[float, float]:
+    def _profiled(self) -> tuple[float, float, float]:
         """The share of computing in which no operator ran, by PyTorch's profiler, whose own cost is in both; on a CUDA
         device that in which no kernel ran on it, while steps follow each other as in a training. And the share in
-        which something was exchanged between processes."""
+        which something was exchanged between processes; and the seconds of a step's operators."""
         batches = [next(self._batches) for _ in range(PROFILED_STEPS)]
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self._device == "cuda" else [])]
         with profile(activities=activities) as found:
@@ -195,10 +204,11 @@ class Diagnoser:
         exchanging = min(1.0, _exchanging(found) / wall)
         if self._device == "cuda":
             busy = sum(float(e.self_device_time_total) for e in _kernels(found)) * 1e-6
-            return max(0.0, 1.0 - busy / wall), exchanging
+            return max(0.0, 1.0 - busy / wall), exchanging, busy / PROFILED_STEPS
         self._is_compiled |= any(event.key.startswith(COMPILED) for event in found.key_averages())
         ran = (event for event in found.key_averages() if "::" in event.key or event.key.startswith(COMPILED))
-        return max(0.0, 1.0 - sum(float(event.self_cpu_time_total) for event in ran) * 1e-6 / wall), exchanging
+        busy = sum(float(event.self_cpu_time_total) for event in ran) * 1e-6
+        return max(0.0, 1.0 - busy / wall), exchanging, busy / PROFILED_STEPS
 
     def _watched(self, notes: list[str]) -> dict[str, Any]:
         """The operators of a step, each with its work and how fast this machine moves working sets; nothing where
@@ -293,7 +303,7 @@ def diagnosis_of(read: Mapping[str, Any], ceiling_gflops: float | None) -> Diagn
     >>> diagnosis_of(read, None).bound.value, [f"{one.gain:.2g}" for one in diagnosis_of(read, None).advice]
     ('input', ['4', '1.1'])
     """
-    apart = ("overhead_share", "notes", "what_ifs", "cache", "operators")
+    apart = ("overhead_share", "notes", "what_ifs", "cache", "operators", "noise")
     fields = {key: value for key, value in read.items() if key not in apart}
     computing = sum(read.get(f"{phase}_seconds", 0.0) for phase in ("forward", "backward", "update", "whole"))
     step = computing + read["input_seconds"]
@@ -301,13 +311,15 @@ def diagnosis_of(read: Mapping[str, Any], ceiling_gflops: float | None) -> Diagn
     split = Split(
         step, read["input_seconds"], overhead, read.get("communication_seconds", 0.0),
         None if ceiling_gflops is None else read["flops"] / (ceiling_gflops * 1e9), _least_traffic(read),
+        Noise(*read["noise"]) if "noise" in read else None,
     )  # fmt: skip
     roofline = roofline_of(read.get("operators", {}), ceiling_gflops, split)
     wrong = "" if roofline is None else contradiction(roofline)
-    bound, evidence = bound_with_evidence(split, None if wrong else roofline)
+    found = bound_with_evidence(split, None if wrong else roofline)
     return Diagnosis(
-        **fields, step_seconds=step, overhead_seconds=overhead, ceiling_gflops=ceiling_gflops, bound=bound,
-        evidence=evidence, notes=(*read["notes"], *([wrong] if wrong else [])), roofline=None if wrong else roofline,
+        **fields, step_seconds=step, overhead_seconds=overhead, ceiling_gflops=ceiling_gflops, bound=found.bound,
+        evidence=found.evidence, rival=found.rival, notes=(*read["notes"], *([wrong] if wrong else [])),
+        roofline=None if wrong else roofline,
         advice=() if read["what_ifs"] is None else _advice(step, overhead, read),
     )  # fmt: skip
 
