@@ -23,7 +23,9 @@ from together import (
     Written,
     adagrad,
     contrastive,
+    in_float64,
     kept,
+    loss_in_float64,
     padded_job,
     ranks,
     recurrent_job,
@@ -115,6 +117,13 @@ def test_copies_train_as_one_process_whatever_the_job(name: str, tmp_path: Path)
 @pytest.mark.parametrize("layout", ["shard=2", "pipeline=2"])
 def test_a_part_of_a_batch_in_which_nothing_counts_adds_nothing(layout: str, tmp_path: Path) -> None:
     check_same_as_one(padded_job(), tmp_path, processes=2, layout=layout)
+
+
+@pytest.mark.slow
+def test_losses_that_are_not_in_float32_come_to_all_stages(tmp_path: Path) -> None:
+    work = job(model=in_float64, loss=loss_in_float64, evaluate=None, epochs=1)
+
+    check_same_as_one(work, tmp_path, processes=2, layout="pipeline=2")
 
 
 @pytest.mark.slow

@@ -20,6 +20,16 @@ from vivace.testing.tiny_training import CLASSES, Points, accuracy, job
 CLEAR = threading.Event()
 
 
+def in_float64() -> nn.Module:
+    """The same chain as `wide`, in float64."""
+    return wide().double()
+
+
+def loss_in_float64(model: nn.Module, batch: Any) -> torch.Tensor:
+    """The cross entropy of points that are given in float32."""
+    return functional.cross_entropy(model(batch[0].double()), batch[1])
+
+
 def wide() -> nn.Module:
     """A chain of modules with a pair of linear layers, without dropout: every layout can train it."""
     return nn.Sequential(nn.Linear(12, 16), nn.Tanh(), Block(16), Block(16), nn.Linear(16, CLASSES))

@@ -18,6 +18,8 @@ from vivace.distributed.world import World
 Loss = Callable[[Any, Any], Tensor]
 Form = tuple[int, tuple[torch.Size, ...]]
 """Of a batch: how many rows it has on all ranks, and the shapes of its tensors' rows."""
+MOST_FORMS = 32
+"""Of batches, whose buffers are kept: texts of many lengths come in more."""
 
 
 class Pipeline:
@@ -55,7 +57,9 @@ class Pipeline:
             wanted: dict[str, Any] = {"target": torch.arange(rows), "losses": losses} if place == last else {}
             schedule.step(*given, **wanted, return_outputs=False)
         self._batch = None
-        total = torch.stack([loss.detach() for loss in losses]).sum() if losses else torch.zeros(())
+        total = torch.zeros((), dtype=torch.float64)  # other stages do not know of which type losses are
+        if losses:
+            total = torch.stack([loss.detach() for loss in losses]).sum(dtype=torch.float64)
         return self.world.from_last_stage(total.to(self.world.device), "losses")
 
     @torch.no_grad()
@@ -70,10 +74,14 @@ class Pipeline:
     def _for(self, form: Form, count: int) -> Any:
         """A schedule for batches of so many rows in all, each so large: stages know their micro-batches' size. PyTorch
         learns it from a pass of its own, in which split layers are gathered, so that all ranks must come to one at the
-        same step."""
+        same step. They keep buffers for each form: those used last are kept, the same on all ranks."""
         from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
 
-        if form not in self._known:
+        if form in self._known:
+            self._known[form] = self._known.pop(form)  # the last one used
+        else:
+            if len(self._known) == MOST_FORMS:
+                del self._known[next(iter(self._known))]
             with torch.random.fork_rng():
                 self._draws.check(inputs_of(self._model, self._loss, self._batch))
             place, stages = self.world.place["pipeline"], self.world.layout.pipeline
