@@ -230,8 +230,9 @@ class _Counter(fx.Interpreter):
         taken = _bytes_of([*args, *kwargs.values()]) - unread
         self.nodes[node.name] = NodeWork(counted, written + taken if written else 0)
         if name in _LOOKED_UP and args[0].untyped_storage()._cdata in self._weights:
-            self._tables[node.args[0]] = whole = _bytes_of(args[0])
-            self._read_of_tables[node.args[0]] += whole - unread
+            table: Any = node.args[0]
+            self._tables[table] = whole = _bytes_of(args[0])
+            self._read_of_tables[table] += whole - unread
 
     @property
     def unread_bytes(self) -> int:
