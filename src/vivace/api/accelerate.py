@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vivace.api.parity import LIMITS
+from vivace.api.parity import LIMITS, parity_of
 from vivace.api.step_plans import TAKES_STEP, Choice
 from vivace.api.training_request import as_asked, checked, sending, training_plan_of
-from vivace.core.errors import WorkerFailure
+from vivace.core.errors import StepChanged, WorkerFailure
 from vivace.core.plan import Plan
+from vivace.core.quality import QualityVerdict
+from vivace.core.technique import Effect
 from vivace.core.training.job import Training
+from vivace.core.training.parity import Parity
+from vivace.core.training.rig import Rig
 from vivace.measure.process import Limits, Phase, Worker
 from vivace.report.duration import parse_duration
 from vivace.report.progress import Progress, SilentProgress
 from vivace.training.own_loop import Accelerated, accelerated
+from vivace.training.proof.by_hand import changed_since, given_back, modes, proved_by_hand
+from vivace.training.proof.snapshot import standing
+from vivace.training.proof.together import Unproved
 from vivace.training.rig import assemble, seeded
-from vivace.training.service import equip
+from vivace.training.service import as_json, equip
 
 FITTING_ENTRY = "vivace.training.service:open_fitting"
+FURTHER = 3
+"""Steps that are taken in a row after the one that `Accelerated.prove` compares."""
 
 
 def accelerate(
@@ -71,7 +81,36 @@ def accelerate(
     with seeded(job.seed):
         rig = equip(assemble(job), job, chosen.plan)
     speedup = chosen.comparison.speedup if chosen.comparison and len(chosen.plan) else None
-    return accelerated(rig, chosen.plan, chosen.parity, speedup, tuple(left_out))
+    return accelerated(rig, chosen.plan, chosen.parity, speedup, tuple(left_out), _Prover(job, rig))
+
+
+class _Prover:
+    """Proves the steps of an own loop, with the job that its parts were made of."""
+
+    def __init__(self, job: Training, rig: Rig) -> None:
+        self._job = job
+        self._before = standing(rig.model) | modes(rig)
+
+    def __call__(self, fast: Accelerated, batch: Any) -> Parity:
+        changed = changed_since(fast.rig, self._before)
+        try:
+            found = proved_by_hand(self._job, fast.plan, fast.rig, batch, changed, FURTHER)
+        except (Unproved, StepChanged) as why:
+            effect = fast.plan.training_effect.value
+            return Parity(str(fast.plan), effect, "none", QualityVerdict.CANNOT_TELL, str(why), ())
+        told = {**as_json(found), "whole_step": False}
+        proof = parity_of(fast.plan, told, effect=Effect.ROUNDED)
+        if proof.verdict is QualityVerdict.NOT_HELD and len(fast.plan):
+            who = fast.plan if len(fast.plan) == 1 else f"one of {fast.plan}"
+            fast.left_out = (*fast.left_out, f"{who}: its step became another one: {proof.reason}")
+            fast.rig, fast.plan = given_back(self._job, fast.rig, changed), Plan()
+            warnings.warn(
+                f"{who} does not take the original's step any more ({proof.reason}); the original's is taken from "
+                "now on, and the weights are what the steps before have made of them",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        return proof
 
 
 def _fitting(job: Training, plan: Plan, limits: Limits) -> tuple[Plan, list[str]]:

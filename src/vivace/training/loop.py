@@ -48,11 +48,13 @@ class Progress:
 
 @dataclasses.dataclass(frozen=True)
 class Last:
-    """A batch that a step was taken on: its place, and itself unless the rig has cut it by itself."""
+    """A batch that a step was taken on: its place, and itself unless the rig has cut it by itself; whether it is known
+    to be the one of its place, which it is not in somebody else's loop."""
 
     epoch: int
     number: int
     batch: Any = None
+    is_placed: bool = True
 
 
 class Loop:
@@ -176,6 +178,10 @@ class Loop:
         except Exception as error:  # the user's own code may raise anything
             told = f"the schedule fails after step {self.position.steps}: {told_of(error)}; {_RATES}"
             raise self._kept_of(UsageError(told)) from error
+
+    def take_up(self, last: Last) -> None:
+        """Have a step on this batch be the last one, which somebody else's loop has taken."""
+        self._last.append(last)
 
     def last(self) -> Last | None:
         """The last batch that a step was taken on, or the one before it where that is larger, as before the smaller one

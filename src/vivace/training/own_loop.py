@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.optim import Optimizer
@@ -45,7 +45,15 @@ class Batches:
         return steps
 
 
-@dataclasses.dataclass(frozen=True)
+class Prover(Protocol):
+    """Proves the step of an own loop again, on a batch; gives its parts back to the original where that fails."""
+
+    def __call__(self, fast: Accelerated, batch: Any) -> Parity:
+        """The proof."""
+        ...
+
+
+@dataclasses.dataclass
 class Accelerated:
     """The parts of an accelerated training step, for a loop of the user's own.
 
@@ -64,6 +72,7 @@ class Accelerated:
     speedup: Interval | None
     left_out: tuple[str, ...]
     rig: Rig = dataclasses.field(repr=False)
+    prover: Prover = dataclasses.field(repr=False)
 
     def __iter__(self) -> Iterator[Any]:
         """So that `model, optimizer, loader = vv.accelerate(job)` unpacks it."""
@@ -81,6 +90,18 @@ class Accelerated:
         with around(self.rig.around):
             return self.rig.forward(batch)
 
+    def prove(self, batch: Any) -> Parity:
+        """Compare the step that the plan takes now, on a batch, with the original's: gradients, buffers, the loss and
+        the update, from the weights, the optimizer's state and the attributes that the loop has by now. Call it
+        whenever you like, between two steps; all is as it was afterwards, to the bit. It takes about six steps, and the
+        memory of the original beside, in float32 and in float64.
+
+        Where the step is not the original's (NOT HELD), a RuntimeWarning names the plan and what is wrong, and `model`,
+        `optimizer` and `loss` are the original's from then on, with the weights as they are: `plan` is empty then.
+        CANNOT TELL gives the reason.
+        """
+        return self.prover(self, batch)
+
     def step(self, batch: Any) -> torch.Tensor:
         """A whole step for those who want it: gradients set to None, loss, backward pass, update. Returns the loss,
         detached. The schedule is the loop's to step.
@@ -90,9 +111,9 @@ class Accelerated:
 
 
 def accelerated(
-    rig: Rig, plan: Plan, parity: Parity | None, speedup: Interval | None, left_out: tuple[str, ...]
+    rig: Rig, plan: Plan, parity: Parity | None, speedup: Interval | None, left_out: tuple[str, ...], prover: Prover
 ) -> Accelerated:
     """A rig's parts, with what is known of its plan."""
     return Accelerated(
-        rig.model, rig.optimizer, Batches(rig.feed), rig.schedule, plan, parity, speedup, left_out, rig
+        rig.model, rig.optimizer, Batches(rig.feed), rig.schedule, plan, parity, speedup, left_out, rig, prover
     )  # fmt: skip

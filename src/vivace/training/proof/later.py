@@ -232,7 +232,13 @@ def _of_batch(job: Training, rig: Rig, last: Last, batch: Any) -> list[Agreement
     """Whether the batch is the one that the data give now, where every sample is cached, so that nobody else reads the
     data meanwhile and they give the same whenever they are asked."""
     feed: Any = rig.feed
-    if not job.has_samples or job.augment is not None or not hasattr(feed, "reads") or feed.reads():
+    if (
+        not last.is_placed
+        or not job.has_samples
+        or job.augment is not None
+        or not hasattr(feed, "reads")
+        or feed.reads()
+    ):
         return []
     own = next(iter(feed_of(job).epoch(last.epoch, skip=last.number)))
     agreement = Agreement(Kind.BATCH, f"batch {last.number} of epoch {last.epoch}", last.number, 1.0, 0.0, 0.0, 0.0)

@@ -39,7 +39,8 @@ class Snapshot:
         self._tensors = [(one, one.detach().clone()) for one in (*rig.model.parameters(), *rig.model.buffers())]
         self._buffers = {name: value.detach().clone() for name, value in rig.model.named_buffers()}
         self._optimizer = copy.deepcopy(rig.optimizer.state_dict())
-        self._entries = [(state, dict(state), _copies(state)) for state in rig.optimizer.state.values()]
+        self._states = dict(rig.optimizer.state)
+        self._entries = [(state, dict(state), _copies(state)) for state in self._states.values()]
         self._groups = [(group, _copies(group)) for group in rig.optimizer.param_groups]
         self._scaling = None if rig.scaling is None else rig.scaling.state()
         self._attributes = [
@@ -78,6 +79,8 @@ class Snapshot:
         with torch.no_grad():
             for tensor, before in self._tensors:
                 tensor.copy_(before)
+            self._rig.optimizer.state.clear()  # before the first step there is none
+            self._rig.optimizer.state.update(self._states)
             for state, objects, kept in self._entries:
                 state.clear()
                 state.update(objects)
@@ -89,6 +92,10 @@ class Snapshot:
                 put_back(holder, {name: content})
         if self._rig.scaling is not None and self._scaling is not None:
             self._rig.scaling.load(self._scaling)
+        self._generators.restore()
+
+    def restore_generators(self) -> None:
+        """Put back what draws alone."""
         self._generators.restore()
 
     def into(self, rig: Rig) -> Rig:
