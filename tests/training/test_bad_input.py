@@ -289,7 +289,7 @@ def test_a_disk_that_fills_at_a_checkpoint_keeps_the_one_before(
         vv.train(work, plan=(), out=tmp_path / "run")
     where = re.escape(str(tmp_path / "run" / "checkpoints"))
     wanted = (
-        rf"no room for a checkpoint in {where}: it needs 0\.\d MB, and [\d,.]+ MB are free there; .*after step \d+$"
+        rf"no room for a checkpoint in {where} \(No space left on device\): it needs 0\.\d MB, and [\d,.]+ MB are free there; .*after step \d+$"
     )
     assert re.match(wanted, str(told.value)), told.value
 

@@ -16,13 +16,13 @@ PART = "part"
 
 @contextlib.contextmanager
 def room_for(what: str, folder: Path, needed_bytes: int | None = None) -> Iterator[None]:
-    """Where the disk is full inside, raise DiskFull: what there was no room for, in which folder, how much it needs,
-    where that is known, and how much is free there.
+    """Where the disk is full inside, raise DiskFull: what there was no room for, in which folder, how the system says
+    it, how much is needed, where that is known, and how much is free there.
 
     >>> with room_for("a list", Path("/"), 2_500_000):
     ...     raise OSError(28, "No space left on device")
     Traceback (most recent call last):
-    vivace.core.errors.DiskFull: no room for a list in /: it needs 2.5 MB, and ... MB are free there
+    vivace.core.errors.DiskFull: no room for a list in / (No space left on device): it needs 2.5 MB, and ... MB are free there
     """
     try:
         yield
@@ -32,8 +32,9 @@ def room_for(what: str, folder: Path, needed_bytes: int | None = None) -> Iterat
         if not lacks_room(error):
             raise
         needs = "" if needed_bytes is None else f"it needs {needed_bytes / 1e6:,.1f} MB, and "
+        said = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise DiskFull(
-            f"no room for {what} in {folder}: {needs}{free_bytes(folder) / 1e6:,.1f} MB are free there"
+            f"no room for {what} in {folder} ({said}): {needs}{free_bytes(folder) / 1e6:,.1f} MB are free there"
         ) from error
 
 

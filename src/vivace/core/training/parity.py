@@ -9,9 +9,9 @@ from vivace.core.measurement import Interval
 from vivace.core.quality import QualityVerdict
 
 FACTOR_OF_CHANCE = 4.0
-"""A difference of up to so many times that of the original's own two runs says nothing of a plan."""
-
-
+FACTOR_OF_A_NUMBER = 1000.0
+"""A difference of up to so many times that of the original's own two runs says nothing of a plan: of a tensor, and of a
+single number, of which two runs may be close by luck (a ratio of two normal differences is above 1000 once in 1600)."""
 THE_LOSS = "the loss itself"
 """The name of the number that a step returns: what a progress bar and a course show."""
 
@@ -56,7 +56,8 @@ class Agreement:
     @property
     def is_undecided(self) -> bool:
         """Whether it is further off than allowed, and the original's own two runs are about as far apart."""
-        return not self.holds and not self.reason and self.error <= FACTOR_OF_CHANCE * self.again
+        factor = FACTOR_OF_A_NUMBER if self.kind is Kind.LOSS else FACTOR_OF_CHANCE
+        return not self.holds and not self.reason and self.error <= factor * self.again
 
     @property
     def holds(self) -> bool:
