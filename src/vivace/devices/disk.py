@@ -20,9 +20,9 @@ def room_for(what: str, folder: Path, needed_bytes: int | None = None) -> Iterat
     it, how much is needed, where that is known, and how much is free there.
 
     >>> with room_for("a list", Path("/"), 2_500_000):
-    ...     raise OSError(28, "No space left on device")
+    ...     raise OSError(28, "No space left")
     Traceback (most recent call last):
-    vivace.core.errors.DiskFull: no room for a list in / (No space left on device): it needs 2.5 MB, and ... MB are free there
+    vivace.core.errors.DiskFull: no room for a list in / (No space left): it needs 2.5 MB, and ... MB are free there
     """
     try:
         yield
