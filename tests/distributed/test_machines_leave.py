@@ -96,4 +96,5 @@ def test_where_the_machine_they_meet_at_leaves_the_others_say_how_to_go_on(tmp_p
     assert here.process.wait(timeout=100) == 5
     assert "machine 0, where the machines meet (127.0.0.1:" in here.text
     assert "has gone; to go on, start one of the machines as number 0 (--node-rank 0)" in here.text
-    assert f"--out {tmp_path / 'run'} --resume" in here.text
+    again = here.text.partition("go on with: vivace train")[2].partition("\n")[0]
+    assert f"--out {tmp_path / 'run'} " in again and " --nodes 1:2 " in again and again.rstrip().endswith("--resume")

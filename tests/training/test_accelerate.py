@@ -17,7 +17,7 @@ from vivace.techniques.memory.fused_optimizer import FusedOptimizer
 from vivace.testing import planted_training as planted
 from vivace.testing.tiny_training import image_job, job, loss
 from vivace.training.loop import Loop
-from vivace.training.own_loop import Batches
+from vivace.training.own_loop import Accelerated, Batches
 from vivace.training.rig import assemble
 
 
@@ -103,7 +103,7 @@ def test_a_job_of_another_kind_is_refused() -> None:
         vv.accelerate("job")  # type: ignore[arg-type]
 
 
-def walked(fast: vv.Accelerated, steps: int, proving: bool = False) -> list[float]:
+def walked(fast: Accelerated, steps: int, proving: bool = False) -> list[float]:
     """Losses of a loop that somebody writes, with a proof between gradients and update of every third step."""
     losses = []
     for number, batch in zip(range(steps), itertools.cycle(fast.loader), strict=False):
