@@ -139,7 +139,7 @@ def test_narrow_states_hold_late_from_every_seed_and_a_late_fault_beside_them_do
 
 
 @dataclasses.dataclass(frozen=True)
-class CoarseGradients(planted._Planted):
+class CoarseGradients(planted.Planted):
     """Gradients of a few bits by design, each rounded to a power of two; from step `after` on to nothing at all."""
 
     after: int = 10**9

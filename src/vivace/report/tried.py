@@ -13,8 +13,7 @@ from vivace.core.plan import Plan
 from vivace.core.result import Result, Trial, TrialStage
 from vivace.report.duration import show_duration
 from vivace.report.layout import Reasoned, line, short
-from vivace.report.results import unsure, why_not_chosen
-from vivace.report.wording import show_speedup
+from vivace.report.wording import show_speedup, unsure, why_not_chosen
 
 MAX_RUNGS = 4
 

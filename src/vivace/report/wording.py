@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from vivace.core.compute import Reach
 from vivace.core.machine import Ceiling
 from vivace.core.measurement import ArmTimes, Comparison, Interval, SpeedVerdict
 from vivace.core.quality import Quality, QualityVerdict
+from vivace.core.result import Result, Status, Trial
+from vivace.core.workload import Objective
 
 P99_CALLS = 473
 """Calls from which a p99 can be bounded at 95% (MLPerf Inference's early-stopping rule, one-sided order statistics)."""
@@ -13,6 +17,7 @@ P99_CALLS = 473
 
 WIDE = 10.0
 """Ends of an interval so many times apart leave its middle saying little: a sentence begins with the lower one."""
+NO_ROOM: Final = "not confirmed: no time, or no place among the finalists, was left"
 
 
 def show_speedup(speedup: Interval | float | None) -> str:
@@ -143,3 +148,69 @@ def _margin(value: float) -> str:
 
 def _ratio(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def unsure(trial: Trial) -> str:
+    """Why one that ran well was not to be relied on: what it loses could not be told from the data of the race."""
+    quality = trial.quality
+    return quality.reason if quality is not None and quality.verdict is QualityVerdict.CANNOT_TELL else ""
+
+
+def why_not_chosen(trial: Trial, result: Result) -> str:
+    """Why a plan was not delivered: its own reason, else how it compares with what was; empty for that itself."""
+    if trial.reason or unsure(trial):
+        return trial.reason or unsure(trial)
+    is_faster = result.status is Status.FASTER
+    if is_faster and trial.plan == result.plan:
+        return ""
+    if trial.confirmed is not None:
+        return _confirmed_otherwise(trial, trial.confirmed, result)
+    winner = next((one for one in result.candidates if is_faster and one.plan == result.plan), None)
+    return _raced_otherwise(trial, winner, result)
+
+
+def _confirmed_otherwise(trial: Trial, found: Comparison, result: Result) -> str:
+    held = _held(found.candidate.peak_memory_bytes, trial.size_bytes, result)
+    if held is not None:
+        return f"confirmed with {held}"
+    if found.verdict is not SpeedVerdict.FASTER:
+        return f"confirmed {found.verdict.value} beside the original"
+    if "calls" in result.conditions:
+        return "loading it and all calls take longer"
+    if result.status is not Status.FASTER:
+        return "confirmed, and not delivered"
+    if set(result.plan.techniques) < set(trial.plan.techniques):
+        return "the winner is this plan less what brings nothing"
+    if found.speedup.value >= result.speedup.value:
+        return "confirmed as fast as the winner, which changes less"
+    within = ", within its interval" if found.speedup.value >= result.speedup.low else ""
+    return f"confirmed slower than the winner{within}"
+
+
+def _raced_otherwise(trial: Trial, winner: Trial | None, result: Result) -> str:
+    """Races with the original are minutes apart, and the machine may change in between, so candidates are timed against
+    each other: one whose race reads faster than the winner's may have lost to it."""
+    held = _held(trial.peak_memory_bytes, trial.size_bytes, result)
+    if held is not None:
+        return f"not confirmed, with {held} in the race"
+    if trial.speedup is None:
+        return "not timed"
+    if winner is None or winner.speedup is None:
+        least = trial.speedup.value if trial.speedup.value <= 1 else trial.speedup.low
+        return "not clearly faster than the original in the race" if least <= 1 else NO_ROOM
+    if trial.rank_speedup >= winner.rank_speedup:
+        return NO_ROOM
+    if trial.speedup.value <= winner.speedup.value:
+        return "slower in the race than the winner"
+    if trial.standing is not None:
+        return "slower in races among candidates"
+    return f"its race is sure of {show_speedup(trial.speedup.low)} alone, less than the winner's"
+
+
+def _held(memory: int | None, size: int | None, result: Result) -> str | None:
+    """The bytes that the objective is about; None where it is a time."""
+    objective = result.conditions.get("objective")
+    return {
+        Objective.MEMORY.value: f"{show_bytes(memory)} of memory",
+        Objective.SIZE.value: f"{show_bytes(size)} on the disk",
+    }.get(str(objective))

@@ -10,23 +10,16 @@ from typing import Any
 
 import torch
 
-from vivace.core.facts import Fact
-from vivace.core.technique import Effect, Family, Stage, Technique
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
+from vivace.testing.planted_training import Planted
 from vivace.training.step import accumulate
 
 Told = Callable[[torch.Tensor, Any], torch.Tensor]
 
 
-class _Misreporting(Technique):
+class _Misreporting(Planted):
     """What they share: gradients are set as before, and `telling` makes another number of the loss."""
-
-    stage = Stage.REWRITE
-    family = Family.ALGORITHM
-    effect = Effect.ROUNDED
-    needs = frozenset({Fact.TRAINING})
-    source = "planted"
 
     def equip(self, rig: Rig, job: Training) -> Rig:
         """The rig that returns what is told."""

@@ -16,8 +16,8 @@ from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
 
 
-class _Planted(Technique):
-    """What they share."""
+class Planted(Technique):
+    """What techniques that train wrongly share."""
 
     stage = Stage.REWRITE
     family = Family.ALGORITHM
@@ -27,7 +27,7 @@ class _Planted(Technique):
 
 
 @dataclasses.dataclass(frozen=True)
-class DetachedBranch(_Planted):
+class DetachedBranch(Planted):
     """The layer `layer` is cut off from the gradient: what it answers is passed on, and nothing flows back."""
 
     layer: str = ""
@@ -39,7 +39,7 @@ class DetachedBranch(_Planted):
 
 
 @dataclasses.dataclass(frozen=True)
-class UnweightedAccumulation(_Planted):
+class UnweightedAccumulation(Planted):
     """A batch in parts of different sizes that count alike (huggingface/transformers issue 34191)."""
 
     def equip(self, rig: Rig, job: Training) -> Rig:
@@ -48,7 +48,7 @@ class UnweightedAccumulation(_Planted):
 
 
 @dataclasses.dataclass(frozen=True)
-class DroppedScale(_Planted):
+class DroppedScale(Planted):
     """The loss is scaled up before the backward pass, and gradients are never scaled down (pytorch issue 144352)."""
 
     scale: float = 2.0
@@ -60,7 +60,7 @@ class DroppedScale(_Planted):
 
 
 @dataclasses.dataclass(frozen=True)
-class StaleBuffer(_Planted):
+class StaleBuffer(Planted):
     """Buffers, such as the statistics of batch normalization, stay as they were before the step."""
 
     def equip(self, rig: Rig, job: Training) -> Rig:
@@ -78,7 +78,7 @@ class StaleBuffer(_Planted):
 
 
 @dataclasses.dataclass(frozen=True)
-class SharedBatch(_Planted):
+class SharedBatch(Planted):
     """A feed that writes every batch into the memory of the one before."""
 
     def equip(self, rig: Rig, job: Training) -> Rig:
@@ -87,7 +87,7 @@ class SharedBatch(_Planted):
 
 
 @dataclasses.dataclass(frozen=True)
-class ForgottenParameter(_Planted):
+class ForgottenParameter(Planted):
     """The optimizer forgets one parameter: `name` never moves."""
 
     name_of_parameter: str = ""
@@ -107,7 +107,7 @@ class ForgottenParameter(_Planted):
 
 
 @dataclasses.dataclass(frozen=True)
-class LostDropout(_Planted):
+class LostDropout(Planted):
     """Dropout layers let everything through."""
 
     def equip(self, rig: Rig, job: Training) -> Rig:
@@ -119,7 +119,7 @@ class LostDropout(_Planted):
 
 
 @dataclasses.dataclass(frozen=True)
-class ShortStep(_Planted):
+class ShortStep(Planted):
     """Every update goes only `share` of the way, as with a learning rate that was changed silently."""
 
     share: float = 0.5
@@ -140,7 +140,7 @@ class ShortStep(_Planted):
 
 
 @dataclasses.dataclass(frozen=True)
-class LateDetachment(_Planted):
+class LateDetachment(Planted):
     """The layer `layer` is cut off from the gradient from its call `after` on: no proof at the start can see it."""
 
     layer: str = ""
@@ -158,7 +158,7 @@ class LateDetachment(_Planted):
 
 
 @dataclasses.dataclass(frozen=True)
-class StaleGradients(_Planted):
+class StaleGradients(Planted):
     """From step `after` on every step takes the gradients of the one before, as a communication that is late does."""
 
     after: int = 20
@@ -181,7 +181,7 @@ class StaleGradients(_Planted):
 
 
 @dataclasses.dataclass(frozen=True)
-class LateStray(_Planted):
+class LateStray(Planted):
     """From step `after` on the last of several processes goes its own way: its gradient of the parameter `name` is
     `factor` times that of the others, as one whose sum over processes is left out."""
 
@@ -209,7 +209,7 @@ class LateStray(_Planted):
 
 
 @dataclasses.dataclass(frozen=True)
-class SkippedUpdate(_Planted):
+class SkippedUpdate(Planted):
     """Every `every`-th update is left out, from update `after` on."""
 
     every: int = 7
@@ -227,7 +227,7 @@ class SkippedUpdate(_Planted):
 
 
 @dataclasses.dataclass(frozen=True)
-class LostState(_Planted):
+class LostState(Planted):
     """Each update begins anew: what the optimizer has kept of the steps before is thrown away, `before` the update or
     after it, from update `after` on. The first update shows nothing of the former."""
 
@@ -251,7 +251,7 @@ class LostState(_Planted):
 
 
 @dataclasses.dataclass(frozen=True)
-class DoubledMomentum(_Planted):
+class DoubledMomentum(Planted):
     """From the second update on, what the optimizer keeps counts twice."""
 
     def equip(self, rig: Rig, job: Training) -> Rig:
@@ -270,7 +270,7 @@ class DoubledMomentum(_Planted):
 
 
 @dataclasses.dataclass(frozen=True)
-class CapturedRate(_Planted):
+class CapturedRate(Planted):
     """Every update is made at the learning rate that the optimizer had when the rig was made, whatever a schedule says
     since; its groups say what the schedule does."""
 
@@ -294,7 +294,7 @@ class CapturedRate(_Planted):
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainedFrozen(_Planted):
+class TrainedFrozen(Planted):
     """Every update moves the parameter `name_of_parameter`, which does not learn."""
 
     name_of_parameter: str = ""
@@ -313,7 +313,7 @@ class TrainedFrozen(_Planted):
 
 
 @dataclasses.dataclass(frozen=True)
-class CountedTwice(_Planted):
+class CountedTwice(Planted):
     """Buffers of whole numbers go on by twice as much, as where a layer is computed again."""
 
     def equip(self, rig: Rig, job: Training) -> Rig:
@@ -331,7 +331,7 @@ class CountedTwice(_Planted):
 
 
 @dataclasses.dataclass(frozen=True)
-class RealGradients(_Planted):
+class RealGradients(Planted):
     """Of complex gradients the imaginary part is lost."""
 
     def equip(self, rig: Rig, job: Training) -> Rig:
@@ -343,7 +343,7 @@ class RealGradients(_Planted):
 
 
 @dataclasses.dataclass(frozen=True)
-class LeftOutBatch(_Planted):
+class LeftOutBatch(Planted):
     """A feed that leaves out the batch `number` of every epoch from epoch `after` on; whether it `tells` how many are
     left of it."""
 

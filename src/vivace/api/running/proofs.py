@@ -15,7 +15,6 @@ from vivace.measure.clock import SystemClock
 from vivace.measure.memory import available_bytes
 from vivace.measure.process import Phase, Worker
 from vivace.report.duration import show_duration
-from vivace.training.proof.by_design import key_of
 
 SHARE = 0.03
 """Of a run's time since it was asked for, choosing included, so much may go to proofs in the midst of it."""
@@ -169,7 +168,7 @@ def _first(run: TrainingRun) -> dict[str, float]:
     found: dict[str, float] = {}
     for one in run.parity.agreements:
         if not one.reason:
-            found[key_of(one)] = max(one.error, found.get(key_of(one), 0.0))
+            found[one.what] = max(one.error, found.get(one.what, 0.0))
     return found
 
 

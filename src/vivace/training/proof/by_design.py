@@ -20,16 +20,7 @@ UNMEANT = 0.5
 FURTHER = 1.5
 """How much further off than at the start a tensor may be that was far off then."""
 First = Mapping[str, float]
-"""How far tensors of the plan's first steps were off, by `key_of`."""
-
-
-def key_of(one: Agreement) -> str:
-    """What an agreement is of.
-
-    >>> key_of(Agreement(Kind.GRADIENT, "0.weight", 2, 1.0, 0.0, 0.0, 0.0))
-    'gradient of 0.weight'
-    """
-    return one.what
+"""How far tensors of the plan's first steps were off, by `Agreement.what`."""
 
 
 def judged(
@@ -48,8 +39,8 @@ def judged(
     if fresh is not None:
         made = fresh()
         found_so = Judge(FLOAT32_ROUNDOFF).agreements(step, made, made, live, first=True)
-        beside = {key_of(one): one for one in found_so if not one.holds}
-        wrong += [one for one in off if key_of(one) in beside and not _is_meant(one, beside[key_of(one)])]
+        beside = {one.what: one for one in found_so if not one.holds}
+        wrong += [one for one in off if one.what in beside and not _is_meant(one, beside[one.what])]
     if wrong:
         return [*wrong, *(one for one in allowed if one.holds)]
     raise Unproved(
@@ -65,7 +56,7 @@ def _is_meant(one: Agreement, beside: Agreement) -> bool:
 
 def _allowed(one: Agreement, first: First) -> Agreement:
     """An agreement that may be as far off as at the start, and some more."""
-    then = first.get(key_of(one))
+    then = first.get(one.what)
     if then is None or one.reason:
         return one
     most = min(GROWTH * then, max(MOST_ALLOWED, FURTHER * then))

@@ -11,7 +11,7 @@ import torch
 from vivace.core.plan import Plan
 from vivace.core.training.job import Training
 from vivace.core.training.rig import Rig
-from vivace.training.checkpoint import KERNELS, Position
+from vivace.training.checkpoint import KERNELS, Generators, Position
 from vivace.training.examine import Examined
 from vivace.training.loop import Last, Loop
 from vivace.training.proof.later import proved_again
@@ -54,7 +54,7 @@ def proved_by_hand(
 def given_back(job: Training, rig: Rig, changed: Mapping[Key, Any]) -> Rig:
     """The original's rig, with the very model, parameters and optimizer that a rig has, as they stand: whoever holds
     these takes the original's steps from now on. The feed and the schedule stay."""
-    snapshot = Snapshot(rig, changed, job.loss)
+    snapshot, generators = Snapshot(rig, changed, job.loss), Generators.now()
     try:
         fresh = snapshot.into(assemble(job))
         model, own = rig.model, dict(rig.model.named_parameters(remove_duplicate=False))
@@ -67,7 +67,7 @@ def given_back(job: Training, rig: Rig, changed: Mapping[Key, Any]) -> Rig:
         for group, mine in zip(rig.optimizer.param_groups, fresh.optimizer.param_groups, strict=True):
             group.update({name: mine[name] for name in KERNELS if name in mine})
     finally:
-        snapshot.restore_generators()
+        generators.restore()
 
     def forward(batch: Any) -> torch.Tensor:
         loss: torch.Tensor = job.loss(model, batch)

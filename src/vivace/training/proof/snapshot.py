@@ -94,10 +94,6 @@ class Snapshot:
             self._rig.scaling.load(self._scaling)
         self._generators.restore()
 
-    def restore_generators(self) -> None:
-        """Put back what draws alone."""
-        self._generators.restore()
-
     def into(self, rig: Rig) -> Rig:
         """A fresh rig of the same job, which stands as this one did from now on; its kernels stay its own."""
         modules = dict(rig.model.named_modules())
